@@ -1,0 +1,19 @@
+"""Axis words of the package and the tensor types made of them.
+
+``batch`` images, ``heads`` attention heads, ``query``/``key`` sequence positions, ``dim`` width of one head,
+``height``/``width`` the attention grid in row-major order, ``token`` text positions, ``channel`` latent channels.
+"""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Query = Float[Tensor, "batch heads query dim"]
+Key = Float[Tensor, "batch heads key dim"]
+Probabilities = Float[Tensor, "batch heads query key"]
+TokenMaps = Float[Tensor, "batch height width token"]
+Recorded = Float[Tensor, "batch branch step heads height width token"]
+Contrast = Float[Tensor, "batch height width inner"]
+Resized = Float[Tensor, "batch new_height new_width token"]
+WordMap = Float[Tensor, "batch height width"]
+Losses = Float[Tensor, " batch"]
+Mask = Float[Tensor, "*mask query key"] | Bool[Tensor, "*mask query key"]

@@ -1,0 +1,78 @@
+"""Generation for scripts: a prompt and seeds in, pictures with word maps and losses out."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from attncontrol import testbed
+from attncontrol.descent import Descent
+from attncontrol.errors import UnsupportedError
+from attncontrol.losses.attend_and_excite import AttendAndExcite
+from attncontrol.record import record
+from attncontrol.steer import Objective, Trace, TraceStep, steer
+
+METHODS: Mapping[str, Callable[[Sequence[str]], Objective]] = {"attend-and-excite": lambda words: AttendAndExcite(tuple(words))}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One generated picture. ``maps`` are word maps [height width]; ``losses`` and ``refinements`` are per guided step."""
+
+    prompt: str
+    seed: int
+    method: str
+    image: Image.Image
+    maps: Mapping[str, Tensor]
+    losses: tuple[float, ...]
+    refinements: tuple[int, ...]
+    seconds: float
+
+
+def load(model: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """``sprites``, a local folder or a hub id. Raises UnsupportedError if there is no such model."""
+    if model == "sprites":
+        pipe = StableDiffusionPipeline.from_pretrained(testbed.path("sd"), dtype=dtype)
+    else:
+        try:
+            pipe = DiffusionPipeline.from_pretrained(model, dtype=dtype)
+        except (OSError, ValueError) as error:
+            kind = "folder is not a diffusers pipeline" if Path(model).is_dir() else "model could be neither found nor downloaded"
+            raise UnsupportedError(
+                f"{model!r}: this {kind} ({error}). Use 'sprites', a local pipeline folder or a hub id"
+            ) from error
+    return pipe.to(device)
+
+
+def generate(
+    pipe: Any,
+    prompt: str,
+    seeds: Sequence[int],
+    words: Sequence[str],
+    *,
+    method: str = "plain",
+    descent: Descent | None = None,
+    batch: int = 4,
+    **call: Any,
+) -> Iterator[Picture]:
+    """Pictures of one prompt, one per seed. ``method`` is "plain" or a key of METHODS; ``call`` goes to the pipeline."""
+    for start in range(0, len(seeds), batch):
+        chunk = list(seeds[start : start + batch])
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in chunk]
+        began = time.perf_counter()
+        with ExitStack() as stack:
+            maps = stack.enter_context(record(pipe, words))
+            trace = stack.enter_context(steer(pipe, METHODS[method](words), descent=descent)) if method != "plain" else None
+            images = pipe(prompt, num_images_per_prompt=len(chunk), generator=generators, **call).images
+        seconds = (time.perf_counter() - began) / len(chunk)
+        steps: list[TraceStep] = trace.steps if isinstance(trace, Trace) else []
+        for i, (seed, image) in enumerate(zip(chunk, images, strict=True)):
+            losses, refinements = tuple(step.losses[i] for step in steps), tuple(step.refinements[i] for step in steps)
+            yield Picture(prompt, seed, method, image, {word: maps[word][i] for word in words}, losses, refinements, seconds)

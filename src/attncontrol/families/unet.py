@@ -1,0 +1,54 @@
+"""Stable Diffusion UNets (``UNet2DConditionModel``): SD 1, SD 2, and their img2img, inpainting and ControlNet pipelines.
+
+Text is the key side of every ``attn2``. One call per step with batch [uncond, cond] under classifier-free guidance, else [cond].
+"""
+
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from torch import nn
+
+from attncontrol.families import Family
+from attncontrol.sites import Site, Where
+
+
+def _sites(unet: nn.Module) -> tuple[Site, ...]:
+    levels = len(unet.config.block_out_channels)
+    return tuple(
+        Site(name, "cross" if module.is_cross_attention else "self", module.heads, _stride(name, levels))
+        for name, module in unet.named_modules()
+        if isinstance(module, Attention)
+    )
+
+
+def _stride(name: str, levels: int) -> int:
+    """Every level but the last halves the grid: the last two levels and the middle block are equally coarse."""
+    part, _, rest = name.partition(".")
+    level = levels - 1 if part == "mid_block" else int(rest.partition(".")[0])
+    return 2 ** (levels - 1 - level if part == "up_blocks" else level)
+
+
+def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
+    """SD 1/2: the 16 x 16 layers at 512 px and step 20, as in the papers. Smaller UNets have no such layers: see the README."""
+    if any(site.kind == "cross" and site.stride == 4 for site in sites):
+        return Where(kind="cross", stride=4), 20.0
+    return Where(kind="cross", stride=max(site.stride for site in sites)), 20.0
+
+
+def _branches(pipe: Any) -> tuple[str, ...]:
+    return ("uncond", "cond") if pipe.do_classifier_free_guidance else ("cond",)
+
+
+FAMILY = Family(
+    name="unet",
+    matches=lambda pipe: (
+        isinstance(getattr(pipe, "unet", None), UNet2DConditionModel) and getattr(pipe, "tokenizer", None) is not None
+    ),
+    denoiser=lambda pipe: pipe.unet,
+    sites=_sites,
+    branches=_branches,
+    tokenizer=lambda pipe: pipe.tokenizer,
+    latent_channels=lambda pipe: pipe.unet.config.out_channels,
+    steering=_steering,
+)

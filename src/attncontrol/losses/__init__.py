@@ -1,0 +1,1 @@
+"""Test-time losses, one file per paper."""

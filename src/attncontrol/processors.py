@@ -1,0 +1,150 @@
+"""Interception of attention: ``tap`` wraps the processors of some modules and hands every attention call to a function.
+
+The wrapped processor keeps running; only its call of ``F.scaled_dot_product_attention`` is handed over, after projection,
+qk-norm and positional rotation. So one wrapper serves every diffusers processor that uses that function.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from attncontrol.axes import Key, Mask, Probabilities, Query
+from attncontrol.errors import UnsupportedError
+from attncontrol.sites import Site
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """One execution of a site. ``index`` counts the calls of the site within one forward of its module."""
+
+    site: Site
+    index: int
+    query: Query
+    key: Key
+    value: Key
+    mask: Mask | None = None
+    dropout: float = 0.0
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+
+    def run(self) -> Tensor:
+        """The attention output, by the kernel that torch chooses."""
+        return F.scaled_dot_product_attention(
+            self.query,
+            self.key,
+            self.value,
+            self.mask,
+            self.dropout,
+            self.is_causal,
+            scale=self.scale,
+            enable_gqa=self.enable_gqa,
+        )
+
+    def rows(self, rows: slice | Tensor) -> "AttentionCall":
+        """The call restricted to some rows of the batch."""
+        mask = self.mask[rows] if self.mask is not None and self.mask.ndim == 4 and self.mask.shape[0] > 1 else self.mask
+        return replace(self, query=self.query[rows], key=self.key[rows], value=self.value[rows], mask=mask)
+
+    def probabilities(self) -> Probabilities:
+        """softmax(scale * query @ key^T + mask) over keys, in float32 or wider. Rows whose keys are all masked are zero.
+
+        Materialises query x key values per head: meant for short key sequences (text).
+        """
+        if self.is_causal or self.enable_gqa:
+            raise UnsupportedError(f"probabilities of a causal or grouped-query call at {self.site.name} are not implemented")
+        scale = self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
+        logits = (self.query * scale) @ self.key.transpose(-1, -2)
+        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        if self.mask is None:
+            return logits.softmax(-1)
+        if self.mask.dtype == torch.bool:
+            logits = logits.masked_fill(~self.mask, torch.finfo(logits.dtype).min)
+            return logits.softmax(-1) * self.mask.any(-1, keepdim=True)
+        return (logits + self.mask).softmax(-1)
+
+
+Handler = Callable[[AttentionCall], Tensor]
+_SDPA_SIGNATURE = ("query", "key", "value", "mask", "dropout", "is_causal")
+_SDPA_NAMES = {"attn_mask": "mask", "dropout_p": "dropout"}
+
+
+class _Intercept(TorchFunctionMode):
+    """While active, hands calls of scaled_dot_product_attention to ``handler``. Inactive inside the handler itself."""
+
+    def __init__(self, site: Site, handler: Handler) -> None:
+        super().__init__()
+        self.site, self.handler, self.calls = site, handler, 0
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        named = dict(zip(_SDPA_SIGNATURE, args, strict=False)) | {_SDPA_NAMES.get(k, k): v for k, v in kwargs.items()}
+        self.calls += 1
+        return self.handler(AttentionCall(self.site, self.calls - 1, **named))
+
+
+class ControlAttnProcessor:
+    """Marks wrapped processors. The concrete classes also inherit from the processor's own class, so ``isinstance`` holds."""
+
+    __slots__ = ()
+
+
+@functools.cache
+def _control_class(processor_class: type) -> type:
+    """Subclass of the processor's class with the same ``__call__`` signature: diffusers inspects it to choose arguments."""
+
+    @functools.wraps(processor_class.__call__)
+    def call(self: Any, attn: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        wrapped, site, handler = self._control
+        with _Intercept(site, handler) as mode:
+            output = wrapped(attn, *args, **kwargs)
+        if not mode.calls:
+            raise UnsupportedError(
+                f"attention at {site.name} ran without torch's scaled_dot_product_attention ({type(wrapped).__name__}); "
+                "switch attention slicing, eager processors and third-party backends off "
+                "(pipe.unet.set_attn_processor(AttnProcessor2_0()), pipe.disable_attention_slicing())"
+            )
+        return output
+
+    body = {"__slots__": ("_control",), "__call__": call, "wrapped_class": processor_class}
+    return type(f"Control{processor_class.__name__}", (ControlAttnProcessor, processor_class), body)
+
+
+def _wrap(processor: Any, site: Site, handler: Handler) -> Any:
+    """Wrapper that shares the processor's attributes, so weights stay where ``state_dict`` and ``.to()`` look for them."""
+    inner = getattr(type(processor), "wrapped_class", type(processor))
+    control = object.__new__(_control_class(inner))
+    object.__setattr__(control, "__dict__", processor.__dict__)
+    object.__setattr__(control, "_control", (processor, site, handler))
+    return control
+
+
+@contextmanager
+def tap(denoiser: nn.Module, sites: Mapping[str, Site], handler: Handler) -> Iterator[None]:
+    """Hands the attention calls of ``sites`` (by module path) to ``handler``, whose result replaces the attention output.
+
+    Taps nest: the one installed first sees a call first and its ``call.run()`` reaches the later ones. On exit, also after an
+    exception, every module has its previous processor object back.
+    """
+    modules = {name: denoiser.get_submodule(name) for name in sites}
+    previous = {name: module.processor for name, module in modules.items()}
+    for name, processor in previous.items():
+        if "attn" not in inspect.signature(type(processor).__call__).parameters and not isinstance(processor, ControlAttnProcessor):
+            raise UnsupportedError(f"the processor {type(processor).__name__} at {name} is not an attention processor")
+    try:
+        for name, module in modules.items():
+            module.processor = _wrap(previous[name], sites[name], handler)
+        yield
+    finally:
+        for name, module in modules.items():
+            module.processor = previous[name]

@@ -1,0 +1,194 @@
+"""``steer``: move the latents against the gradient of an objective while any pipeline samples."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attncontrol.descent import Descent
+from attncontrol.errors import NonFiniteError
+from attncontrol.families import family_of
+from attncontrol.maps import StepMaps
+from attncontrol.processors import AttentionCall, tap
+from attncontrol.sites import Site, Where
+from attncontrol.steps import DenoiserCall, follow, probing, require_linear_steps
+from attncontrol.tokens import Span, resolve
+
+Objective = Callable[[StepMaps], Tensor]
+"""One loss per image from the maps of a step. May carry ``words`` and ``descent`` as attributes."""
+
+
+@dataclass(frozen=True)
+class TraceStep:
+    """Losses per image before the update of a step, and the number of refinements each image took."""
+
+    index: int
+    timestep: float
+    losses: tuple[float, ...]
+    refinements: tuple[int, ...]
+
+
+@dataclass
+class Trace:
+    """What a steered run did, step by step, and the settings it used."""
+
+    where: Where
+    step_size: float
+    spans: tuple[tuple[Span, ...], ...] = ()
+    steps: list[TraceStep] = field(default_factory=list)
+
+
+@contextmanager
+def steer(pipe: Any, objective: Objective, *, where: Where | None = None, descent: Descent | None = None) -> Iterator[Trace]:
+    """Test-time guidance: in the guided steps, x <- x - alpha_i grad L(maps(x)) before the pipeline's own denoiser call.
+
+    The gradient pass runs the conditional branch only, stops the denoiser after the last site of ``where``, and computes the loss
+    in float32 or wider. Each image descends on its own loss. ``where`` and the step size default to the family's measured values,
+    ``descent`` to the objective's. The words of the objective (None: the nouns of the prompt) are located in the prompt that the
+    pipeline is called with.
+
+    Yields a Trace. Raises WordError, SiteError, UnsupportedError (scheduler, attention backend), NonFiniteError, and
+    CouplingError if the pipeline was not called inside the block.
+    """
+    family = family_of(pipe)
+    require_linear_steps(pipe.scheduler)
+    denoiser = family.denoiser(pipe)
+    known = family.sites(denoiser)
+    default_where, default_step = family.steering(known)
+    where = where or default_where
+    sites = {site.name: site for site in where.select(known)}
+    descent = descent or getattr(objective, "descent", Descent())
+    trace = Trace(where, default_step if descent.step_size is None else descent.step_size)
+
+    def on_call(call: DenoiserCall) -> Tensor | None:
+        index, total = call.step.index, call.step.total
+        if index == 0:
+            trace.spans = _spans(family.tokenizer(pipe), objective, call)
+            trace.steps.clear()
+        target = descent.target(index, total)
+        if target is None and not descent.updates(index, total):
+            return None
+
+        def evaluate(images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+            return _loss_and_gradient(denoiser, sites, objective, call, trace.spans, images, change)
+
+        images = torch.arange(call.images, device=call.sample.device)
+        start = torch.zeros_like(call.sample[: call.images, : family.latent_channels(pipe)], dtype=_wide(call.sample.dtype))
+        alpha = descent.alpha(index, total, trace.step_size)
+        losses, gradient = evaluate(images, start)
+        before = tuple(losses.tolist())
+        change, gradient, refinements = _refine(evaluate, start, losses, gradient, alpha, target, descent.max_refinements)
+        trace.steps.append(TraceStep(index, call.step.timestep, before, refinements))
+        return change - alpha * gradient if descent.updates(index, total) else change
+
+    with _frozen(denoiser), follow(pipe, family, on_call):
+        yield trace
+
+
+def _spans(tokenizer: Any, objective: Objective, call: DenoiserCall) -> tuple[tuple[Span, ...], ...]:
+    if not hasattr(objective, "words"):
+        return ((),) * call.images
+    words = objective.words
+    if words is None:
+        from attncontrol.syntax import nouns
+
+        words = {prompt: nouns(prompt) for prompt in call.step.prompts if prompt is not None}
+    return resolve(tokenizer, call.step.prompts, words)
+
+
+def _refine(
+    evaluate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    change: Tensor,
+    losses: Tensor,
+    gradient: Tensor,
+    alpha: float,
+    target: float | None,
+    limit: int,
+) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Steps every image until its loss reaches ``target``; returns the change, the gradient there and the steps taken.
+
+    As in the paper's code an image takes one more step after the first loss at or below the target.
+    """
+    change, losses, gradient = change.clone(), losses.clone(), gradient.clone()
+    counts = torch.zeros(len(losses), dtype=torch.long)
+    active = torch.arange(len(losses), device=losses.device)
+    if target is not None:
+        active = active[losses > target]
+        while len(active) and counts.max() < limit:
+            change[active] -= alpha * gradient[active]
+            counts[active.cpu()] += 1
+            unfinished = losses[active] > target
+            losses[active], gradient[active] = evaluate(active, change)
+            active = active[unfinished]
+    return change, gradient, tuple(counts.tolist())
+
+
+class _Enough(Exception):  # noqa: N818 - a signal, not an error
+    """Ends the denoiser's forward once every wanted site has been seen."""
+
+
+def _loss_and_gradient(
+    denoiser: nn.Module,
+    sites: dict[str, Site],
+    objective: Objective,
+    call: DenoiserCall,
+    spans: tuple[tuple[Span, ...], ...],
+    images: Tensor,
+    change: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Losses [batch] and gradients [batch channel height width] in x of some images, at x + change."""
+    part = call.select(call.rows("cond").start + images)
+    sample, channels = part.sample, change.shape[1]
+    layers: dict[str, Tensor] = {}
+
+    def handler(attention: AttentionCall) -> Tensor:
+        probabilities = attention.probabilities()
+        if attention.index == 0:
+            layers[attention.site.name] = probabilities.unflatten(2, attention.site.grid(*sample.shape[-2:]))
+            if len(layers) == len(sites):
+                raise _Enough
+        return probabilities.to(attention.value.dtype) @ attention.value
+
+    token = probing.set(True)
+    try:
+        with torch.enable_grad(), tap(denoiser, sites, handler):
+            x = (sample[:, :channels] + change[images]).detach().requires_grad_()
+            part = part.with_sample(torch.cat([x.to(sample.dtype), sample[:, channels:]], 1))
+            with suppress(_Enough):
+                denoiser.forward(*part.args, **part.kwargs)  # not __call__: contexts see only the pipeline's own calls
+            losses = objective(StepMaps({name: layers[name] for name in sites}, tuple(spans[i] for i in images.tolist())))
+            # half-precision backward passes underflow without a scale
+            boost = 256.0 if sample.dtype == torch.float16 else 1.0
+            (gradient,) = torch.autograd.grad(losses.sum() * boost, x)
+    finally:
+        probing.reset(token)
+    gradient = gradient / boost
+    if not (losses.isfinite().all() and gradient.isfinite().all()):
+        bad = images[~(losses.isfinite() & gradient.flatten(1).isfinite().all(1))].tolist()
+        state = "finite" if sample.isfinite().all() else "already NaN or infinite"
+        raise NonFiniteError(
+            f"loss {losses.tolist()} or its gradient is not finite at step {call.step.index} for image(s) {bad}; "
+            f"the latents were {state}. "
+            "Lower the step size, or run the model in float32"
+        )
+    return losses.detach(), gradient
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """No weight gradients inside: activations that only they need are not kept."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

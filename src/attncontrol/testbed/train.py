@@ -1,0 +1,36 @@
+"""Trains the bundled model: ``python -m attncontrol.testbed.train {vae,latents,diffusion,export} --work DIR``.
+
+Every stage is deterministic by ``--seed``, writes a checkpoint every few hundred steps and resumes from it.
+"""
+
+import argparse
+from pathlib import Path
+
+from attncontrol.testbed.diffusion import export, make_latents, train_diffusion
+from attncontrol.testbed.vae import train_vae
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=["vae", "latents", "diffusion", "export"])
+    parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and latents")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--count", type=int, default=20_000, help="scenes to encode")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--start", type=Path, help="exported pipeline to go on from (diffusion)")
+    parser.add_argument("--target", type=Path, default=Path(__file__).parent / "weights" / "sd")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    if args.stage == "vae":
+        train_vae(args.work, seed=args.seed).save_pretrained(args.work / "vae")
+    elif args.stage == "latents":
+        make_latents(args.work, seed=args.seed, count=args.count)
+    elif args.stage == "diffusion":
+        train_diffusion(args.work, seed=args.seed, steps=args.steps, lr=args.lr, start=args.start)
+    else:
+        export(args.work, args.target)
+
+
+if __name__ == "__main__":
+    main()

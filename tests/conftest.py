@@ -1,0 +1,16 @@
+"""Real diffusers pipelines at tiny size, with random weights."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest
+
+from tests.tiny import tiny_sd
+
+
+@pytest.fixture
+def pipe():
+    """float64 Stable Diffusion with 8 x 8 latents and strides 1, 2 and 4."""
+    return tiny_sd()

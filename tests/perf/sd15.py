@@ -1,0 +1,93 @@
+"""Time and memory on a full-size, randomly initialised SD 1.5 UNet at 512 px in float32: python -m tests.perf.sd15 {steer,record}.
+
+steer    a run steered by attncontrol against diffusers' own Attend-and-Excite pipeline: same steps, same thresholds, same scheduler
+record   a run that records the maps of all words of the prompt against a plain run
+
+Every variant runs in a process of its own, in turns; memory is the peak resident size above that after loading.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionAttendAndExcitePipeline, StableDiffusionPipeline, UNet2DConditionModel
+
+from attncontrol import AttendAndExcite, Descent, Where, record, steer
+from attncontrol.testbed.text import make_tokenizer
+from tests.tiny import tiny_text_encoder, tiny_vae
+
+PROMPT = "a cat and a frog"
+
+
+def components():
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = 77
+    return {
+        "unet": UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval(),
+        "text_encoder": tiny_text_encoder(tokenizer, width=768),
+        "tokenizer": tokenizer,
+        "vae": tiny_vae(),
+        "scheduler": DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def variant(name: str, steps: int, guided: int):
+    theirs = name == "diffusers"
+    cls = StableDiffusionAttendAndExcitePipeline if theirs else StableDiffusionPipeline
+    pipe = cls(**components(), requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    call = {"num_inference_steps": steps, "output_type": "latent", "generator": torch.Generator().manual_seed(0)}
+    before, began = peak_mib(), time.perf_counter()
+    if theirs:
+        call |= {"token_indices": [2, 5], "max_iter_to_alter": guided, "thresholds": {}}
+        latents = pipe(PROMPT, **call).images
+    elif name == "steer":
+        descent = Descent(guided=guided / steps, thresholds={})
+        with steer(pipe, AttendAndExcite(["cat", "frog"]), where=Where(kind="cross", stride=4), descent=descent):
+            latents = pipe(PROMPT, **call).images
+    elif name == "record":
+        with record(pipe, ["a", "cat", "and", "frog"]):
+            latents = pipe(PROMPT, **call).images
+    else:
+        latents = pipe(PROMPT, **call).images
+    return {"seconds": time.perf_counter() - began, "mib": peak_mib() - before, "sum": latents.double().sum().item()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["steer", "record", "diffusers", "plain"])
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--guided", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--one", action="store_true", help="run one variant in this process")
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(variant(args.what, args.steps, args.guided)))
+        return
+    names = {"steer": ("diffusers", "steer"), "record": ("plain", "record")}[args.what]
+    runs = {name: [] for name in names}
+    for _ in range(args.repeats):
+        for name in names:
+            command = [sys.executable, "-W", "ignore", "-m", "tests.perf.sd15", name, "--one", "--steps", str(args.steps)]
+            done = subprocess.run([*command, "--guided", str(args.guided)], check=True, capture_output=True, text=True)
+            runs[name].append(json.loads(done.stdout.splitlines()[-1]))
+            print(name, runs[name][-1], flush=True)
+    for key in ("seconds", "mib"):
+        peer, ours = (statistics.median(run[key] for run in runs[name]) for name in names)
+        print(f"{key}: {names[1]} / {names[0]} = {ours:.1f} / {peer:.1f} = {ours / peer:.3f}")
+
+
+if __name__ == "__main__":
+    main()

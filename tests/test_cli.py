@@ -1,0 +1,100 @@
+import json
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from attncontrol.cli import app, parse_seeds
+from tests.tiny import tiny_sd
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A local pipeline folder."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("model")
+    tiny_sd(dtype=torch.float32).save_pretrained(folder)
+    return str(folder)
+
+
+def invoke(*args):
+    result = runner.invoke(app, [str(arg) for arg in args])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_generate_writes_pictures_maps_grid_and_report(model, tmp_path):
+    code, out, _ = invoke(
+        "generate", "a cat and a frog", "--model", model, "--compare", "--seeds", "0-1,5", "--steps", 3, "--out", tmp_path,
+        "--height", 64, "--width", 96, "--json", "--batch", 2,
+    )  # fmt: skip
+    assert code == 0
+    report = json.loads(out)
+    assert report == json.loads((tmp_path / "run.json").read_text())
+    assert report["words"] == {"a cat and a frog": ["cat", "frog"]}
+    assert report["settings"]["seeds"] == [0, 1, 5]
+    assert [(row["method"], row["seed"]) for row in report["pictures"]] == [
+        (method, seed) for method in ("plain", "attend-and-excite") for seed in (0, 1, 5)
+    ]
+    for row in report["pictures"]:
+        assert Image.open(tmp_path / row["file"]).size == (96, 64)
+        assert (tmp_path / row["maps_file"]).exists()
+        assert len(row["losses"]) == (1 if row["method"] == "attend-and-excite" else 0)
+    assert (tmp_path / "a-cat-and-a-frog.compare.png").exists()
+
+
+def test_a_seed_does_not_depend_on_the_batch(model, tmp_path):
+    for folder, batch in (("one", 1), ("all", 3)):
+        invoke("generate", "a cat", "--model", model, "--seeds", "0-2", "--steps", 2, "--out", tmp_path / folder, "--batch", batch)
+    for seed in range(3):
+        first, second = (Image.open(tmp_path / f / f"a-cat.attend-and-excite.{seed}.png") for f in ("one", "all"))
+        difference = max(abs(a - b) for a, b in zip(first.tobytes(), second.tobytes(), strict=True))
+        assert difference <= 1
+
+
+def test_prompt_files(model, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("# comment\na cat\n\na red frog\n")
+    code, out, _ = invoke(
+        "generate", "--prompts", prompts, "--model", model, "--seeds", 0, "--steps", 2, "--out", tmp_path, "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["words"] == {"a cat": ["cat"], "a red frog": ["frog"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a cat", "--words", "frog"], "'frog' is not in the prompt 'a cat'"),
+        (["very quickly"], "no noun was found"),
+        (["a cat", "--model", "no/such/folder"], "model could be neither found nor downloaded"),
+        (["a cat", "--method", "magic"], "choose from attend-and-excite, plain"),
+        (["a cat", "--seeds", "3-1"], "write seeds as 0-3,8"),
+        (["a cat", "--prompts", __file__], "give either a prompt or --prompts FILE"),
+        ([], "give either a prompt or --prompts FILE"),
+    ],
+)
+def test_bad_input_ends_with_a_clear_message(model, tmp_path, arguments, message):
+    given = arguments if "--model" in arguments else [*arguments, "--model", model]
+    code, _, err = invoke("generate", *given, "--out", tmp_path, "--steps", 2)
+    assert code == 2
+    assert message in " ".join(err.replace("│", " ").split())
+
+
+def test_seeds():
+    assert parse_seeds("0-3,8") == [0, 1, 2, 3, 8]
+
+
+def test_tokens_and_sites(model):
+    code, out, _ = invoke("tokens", "a turtle", "--model", model, "--json")
+    assert code == 0
+    assert [row["text"] for row in json.loads(out)[1:4]] == ["a", "tur", "tle"]
+    code, out, _ = invoke("sites", "--model", model, "--json")
+    assert code == 0
+    sites = json.loads(out)
+    assert len(sites) == 20
+    assert {(site["kind"], site["stride"]) for site in sites} == {
+        (kind, stride) for kind in ("self", "cross") for stride in (1, 2, 4)
+    }

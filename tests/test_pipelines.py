@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from attncontrol import AttendAndExcite, Descent, Where, steer
+from attncontrol.errors import WordError
+from tests.tiny import tiny_sd
+
+FOLDER = Path(__file__).parents[1] / "pipelines"
+
+
+def test_attend_and_excite_pipeline(tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "cache"))
+    base = tiny_sd(dtype=torch.float32)
+    base.save_pretrained(tmp_path / "model")
+    pipe = DiffusionPipeline.from_pretrained(
+        tmp_path / "model", custom_pipeline=str(FOLDER / "attend_and_excite.py"), trust_remote_code=True
+    )
+    assert type(pipe).__name__ == "AttendAndExcitePipeline"
+    pipe.set_progress_bar_config(disable=True)
+    where, descent = Where(kind="cross", stride=2), Descent(step_size=10.0)
+    call = {"num_inference_steps": 3, "height": 64, "width": 64, "output_type": "latent"}
+
+    def seeded():
+        return torch.Generator().manual_seed(0)
+
+    ours = pipe("a cat and a frog", words=["cat", "frog"], where=where, descent=descent, generator=seeded(), **call).images
+    assert pipe.trace.step_size == 10.0
+    with steer(base, AttendAndExcite(["cat", "frog"]), where=where, descent=descent):
+        expected = base("a cat and a frog", generator=seeded(), **call).images
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+    with pytest.raises(WordError, match="'dog' is not in the prompt"):
+        pipe("a cat", words=["dog"], **call)
+
+
+@pytest.mark.parametrize("path", FOLDER.glob("*.py"), ids=lambda path: path.name)
+def test_pipelines_are_thin(path):
+    assert len(path.read_text("utf-8").splitlines()) <= 80

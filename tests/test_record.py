@@ -1,0 +1,179 @@
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler
+
+from attncontrol import Where, estimate_bytes, record
+from attncontrol.errors import CouplingError, SiteError, UnsupportedError, WordError
+from attncontrol.processors import ControlAttnProcessor
+
+PROMPT = "a cat and a turtle"
+LAYER = "up_blocks.1.attentions.0.transformer_blocks.0.attn2"
+
+
+def run(pipe, prompt=PROMPT, *, seed=0, height=64, width=96, steps=3, images=1, **kwargs):
+    generator = torch.Generator().manual_seed(seed)
+    return pipe(
+        prompt, height=height, width=width, num_inference_steps=steps, num_images_per_prompt=images, generator=generator,
+        output_type="latent", **kwargs,
+    ).images  # fmt: skip
+
+
+class Reference:
+    """Head-wise probabilities of one layer by hooks on its projections and an explicit softmax."""
+
+    def __init__(self, pipe, name):
+        self.attn, self.maps, self.kept = pipe.unet.get_submodule(name), [], {}
+
+    def __enter__(self):
+        keep = self.kept.__setitem__
+        self.hooks = [
+            self.attn.to_q.register_forward_hook(lambda _m, _i, o: keep("q", o)),
+            self.attn.to_k.register_forward_hook(lambda _m, _i, o: keep("k", o)),
+            self.attn.register_forward_hook(lambda *_: self.add()),
+        ]
+        return self.maps
+
+    def add(self):
+        q, k = (self.kept[n].unflatten(-1, (self.attn.heads, -1)).transpose(1, 2) for n in "qk")
+        self.maps.append((q @ k.transpose(-1, -2) * self.attn.scale).softmax(-1))
+
+    def __exit__(self, *_):
+        for hook in self.hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+@pytest.mark.parametrize("images", [1, 2])
+def test_maps_equal_an_explicit_softmax(pipe, guidance, images):
+    with Reference(pipe, LAYER) as expected, record(pipe, ["cat", "turtle"], keep=("step", "head")) as maps:
+        run(pipe, images=images, guidance_scale=guidance)
+    probabilities = torch.stack([p[-images:] for p in expected])  # step image head query key
+    words = torch.stack([probabilities[..., [2]].sum(-1), probabilities[..., [5, 6]].sum(-1)], -1)
+    words = words.unflatten(3, (4, 6)).permute(1, 0, 2, 3, 4, 5)
+    recorded = maps.layers[LAYER]
+    assert recorded.shape == (images, 1, 3, 4, 4, 6, 2)
+    torch.testing.assert_close(recorded[:, 0], words.float(), rtol=0, atol=1e-6)
+    assert maps.labels == (("cat", "turtle"),) * images
+    assert maps.prompts == (PROMPT,) * images
+    assert maps.timesteps == (667.0, 334.0, 1.0)
+
+
+def test_means_are_formed_on_line(pipe):
+    with record(pipe, ["cat"], keep=("step", "head")) as full:
+        run(pipe)
+    with record(pipe, ["cat"]) as mean:
+        run(pipe)
+    for name, maps in full.layers.items():
+        torch.testing.assert_close(mean.layers[name], maps.mean((2, 3), keepdim=True), rtol=0, atol=1e-6)
+    assert mean.nbytes * 3 * 4 > full.nbytes > mean.nbytes
+
+
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+def test_recording_leaves_the_picture_bit_identical(pipe, guidance):
+    plain = run(pipe, guidance_scale=guidance)
+    with record(pipe, ["cat"]):
+        recorded = run(pipe, guidance_scale=guidance)
+    assert torch.equal(plain, recorded)
+    assert torch.equal(plain, run(pipe, guidance_scale=guidance))
+
+
+def test_all_tokens_sum_to_one_and_branches_are_told_apart(pipe):
+    with record(pipe, branches=("cond", "uncond"), steps=[0], where=Where(kind="cross", stride=2)) as maps:
+        run(pipe)
+    maps_cond, maps_uncond = maps.mean("cond"), maps.mean("uncond")
+    assert maps_cond.shape == (1, 4, 6, 32)
+    torch.testing.assert_close(maps_cond.sum(-1), torch.ones(1, 4, 6))
+    assert maps.labels[0][:7] == ("<|startoftext|>", "a", "cat", "and", "a", "tur", "tle")
+    with record(pipe, steps=[0], where=Where(kind="cross", stride=2)) as empty:
+        run(pipe, "", guidance_scale=1.0)
+    torch.testing.assert_close(empty.mean(), maps_uncond, rtol=0, atol=1e-6)
+
+
+def test_prompts_of_a_batch_have_their_own_words(pipe):
+    prompts = ["a cat and a turtle", "a turtle and a red dog"]
+    words = {prompts[0]: ["cat"], prompts[1]: ["dog"]}
+    with record(pipe, words) as both:
+        run(pipe, prompts, images=2)
+    assert both.labels == (("cat",), ("cat",), ("dog",), ("dog",))
+    latents = torch.randn(4, 4, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for i, prompt in enumerate([prompts[0], prompts[0], prompts[1], prompts[1]]):
+        with record(pipe, words) as one:
+            run(pipe, prompt, latents=latents[i : i + 1])
+        torch.testing.assert_close(one.mean()[0], both.mean()[i], rtol=0, atol=1e-6)
+
+
+def test_word_map_is_the_mean_over_layers_on_the_finest_grid(pipe):
+    with record(pipe, ["cat", "turtle"]) as maps:
+        run(pipe)
+    assert maps["turtle"].shape == (1, 8, 12)
+    torch.testing.assert_close(maps["turtle"], maps.mean()[..., 1])
+    with pytest.raises(WordError, match="'frog' was not recorded; recorded are: cat, turtle"):
+        maps["frog"]
+
+
+@pytest.mark.parametrize("keep", [(), ("step",), ("head",), ("step", "head")])
+def test_estimate_equals_the_recording(pipe, keep):
+    with record(pipe, ["cat", "turtle"], keep=keep, branches=("cond", "uncond")) as maps:
+        run(pipe, images=2)
+    assert maps.nbytes == estimate_bytes(pipe, words=2, height=64, width=96, steps=3, batch=2, branches=2, keep=keep)
+
+
+def test_other_schedulers_record_the_same_steps(pipe):
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    with record(pipe, ["cat"], keep=("step",)) as maps:
+        run(pipe, steps=4)
+    assert len(maps.timesteps) == 4
+    assert maps.layers[LAYER].shape[2] == 4
+
+
+def test_errors_leave_the_pipeline_as_it_was(pipe):
+    plain = run(pipe)
+    processors = pipe.unet.attn_processors
+    with pytest.raises(WordError, match="'frog' is not in the prompt"), record(pipe, ["frog"]):
+        run(pipe)
+    with (
+        pytest.raises(SiteError, match=r"no attention site matches .*stride=8.*Strides here: \[1, 2, 4\]"),
+        record(pipe, where=Where(kind="cross", stride=8)),
+    ):
+        run(pipe)
+    with pytest.raises(CouplingError, match="the denoiser was never called: call this pipeline"), record(pipe):
+        pass
+    with (
+        pytest.raises(CouplingError, match=r"branch \['uncond'\] does not exist in this call; its branches are \('cond',\)"),
+        record(pipe, branches=("uncond",)),
+    ):
+        run(pipe, guidance_scale=1.0)
+    with (
+        pytest.raises(CouplingError, match=r"nothing was recorded: none of the steps \[7\] among the 3 steps"),
+        record(pipe, steps=[7]),
+    ):
+        run(pipe)
+    with pytest.raises(CouplingError, match="one record"), record(pipe):
+        run(pipe)
+        run(pipe)
+    with pytest.raises(KeyboardInterrupt), record(pipe):
+        raise KeyboardInterrupt
+    assert pipe.unet.attn_processors == processors
+    assert not pipe.unet._forward_pre_hooks
+    assert not pipe.unet._forward_hooks
+    assert "step" not in vars(pipe.scheduler)
+    assert "encode_prompt" not in vars(pipe)
+    assert torch.equal(plain, run(pipe))
+
+
+def test_eager_processors_are_refused_by_name(pipe):
+    pipe.unet.set_default_attn_processor()
+    pipe.enable_attention_slicing(1)
+    with (
+        pytest.raises(UnsupportedError, match=r"attn2 ran without torch's scaled_dot_product_attention \(SlicedAttnProcessor\)"),
+        record(pipe),
+    ):
+        run(pipe)
+
+
+def test_installed_processors_are_shown_and_keep_their_class(pipe):
+    with record(pipe):
+        shown = pipe.unet.attn_processors[LAYER + ".processor"]
+        assert isinstance(shown, ControlAttnProcessor)
+        assert type(shown).__name__ == "ControlAttnProcessor2_0" or type(shown).__name__ == "ControlAttnProcessor2_0"
+        run(pipe)

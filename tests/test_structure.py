@@ -1,0 +1,90 @@
+"""The direction of imports, the size of files, and the contract of loss files."""
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import attncontrol
+from attncontrol import losses
+from attncontrol.maps import StepMaps
+from attncontrol.tokens import Span
+
+SOURCE = Path(attncontrol.__file__).parent
+ORDER = [
+    "errors", "axes", "descent", "sites", "processors", "families", "tokens", "syntax", "functional", "maps", "steps", "record",
+    "losses", "steer", "export", "testbed", "batch", "cli",
+]  # fmt: skip
+LOSSES = [name for _, name, _ in pkgutil.iter_modules(losses.__path__)]
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def layer_of(name: str) -> str:
+    return name.removeprefix("attncontrol.").split(".")[0]
+
+
+FILES = [path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_downwards(path):
+    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    used = {layer_of(name) for name in imported(path) if name.startswith("attncontrol.")} - {own}
+    allowed = set(ORDER[: ORDER.index(own)])
+    if path.parent.name == "testbed" and path.stem == "bench":
+        allowed |= {"batch"}  # the bench measures the package through its own entry points
+    if path.stem == "tokens":
+        allowed |= {"families"}
+    assert used <= allowed
+    external = {name.split(".")[0] for name in imported(path)}
+    if own in ("losses", "functional", "maps", "descent"):
+        assert not external & {"diffusers", "transformers", "spacy", "PIL"}
+    if "diffusers" in external:
+        assert own in ("processors", "families", "steps", "testbed", "batch")
+    if "spacy" in external:
+        assert own == "syntax"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_stay_small(path):
+    assert len(path.read_text("utf-8").splitlines()) <= (
+        120 if path.parent.name == "losses" else 300 if "testbed" in path.parts else 250
+    )
+
+
+def test_public_names_exist():
+    assert len(attncontrol.__all__) <= 15
+    for name in attncontrol.__all__:
+        assert getattr(attncontrol, name) is not None
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_is_an_objective(name):
+    """One finite loss per image with a gradient, independent of the other images, also for uniform and one-hot maps."""
+    objective = importlib.import_module(f"attncontrol.losses.{name}").example()
+    spans = tuple(Span(word, (2 + 3 * i,)) for i, word in enumerate(objective.words))
+    generator = torch.Generator().manual_seed(0)
+    random = (4 * torch.randn(3, 2, 4, 6, 9, generator=generator, dtype=torch.float64)).softmax(-1)
+    one_hot = torch.nn.functional.one_hot(random.argmax(-1), 9).double()
+    for maps in (random, torch.full_like(random, 1 / 9), one_hot):
+        maps = maps.clone().requires_grad_()
+        loss = objective(StepMaps({"layer": maps}, (spans,) * 3))
+        assert loss.shape == (3,)
+        assert loss.isfinite().all()
+        (gradient,) = torch.autograd.grad(loss[1], maps)
+        assert gradient.isfinite().all()
+        assert gradient[[0, 2]].abs().max() == 0
+        alone = objective(StepMaps({"layer": maps[1:2]}, (spans,)))
+        torch.testing.assert_close(alone[0], loss[1])

@@ -1,0 +1,90 @@
+import pytest
+
+from attncontrol import locate
+from attncontrol.errors import WordError
+from attncontrol.syntax import nouns
+from attncontrol.testbed.text import make_tokenizer
+from attncontrol.tokens import find, resolve, tokenize
+
+TOKENIZER = make_tokenizer()
+
+
+def positions(prompt, phrase):
+    return find(TOKENIZER, prompt, phrase).positions
+
+
+def test_words_of_one_and_of_several_tokens():
+    prompt = "a elephant and a purple car"
+    assert TOKENIZER.tokenize(prompt) == ["a</w>", "ele", "ph", "ant</w>", "and</w>", "a</w>", "pur", "ple</w>", "car</w>"]
+    assert positions(prompt, "elephant") == (2, 3, 4)
+    assert positions(prompt, "car") == (9,)
+    assert positions(prompt, "purple car") == (7, 8, 9)
+
+
+def test_case_punctuation_and_spaces():
+    assert positions("A  Cat, (a FROG)!", "cat") == (2,)
+    assert positions("A  Cat, (a FROG)!", "Frog") == (6,)
+    assert positions("a red\tcar", "red car") == (2, 3)
+
+
+def test_repeated_words_count_together_unless_numbered():
+    prompt = "a cat and a cat"
+    assert positions(prompt, "cat") == (2, 5)
+    assert positions(prompt, "cat#1") == (2,)
+    assert positions(prompt, "cat#2") == (5,)
+    with pytest.raises(WordError, match=r"'cat#3'.* has 2 occurrence\(s\) of 'cat'"):
+        positions(prompt, "cat#3")
+
+
+def test_only_whole_words_match():
+    with pytest.raises(WordError, match=r"'car' is not in the prompt 'a carpet'; its words are: a, carpet"):
+        positions("a carpet", "car")
+
+
+@pytest.mark.parametrize("phrase", ["", " ", "cat#0", "cat#x"])
+def test_malformed_phrases(phrase):
+    with pytest.raises(WordError, match="is not a word; write"):
+        positions("a cat", phrase)
+
+
+def test_word_beyond_the_text_limit():
+    prompt = "a " * 40 + "frog"
+    with pytest.raises(WordError, match=r"'frog' \(characters 80-84\) lies beyond the text limit of 32 tokens"):
+        positions(prompt, "frog")
+
+
+def test_partly_truncated_word_is_refused():
+    prompt = "a " * 29 + "elephant"  # 29 words and one of three pieces fill the 30 places
+    with pytest.raises(WordError, match="beyond the text limit"):
+        positions(prompt, "elephant")
+
+
+def test_token_table_has_specials_padding_and_offsets():
+    table = tokenize(TOKENIZER, "a frog")
+    assert len(table) == 32
+    assert [t.special for t in table[:5]] == [True, False, False, True, True]
+    assert (table[2].text, table[2].start, table[2].end) == ("frog", 2, 6)
+
+
+def test_words_per_prompt():
+    prompts = ["a cat", "a frog", "a cat"]
+    spans = resolve(TOKENIZER, prompts, {"a cat": ["cat"], "a frog": ["frog"]})
+    assert [[s.text for s in of] for of in spans] == [["cat"], ["frog"], ["cat"]]
+    with pytest.raises(WordError, match="no words are given for the prompt 'a dog'; words are given for: 'a cat'"):
+        resolve(TOKENIZER, ["a dog"], {"a cat": ["cat"]})
+    with pytest.raises(WordError, match="call the pipeline with prompt="):
+        resolve(TOKENIZER, [None], ["cat"])
+    with pytest.raises(WordError, match=r"words must be a non-empty list such as \['cat', 'frog'\], not 'cat'"):
+        resolve(TOKENIZER, ["a cat"], "cat")
+
+
+def test_locate_uses_the_pipelines_tokenizer(pipe):
+    assert locate(pipe, "a cat and a turtle", "turtle").positions == (5, 6)
+
+
+def test_nouns():
+    assert nouns("a blue clock and a orange apple") == ("clock", "apple")
+    assert nouns("a cat, a dog and a red car") == ("cat", "dog", "car")
+    assert nouns("a red car and a blue car") == ("car#1", "car#2")
+    with pytest.raises(WordError, match="no noun was found in the prompt 'very quickly'"):
+        nouns("very quickly")
