@@ -18,8 +18,9 @@ from attncontrol.errors import UnsupportedError
 from attncontrol.losses.attend_and_excite import AttendAndExcite
 from attncontrol.record import record
 from attncontrol.steer import Objective, Trace, TraceStep, steer
+from attncontrol.tokens import Words
 
-METHODS: Mapping[str, Callable[[Sequence[str]], Objective]] = {"attend-and-excite": lambda words: AttendAndExcite(tuple(words))}
+METHODS: Mapping[str, Callable[[Words], Objective]] = {"attend-and-excite": AttendAndExcite}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def generate(
         began = time.perf_counter()
         with ExitStack() as stack:
             maps = stack.enter_context(record(pipe, words))
-            trace = stack.enter_context(steer(pipe, METHODS[method](words), descent=descent)) if method != "plain" else None
+            trace = stack.enter_context(steer(pipe, METHODS[method](tuple(words)), descent=descent)) if method != "plain" else None
             images = pipe(prompt, num_images_per_prompt=len(chunk), generator=generators, **call).images
         seconds = (time.perf_counter() - began) / len(chunk)
         steps: list[TraceStep] = trace.steps if isinstance(trace, Trace) else []

@@ -51,17 +51,17 @@ class AttentionMaps:
 
     def __getitem__(self, word: str) -> WordMap:
         """[batch height width]: mean over layers, heads and steps of the first branch, on the finest grid."""
-        if not self.layers:
-            raise CouplingError("nothing is recorded yet: call the pipeline inside the record(...) block first")
+        mean = self.mean()
         missing = [labels for labels in self.labels if word not in labels]
         if missing:
             raise WordError(f"{word!r} was not recorded; recorded are: {', '.join(missing[0])}")
         index = torch.tensor([labels.index(word) for labels in self.labels])
-        mean = self.mean()
         return mean[torch.arange(len(index)), :, :, index]
 
     def mean(self, branch: str | None = None) -> TokenMaps:
         """[batch height width token] of one branch (default: the first), mean over layers, heads and steps."""
+        if not self.layers:
+            raise CouplingError("nothing is recorded yet; the maps are complete when the record(...) block ends")
         b = 0 if branch is None else self.branches.index(branch)
         return _mean_of([maps[:, b].mean((1, 2)) for maps in self.layers.values()], len(self.layers))
 

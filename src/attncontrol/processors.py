@@ -139,7 +139,7 @@ def tap(denoiser: nn.Module, sites: Mapping[str, Site], handler: Handler) -> Ite
     modules = {name: denoiser.get_submodule(name) for name in sites}
     previous = {name: module.processor for name, module in modules.items()}
     for name, processor in previous.items():
-        if "attn" not in inspect.signature(type(processor).__call__).parameters and not isinstance(processor, ControlAttnProcessor):
+        if "attn" not in inspect.signature(type(processor).__call__).parameters:
             raise UnsupportedError(f"the processor {type(processor).__name__} at {name} is not an attention processor")
     try:
         for name, module in modules.items():

@@ -35,7 +35,7 @@ def record(
     every text position. Means over heads and steps are formed while the pipeline runs; ``keep`` keeps these axes. ``branches`` are
     "cond" and, under classifier-free guidance, "uncond". ``steps`` are the indices of the steps to record, None for all.
 
-    Yields AttentionMaps, complete when the pipeline call has returned. Raises WordError, SiteError, UnsupportedError; and
+    Yields AttentionMaps, complete when the block ends. Raises WordError, SiteError, UnsupportedError; and
     CouplingError if nothing was recorded or if the pipeline is called twice.
     """
     family = family_of(pipe)

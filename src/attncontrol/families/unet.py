@@ -13,6 +13,12 @@ from attncontrol.families import Family
 from attncontrol.sites import Site, Where
 
 
+def _matches(pipe: Any) -> bool:
+    """One tokenizer: SDXL's two encoders are another family."""
+    unet, tokenizers = getattr(pipe, "unet", None), [getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2")]
+    return isinstance(unet, UNet2DConditionModel) and tokenizers[0] is not None and tokenizers[1] is None
+
+
 def _sites(unet: nn.Module) -> tuple[Site, ...]:
     levels = len(unet.config.block_out_channels)
     return tuple(
@@ -23,7 +29,7 @@ def _sites(unet: nn.Module) -> tuple[Site, ...]:
 
 
 def _stride(name: str, levels: int) -> int:
-    """Every level but the last halves the grid: the last two levels and the middle block are equally coarse."""
+    """Level i works at stride 2^i, the middle block at the coarsest stride."""
     part, _, rest = name.partition(".")
     level = levels - 1 if part == "mid_block" else int(rest.partition(".")[0])
     return 2 ** (levels - 1 - level if part == "up_blocks" else level)
@@ -42,9 +48,7 @@ def _branches(pipe: Any) -> tuple[str, ...]:
 
 FAMILY = Family(
     name="unet",
-    matches=lambda pipe: (
-        isinstance(getattr(pipe, "unet", None), UNet2DConditionModel) and getattr(pipe, "tokenizer", None) is not None
-    ),
+    matches=_matches,
     denoiser=lambda pipe: pipe.unet,
     sites=_sites,
     branches=_branches,

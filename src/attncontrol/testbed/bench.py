@@ -62,7 +62,7 @@ def make(
             pictures += pipe(**arguments).images
             continue
         words = {prompt: [thing.noun for thing in things_of(prompt)] for prompt in prompts}
-        with steer(pipe, METHODS[method](words), where=where, descent=descent):  # type: ignore[arg-type]
+        with steer(pipe, METHODS[method](words), where=where, descent=descent):
             pictures += pipe(**arguments).images
     return pictures, time.perf_counter() - began
 

@@ -1,0 +1,64 @@
+"""The bundled model: loads in the ordinary way, draws what it is asked for, and its word maps point at the objects."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from attncontrol import AttendAndExcite, record, steer, testbed
+from attncontrol.testbed.bench import make, pairs, point
+from attncontrol.testbed.scenes import Thing
+from attncontrol.testbed.scorer import find, shows
+
+
+@pytest.fixture(scope="module")
+def sprites():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe = StableDiffusionPipeline.from_pretrained(testbed.path("sd"))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_size_and_names():
+    folder = Path(testbed.path("sd"))
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 12e6
+    with pytest.raises(ValueError, match=r"no bundled model is called 'sd9'; there are: sd"):
+        testbed.path("sd9")
+
+
+def test_it_loads_in_float32_and_runs_in_bfloat16(sprites):
+    assert sprites.unet.dtype == sprites.text_encoder.dtype == torch.float32
+    half = StableDiffusionPipeline.from_pretrained(testbed.path("sd"), dtype=torch.bfloat16)
+    half.set_progress_bar_config(disable=True)
+    with steer(half, AttendAndExcite(["cat", "frog"])) as trace:
+        half("a cat and a frog", num_inference_steps=4, output_type="latent")
+    assert all(0 <= loss <= 1 for step in trace.steps for loss in step.losses)
+
+
+def test_word_maps_point_at_the_objects(sprites):
+    table = point(sprites, scenes=40, timesteps=(500,))["500"]
+    assert table["all"]["noun"] >= 0.85
+
+
+def test_attend_and_excite_rescues_subjects(sprites):
+    result = pairs(sprites, "attend-and-excite", [0, 1], every=16, where=None, descent=None)
+    assert result["present"]["all"]["gain"] > 0.05
+    assert result["present"]["all"]["n"] == 38
+
+
+def test_single_subjects(sprites):
+    things = [Thing("cat"), Thing("frog"), Thing("car", "blue"), Thing("balloon", "red"), Thing("crown"), Thing("apple", "green")]
+    prompts = [f"a {thing.color or ''} {thing.noun}".replace("  ", " ") for thing in things]
+    pictures, _ = make(sprites, [(prompt, 0) for prompt in prompts])
+    assert np.mean([shows(found, thing) for found, thing in zip(find(pictures), things, strict=True)]) >= 5 / 6
+
+
+def test_recorded_maps_follow_the_prompt_order_of_the_batch(sprites):
+    with record(sprites, {"a cat": ["cat"], "a red car": ["car"]}) as maps:
+        sprites(["a cat", "a red car"], num_inference_steps=3, output_type="latent", generator=torch.Generator().manual_seed(0))
+    assert maps.labels == (("cat",), ("car",))
+    assert maps.mean().shape == (2, 16, 16, 1)
