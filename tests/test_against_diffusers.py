@@ -1,5 +1,6 @@
 """diffusers' own, deprecated Attend-and-Excite pipeline on the same random weights."""
 
+import pytest
 import torch
 from diffusers import StableDiffusionAttendAndExcitePipeline
 
@@ -9,6 +10,7 @@ from tests.tiny import tiny_sd
 PROMPTS = ["a cat and a turtle", "a red dog with a frog"]
 
 
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
 def test_same_latents_as_diffusers_on_ddim():
     """float32, batch of two, non-square, refinements included. Its attn_res is (height, width) in spite of its default."""
     pipe = tiny_sd(dtype=torch.float32)

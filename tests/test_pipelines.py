@@ -35,6 +35,6 @@ def test_attend_and_excite_pipeline(tmp_path, monkeypatch):
         pipe("a cat", words=["dog"], **call)
 
 
-@pytest.mark.parametrize("path", FOLDER.glob("*.py"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", list(FOLDER.glob("*.py")), ids=lambda path: path.name)
 def test_pipelines_are_thin(path):
     assert len(path.read_text("utf-8").splitlines()) <= 80

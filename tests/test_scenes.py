@@ -70,7 +70,11 @@ def test_grounding_loss_by_hand():
 
 def test_the_benchmark_has_276_prompts_of_two_things_each():
     groups = benchmark_prompts()
-    assert {name: len(prompts) for name, prompts in groups.items()} == {"animal-animal": 66, "animal-object": 144, "object-object": 66}
+    assert {name: len(prompts) for name, prompts in groups.items()} == {
+        "animal-animal": 66,
+        "animal-object": 144,
+        "object-object": 66,
+    }
     assert all(len(things_of(prompt)) == 2 for prompts in groups.values() for prompt in prompts)
     assert things_of("a green glasses and a black crown") == (Thing("glasses", "green"), Thing("crown", "black"))
 

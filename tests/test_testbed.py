@@ -45,7 +45,7 @@ def test_word_maps_point_at_the_objects(sprites):
 
 
 def test_attend_and_excite_rescues_subjects(sprites):
-    result = pairs(sprites, "attend-and-excite", [0, 1], every=16, where=None, descent=None)
+    result = pairs(sprites, "attend-and-excite", [0, 1], every=16, where=None, descent=None, guidance_scale=3.0)
     assert result["present"]["all"]["gain"] > 0.05
     assert result["present"]["all"]["n"] == 38
 

@@ -64,7 +64,7 @@ def generate(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("attncontrol-out"),
     compare: Annotated[bool, typer.Option("--compare", help="Also generate without guidance and draw both in one grid.")] = False,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. Default: 25 for sprites, else 50.", min=1)] = None,
-    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale. Default: the pipeline's.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale. Default: 3 for sprites.")] = None,
     negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
     height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
@@ -96,6 +96,7 @@ def generate(
         pipe = engine.load(model, device=device, dtype=getattr(torch, dtype))
         pipe.set_progress_bar_config(disable=True)
         options: dict[str, Any] = {"num_inference_steps": steps or (25 if model == "sprites" else 50)}
+        guidance = 3.0 if guidance is None and model == "sprites" else guidance
         given = {"guidance_scale": guidance, "negative_prompt": negative, "height": height, "width": width}
         options |= {key: value for key, value in given.items() if value is not None}
         descent = Descent(step_size=step_size) if step_size is not None else None

@@ -122,8 +122,8 @@ def _control_class(processor_class: type) -> type:
 
 def _wrap(processor: Any, site: Site, handler: Handler) -> Any:
     """Wrapper that shares the processor's attributes, so weights stay where ``state_dict`` and ``.to()`` look for them."""
-    inner = getattr(type(processor), "wrapped_class", type(processor))
-    control = object.__new__(_control_class(inner))
+    inner: type = getattr(type(processor), "wrapped_class", type(processor))
+    control: Any = object.__new__(_control_class(inner))
     object.__setattr__(control, "__dict__", processor.__dict__)
     object.__setattr__(control, "_control", (processor, site, handler))
     return control

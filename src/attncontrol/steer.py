@@ -60,16 +60,16 @@ def steer(pipe: Any, objective: Objective, *, where: Where | None = None, descen
     default_where, default_step = family.steering(known)
     where = where or default_where
     sites = {site.name: site for site in where.select(known)}
-    descent = descent or getattr(objective, "descent", Descent())
-    trace = Trace(where, default_step if descent.step_size is None else descent.step_size)
+    schedule: Descent = getattr(objective, "descent", Descent()) if descent is None else descent
+    trace = Trace(where, default_step if schedule.step_size is None else schedule.step_size)
 
     def on_call(call: DenoiserCall) -> Tensor | None:
         index, total = call.step.index, call.step.total
         if index == 0:
             trace.spans = _spans(family.tokenizer(pipe), objective, call)
             trace.steps.clear()
-        target = descent.target(index, total)
-        if target is None and not descent.updates(index, total):
+        target = schedule.target(index, total)
+        if target is None and not schedule.updates(index, total):
             return None
 
         def evaluate(images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,12 +77,12 @@ def steer(pipe: Any, objective: Objective, *, where: Where | None = None, descen
 
         images = torch.arange(call.images, device=call.sample.device)
         start = torch.zeros_like(call.sample[: call.images, : family.latent_channels(pipe)], dtype=_wide(call.sample.dtype))
-        alpha = descent.alpha(index, total, trace.step_size)
+        alpha = schedule.alpha(index, total, trace.step_size)
         losses, gradient = evaluate(images, start)
         before = tuple(losses.tolist())
-        change, gradient, refinements = _refine(evaluate, start, losses, gradient, alpha, target, descent.max_refinements)
+        change, gradient, refinements = _refine(evaluate, start, losses, gradient, alpha, target, schedule.max_refinements)
         trace.steps.append(TraceStep(index, call.step.timestep, before, refinements))
-        return change - alpha * gradient if descent.updates(index, total) else change
+        return change - alpha * gradient if schedule.updates(index, total) else change
 
     with _frozen(denoiser), follow(pipe, family, on_call):
         yield trace

@@ -7,7 +7,6 @@ from typing import Any
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
-from torch import nn
 
 from attncontrol.families import Family
 from attncontrol.sites import Site, Where
@@ -19,8 +18,8 @@ def _matches(pipe: Any) -> bool:
     return isinstance(unet, UNet2DConditionModel) and tokenizers[0] is not None and tokenizers[1] is None
 
 
-def _sites(unet: nn.Module) -> tuple[Site, ...]:
-    levels = len(unet.config.block_out_channels)
+def _sites(unet: Any) -> tuple[Site, ...]:
+    levels = len(unet.config["block_out_channels"])
     return tuple(
         Site(name, "cross" if module.is_cross_attention else "self", module.heads, _stride(name, levels))
         for name, module in unet.named_modules()
@@ -36,10 +35,12 @@ def _stride(name: str, levels: int) -> int:
 
 
 def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
-    """SD 1/2: the 16 x 16 layers at 512 px and step 20, as in the papers. Smaller UNets have no such layers: see the README."""
+    """SD 1/2: the 16 x 16 layers at 512 px and step 20, as in the papers. UNets without them: the coarsest layers and step 2,
+    measured on the bundled model (README).
+    """
     if any(site.kind == "cross" and site.stride == 4 for site in sites):
         return Where(kind="cross", stride=4), 20.0
-    return Where(kind="cross", stride=max(site.stride for site in sites)), 20.0
+    return Where(kind="cross", stride=max(site.stride for site in sites)), 2.0
 
 
 def _branches(pipe: Any) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def pairs(
     tables: dict[str, dict[str, np.ndarray]] = {}
     seconds = {}
     for name in ("plain", method):
-        guidance = {} if name == "plain" else {"where": where, "descent": descent}
+        guidance: dict[str, Any] = {} if name == "plain" else {"where": where, "descent": descent}
         pictures, seconds[name] = make(pipe, jobs, method=name, **guidance, **options)
         found = find(pictures)
         present = [all(shows(f, Thing(t.noun)) for t in things_of(p)) for f, (p, _) in zip(found, jobs, strict=True)]
@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=7.5)
+    parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--stride", type=int)
     parser.add_argument("--step-size", type=float)
     parser.add_argument("--guided", type=float, default=0.5)

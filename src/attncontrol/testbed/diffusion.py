@@ -25,7 +25,7 @@ def word_objects(scene: Scene, offsets: list[tuple[int, int]]) -> list[int]:
     for i, (named, shown) in enumerate(zip(scene.named, scene.shown, strict=True)):
         spans = [] if shown is None else [scene.noun_spans[i]]
         if shown is not None and named.color is not None and shown.color == named.color:
-            spans.append(scene.color_spans[i])
+            spans.append(scene.color_spans[i])  # type: ignore[arg-type]  # a named colour has a span
         for k, (start, end) in enumerate(offsets):
             if any(start < stop and first < end for first, stop in spans):
                 owners[k] = i
@@ -139,10 +139,12 @@ def train_diffusion(
     """UNet and text encoder together: epsilon prediction with min-SNR-5 weights, 10 % empty captions, grounding."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    model = make_diffusion(start).to(memory_format=torch.channels_last)
-    processors = {name: _KeepProbabilities() for name in model["unet"].attn_processors}
+    model = make_diffusion(start)
+    unet: Any = model["unet"]
+    unet.to(memory_format=torch.channels_last)
+    processors = {name: _KeepProbabilities() for name in unet.attn_processors}
     cross = [p for name, p in processors.items() if "attn2" in name]
-    model["unet"].set_attn_processor(processors)
+    unet.set_attn_processor(processors)
     data = load_file(work / "latents.safetensors")
     scaling = 1 / data["latents"].float().std().item()
     empty = tokenizer("", padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").input_ids[0]
@@ -152,9 +154,9 @@ def train_diffusion(
         level = levels[t]
         noisy = level.sqrt()[:, None, None, None] * latents + (1 - level).sqrt()[:, None, None, None] * noise
         context = model["text"](ids).last_hidden_state
-        error = (model["unet"](noisy, t, context).sample.float() - noise).square().mean((1, 2, 3))
+        error = (unet(noisy, t, context).sample.float() - noise).square().mean((1, 2, 3))
         ratio = level / (1 - level)
-        maps = [p.probabilities for p in cross]
+        maps = [p.probabilities for p in cross if p.probabilities is not None]
         return (error * ratio.clamp(max=5) / ratio).mean() + GROUNDING * grounding_loss(maps, owners, coverage, level.sqrt())
 
     def example(step: int) -> tuple[Tensor, ...]:
@@ -190,3 +192,6 @@ def export(work: Path, target: Path) -> None:
         vae, model["text"], make_tokenizer(), model["unet"], make_scheduler(), None, None, requires_safety_checker=False
     )
     pipe.to(torch.float16).save_pretrained(target)
+    # transformers would otherwise load the text encoder in float16 beside a float32 UNet
+    config = target / "text_encoder" / "config.json"
+    config.write_text(config.read_text("utf-8").replace('"dtype": "float16"', '"dtype": "float32"'), "utf-8")

@@ -70,7 +70,8 @@ class Scene:
 
 @cache
 def _atlas() -> np.ndarray:
-    image = Image.open(files("attncontrol.testbed").joinpath("sprites.png").open("rb")).convert("RGBA")
+    with files("attncontrol.testbed").joinpath("sprites.png").open("rb") as file:
+        image = Image.open(file).convert("RGBA")
     return np.asarray(image).reshape(2, CELL, 12, CELL, 4).swapaxes(1, 2).reshape(24, CELL, CELL, 4)
 
 

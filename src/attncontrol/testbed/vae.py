@@ -32,7 +32,7 @@ def make_vae() -> AutoencoderKL:
 
 
 def _crops(rng: np.random.Generator, count: int) -> Tensor:
-    crops = []
+    crops: list[np.ndarray] = []
     while len(crops) < count:
         scene = sample(rng, failures=False)
         picture, _ = render(scene)
