@@ -23,7 +23,7 @@ from attncontrol.testbed.scenes import COLORS, NOUNS, Thing
 
 STRIDE = 4  # pixels per cell
 WEIGHTS = files("attncontrol.testbed").joinpath("weights", "scorer.safetensors")
-MIN_AREA = 240  # pixels: 40 % of the smallest sprite (600), above the ghosts on validation scenes
+MIN_AREA = 240  # pixels: 40 % of the smallest sprite (600); fewer than one ghost in 1000 validation scenes is larger
 _COLOR_NAMES = tuple(COLORS)
 _BATCH = 32
 
@@ -72,7 +72,7 @@ class Scorer(nn.Module):
         self.head = nn.Sequential(nn.GroupNorm(8, first), nn.SiLU(), nn.Conv2d(first, 1 + len(NOUNS) + len(COLORS), 1))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, 3, height, width) in [-1, 1] -> logits (batch, 25, h, w) of background and NOUNS, (batch, 11, h, w) of COLORS."""
+        """(batch, 3, height, width) in [-1, 1] -> logits (batch, 25, h, w) of background and NOUNS, and (batch, 11, h, w)."""
         x, skips = self.stem(pictures), []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             skips.append(encoder(x))

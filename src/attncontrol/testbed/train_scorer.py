@@ -19,8 +19,6 @@ from attncontrol.testbed.scorer import STRIDE, WEIGHTS, Scorer, find
 
 IGNORED = -100
 BATCH = 32
-KNOT = 16  # pixels between the displacements that bend a picture
-MAX_BEND = 2.5  # pixels, standard deviation
 P_MOSAIC = 0.2  # batches of larger canvases
 P_EMPTY = 0.04
 P_EMPTY_IN_MOSAIC = 0.5
@@ -48,31 +46,22 @@ def _mosaic(x: Tensor) -> Tensor:
     return torch.cat((rows[0::2], rows[1::2]), -2)
 
 
-def _uniform(rng: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
-    return low + (high - low) * torch.rand(shape, generator=rng)
-
-
-def _bend(x: Tensor, shifts: Tensor, mode: str) -> Tensor:
-    """Resamples (batch, channels, h, w) along smooth displacements (batch, 2, rows, columns), in units of half the canvas."""
-    straight = F.affine_grid(torch.eye(2, 3).expand(len(x), 2, 3), [len(x), 1, *x.shape[-2:]], align_corners=False)
-    bent = straight + F.interpolate(shifts, size=x.shape[-2:], mode="bicubic").permute(0, 2, 3, 1)
-    return F.grid_sample(x, bent, mode=mode, padding_mode="border", align_corners=False)
-
-
 def _degrade(pictures: Tensor, rng: torch.Generator) -> Tensor:
-    """Blur of everything or of colour alone, shifted brightness, contrast and balance, noise from fine to coarse."""
+    """Blur by resampling, shifted brightness, contrast and colour balance, fine and coarse noise: mild flaws of generators."""
     count, _, height, width = pictures.shape
-    scale = _uniform(rng, 0.2, 0.8, 1).item()
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=rng)
+
+    scale = uniform(0.3, 1.0, 1).item()
     small = F.interpolate(pictures, scale_factor=scale, mode="bilinear", antialias=True)
     blurred = F.interpolate(small, size=(height, width), mode="bicubic")
-    faded = pictures.mean(1, keepdim=True) + blurred - blurred.mean(1, keepdim=True)
-    kind = torch.rand(count, 1, 1, 1, generator=rng)
-    x = torch.where(kind < 0.35, blurred, torch.where(kind < 0.7, faded, pictures))
-    x = x * _uniform(rng, 0.9, 1.1, count, 3, 1, 1) * _uniform(rng, 0.9, 1.1, count, 1, 1, 1)
-    x = x + _uniform(rng, -0.04, 0.04, count, 3, 1, 1) + _uniform(rng, -0.08, 0.08, count, 1, 1, 1)
-    for cell in (1, 4, 16):
+    x = torch.where(torch.rand(count, 1, 1, 1, generator=rng) < 0.5, blurred, pictures)
+    x = x * uniform(0.9, 1.1, count, 3, 1, 1) * uniform(0.9, 1.1, count, 1, 1, 1)
+    x = x + uniform(-0.04, 0.04, count, 3, 1, 1) + uniform(-0.08, 0.08, count, 1, 1, 1)
+    for cell in (1, 8):
         noise = torch.randn(count, 3, height // cell, width // cell, generator=rng)
-        x = x + _uniform(rng, 0, 0.1, count, 1, 1, 1) * F.interpolate(noise, size=(height, width), mode="bilinear")
+        x = x + uniform(0, 0.08, count, 1, 1, 1) * F.interpolate(noise, size=(height, width), mode="bilinear")
     return x.clamp(-1, 1)
 
 
@@ -88,13 +77,9 @@ def make_batch(seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         picture, masks = render(scene)
         data.append((picture, *labels(scene, masks)))
     pictures, nouns, colors = (np.stack(column) for column in zip(*data, strict=True))
-    batch = (to_tensor(pictures), torch.from_numpy(np.stack((nouns, colors), 1)).float())
-    x, targets = map(_mosaic, batch) if mosaic else batch
-    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    spots = (len(x), 2, x.shape[-2] // KNOT, x.shape[-1] // KNOT)
-    shifts = torch.randn(spots, generator=generator) * _uniform(generator, 0, 2 * MAX_BEND / x.shape[-1], len(x), 1, 1, 1)
-    targets = _bend(targets, shifts, "nearest").long()
-    return _degrade(_bend(x, shifts, "bilinear"), generator), targets[:, 0], targets[:, 1]
+    batch = (to_tensor(pictures), torch.from_numpy(nouns), torch.from_numpy(colors))
+    x, noun_labels, color_labels = map(_mosaic, batch) if mosaic else batch
+    return _degrade(x, torch.Generator().manual_seed(int(rng.integers(2**62)))), noun_labels, color_labels
 
 
 def train(work: Path, *, seed: int, steps: int, lr: float = 3e-3) -> Scorer:
