@@ -187,7 +187,8 @@ def export(work: Path, target: Path) -> None:
     model.load_state_dict(state["model"])
     model.load_state_dict(state["average"], strict=False)
     vae = AutoencoderKL.from_pretrained(work / "vae")
-    vae.register_to_config(scaling_factor=1 / load_file(work / "latents.safetensors")["latents"].float().std().item())
+    scaling = 1 / load_file(work / "latents.safetensors")["latents"].float().std().item()
+    vae.register_to_config(scaling_factor=scaling, _name_or_path="sprites")
     pipe = StableDiffusionPipeline(
         vae, model["text"], make_tokenizer(), model["unet"], make_scheduler(), None, None, requires_safety_checker=False
     )
