@@ -1,4 +1,4 @@
-"""Stable Diffusion UNets (``UNet2DConditionModel``): SD 1, SD 2, and their img2img, inpainting and ControlNet pipelines.
+"""Stable Diffusion UNets (``UNet2DConditionModel``): SD 1, SD 2, with img2img and inpainting.
 
 Text is the key side of every ``attn2``. One call per step with batch [uncond, cond] under classifier-free guidance, else [cond].
 """
