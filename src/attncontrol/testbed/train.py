@@ -1,4 +1,4 @@
-"""Trains the bundled model: ``python -m attncontrol.testbed.train {vae,latents,diffusion,export} --work DIR``.
+"""Trains the bundled model: ``python -m attncontrol.testbed.train {vae,decoder,latents,diffusion,export} --work DIR``.
 
 Every stage is deterministic by ``--seed``, writes a checkpoint every few hundred steps and resumes from it.
 """
@@ -7,12 +7,12 @@ import argparse
 from pathlib import Path
 
 from attncontrol.testbed.diffusion import export, make_latents, train_diffusion
-from attncontrol.testbed.vae import train_vae
+from attncontrol.testbed.vae import train_decoder, train_vae
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=["vae", "latents", "diffusion", "export"])
+    parser.add_argument("stage", choices=["vae", "decoder", "latents", "diffusion", "export"])
     parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and latents")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=6000)
@@ -24,6 +24,8 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     if args.stage == "vae":
         train_vae(args.work, seed=args.seed).save_pretrained(args.work / "vae")
+    elif args.stage == "decoder":
+        train_decoder(args.work, seed=args.seed).save_pretrained(args.work / "vae")
     elif args.stage == "latents":
         make_latents(args.work, seed=args.seed, count=args.count)
     elif args.stage == "diffusion":
