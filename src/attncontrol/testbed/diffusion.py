@@ -1,22 +1,43 @@
-"""The UNet and text encoder of the bundled model, trained together on encoded scenes."""
+"""Training of the bundled models: denoiser and text encoders together, on encoded scenes."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from attncontrol.testbed.fit import compiled, fit, to_tensor
 from attncontrol.testbed.scenes import SIZE, Scene, render, sample
-from attncontrol.testbed.text import MAX_TOKENS, make_text_encoder, make_tokenizer
+from attncontrol.testbed.text import MAX_TOKENS, make_tokenizer, t5_ids
 
 GROUNDING = 0.03
+SD1_NOISE: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one of the bundled models is built and trained.
+
+    ``make()`` gives its trainable parts by their names in the pipeline. ``predict(parts, noisy, t, texts)`` is the prediction for
+    latents [batch 4 16 16] at ``t`` [batch] in 0..1000, with CLIP and T5 token ids [batch 2 32]. ``attended(probabilities)`` picks,
+    from [batch query key] of all attention calls in order, the maps [batch pixel token], and says which CLIP position each token
+    reads. ``flow``: velocity of rectified flow instead of epsilon.
+    """
+
+    name: str
+    make: Callable[[], nn.ModuleDict]
+    predict: Callable[[nn.ModuleDict, Tensor, Tensor, Tensor], Tensor]
+    attended: Callable[[list[Tensor]], tuple[list[Tensor], Tensor]]
+    pipeline: Callable[[nn.ModuleDict, AutoencoderKL], Any]
+    flow: bool
 
 
 def word_objects(scene: Scene, offsets: list[tuple[int, int]]) -> list[int]:
@@ -61,50 +82,6 @@ def make_latents(work: Path, *, seed: int, count: int, batch: int = 100) -> None
     save_file({k: torch.cat(v).contiguous() for k, v in data.items()}, work / "latents.safetensors")
 
 
-class _KeepProbabilities:
-    """Eager attention, faster backward than SDPA in bfloat16 on a CPU; keeps the mean probabilities of cross-attention."""
-
-    probabilities: Tensor | None = None
-
-    def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any) -> Tensor:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (
-            x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for x in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
-        )
-        probabilities = (query @ key.transpose(-1, -2) * attn.scale).float().softmax(-1)
-        if encoder_hidden_states is not None:
-            self.probabilities = probabilities.mean(1)
-        out = (probabilities.to(value.dtype) @ value).transpose(1, 2).flatten(2)
-        return attn.to_out[0](out)
-
-
-def make_unet() -> UNet2DConditionModel:
-    """4.3 M parameters, self- and cross-attention at 16 x 16 and 8 x 8, heads of width 32."""
-    return UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(64, 128),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=128,
-        attention_head_dim=(2, 4),  # diffusers: the number of heads
-        norm_num_groups=16,
-    )
-
-
-def make_scheduler() -> DDIMScheduler:
-    """The noise schedule of Stable Diffusion 1."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
-
-
 def grounding_loss(maps: list[Tensor], owners: Tensor, coverage: Tensor, weight: Tensor) -> Tensor:
     """Mean over tokens with an object of (1 - attention inside the object / attention everywhere) squared.
 
@@ -123,76 +100,100 @@ def grounding_loss(maps: list[Tensor], owners: Tensor, coverage: Tensor, weight:
     return total
 
 
-def make_diffusion(start: Path | None = None) -> nn.ModuleDict:
-    """UNet and text encoder, new or with the weights of an exported pipeline."""
-    model = nn.ModuleDict({"unet": make_unet(), "text": make_text_encoder(make_tokenizer())})
+class _Eager:
+    """Explicit softmax attention, whose backward in bfloat16 is faster than SDPA's on a CPU; keeps head-mean probabilities."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def __call__(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any,
+        is_causal: bool = False, scale: float | None = None, **__: Any,
+    ) -> Tensor:  # fmt: skip
+        logits = (query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)).float()
+        if is_causal:
+            logits = logits.masked_fill(torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)
+        if attn_mask is not None:
+            logits = logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+        probabilities = logits.softmax(-1)
+        self.kept.append(probabilities.mean(1))
+        return probabilities.to(value.dtype) @ value
+
+
+def load_parts(recipe: Recipe, start: Path | None) -> nn.ModuleDict:
+    """The parts, new or with the weights of an exported pipeline."""
+    parts = recipe.make()
     if start is not None:
-        pipe = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32)
-        model["unet"].load_state_dict(pipe.unet.state_dict())
-        model["text"].load_state_dict(pipe.text_encoder.state_dict())
-    return model
+        pipe = DiffusionPipeline.from_pretrained(start, dtype=torch.float32)
+        for name, part in parts.items():
+            part.load_state_dict(getattr(pipe, name).state_dict())
+    return parts
 
 
 def train_diffusion(
-    work: Path, *, seed: int, steps: int, batch: int = 64, lr: float = 1.5e-3, start: Path | None = None
+    recipe: Recipe, work: Path, *, seed: int, steps: int, batch: int = 64, lr: float = 1.5e-3, start: Path | None = None
 ) -> nn.ModuleDict:
-    """UNet and text encoder together: epsilon prediction with min-SNR-5 weights, 10 % empty captions, grounding."""
+    """Epsilon prediction with min-SNR-5 weights, or flow matching with logit-normal times; 10 % empty captions, grounding."""
     torch.manual_seed(seed)
-    tokenizer = make_tokenizer()
-    model = make_diffusion(start)
-    unet: Any = model["unet"]
-    unet.to(memory_format=torch.channels_last)
-    processors = {name: _KeepProbabilities() for name in unet.attn_processors}
-    cross = [p for name, p in processors.items() if "attn2" in name]
-    unet.set_attn_processor(processors)
+    parts = load_parts(recipe, start)
+    for parameter in parts.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     data = load_file(work / "latents.safetensors")
     scaling = 1 / data["latents"].float().std().item()
-    empty = tokenizer("", padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").input_ids[0]
-    levels = make_scheduler().alphas_cumprod
+    empty = make_tokenizer()("", padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").input_ids[0]
+    levels = DDIMScheduler(**SD1_NOISE).alphas_cumprod
+    eager = _Eager()
 
-    def loss_on(latents: Tensor, noise: Tensor, t: Tensor, ids: Tensor, owners: Tensor, coverage: Tensor) -> Tensor:
-        level = levels[t]
-        noisy = level.sqrt()[:, None, None, None] * latents + (1 - level).sqrt()[:, None, None, None] * noise
-        context = model["text"](ids).last_hidden_state
-        error = (unet(noisy, t, context).sample.float() - noise).square().mean((1, 2, 3))
-        ratio = level / (1 - level)
-        maps = [p.probabilities for p in cross if p.probabilities is not None]
-        return (error * ratio.clamp(max=5) / ratio).mean() + GROUNDING * grounding_loss(maps, owners, coverage, level.sqrt())
+    def loss_on(latents: Tensor, noise: Tensor, t: Tensor, texts: Tensor, owners: Tensor, coverage: Tensor) -> Tensor:
+        if recipe.flow:
+            keep, spread, target, weight = 1 - t / 1000, t / 1000, noise - latents, torch.ones_like(t)
+        else:
+            level = levels[t.long()]
+            ratio = level / (1 - level)
+            keep, spread, target, weight = level.sqrt(), (1 - level).sqrt(), noise, ratio.clamp(max=5) / ratio
+        noisy = keep[:, None, None, None] * latents + spread[:, None, None, None] * noise
+        eager.kept.clear()
+        error = (recipe.predict(parts, noisy, t, texts).float() - target).square().mean((1, 2, 3))
+        maps, positions = recipe.attended(eager.kept)
+        return (error * weight).mean() + GROUNDING * grounding_loss(maps, owners[:, positions], coverage, keep)
 
     def example(step: int) -> tuple[Tensor, ...]:
         rng = torch.Generator().manual_seed(seed * 1_000_003 + step)
         pick = torch.randint(len(data["ids"]), (batch,), generator=rng)
-        t = torch.randint(1000, (batch,), generator=rng)
+        t = torch.randn(batch, generator=rng).sigmoid() * 1000 if recipe.flow else torch.randint(1000, (batch,), generator=rng)
         latents = data["latents"][pick].float() * scaling
         noise = torch.randn(latents.shape, generator=rng)
         ids, owners = data["ids"][pick].long(), data["owners"][pick]
         drop = torch.rand(batch, generator=rng) < 0.1
         ids[drop], owners[drop] = empty, -1
-        return latents, noise, t, ids, owners, data["coverage"][pick].float()
+        return latents, noise, t, torch.stack([ids, t5_ids(ids)], 1), owners, data["coverage"][pick].float()
 
-    loss = compiled(loss_on, model, example(0))
+    attention = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = eager  # for the time of the training
+    try:
+        loss = compiled(loss_on, parts, example(0))
 
-    def loss_of(step: int) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return loss(*example(step))
+        def loss_of(step: int) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return loss(*example(step))
 
-    fit(model, loss_of, steps=steps, lr=lr, checkpoint=work / "diffusion.pt")
-    return model
+        fit(parts, loss_of, steps=steps, lr=lr, checkpoint=work / f"{recipe.name}.pt")
+    finally:
+        F.scaled_dot_product_attention = attention
+    return parts
 
 
-def export(work: Path, target: Path) -> None:
-    """Writes the averaged weights as a StableDiffusionPipeline folder in float16."""
-    state = torch.load(work / "diffusion.pt", weights_only=True)
-    model = make_diffusion()
-    model.load_state_dict(state["model"])
-    model.load_state_dict(state["average"], strict=False)
+def export(recipe: Recipe, work: Path, target: Path) -> None:
+    """Writes the averaged weights as a pipeline folder in float16."""
+    state = torch.load(work / f"{recipe.name}.pt", weights_only=True)
+    parts = recipe.make()
+    parts.load_state_dict(state["model"])
+    parts.load_state_dict(state["average"], strict=False)
     vae = AutoencoderKL.from_pretrained(work / "vae")
     scaling = 1 / load_file(work / "latents.safetensors")["latents"].float().std().item()
-    vae.register_to_config(scaling_factor=scaling, _name_or_path="sprites")
-    pipe = StableDiffusionPipeline(
-        vae, model["text"], make_tokenizer(), model["unet"], make_scheduler(), None, None, requires_safety_checker=False
-    )
-    pipe.to(torch.float16).save_pretrained(target)
-    # transformers would otherwise load the text encoder in float16 beside a float32 UNet
-    config = target / "text_encoder" / "config.json"
-    config.write_text(config.read_text("utf-8").replace('"dtype": "float16"', '"dtype": "float32"'), "utf-8")
+    vae.register_to_config(scaling_factor=scaling, shift_factor=0.0, _name_or_path="sprites")
+    recipe.pipeline(parts, vae).to(torch.float16).save_pretrained(target)
+    # transformers would otherwise load the text encoders in float16 beside a float32 denoiser
+    for config in target.glob("text_encoder*/config.json"):
+        config.write_text(config.read_text("utf-8").replace('"dtype": "float16"', '"dtype": "float32"'), "utf-8")

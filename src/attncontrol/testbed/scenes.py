@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 SIZE = 128
+
 CELL = 80
 ANIMALS = ["cat", "dog", "bird", "bear", "lion", "horse", "elephant", "monkey", "frog", "turtle", "rabbit", "mouse"]
 OBJECTS = ["backpack", "glasses", "crown", "suitcase", "chair", "balloon", "bow", "car", "bowl", "bench", "clock", "apple"]

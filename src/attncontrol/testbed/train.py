@@ -1,4 +1,6 @@
-"""Trains the bundled model: ``python -m attncontrol.testbed.train {vae,decoder,latents,diffusion,export} --work DIR``.
+"""Trains the bundled models: ``python -m attncontrol.testbed.train STAGE --work DIR [--model sd3]``.
+
+STAGE is vae, decoder, latents, diffusion or export, in this order; the first three are shared by the models.
 
 Every stage is deterministic by ``--seed``, writes a checkpoint every few hundred steps and resumes from it.
 """
@@ -6,8 +8,11 @@ Every stage is deterministic by ``--seed``, writes a checkpoint every few hundre
 import argparse
 from pathlib import Path
 
+from attncontrol.testbed import flux, sd, sd3
 from attncontrol.testbed.diffusion import export, make_latents, train_diffusion
 from attncontrol.testbed.vae import train_decoder, train_vae
+
+RECIPES = {module.RECIPE.name: module.RECIPE for module in (sd, sd3, flux)}
 
 
 def main() -> None:
@@ -19,8 +24,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000, help="scenes to encode")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--start", type=Path, help="exported pipeline to go on from (diffusion)")
-    parser.add_argument("--target", type=Path, default=Path(__file__).parent / "weights" / "sd")
+    parser.add_argument("--model", choices=list(RECIPES), default="sd")
     args = parser.parse_args()
+    recipe = RECIPES[args.model]
     args.work.mkdir(parents=True, exist_ok=True)
     if args.stage == "vae":
         train_vae(args.work, seed=args.seed).save_pretrained(args.work / "vae")
@@ -29,9 +35,9 @@ def main() -> None:
     elif args.stage == "latents":
         make_latents(args.work, seed=args.seed, count=args.count)
     elif args.stage == "diffusion":
-        train_diffusion(args.work, seed=args.seed, steps=args.steps, lr=args.lr, start=args.start)
+        train_diffusion(recipe, args.work, seed=args.seed, steps=args.steps, lr=args.lr, start=args.start)
     else:
-        export(args.work, args.target)
+        export(recipe, args.work, Path(__file__).parent / "weights" / recipe.name)
 
 
 if __name__ == "__main__":
