@@ -1,0 +1,82 @@
+"""Nouns and modifiers of prompts, against hand labels and the grammar of the benchmark."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from attncontrol import syntax
+from attncontrol.errors import UnsupportedError, WordError
+from attncontrol.syntax import analyse, nouns
+from attncontrol.testbed.bench import benchmark_prompts
+
+Sets = list[tuple[str, tuple[str, ...]]]
+
+
+def sets_of(prompt: str) -> Sets:
+    return [(entity.noun.text, tuple(word.text for word in entity.modifiers)) for entity in analyse(prompt)]
+
+
+def labelled() -> list[tuple[str, Sets]]:
+    """The lines of data/modifiers.txt."""
+    rows = []
+    for line in (Path(__file__).parent / "data" / "modifiers.txt").read_text("utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        prompt, _, gold = line.partition(" => ")
+        parts = [part.partition(":") for part in gold.split(" | ")]
+        rows.append((prompt, [(noun.strip(), tuple(sorted(modifiers.split()))) for noun, _, modifiers in parts]))
+    return rows
+
+
+def test_hand_labelled_prompts():
+    rows = labelled()
+    assert len(rows) >= 150
+    wrong = [prompt for prompt, gold in rows if [(n, tuple(sorted(m))) for n, m in sets_of(prompt)] != gold]
+    assert len(wrong) <= 0.05 * len(rows), wrong
+
+
+def test_benchmark_prompts():
+    for prompts in benchmark_prompts().values():
+        for prompt in prompts:
+            phrases = re.split(r" and | with ", prompt)
+            expected = [(phrase.split()[-1], tuple(phrase.split()[1:-1])) for phrase in phrases]
+            assert sets_of(prompt) == expected
+
+
+def test_every_clause_is_read_and_nothing_is_kept_between_prompts():
+    assert sets_of("a dog that is red and a cat that is blue") == [("dog", ("red",)), ("cat", ("blue",))]
+    assert sets_of("the apple is red and green") == [("apple", ("red", "green"))]
+    assert sets_of("a bird") == [("bird", ())]
+
+
+def test_spans_are_characters_of_the_prompt():
+    (entity,) = analyse("look: a red and white half-eaten cake")
+    assert (entity.noun.start, entity.noun.end, entity.span) == (33, 37, (8, 37))
+    assert [word.text for word in entity.modifiers] == ["red", "white", "half-eaten"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a cat and a frog", ("cat", "frog")),
+        ("a photo of a cat", ("cat",)),
+        ("a photo", ("photo",)),
+        ("a blue cat and a red cat", ("cat#1", "cat#2")),
+        ("an apple to the left of a bowl", ("apple", "bowl")),
+    ],
+)
+def test_subjects(prompt, expected):
+    assert nouns(prompt) == expected
+
+
+def test_no_noun():
+    assert analyse("very blue") == ()
+    with pytest.raises(WordError, match=r"no noun was found in the prompt 'very blue'; name the words yourself"):
+        nouns("very blue")
+
+
+def test_a_changed_pipeline_is_refused(tmp_path):
+    (tmp_path / "model").write_bytes(b"other weights")
+    with pytest.raises(UnsupportedError, match=r"not those of version 3.8.0 that was checked \(sha256 [0-9a-f]{64}\)"):
+        syntax._verify(tmp_path)
