@@ -80,16 +80,16 @@ def test_the_loss_by_hand():
     maps[0, 0, 0, 1], maps[0, 1, 1, 2] = 0.05, 0.02
     cat = torch.tensor(5.0).exp() / (torch.tensor(5.0).exp() + 2)
     frog = torch.tensor(2.0).exp() / (torch.tensor(2.0).exp() + 2)
-    loss = attend_and_excite(maps, [[1, 2]], smoothing=False)
+    loss = attend_and_excite(maps, [[1, 2]], [[slice(1, -1)]], smoothing=False)
     torch.testing.assert_close(loss, (1 - torch.minimum(cat, frog)).double().reshape(1), rtol=0, atol=1e-6)
-    alone = attend_and_excite(maps, [[1]], smoothing=False)
+    alone = attend_and_excite(maps, [[1]], [[slice(1, -1)]], smoothing=False)
     torch.testing.assert_close(alone, (1 - cat).double().reshape(1), rtol=0, atol=1e-6)
 
 
 def test_smoothing_has_the_official_taps():
     maps = torch.zeros(1, 5, 5, 4, dtype=torch.float64)
     maps[0, 2, 2, 1] = 10.0  # saturates: probability 1 there, 1/2 elsewhere
-    loss = attend_and_excite(maps, [[1]])
+    loss = attend_and_excite(maps, [[1]], [[slice(1, -1)]])
     assert loss.item() == pytest.approx(1 - (0.5 + 0.5 * 0.576117**2), abs=1e-5)
 
 
@@ -266,7 +266,10 @@ def test_clear_errors(pipe):
         run(pipe)
     with pytest.raises(CouplingError, match="the denoiser was never called"), steer(pipe, OBJECTIVE):
         pass
-    with pytest.raises(UnsupportedError, match="belongs to no known family; known: unet"), steer(object(), OBJECTIVE):
+    with (
+        pytest.raises(UnsupportedError, match="belongs to no known family; known: auraflow, chroma, flux"),
+        steer(object(), OBJECTIVE),
+    ):
         pass
     with pytest.raises(WordError, match="call the pipeline with prompt="), steer(pipe, OBJECTIVE):
         embeds, _ = pipe.encode_prompt(PROMPTS[0], "cpu", 1, False)
@@ -280,4 +283,4 @@ def test_clear_errors(pipe):
 def test_nouns_are_the_default_words(pipe):
     with steer(pipe, AttendAndExcite(), where=WHERE) as trace:
         run(pipe)
-    assert [[span.text for span in spans] for spans in trace.spans] == [["cat", "turtle"], ["dog", "frog"]]
+    assert [[subject.noun.text for subject in of] for of in trace.subjects] == [["cat", "turtle"], ["dog", "frog"]]

@@ -11,12 +11,12 @@ import torch
 import attncontrol
 from attncontrol import losses
 from attncontrol.maps import StepMaps
-from attncontrol.tokens import Span
+from attncontrol.tokens import Token, subjects
 
 SOURCE = Path(attncontrol.__file__).parent
 ORDER = [
-    "errors", "axes", "descent", "sites", "processors", "families", "tokens", "syntax", "functional", "maps", "steps", "record",
-    "losses", "steer", "export", "testbed", "batch", "cli",
+    "errors", "axes", "boxes", "descent", "sites", "processors", "tokens", "families", "syntax", "functional", "maps", "steps",
+    "record", "compose", "losses", "view", "steer", "analysis", "export", "testbed", "batch", "cli",
 ]  # fmt: skip
 LOSSES = [name for _, name, _ in pkgutil.iter_modules(losses.__path__)]
 
@@ -70,21 +70,34 @@ def test_public_names_exist():
         assert getattr(attncontrol, name) is not None
 
 
+PROMPT = "a red cat and a frog"
+TOKENS = tuple(Token(i, i, "", *span, special=span == (0, 0)) for i, span in enumerate(
+    [(0, 0), (0, 1), (2, 5), (6, 9), (10, 13), (14, 15), (16, 20), (0, 0), (0, 0)]
+))  # fmt: skip
+
+
+def step_maps(maps, words, previous=None):
+    """Of images that all show PROMPT."""
+    count = len(maps)
+    found = subjects(lambda _: TOKENS, [PROMPT] * count, words)
+    return StepMaps({"layer": maps}, found, (TOKENS,) * count, ((slice(1, -1),),) * count, previous)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_an_objective(name):
     """One finite loss per image with a gradient, independent of the other images, also for uniform and one-hot maps."""
     objective = importlib.import_module(f"attncontrol.losses.{name}").example()
-    spans = tuple(Span(word, (2 + 3 * i,)) for i, word in enumerate(objective.words))
     generator = torch.Generator().manual_seed(0)
     random = (4 * torch.randn(3, 2, 4, 6, 9, generator=generator, dtype=torch.float64)).softmax(-1)
     one_hot = torch.nn.functional.one_hot(random.argmax(-1), 9).double()
+    before = random.flip(0).mean(1) if getattr(objective, "remembers", False) else None
     for maps in (random, torch.full_like(random, 1 / 9), one_hot):
         maps = maps.clone().requires_grad_()
-        loss = objective(StepMaps({"layer": maps}, (spans,) * 3))
+        loss = objective(step_maps(maps, objective.words, before))
         assert loss.shape == (3,)
         assert loss.isfinite().all()
         (gradient,) = torch.autograd.grad(loss[1], maps)
         assert gradient.isfinite().all()
         assert gradient[[0, 2]].abs().max() == 0
-        alone = objective(StepMaps({"layer": maps[1:2]}, (spans,)))
+        alone = objective(step_maps(maps[1:2], objective.words, None if before is None else before[1:2]))
         torch.testing.assert_close(alone[0], loss[1])

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 
 from attncontrol import locate
@@ -10,7 +12,7 @@ TOKENIZER = make_tokenizer()
 
 
 def positions(prompt, phrase):
-    return find(TOKENIZER, prompt, phrase).positions
+    return find(tokenize(TOKENIZER, prompt), prompt, phrase).positions
 
 
 def test_words_of_one_and_of_several_tokens():
@@ -68,14 +70,14 @@ def test_token_table_has_specials_padding_and_offsets():
 
 def test_words_per_prompt():
     prompts = ["a cat", "a frog", "a cat"]
-    spans = resolve(TOKENIZER, prompts, {"a cat": ["cat"], "a frog": ["frog"]})
+    spans = resolve(partial(tokenize, TOKENIZER), prompts, {"a cat": ["cat"], "a frog": ["frog"]})
     assert [[s.text for s in of] for of in spans] == [["cat"], ["frog"], ["cat"]]
     with pytest.raises(WordError, match="no words are given for the prompt 'a dog'; words are given for: 'a cat'"):
-        resolve(TOKENIZER, ["a dog"], {"a cat": ["cat"]})
+        resolve(partial(tokenize, TOKENIZER), ["a dog"], {"a cat": ["cat"]})
     with pytest.raises(WordError, match="call the pipeline with prompt="):
-        resolve(TOKENIZER, [None], ["cat"])
+        resolve(partial(tokenize, TOKENIZER), [None], ["cat"])
     with pytest.raises(WordError, match=r"words must be a non-empty list such as \['cat', 'frog'\], not 'cat'"):
-        resolve(TOKENIZER, ["a cat"], "cat")
+        resolve(partial(tokenize, TOKENIZER), ["a cat"], "cat")
 
 
 def test_locate_uses_the_pipelines_tokenizer(pipe):

@@ -1,9 +1,13 @@
 """Small functions on attention maps that losses and recorders share."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from attncontrol.axes import Contrast, Resized, TokenMaps, WordMap
+from attncontrol.axes import Distances, PixelMap, Resized, SpatialMaps, TokenMaps, WordMap
+from attncontrol.tokens import Span
 
 
 def resize(maps: TokenMaps, height: int, width: int) -> Resized:
@@ -12,6 +16,33 @@ def resize(maps: TokenMaps, height: int, width: int) -> Resized:
         return maps
     resized = F.interpolate(maps.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False)
     return resized.permute(0, 2, 3, 1)
+
+
+def symmetric_kl(maps: SpatialMaps) -> Distances:
+    """(KL(p_a || p_b) + KL(p_b || p_a)) / 2 between all tokens, p being a map divided by its sum; at least 1e-12 everywhere."""
+    flat = maps.flatten(0, 1).T
+    p = (flat / flat.sum(1, keepdim=True).clamp(min=1e-12)).clamp(min=1e-12)
+    p = p / p.sum(1, keepdim=True)
+    cross = p @ p.log().T
+    kl = cross.diagonal()[:, None] - cross
+    return (kl + kl.T) / 2
+
+
+def cosine_distances(maps: SpatialMaps) -> Distances:
+    """1 - cosine similarity between the maps of all tokens."""
+    unit = F.normalize(maps.flatten(0, 1).T, dim=1)
+    return 1 - unit @ unit.T
+
+
+def per_word(maps: SpatialMaps, spans: Sequence[Span]) -> list[PixelMap]:
+    """The map of every word: the sum over its tokens, divided by its maximum."""
+    summed = [maps[..., list(span.positions)].sum(-1) for span in spans]
+    return [word / word.amax().clamp(min=1e-12) for word in summed]
+
+
+def overlap(a: PixelMap, b: PixelMap) -> Tensor:
+    """sum min(a, b) / sum (a + b): 0 for disjoint maps, 1/2 for equal ones."""
+    return torch.minimum(a, b).sum() / (a + b).sum().clamp(min=1e-12)
 
 
 def smooth(maps: WordMap, sigma: float = 0.5) -> WordMap:
@@ -27,10 +58,13 @@ def smooth(maps: WordMap, sigma: float = 0.5) -> WordMap:
     return F.conv2d(padded, kernel[None, None])[:, 0]
 
 
-def sharpen(maps: TokenMaps, temperature: float = 100.0) -> Contrast:
-    """softmax over tokens of temperature * maps, without the first and the last position of the text sequence.
+def sharpen(maps: TokenMaps, parts: Sequence[slice], temperature: float = 100.0) -> TokenMaps:
+    """softmax of temperature * maps over the tokens of each of the ``parts``; 0 for tokens of no part.
 
-    ``result[..., k]`` belongs to token k + 1. Attend-and-Excite's contrast between tokens; it saturates: probabilities of
-    0.08 and 0.02 already become 0.998 and 0.002.
+    Attend-and-Excite's contrast between tokens, where the one part is everything but the first and the last position of the
+    text sequence. It saturates: probabilities of 0.08 and 0.02 already become 0.998 and 0.002.
     """
-    return (temperature * maps[..., 1:-1]).softmax(-1)
+    sharp = torch.zeros_like(maps)
+    for part in parts:
+        sharp[..., part] = (temperature * maps[..., part]).softmax(-1)
+    return sharp

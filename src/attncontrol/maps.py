@@ -10,19 +10,25 @@ from torch import Tensor
 from attncontrol.axes import Recorded, TokenMaps, WordMap
 from attncontrol.errors import CouplingError, WordError
 from attncontrol.functional import resize
-from attncontrol.tokens import Span
+from attncontrol.tokens import Subject, Token
 
 
 @dataclass(frozen=True)
 class StepMaps:
     """Attention probabilities of one step, differentiable, conditional branch only.
 
-    ``layers`` maps site names to [batch heads height width token] over all text positions. ``spans[b]`` are the words of
-    image b that the objective asked for.
+    ``layers`` maps site names to [batch heads height width token]. The token axis of image b is ``tokens[b]``: all text positions
+    of a UNet, the tokens of the prompt alone (no special or padding positions) in joint attention; shorter prompts are filled with
+    zeros. ``subjects[b]`` are the words of image b that the objective asked for, as positions of that axis. ``contrast[b]`` are the
+    parts of the axis that compete in a softmax over tokens: one, or one per text encoder. ``previous`` is ``mean()`` after the
+    step before, without gradient, for objectives with ``remembers = True``; None in the first step.
     """
 
     layers: Mapping[str, Tensor]
-    spans: tuple[tuple[Span, ...], ...]
+    subjects: tuple[tuple[Subject, ...], ...]
+    tokens: tuple[tuple[Token, ...], ...]
+    contrast: tuple[tuple[slice, ...], ...]
+    previous: TokenMaps | None = None
 
     def mean(self) -> TokenMaps:
         """Unweighted mean over all heads of all layers; layers of different grids are resized to the finest one."""
@@ -32,6 +38,14 @@ class StepMaps:
 def _mean_of(sums: list[Tensor], count: int) -> TokenMaps:
     height, width = max((maps.shape[1:3] for maps in sums), key=lambda grid: grid[0] * grid[1])
     return reduce(torch.add, (resize(maps, height, width) for maps in sums)) / count
+
+
+def words_outside(maps: StepMaps) -> list[list[list[int]]]:
+    """For every image and every subject the positions of the prompt's word pieces that do not belong to it."""
+    return [
+        [[k for k, token in enumerate(tokens) if not token.special and k not in subject.positions] for subject in subjects]
+        for tokens, subjects in zip(maps.tokens, maps.subjects, strict=True)
+    ]
 
 
 class AttentionMaps:
@@ -72,8 +86,3 @@ class AttentionMaps:
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {tuple(maps.shape)}" for name, maps in self.layers.items())
         return f"AttentionMaps({len(self.prompts)} images, {len(self.timesteps)} steps, {self.nbytes / 1e6:.1f} MB; {shapes})"
-
-
-def summed(probabilities: Tensor, spans: tuple[Span, ...]) -> Tensor:
-    """Last axis: text positions -> spans, each the sum of its positions."""
-    return torch.stack([probabilities[..., list(span.positions)].sum(-1) for span in spans], -1)

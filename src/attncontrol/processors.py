@@ -71,7 +71,27 @@ class AttentionCall:
             return logits.softmax(-1) * self.mask.any(-1, keepdim=True)
         return (logits + self.mask).softmax(-1)
 
+    def mass(self, columns: Tensor, queries: slice) -> Probabilities:
+        """probabilities()[queries] @ columns, for 0/1 ``columns`` [batch key column]: mass on groups of keys, exact.
 
+        Where the keys outnumber the columns widely, the softmax is not formed: the attention output for values that are these
+        columns is the same product, in memory of queries x head width, with gradients from the kernel.
+        """
+        mask = self.mask if self.mask is None or self.mask.shape[-2] == 1 else self.mask[..., queries, :]
+        part = replace(self, query=self.query[:, :, queries], mask=mask)
+        if self.key.shape[2] <= _SHORT and not (self.is_causal or self.enable_gqa):
+            probabilities = part.probabilities()
+            return probabilities @ columns[:, None].to(probabilities)
+        width = self.value.shape[-1]
+        outputs = []
+        for chunk in columns.to(self.value).split(width, -1):
+            value = F.pad(chunk, (0, width - chunk.shape[-1]))[:, None].expand(-1, self.value.shape[1], -1, -1)
+            outputs.append(replace(part, value=value.contiguous()).run()[..., : chunk.shape[-1]])
+        mass = torch.cat(outputs, -1)
+        return mass.float() if mass.dtype in (torch.float16, torch.bfloat16) else mass
+
+
+_SHORT = 512  # keys up to which the explicit softmax is faster (text); measured in tests/perf
 Handler = Callable[[AttentionCall], Tensor]
 _SDPA_SIGNATURE = ("query", "key", "value", "mask", "dropout", "is_causal")
 _SDPA_NAMES = {"attn_mask": "mask", "dropout_p": "dropout"}

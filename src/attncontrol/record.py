@@ -1,6 +1,7 @@
 """``record``: keep the attention of a pipeline call, reduced while it runs."""
 
-from collections.abc import Collection, Iterator, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -8,15 +9,15 @@ import torch
 from torch import Tensor
 
 from attncontrol.errors import CouplingError
-from attncontrol.families import Family, family_of
-from attncontrol.maps import AttentionMaps, summed
+from attncontrol.families import Layout, family_of, text_mass
+from attncontrol.maps import AttentionMaps
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.sites import Where
 from attncontrol.steps import DenoiserCall, follow, probing
-from attncontrol.tokens import Span, Words, resolve, tokenize
+from attncontrol.tokens import Span, Token, Words, resolve
 
 Axis = Literal["step", "head"]
-CROSS = Where(kind="cross")
+TEXT = Where(kind=("cross", "joint"))
 
 
 @contextmanager
@@ -24,12 +25,12 @@ def record(
     pipe: Any,
     words: Words | None = None,
     *,
-    where: Where = CROSS,
+    where: Where = TEXT,
     keep: Collection[Axis] = (),
     branches: Sequence[str] = ("cond",),
     steps: Collection[int] | None = None,
 ) -> Iterator[AttentionMaps]:
-    """Records the cross-attention of one pipeline call; the pictures are bit-identical to those made without.
+    """Records the attention from picture to text of one pipeline call; the pictures are bit-identical to those made without.
 
     ``words`` are words or phrases of the prompt ("cat", "red car", "cat#2"), or a mapping from prompt to words; None records
     every text position. Means over heads and steps are formed while the pipeline runs; ``keep`` keeps these axes. ``branches`` are
@@ -42,27 +43,32 @@ def record(
     denoiser = family.denoiser(pipe)
     sites = {site.name: site for site in where.select(family.sites(denoiser))}
     maps = AttentionMaps()
-    sums: dict[str, Tensor] = {}
+    sums: dict[tuple[str, str], Tensor] = {}
     spans: tuple[tuple[Span, ...], ...] | None = None
     current: DenoiserCall | None = None
     seen: list[int] = []
     timesteps: list[float] = []
+    met: set[str] = set()
+
+    def begin(call: DenoiserCall) -> None:
+        nonlocal spans
+        read = functools.cache(lambda prompt: family.tokens(pipe, prompt, call.step.encoding))
+        spans = None if words is None else resolve(read, call.step.prompts, words)
+        maps.prompts = tuple(str(prompt) for prompt in call.step.prompts)
+        maps.labels = _labels(read, maps.prompts, spans)
 
     def on_call(call: DenoiserCall) -> None:
-        nonlocal current, spans
-        if seen and call.step.index <= seen[-1]:
-            raise CouplingError("one record(...) block records one pipeline call; open a new block for the next call")
-        unknown = set(branches) - set(call.branches)
-        if unknown:
-            raise CouplingError(f"branch {sorted(unknown)} does not exist in this call; its branches are {call.branches}")
-        if not seen:
-            spans = None if words is None else resolve(family.tokenizer(pipe), call.step.prompts, words)
-            maps.prompts = tuple(str(prompt) for prompt in call.step.prompts)
-            maps.labels = _labels(family, pipe, maps.prompts, spans)
-        seen.append(call.step.index)
-        if steps is None or call.step.index in steps:
-            timesteps.append(call.step.timestep)
-            current = call
+        nonlocal current
+        met.update(call.branches)
+        if call.nth == 0:
+            if seen and call.step.index <= seen[-1]:
+                raise CouplingError("one record(...) block records one pipeline call; open a new block for the next call")
+            if not seen:
+                begin(call)
+            seen.append(call.step.index)
+            if steps is None or call.step.index in steps:
+                timesteps.append(call.step.timestep)
+        current = call if steps is None or call.step.index in steps else None
 
     def on_done() -> None:
         nonlocal current
@@ -70,43 +76,47 @@ def record(
 
     def handler(call: AttentionCall) -> Tensor:
         if current is not None and call.index == 0 and not probing.get():
-            grid = call.site.grid(*current.sample.shape[-2:])
-            found = torch.stack([_reduced(call.rows(current.rows(b)), spans, grid, "head" in keep) for b in branches], 1)
-            found = found.unsqueeze(2)  # batch branch step heads height width token
-            if call.site.name not in sums:
-                sums[call.site.name] = found
-            elif "step" in keep:
-                sums[call.site.name] = torch.cat([sums[call.site.name], found], 2)
-            else:
-                sums[call.site.name] += found
+            layout = family.layout(denoiser, current.arguments, call.site)
+            for branch in set(branches) & set(current.branches):
+                found = _reduced(call.rows(current.rows(branch)), spans, layout, "head" in keep)
+                found = found[:, None, None]  # batch branch step heads height width token
+                at = (call.site.name, branch)
+                if at not in sums:
+                    sums[at] = found
+                else:
+                    sums[at] = torch.cat([sums[at], found], 2) if "step" in keep else sums[at] + found
         return call.run()
 
     with follow(pipe, family, on_call, on_done), tap(denoiser, sites, handler):
         yield maps
+    if unknown := set(branches) - met:
+        raise CouplingError(f"branch {sorted(unknown)} does not exist in this call; its branches are {tuple(sorted(met))}")
     if not sums:
         raise CouplingError(f"nothing was recorded: none of the steps {steps} among the {len(seen)} steps of this run")
     count = 1 if "step" in keep else len(timesteps)
-    maps.layers = {name: (sums[name] / count).cpu() for name in sites if name in sums}
+    recorded = [name for name in sites if (name, branches[0]) in sums]
+    maps.layers = {name: (torch.cat([sums[name, b] for b in branches], 1) / count).cpu() for name in recorded}
     maps.branches, maps.timesteps = tuple(branches), tuple(timesteps)
 
 
-def _reduced(call: AttentionCall, spans: tuple[tuple[Span, ...], ...] | None, grid: tuple[int, int], heads: bool) -> Tensor:
+def _reduced(call: AttentionCall, spans: tuple[tuple[Span, ...], ...] | None, layout: Layout, heads: bool) -> Tensor:
     """[batch heads height width token], float32, the text axis summed to spans and the heads averaged unless kept."""
-    probabilities = call.probabilities()
-    if spans is not None and len(set(spans)) == 1:
-        probabilities = summed(probabilities, spans[0])
-    elif spans is not None:
-        probabilities = torch.stack([summed(p, s) for p, s in zip(probabilities, spans, strict=True)])
-    probabilities = probabilities if heads else probabilities.mean(1, keepdim=True)
-    return probabilities.float().unflatten(2, grid)
+    if spans is None and layout.text == slice(None):
+        probabilities = call.probabilities().unflatten(2, layout.grid)
+    elif spans is None:
+        positions = range(len(range(call.key.shape[2])[layout.text]))
+        probabilities = text_mass(call, layout, [[(k,) for k in positions]] * len(call.query))
+    else:
+        probabilities = text_mass(call, layout, [[span.positions for span in of_image] for of_image in spans])
+    return (probabilities if heads else probabilities.mean(1, keepdim=True)).float()
 
 
 def _labels(
-    family: Family, pipe: Any, prompts: tuple[str, ...], spans: tuple[tuple[Span, ...], ...] | None
+    read: Callable[[str], tuple[Token, ...]], prompts: tuple[str, ...], spans: tuple[tuple[Span, ...], ...] | None
 ) -> tuple[tuple[str, ...], ...]:
     if spans is not None:
         return tuple(tuple(span.text for span in of_image) for of_image in spans)
-    return tuple(tuple(token.text for token in tokenize(family.tokenizer(pipe), prompt)) for prompt in prompts)
+    return tuple(tuple(token.text for token in read(prompt)) for prompt in prompts)
 
 
 def estimate_bytes(
@@ -118,7 +128,7 @@ def estimate_bytes(
     steps: int,
     batch: int = 1,
     branches: int = 1,
-    where: Where = CROSS,
+    where: Where = TEXT,
     keep: Collection[Axis] = (),
 ) -> int:
     """Bytes that a recording of ``words`` words will hold for pictures of height x width pixels (float32)."""

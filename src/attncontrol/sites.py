@@ -35,11 +35,12 @@ class Site:
 class Where:
     """Which sites: None means any.
 
+    ``kind`` is one kind or several.
     ``layers`` are module paths or their leading parts (``"up_blocks.1"`` selects one block, never ``up_blocks.10``), or shell
     patterns (``"*.attentions.0.*"``). ``stride`` selects one resolution independent of the picture size.
     """
 
-    kind: Kind | None = None
+    kind: Kind | tuple[Kind, ...] | None = None
     stride: int | None = None
     layers: tuple[str, ...] = ()
 
@@ -48,14 +49,17 @@ class Where:
         known = tuple(sites)
         chosen = tuple(site for site in known if self._matches(site))
         if not chosen:
-            strides = sorted({site.stride for site in known if self.kind in (None, site.kind)})
+            strides = sorted({site.stride for site in known if self._of_kind(site)})
             names = "\n  ".join(f"{s.name} ({s.kind}, stride {s.stride}, {s.heads} heads)" for s in known)
             raise SiteError(f"no attention site matches {self}. Strides here: {strides}. Sites here:\n  {names}")
         return chosen
 
+    def _of_kind(self, site: Site) -> bool:
+        return self.kind is None or site.kind in ((self.kind,) if isinstance(self.kind, str) else self.kind)
+
     def _matches(self, site: Site) -> bool:
         return (
-            self.kind in (None, site.kind)
+            self._of_kind(site)
             and self.stride in (None, site.stride)
             and (not self.layers or any(_path_matches(site.name, pattern) for pattern in self.layers))
         )

@@ -8,17 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attncontrol.compose import Objective, Sum
 from attncontrol.descent import Descent
 from attncontrol.errors import NonFiniteError
 from attncontrol.families import family_of
-from attncontrol.maps import StepMaps
 from attncontrol.processors import AttentionCall, tap
-from attncontrol.sites import Site, Where
+from attncontrol.sites import Where
 from attncontrol.steps import DenoiserCall, follow, probing, require_linear_steps
-from attncontrol.tokens import Span, resolve
-
-Objective = Callable[[StepMaps], Tensor]
-"""One loss per image from the maps of a step. May carry ``words`` and ``descent`` as attributes."""
+from attncontrol.tokens import Subject
+from attncontrol.view import View
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,12 @@ class Trace:
 
     where: Where
     step_size: float
-    spans: tuple[tuple[Span, ...], ...] = ()
+    subjects: tuple[tuple[Subject, ...], ...] = ()
     steps: list[TraceStep] = field(default_factory=list)
 
 
 @contextmanager
-def steer(pipe: Any, objective: Objective, *, where: Where | None = None, descent: Descent | None = None) -> Iterator[Trace]:
+def steer(pipe: Any, objective: Objective | Sum, *, where: Where | None = None, descent: Descent | None = None) -> Iterator[Trace]:
     """Test-time guidance: in the guided steps, x <- x - alpha_i grad L(maps(x)) before the pipeline's own denoiser call.
 
     The gradient pass runs the conditional branch only, stops the denoiser after the last site of ``where``, and computes the loss
@@ -63,40 +61,35 @@ def steer(pipe: Any, objective: Objective, *, where: Where | None = None, descen
     schedule: Descent = getattr(objective, "descent", Descent()) if descent is None else descent
     trace = Trace(where, default_step if schedule.step_size is None else schedule.step_size)
 
+    view = View(denoiser, family, sites, objective)
+
     def on_call(call: DenoiserCall) -> Tensor | None:
         index, total = call.step.index, call.step.total
+        if call.nth:
+            return None
         if index == 0:
-            trace.spans = _spans(family.tokenizer(pipe), objective, call)
             trace.steps.clear()
+            view.read(pipe, call)
+            trace.subjects = view.subjects[0]
         target = schedule.target(index, total)
         if target is None and not schedule.updates(index, total):
             return None
 
         def evaluate(images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-            return _loss_and_gradient(denoiser, sites, objective, call, trace.spans, images, change)
+            return _loss_and_gradient(view, call, images, change)
 
-        images = torch.arange(call.images, device=call.sample.device)
-        start = torch.zeros_like(call.sample[: call.images, : family.latent_channels(pipe)], dtype=_wide(call.sample.dtype))
+        images = torch.arange(call.images, device=call.latents.device)
+        start = torch.zeros_like(call.latents[: call.images], dtype=_wide(call.latents.dtype))
         alpha = schedule.alpha(index, total, trace.step_size)
         losses, gradient = evaluate(images, start)
         before = tuple(losses.tolist())
         change, gradient, refinements = _refine(evaluate, start, losses, gradient, alpha, target, schedule.max_refinements)
+        view.end_step()
         trace.steps.append(TraceStep(index, call.step.timestep, before, refinements))
         return change - alpha * gradient if schedule.updates(index, total) else change
 
     with _frozen(denoiser), follow(pipe, family, on_call):
         yield trace
-
-
-def _spans(tokenizer: Any, objective: Objective, call: DenoiserCall) -> tuple[tuple[Span, ...], ...]:
-    if not hasattr(objective, "words"):
-        return ((),) * call.images
-    words = objective.words
-    if words is None:
-        from attncontrol.syntax import nouns
-
-        words = {prompt: nouns(prompt) for prompt in call.step.prompts if prompt is not None}
-    return resolve(tokenizer, call.step.prompts, words)
 
 
 def _refine(
@@ -130,45 +123,39 @@ class _Enough(Exception):  # noqa: N818 - a signal, not an error
     """Ends the denoiser's forward once every wanted site has been seen."""
 
 
-def _loss_and_gradient(
-    denoiser: nn.Module,
-    sites: dict[str, Site],
-    objective: Objective,
-    call: DenoiserCall,
-    spans: tuple[tuple[Span, ...], ...],
-    images: Tensor,
-    change: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Losses [batch] and gradients [batch channel height width] in x of some images, at x + change."""
+def _loss_and_gradient(view: View, call: DenoiserCall, images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses [batch] and gradients (shape of ``change[images]``) in x of some images, at x + change."""
     part = call.select(call.rows("cond").start + images)
-    sample, channels = part.sample, change.shape[1]
+    latents, numbers = part.latents, images.tolist()
     layers: dict[str, Tensor] = {}
 
     def handler(attention: AttentionCall) -> Tensor:
-        probabilities = attention.probabilities()
-        if attention.index == 0:
-            layers[attention.site.name] = probabilities.unflatten(2, attention.site.grid(*sample.shape[-2:]))
-            if len(layers) == len(sites):
-                raise _Enough
-        return probabilities.to(attention.value.dtype) @ attention.value
+        if attention.index:
+            return attention.run()
+        layout = view.family.layout(view.denoiser, part.arguments, attention.site)
+        layers[attention.site.name] = probabilities = view.probabilities(attention, layout, numbers)
+        if len(layers) == len(view.sites):
+            raise _Enough
+        whole = view.keys is None  # then the softmax is at hand: no second pass of the kernel
+        return probabilities.flatten(2, 3).to(attention.value.dtype) @ attention.value if whole else attention.run()
 
     token = probing.set(True)
     try:
-        with torch.enable_grad(), tap(denoiser, sites, handler):
-            x = (sample[:, :channels] + change[images]).detach().requires_grad_()
-            part = part.with_sample(torch.cat([x.to(sample.dtype), sample[:, channels:]], 1))
+        with torch.enable_grad(), tap(view.denoiser, view.sites, handler):
+            x = (latents + change[images]).detach().requires_grad_()
+            part = part.with_latents(x)
             with suppress(_Enough):
-                denoiser.forward(*part.args, **part.kwargs)  # not __call__: contexts see only the pipeline's own calls
-            losses = objective(StepMaps({name: layers[name] for name in sites}, tuple(spans[i] for i in images.tolist())))
+                view.denoiser.forward(**part.arguments)  # not __call__: contexts see only the pipeline's own calls
+            losses = view.losses(layers, numbers)
             # half-precision backward passes underflow without a scale
-            boost = 256.0 if sample.dtype == torch.float16 else 1.0
+            boost = 256.0 if latents.dtype == torch.float16 else 1.0
             (gradient,) = torch.autograd.grad(losses.sum() * boost, x)
     finally:
         probing.reset(token)
     gradient = gradient / boost
     if not (losses.isfinite().all() and gradient.isfinite().all()):
         bad = images[~(losses.isfinite() & gradient.flatten(1).isfinite().all(1))].tolist()
-        state = "finite" if sample.isfinite().all() else "already NaN or infinite"
+        state = "finite" if latents.isfinite().all() else "already NaN or infinite"
         raise NonFiniteError(
             f"loss {losses.tolist()} or its gradient is not finite at step {call.step.index} for image(s) {bad}; "
             f"the latents were {state}. "

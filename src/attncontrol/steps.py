@@ -9,10 +9,10 @@ Changing latents z by d means feeding x + c d to the denoiser and z + d to the s
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from attncontrol.errors import CouplingError, UnsupportedError
-from attncontrol.families import Family
+from attncontrol.families import Family, default_encoding
 
 # Schedulers whose step ignores the sample it is given, or keeps an older one, so that a change of the latents would be lost.
 _STATEFUL = ("UniPCMultistepScheduler", "DPMSolverSinglestepScheduler", "SASolverScheduler", "DPMSolverSDEScheduler")
@@ -28,47 +28,62 @@ _STATEFUL = ("UniPCMultistepScheduler", "DPMSolverSinglestepScheduler", "SASolve
 
 @dataclass(frozen=True)
 class Step:
-    """One denoising step. ``scale`` is c in x = c z; ``prompts`` has one entry per image."""
+    """One denoising step. ``scale`` is c in x = c z; ``prompts`` has one entry per image.
+
+    ``encoding`` are the arguments with which the pipeline called its ``encode_prompt``.
+    """
 
     index: int
     total: int
     timestep: float
     scale: float
     prompts: tuple[str | None, ...]
+    encoding: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class DenoiserCall:
-    """One forward of the denoiser. The batch consists of equal parts, one per branch, each with one row per image."""
+    """The ``nth`` forward of the denoiser in a step, its arguments by name.
+
+    The batch has equal parts, one per branch, with one row per image each.
+
+    ``part`` is the part of the noisy input, argument ``name``, that is denoised.
+    """
 
     step: Step
+    nth: int
     branches: tuple[str, ...]
     images: int
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    arguments: dict[str, Any]
+    name: str
+    part: tuple[slice, ...]
+    shared: frozenset[str]
 
     @property
-    def sample(self) -> Tensor:
-        return self.kwargs["sample"] if "sample" in self.kwargs else self.args[0]
+    def latents(self) -> Tensor:
+        """The scaled latents x of all rows."""
+        sample: Tensor = self.arguments[self.name]
+        return sample[self.part]
 
     def rows(self, branch: str) -> slice:
         start = self.branches.index(branch) * self.images
         return slice(start, start + self.images)
 
-    def with_sample(self, sample: Tensor) -> "DenoiserCall":
-        if "sample" in self.kwargs:
-            return replace(self, kwargs=self.kwargs | {"sample": sample})
-        return replace(self, args=(sample, *self.args[1:]))
+    def with_latents(self, latents: Tensor) -> "DenoiserCall":
+        sample = self.arguments[self.name].clone()
+        sample[self.part] = latents.to(sample.dtype)
+        return replace(self, arguments=self.arguments | {self.name: sample})
 
     def select(self, rows: Tensor) -> "DenoiserCall":
         """The call on some rows: every tensor argument whose first axis is the batch is indexed."""
-        size = self.sample.shape[0]
+        size = self.arguments[self.name].shape[0]
 
         def pick(value: Any) -> Any:
             batched = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == size
             return value[rows.to(value.device)] if batched else value
 
-        return replace(self, args=tree_map(pick, self.args), kwargs=tree_map(pick, self.kwargs))
+        picked = {name: value if name in self.shared else tree_map(pick, value) for name, value in self.arguments.items()}
+        return replace(self, arguments=picked)
 
 
 probing: ContextVar[bool] = ContextVar("probing", default=False)
@@ -83,9 +98,11 @@ class _Run:
 
     prompts: list[str] | None = None
     repeats: int = 1
+    encoding: Mapping[str, Any] = field(default_factory=dict)
     index: int = 0
+    nth: int = 0
     change: Tensor | None = None
-    fresh: bool = True
+    started: bool = False
     calls: int = 0
     steps: int = 0
     scale: float = 1.0
@@ -93,10 +110,11 @@ class _Run:
 
 @contextmanager
 def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], None] | None = None) -> Iterator[None]:
-    """Calls ``on_call`` before the denoiser's first call of every step, and ``on_done`` after each of its calls.
+    """Calls ``on_call`` before and ``on_done`` after every call of the denoiser.
 
-    A tensor returned by ``on_call`` (one row per image, latent channels) is added to the latents of all branches, in units of
-    the network input x, for the rest of the step. Raises CouplingError on exit if the denoiser or the scheduler never ran.
+    A tensor returned by ``on_call`` at the first call of a step (one row per image, shaped as the latents) is added to the latents
+    of all branches, in units of the network input x, for the rest of the step. Raises CouplingError on exit if the denoiser or
+    the scheduler never ran.
     """
     denoiser, scheduler = family.denoiser(pipe), pipe.scheduler
     if hasattr(denoiser, "_orig_mod") or denoiser._compiled_call_impl is not None:
@@ -105,36 +123,46 @@ def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], Non
         )
     run = _Run()
 
+    def on_start(_: dict[str, Any]) -> None:
+        run.started = False
+
     def on_prompt(bound: dict[str, Any]) -> None:
+        if run.started:  # a second encoder, or the negative prompt
+            return
         prompt = bound.get("prompt")
         prompts = [prompt] if isinstance(prompt, str) else prompt
         repeats = bound.get("num_images_per_prompt") or 1
-        vars(run).update(prompts=prompts, repeats=repeats, index=0, change=None, fresh=True)
+        others = {name: bound[name] for name in ("prompt_2", "prompt_3", "prompt_4") if bound.get(name) not in (None, prompt)}
+        if others:
+            raise UnsupportedError(f"{sorted(others)} differ from the prompt: words are located in one prompt for all encoders")
+        encoding = default_encoding(pipe) | bound
+        vars(run).update(prompts=prompts, repeats=repeats, encoding=encoding, index=0, nth=0, change=None, started=True)
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        call = _describe(pipe, family, run, args, kwargs)
-        run.calls += 1
-        if run.fresh:
-            run.fresh, run.scale, run.change = False, call.step.scale, None
-            run.change = on_call(call)
+        call = _describe(pipe, family, run, _named(denoiser, args, kwargs))
+        run.calls, run.started = run.calls + 1, False
+        if run.nth == 0:
+            run.scale, run.change = call.step.scale, None
+        change = on_call(call)
+        run.change = change if run.nth == 0 else run.change
+        run.nth += 1
         if run.change is None:
             return args, kwargs
-        x = call.sample.clone()
-        channels = run.change.shape[1]
-        x[:, :channels] += run.change.to(x).repeat(len(call.branches), 1, 1, 1)
-        call = call.with_sample(x)
-        return call.args, call.kwargs
+        change = run.change.repeat(len(call.branches), *[1] * (run.change.ndim - 1))
+        return (), call.with_latents(call.latents + change.to(call.latents)).arguments
 
     def on_step(bound: dict[str, Any]) -> None:
         if run.change is not None:
             bound["sample"] = bound["sample"] + run.change.to(bound["sample"]) / run.scale
-        run.index, run.fresh, run.change, run.steps = run.index + 1, True, None, run.steps + 1
+        run.index, run.nth, run.change, run.steps = run.index + 1, 0, None, run.steps + 1
 
     with ExitStack() as stack:
         stack.callback(denoiser.register_forward_pre_hook(before, with_kwargs=True).remove)
         if on_done is not None:
             after = denoiser.register_forward_hook(lambda *_: on_done(), always_call=True)
             stack.callback(after.remove)
+        if hasattr(pipe, "check_inputs"):
+            stack.enter_context(_observed(pipe, "check_inputs", on_start))
         stack.enter_context(_observed(pipe, "encode_prompt", on_prompt))
         stack.enter_context(_observed(scheduler, "step", on_step))
         yield
@@ -157,23 +185,29 @@ def require_linear_steps(scheduler: Any) -> None:
         )
 
 
-def _describe(pipe: Any, family: Family, run: _Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DenoiserCall:
-    scheduler = pipe.scheduler
-    sample = kwargs["sample"] if "sample" in kwargs else args[0]
-    timestep = kwargs["timestep"] if "timestep" in kwargs else args[1]
-    timestep = torch.as_tensor(timestep).flatten()[0]
+def _named(denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    names = [name for name, _ in zip(inspect.signature(denoiser.forward).parameters, args, strict=False)]
+    return dict(zip(names, args, strict=True)) | kwargs
+
+
+def _describe(pipe: Any, family: Family, run: _Run, arguments: dict[str, Any]) -> DenoiserCall:
+    scheduler, sample = pipe.scheduler, arguments[family.sample]
+    timestep = torch.as_tensor(arguments["timestep"]).flatten()[0]
     scaling = getattr(scheduler, "scale_model_input", None)
     scale = 1.0 if scaling is None else float(scaling(torch.ones(1, dtype=torch.float64, device=sample.device), timestep))
-    branches = family.branches(pipe)
+    known = None if run.prompts is None else tuple(p for p in run.prompts for _ in range(run.repeats))
+    branches = family.branches(pipe, run.nth, None if known is None else sample.shape[0] // len(known))
     images, odd = divmod(sample.shape[0], len(branches))
-    prompts = tuple(p for p in run.prompts for _ in range(run.repeats)) if run.prompts is not None else (None,) * images
+    prompts = known or (None,) * images
     if odd or len(prompts) != images:
         raise CouplingError(
             f"the denoiser got a batch of {sample.shape[0]}, but {len(prompts)} images in the branches {branches} were expected; "
             f"{type(pipe).__name__} orders its batch in a way that is not known"
         )
     total = getattr(pipe, "num_timesteps", None) or len(scheduler.timesteps)
-    return DenoiserCall(Step(run.index, total, float(timestep), scale, prompts), branches, images, args, kwargs)
+    step = Step(run.index, total, float(timestep), scale, prompts, run.encoding)
+    part = family.latents(family.denoiser(pipe), arguments)
+    return DenoiserCall(step, run.nth, branches, images, arguments, family.sample, part, family.shared)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Words to token positions, from the pipeline's own tokenizer."""
+"""Words to token positions, from the pipeline's own tokenizers."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,10 @@ from attncontrol.errors import UnsupportedError, WordError
 
 @dataclass(frozen=True)
 class Token:
-    """One position of the text sequence. ``start:end`` is its character range of the prompt, empty for special tokens."""
+    """One position of the text sequence. ``start:end`` is its character range of the prompt, empty for special tokens.
+
+    ``index`` counts through the text sequences of all ``encoder``s that the model reads one after the other.
+    """
 
     index: int
     id: int
@@ -18,6 +21,7 @@ class Token:
     start: int
     end: int
     special: bool
+    encoder: str = "text"
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,26 @@ class Span:
     positions: tuple[int, ...]
 
 
-def tokenize(tokenizer: Any, prompt: str) -> tuple[Token, ...]:
-    """The text sequence as the pipeline encodes it: special tokens, truncation and padding included."""
+@dataclass(frozen=True)
+class Subject:
+    """A noun and the words that modify it."""
+
+    noun: Span
+    modifiers: tuple[Span, ...] = ()
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Of all its words."""
+        return tuple(p for span in (*self.modifiers, self.noun) for p in span.positions)
+
+
+def tokenize(
+    tokenizer: Any, prompt: str, *, length: int | None = None, offset: int = 0, encoder: str = "text"
+) -> tuple[Token, ...]:
+    """The text sequence of one encoder as the pipeline makes it: special tokens, truncation and padding to ``length`` included.
+
+    ``length`` None is the tokenizer's limit. ``offset`` is added to every index.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedError(
             f"{type(tokenizer).__name__} reports no character offsets; load the fast tokenizer (the default of transformers >= 5)"
@@ -37,25 +59,24 @@ def tokenize(tokenizer: Any, prompt: str) -> tuple[Token, ...]:
     batch = tokenizer(
         prompt,
         padding="max_length",
-        max_length=tokenizer.model_max_length,
+        max_length=tokenizer.model_max_length if length is None else length,
         truncation=True,
         return_offsets_mapping=True,
-        return_special_tokens_mask=True,
     )
     ids, offsets = batch["input_ids"], batch["offset_mapping"]
     texts = tokenizer.convert_ids_to_tokens(ids)
     return tuple(
-        Token(i, id_, text.removesuffix("</w>"), start, end, special=start == end)
+        Token(offset + i, id_, text.removesuffix("</w>").removeprefix("\u2581"), start, end, start == end, encoder)
         for i, (id_, text, (start, end)) in enumerate(zip(ids, texts, offsets, strict=True))
     )
 
 
-def find(tokenizer: Any, prompt: str, phrase: str) -> Span:
-    """Token positions of ``phrase`` in ``prompt``.
+def find(tokens: Sequence[Token], prompt: str, phrase: str) -> Span:
+    """Token positions of ``phrase`` in ``prompt``, whose text sequence is ``tokens``.
 
     Whole words, case-insensitive. All occurrences count together; ``"cat#2"`` names the second one. A word of several tokens
-    has several positions. Raises WordError if the phrase is not in the prompt, has no such occurrence, or is (even partly)
-    beyond the text limit.
+    has several positions, and so has a word that several encoders read. Raises WordError if the phrase is not in the prompt,
+    has no such occurrence, or is (even partly) beyond the text limit of every encoder.
     """
     wanted, _, number = phrase.partition("#")
     wanted = wanted.strip()
@@ -70,25 +91,60 @@ def find(tokenizer: Any, prompt: str, phrase: str) -> Span:
         if int(number) > len(matches):
             raise WordError(f"{phrase!r}: the prompt {prompt!r} has {len(matches)} occurrence(s) of {wanted!r}")
         matches = [matches[int(number) - 1]]
-    tokens = tokenize(tokenizer, prompt)
-    limit = max((token.end for token in tokens), default=0)
+    limits = {encoder: max(t.end for t in tokens if t.encoder == encoder) for encoder in {t.encoder for t in tokens}}
     positions: list[int] = []
     for match in matches:
-        if match.end() > limit:
+        if match.end() > max(limits.values()):
             raise WordError(
                 f"{phrase!r} (characters {match.start()}-{match.end()}) lies beyond the text limit of "
-                f"{tokenizer.model_max_length} tokens; the model reads only {prompt[:limit]!r}. "
+                f"{len(tokens)} tokens; the model reads only {prompt[: max(limits.values())]!r}. "
                 "Move the word forward or shorten the prompt"
             )
-        positions += [t.index for t in tokens if t.start < match.end() and match.start() < t.end]
+        readable = [t for t in tokens if match.end() <= limits[t.encoder]]
+        positions += [t.index for t in readable if t.start < match.end() and match.start() < t.end]
     return Span(phrase, tuple(positions))
 
 
+def at(tokens: Sequence[Token], text: str, start: int, end: int) -> Span:
+    """The positions of a word by its characters. Raises WordError if no encoder reads all of it."""
+    positions = tuple(t.index for t in tokens if t.start < end and start < t.end)
+    if not any(t.end >= end for t in tokens):
+        raise WordError(f"{text!r} (characters {start}-{end}) lies beyond the text limit; shorten the prompt")
+    return Span(text, positions)
+
+
 Words = Sequence[str] | Mapping[str, Sequence[str]]
+Group = str | Sequence[str]
+Groups = Sequence[Group] | Mapping[str, Sequence[Group]]
+"""Subjects: a noun, or modifiers and last their noun; for all prompts or for each."""
 
 
-def resolve(tokenizer: Any, prompts: Sequence[str | None], words: Words) -> tuple[tuple[Span, ...], ...]:
-    """Spans of the words for every prompt. ``words`` holds for all prompts, or maps each prompt to its own words."""
+def subjects(
+    read: Callable[[str], Sequence[Token]], prompts: Sequence[str | None], groups: Groups
+) -> tuple[tuple[Subject, ...], ...]:
+    """The subjects of every prompt; see ``resolve``."""
+    lists = groups.values() if isinstance(groups, Mapping) else [groups]
+    if any(isinstance(of, str) for of in lists):
+        raise WordError(f"words must be a list such as ['cat', ['red', 'car']], not {groups!r}")
+    named = dict(groups.items()) if isinstance(groups, Mapping) else {str(p): groups for p in prompts}
+    flat = {p: [w for group in of for w in ([group] if isinstance(group, str) else group)] for p, of in named.items()}
+    found = []
+    for prompt, spans in zip(prompts, resolve(read, prompts, flat), strict=True):
+        rest, of_prompt = list(spans), []
+        for group in named[str(prompt)]:
+            size = 1 if isinstance(group, str) else len(group)
+            *modifiers, noun = rest[:size]
+            rest = rest[size:]
+            of_prompt.append(Subject(noun, tuple(modifiers)))
+        found.append(tuple(of_prompt))
+    return tuple(found)
+
+
+def resolve(read: Callable[[str], Sequence[Token]], prompts: Sequence[str | None], words: Words) -> tuple[tuple[Span, ...], ...]:
+    """Spans of the words for every prompt, whose text sequence is ``read(prompt)``.
+
+    ``words`` holds for all prompts, or maps each prompt to its own words.
+    """
     resolved: dict[str, tuple[Span, ...]] = {}
     for prompt in dict.fromkeys(prompts):
         if prompt is None:
@@ -98,12 +154,16 @@ def resolve(tokenizer: Any, prompts: Sequence[str | None], words: Words) -> tupl
         wanted = words[prompt] if isinstance(words, Mapping) else words
         if isinstance(wanted, str) or not wanted:
             raise WordError(f"words must be a non-empty list such as ['cat', 'frog'], not {wanted!r}")
-        resolved[prompt] = tuple(find(tokenizer, prompt, word) for word in wanted)
+        tokens = read(prompt)
+        resolved[prompt] = tuple(find(tokens, prompt, word) for word in wanted)
     return tuple(resolved[prompt] for prompt in prompts if prompt is not None)
 
 
-def locate(pipe: Any, prompt: str, phrase: str) -> Span:
-    """Token positions of a word or phrase of the prompt, on the key side of the pipeline's text attention. See ``find``."""
-    from attncontrol.families import family_of
+def locate(pipe: Any, prompt: str, phrase: str, **encoding: Any) -> Span:
+    """Token positions of a word or phrase of the prompt, on the key side of the pipeline's text attention. See ``find``.
 
-    return find(family_of(pipe).tokenizer(pipe), prompt, phrase)
+    ``encoding`` are arguments of the pipeline that change how it reads the prompt, such as ``max_sequence_length``.
+    """
+    from attncontrol.families import default_encoding, family_of
+
+    return find(family_of(pipe).tokens(pipe, prompt, default_encoding(pipe) | encoding), prompt, phrase)

@@ -1,41 +1,141 @@
-"""Facts of model architectures, one file each. A family is a value: nothing here acts on a pipeline."""
+"""Facts of model architectures, one file each. A family is a value: nothing here acts on a pipeline.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+Families are found by listing this package. ``FAMILIES.insert(0, my_family)`` teaches the package another architecture.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from attncontrol.errors import UnsupportedError
+from attncontrol.processors import AttentionCall
 from attncontrol.sites import Site, Where
+from attncontrol.tokens import Token
+
+Arguments = Mapping[str, Any]
+"""The named arguments of one call of the denoiser."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the picture and the text lie in the sequences of one site. The picture is a row-major ``grid`` (height, width)."""
+
+    grid: tuple[int, int]
+    image: slice = field(default_factory=lambda: slice(None))  # of the queries; in joint attention also of the keys
+    text: slice = field(default_factory=lambda: slice(None))  # of the keys
+
+
+def _all(_: Any, __: Arguments) -> tuple[slice, ...]:
+    return (slice(None),)
+
+
+def encode(pipe: Any, pictures: Tensor) -> Tensor:
+    """Clean latents [batch channel height width] of pictures [batch 3 height width] in [-1, 1]."""
+    vae = pipe.vae
+    mean: Tensor = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mean
+    return (mean - (vae.config.get("shift_factor") or 0)) * vae.config.scaling_factor
 
 
 @dataclass(frozen=True)
 class Family:
     """The facts of one architecture.
 
-    ``branches`` names the equal parts of the denoiser's batch in order. ``tokenizer`` is the one whose positions are the keys
-    of cross-attention. ``steering(sites)`` is the measured default of sites and step size for test-time losses.
+    ``matches(pipe)``; ``denoiser(pipe)``; ``sites(denoiser)``.
+    ``branches(pipe, nth, parts)`` names the equal parts of the batch of the nth denoiser call of a step, in order; ``parts`` is
+    their number, None if the prompts are not known.
+    ``tokens(pipe, prompt, encoding)`` is the text sequence that the keys of cross- or joint attention stand for; ``encoding`` are
+    the arguments with which the pipeline calls its ``encode_prompt``.
+    ``layout(denoiser, arguments, site)`` says where text and picture lie in the sequences of a site.
+    ``steering(sites)`` is the measured default of sites and step size for test-time losses.
+    ``encode(pipe, pictures)`` makes clean latents in the denoiser's own shape from pictures [batch 3 height width] in [-1, 1].
+    ``contrast`` are the text positions that compete in a softmax over tokens; None means the tokens of the prompt alone: special
+    and padding positions are not looked at.
+    ``sample`` is the argument that holds the noisy latents, and ``latents(denoiser, arguments)`` the part of it that is denoised
+    (not the mask channels of inpainting, not the reference tokens of editing models). ``shared`` arguments have no batch axis.
     """
 
     name: str
     matches: Callable[[Any], bool]
     denoiser: Callable[[Any], nn.Module]
     sites: Callable[[nn.Module], tuple[Site, ...]]
-    branches: Callable[[Any], tuple[str, ...]]
-    tokenizer: Callable[[Any], Any]
-    latent_channels: Callable[[Any], int]
+    branches: Callable[[Any, int, int | None], tuple[str, ...]]
+    tokens: Callable[[Any, str, Arguments], tuple[Token, ...]]
+    layout: Callable[[Any, Arguments, Site], Layout]
     steering: Callable[[tuple[Site, ...]], tuple[Where, float]]
+    contrast: slice | None = None
+    sample: str = "hidden_states"
+    latents: Callable[[Any, Arguments], tuple[slice, ...]] = _all
+    encode: Callable[[Any, Tensor], Tensor] = encode
+    shared: frozenset[str] = frozenset()
+
+
+def one_call(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
+    """Classifier-free guidance in one call, [uncond, cond]. A further call is one of skip-layer guidance."""
+    if nth:
+        return ("skip",)
+    guided = pipe.do_classifier_free_guidance if parts is None else parts == 2
+    return ("uncond", "cond") if guided else ("cond",)
+
+
+def two_calls(_: Any, nth: int, __: int | None) -> tuple[str, ...]:
+    """Classifier-free guidance in two calls, or none."""
+    return ("cond", "uncond")[nth : nth + 1]
+
+
+def text_length(arguments: Arguments) -> int:
+    states: Tensor = arguments["encoder_hidden_states"]
+    return states.shape[1]
+
+
+def patch_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int]:
+    """(height, width) of the tokens of a transformer that cuts [batch channel height width] into square patches."""
+    height, width = arguments["hidden_states"].shape[-2:]
+    patch = denoiser.config.patch_size
+    return height // patch, width // patch
+
+
+def text_mass(call: AttentionCall, layout: Layout, groups: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+    """[batch heads height width group]: how much every picture token attends to each group of text positions.
+
+    ``groups[b]`` are the groups of row b; rows with fewer groups than others are filled with zeros.
+    """
+    keys = torch.arange(call.key.shape[2], device=call.key.device)[layout.text]
+    columns = torch.zeros(len(groups), call.key.shape[2], max(map(len, groups)), device=call.key.device)
+    for row, of_row in enumerate(groups):
+        for column, positions in enumerate(of_row):
+            columns[row, keys[list(positions)], column] = 1
+    return call.mass(columns, layout.image).unflatten(2, layout.grid)
+
+
+def default_encoding(pipe: Any) -> dict[str, Any]:
+    """The arguments of ``encode_prompt`` in a call of the pipeline that says nothing about them."""
+    defaults: dict[str, Any] = {}
+    for method in (pipe.encode_prompt, type(pipe).__call__):
+        parameters = inspect.signature(method).parameters.values()
+        defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}
+    return defaults
+
+
+FAMILIES: list[Family] = []
 
 
 def family_of(pipe: Any) -> Family:
     """The family of a pipeline. Raises UnsupportedError if none matches."""
-    from attncontrol.families import unet
-
-    families = (unet.FAMILY,)
-    for family in families:
+    if not any(family.name == "unet" for family in FAMILIES):
+        FAMILIES.extend(importlib.import_module(f"{__name__}.{name}").FAMILY for _, name, _ in pkgutil.iter_modules(__path__))
+    for family in FAMILIES:
         if family.matches(pipe):
             return family
     parts = ", ".join(f"{k}={type(v).__name__}" for k, v in getattr(pipe, "components", {}).items() if v is not None)
-    known = ", ".join(family.name for family in families)
-    raise UnsupportedError(f"{type(pipe).__name__} ({parts or 'no components'}) belongs to no known family; known: {known}")
+    known = ", ".join(family.name for family in FAMILIES)
+    raise UnsupportedError(
+        f"{type(pipe).__name__} ({parts or 'no components'}) belongs to no known family; known: {known}. "
+        "Describe it with attncontrol.families.Family (branches, tokens, layout ...) and insert that into "
+        "attncontrol.families.FAMILIES"
+    )

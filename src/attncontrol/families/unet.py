@@ -1,6 +1,7 @@
-"""Stable Diffusion UNets (``UNet2DConditionModel``): SD 1, SD 2, with img2img and inpainting.
+"""Stable Diffusion UNets (``UNet2DConditionModel``): SD 1, SD 2, SDXL, with img2img and inpainting.
 
 Text is the key side of every ``attn2``. One call per step with batch [uncond, cond] under classifier-free guidance, else [cond].
+The two encoders of SDXL share one vocabulary, and their features are concatenated: a position is one token of both.
 """
 
 from typing import Any
@@ -8,14 +9,18 @@ from typing import Any
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
-from attncontrol.families import Family
+from attncontrol.families import Arguments, Family, Layout, one_call
 from attncontrol.sites import Site, Where
+from attncontrol.tokens import Token, tokenize
+
+
+def _tokenizer(pipe: Any) -> Any:
+    """The refiner of SDXL has only the second one."""
+    return getattr(pipe, "tokenizer", None) or getattr(pipe, "tokenizer_2", None)
 
 
 def _matches(pipe: Any) -> bool:
-    """One tokenizer: SDXL's two encoders are another family."""
-    unet, tokenizers = getattr(pipe, "unet", None), [getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2")]
-    return isinstance(unet, UNet2DConditionModel) and tokenizers[0] is not None and tokenizers[1] is None
+    return isinstance(getattr(pipe, "unet", None), UNet2DConditionModel) and _tokenizer(pipe) is not None
 
 
 def _sites(unet: Any) -> tuple[Site, ...]:
@@ -43,8 +48,12 @@ def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
     return Where(kind="cross", stride=max(site.stride for site in sites)), 2.0
 
 
-def _branches(pipe: Any) -> tuple[str, ...]:
-    return ("uncond", "cond") if pipe.do_classifier_free_guidance else ("cond",)
+def _tokens(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
+    return tokenize(_tokenizer(pipe), prompt)
+
+
+def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
+    return Layout(site.grid(*arguments["sample"].shape[-2:]))
 
 
 FAMILY = Family(
@@ -52,8 +61,11 @@ FAMILY = Family(
     matches=_matches,
     denoiser=lambda pipe: pipe.unet,
     sites=_sites,
-    branches=_branches,
-    tokenizer=lambda pipe: pipe.tokenizer,
-    latent_channels=lambda pipe: pipe.unet.config.out_channels,
+    branches=one_call,
+    tokens=_tokens,
+    layout=_layout,
     steering=_steering,
+    contrast=slice(1, -1),
+    sample="sample",
+    latents=lambda unet, _: (slice(None), slice(0, unet.config.out_channels)),  # not the mask of inpainting
 )

@@ -6,7 +6,8 @@
 
 The official code is followed where it differs from the text: the kernel is wider than its stated sigma
 (``functional.smooth``), the softmax leaves out only the last of the padding positions, and every token of a word of
-several tokens is a subject of its own.
+several tokens is a subject of its own. In joint attention, which the paper does not know, the tokens of the prompt compete, of
+each text encoder by itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,28 +17,31 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import Losses, TokenMaps
+from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.functional import sharpen, smooth
 from attncontrol.maps import StepMaps
 
 
-def attend_and_excite(maps: TokenMaps, positions: Sequence[Sequence[int]], *, smoothing: bool = True) -> Losses:
+def attend_and_excite(
+    maps: TokenMaps, positions: Sequence[Sequence[int]], contrast: Sequence[Sequence[slice]], *, smoothing: bool = True
+) -> Losses:
     """The loss of each image, in [0, 1].
 
-    ``maps`` are probabilities over all text positions; ``positions[b]`` are the token positions of the subjects of image b, each
-    at least 1 and before the last. The gradient reaches the neighbourhood of one pixel of the least attended subject.
+    ``maps`` are probabilities over text positions. Of image b the positions of each of the parts ``contrast[b]`` compete, and
+    ``positions[b]``, each in one of them, are the subjects. The gradient reaches the neighbourhood of one pixel of the least
+    attended subject.
     """
-    contrast = sharpen(maps)
     losses = []
-    for image, subjects in zip(contrast, positions, strict=True):
-        attention = image[..., [position - 1 for position in subjects]].permute(2, 0, 1)  # token height width
+    for image, subjects, parts in zip(maps, positions, contrast, strict=True):
+        attention = sharpen(image[None], parts)[0, ..., list(subjects)].permute(2, 0, 1)  # token height width
         peaks = (smooth(attention) if smoothing else attention).flatten(1).max(1).values
         losses.append((1 - peaks.min()).clamp(min=0))
     return torch.stack(losses)
 
 
 @dataclass(frozen=True)
-class AttendAndExcite:
+class AttendAndExcite(Summable):
     """Objective for ``steer``. ``words`` None means the nouns of the prompt."""
 
     words: Sequence[str] | Mapping[str, Sequence[str]] | None = None
@@ -45,8 +49,8 @@ class AttendAndExcite:
     descent: Descent = field(default_factory=Descent)
 
     def __call__(self, maps: StepMaps) -> Tensor:
-        positions = [[p for span in spans for p in span.positions] for spans in maps.spans]
-        return attend_and_excite(maps.mean(), positions, smoothing=self.smoothing)
+        positions = [[p for subject in of_image for p in subject.noun.positions] for of_image in maps.subjects]
+        return attend_and_excite(maps.mean(), positions, maps.contrast, smoothing=self.smoothing)
 
 
 def example() -> AttendAndExcite:

@@ -1,0 +1,44 @@
+"""Boxes and masks of a layout, in fractions of the picture."""
+
+from collections.abc import Mapping
+
+import torch
+
+from attncontrol.axes import CellMask, Region
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, each between 0 and 1."""
+Layouts = Mapping[str, "Box | Region"]
+"""Word -> box, or mask (height, width) of any size."""
+
+
+def check(layout: Layouts) -> None:
+    """Raises ValueError for a box that is empty or outside the picture, and for an empty mask."""
+    if not layout:
+        raise ValueError("a layout maps words to boxes, such as {'cat': (0.0, 0.2, 0.5, 0.9)}; it is empty")
+    for word, place in layout.items():
+        if isinstance(place, torch.Tensor):
+            if not place.any():
+                raise ValueError(f"the mask of {word!r} is empty")
+            continue
+        left, top, right, bottom = place
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError(f"the box of {word!r} must be (left, top, right, bottom) in fractions of the picture, not {place}")
+
+
+def on_grid(place: "Box | Region", height: int, width: int) -> CellMask:
+    """Which cells of a grid a box or mask covers: those by more than half, and at least the cell that it covers most."""
+    if isinstance(place, torch.Tensor):
+        mask = place.to(torch.float64)[None, None]
+        coverage = torch.nn.functional.adaptive_avg_pool2d(mask, (height, width))[0, 0]
+    else:
+        left, top, right, bottom = place
+        rows, columns = _covered(top, bottom, height), _covered(left, right, width)
+        coverage = rows[:, None] * columns
+    return (coverage > 0.5) | (coverage == coverage.max())
+
+
+def _covered(start: float, stop: float, cells: int) -> torch.Tensor:
+    """How much of every cell of an axis lies between two fractions."""
+    edges = torch.arange(cells + 1, dtype=torch.float64) / cells
+    return (edges[1:].clamp(max=stop) - edges[:-1].clamp(min=start)).clamp(min=0) * cells

@@ -1,0 +1,41 @@
+"""Weighted sums of objectives: ``SynGen() + 0.5 * Retention()``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from attncontrol.descent import Descent
+from attncontrol.maps import StepMaps
+
+Objective = Callable[[StepMaps], Tensor]
+"""One loss per image from the maps of a step. May carry ``words``, ``descent`` and ``remembers`` as attributes."""
+
+
+class Summable:
+    """Gives an objective the operators + and *."""
+
+    def __add__(self, other: "Objective | Sum") -> "Sum":
+        return Sum((*terms_of(self), *terms_of(other)))
+
+    def __rmul__(self, weight: float) -> "Sum":
+        return Sum(tuple((weight * w, term) for w, term in terms_of(self)))
+
+
+@dataclass(frozen=True)
+class Sum(Summable):
+    """Objectives with their weights, for ``steer``: each finds its own words. The schedule is that of the first."""
+
+    terms: tuple[tuple[float, Objective], ...]
+
+    @property
+    def descent(self) -> Descent:
+        return getattr(self.terms[0][1], "descent", Descent())
+
+
+def terms_of(objective: object) -> tuple[tuple[float, Objective], ...]:
+    if isinstance(objective, Sum):
+        return objective.terms
+    if not callable(objective):
+        raise TypeError(f"{objective!r} is no objective: it must be callable on StepMaps")
+    return ((1.0, objective),)

@@ -1,0 +1,39 @@
+"""AuraFlow (``AuraFlowTransformer2DModel``): joint attention over [registers, text, picture], in joint and single blocks."""
+
+from typing import Any
+
+from diffusers import AuraFlowTransformer2DModel
+
+from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid, text_length
+from attncontrol.sites import Site, Where
+from attncontrol.tokens import Token, tokenize
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return tuple(
+        Site(name, "joint", module.heads, transformer.config.patch_size)
+        for name, module in transformer.named_modules()
+        if hasattr(module, "processor")
+    )
+
+
+def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"])
+
+
+def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    registers, (height, width) = transformer.register_tokens.shape[1], patch_grid(transformer, arguments)
+    text = registers + text_length(arguments)
+    return Layout((height, width), slice(text, text + height * width), slice(registers, text))
+
+
+FAMILY = Family(
+    name="auraflow",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), AuraFlowTransformer2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=one_call,
+    tokens=_tokens,
+    layout=_layout,
+    steering=lambda _: (Where(kind="joint", layers=("joint_transformer_blocks",)), 20.0),
+)

@@ -1,0 +1,74 @@
+"""FLUX.1 (``FluxTransformer2DModel``): joint attention over [text, picture] in double-stream and single-stream blocks.
+
+Text is the sequence of T5; CLIP enters as a pooled vector only. Latents are packed, 2 x 2 cells to a token, and ``img_ids`` tells
+the row and column of each. Guidance is distilled (no uncond branch), or true classifier-free guidance in two calls per step.
+Reference pictures of editing models follow the picture; their first id is not 0.
+"""
+
+from typing import Any
+
+from diffusers import FluxTransformer2DModel
+from torch import Tensor
+
+from attncontrol.families import Arguments, Family, Layout, encode, text_length, two_calls
+from attncontrol.sites import Site, Where
+from attncontrol.tokens import Token, tokenize
+
+PATCH = 2  # latent cells per side of a token
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return tuple(
+        Site(name, "joint", module.heads, PATCH)
+        for name, module in transformer.named_modules()
+        if hasattr(module, "processor") and name.endswith(".attn")
+    )
+
+
+def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    return tokenize(pipe.tokenizer_2, prompt, length=encoding["max_sequence_length"], encoder="t5")
+
+
+def _picture(arguments: Arguments) -> tuple[int, tuple[int, int]]:
+    """Number of tokens of the picture that is denoised, and its grid."""
+    ids = arguments["img_ids"]
+    ids = ids[ids[:, 0] == 0]
+    return len(ids), (int(ids[:, 1].max()) + 1, int(ids[:, 2].max()) + 1)
+
+
+def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
+    text, (picture, grid) = text_length(arguments), _picture(arguments)
+    return Layout(grid, slice(text, text + picture), slice(text))
+
+
+def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
+    """Fill, depth and canny models append channels, editing models append tokens."""
+    channels = transformer.config.out_channels or transformer.config.in_channels
+    return slice(None), slice(_picture(arguments)[0]), slice(channels)
+
+
+def _encode(pipe: Any, pictures: Tensor) -> Tensor:
+    latents = encode(pipe, pictures)
+    packed: Tensor = pipe._pack_latents(latents, *latents.shape)
+    return packed
+
+
+def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
+    """The last double-stream blocks 15 to 18 of the 19 of FLUX.1; in smaller models all double-stream blocks."""
+    double = [site.name for site in sites if not site.name.startswith("single")]
+    return Where(kind="joint", layers=tuple(double[15:19] or double)), 20.0
+
+
+FAMILY = Family(
+    name="flux",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), FluxTransformer2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=two_calls,
+    tokens=_tokens,
+    layout=_layout,
+    steering=_steering,
+    latents=_latents,
+    encode=_encode,
+    shared=frozenset({"img_ids", "txt_ids"}),
+)

@@ -1,0 +1,36 @@
+"""HunyuanDiT (``HunyuanDiT2DModel``): cross-attention to [BERT 77, T5 256]; padding is replaced by a learned vector, not masked."""
+
+from typing import Any
+
+from diffusers import HunyuanDiT2DModel
+
+from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid
+from attncontrol.sites import Site, Where
+from attncontrol.tokens import Token, tokenize
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return tuple(
+        Site(name, "cross" if name.endswith("attn2") else "self", module.heads, transformer.config.patch_size)
+        for name, module in transformer.named_modules()
+        if hasattr(module, "processor")
+    )
+
+
+def _tokens(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
+    bert = tokenize(pipe.tokenizer, prompt, length=pipe.transformer.config.text_len, encoder="bert")
+    length = pipe.transformer.config.text_len_t5
+    return bert + tokenize(pipe.tokenizer_2, prompt, length=length, offset=len(bert), encoder="t5")
+
+
+FAMILY = Family(
+    name="hunyuandit",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), HunyuanDiT2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=one_call,
+    tokens=_tokens,
+    layout=lambda transformer, arguments, _: Layout(patch_grid(transformer, arguments)),
+    steering=lambda _: (Where(kind="cross"), 20.0),
+    shared=frozenset({"image_rotary_emb"}),
+)

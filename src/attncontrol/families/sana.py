@@ -1,0 +1,47 @@
+"""Sana (``SanaTransformer2DModel``): cross-attention to Gemma. Its linear self-attention has no map and is no site.
+
+The pipeline writes an instruction before the prompt and keeps the first and the last positions of the sequence.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from diffusers import SanaTransformer2DModel
+
+from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid
+from attncontrol.sites import Site, Where
+from attncontrol.tokens import Token, tokenize
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return tuple(
+        Site(name, "cross", module.heads, transformer.config.patch_size)
+        for name, module in transformer.named_modules()
+        if hasattr(module, "processor") and name.endswith("attn2")
+    )
+
+
+def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    length, instruction = encoding["max_sequence_length"], "\n".join(encoding["complex_human_instruction"] or ())
+    extra = len(pipe.tokenizer.encode(instruction)) - 2 if instruction else 0
+    tokens = tokenize(pipe.tokenizer, instruction + prompt, length=length + extra)
+    kept = [tokens[0], *tokens[len(tokens) - length + 1 :]]
+    return tuple(_shifted(token, i, len(instruction)) for i, token in enumerate(kept))
+
+
+def _shifted(token: Token, index: int, characters: int) -> Token:
+    """A token of the instruction is special: no word of the prompt is there."""
+    start, end = max(token.start - characters, 0), max(token.end - characters, 0)
+    return replace(token, index=index, start=start, end=end, special=start == end)
+
+
+FAMILY = Family(
+    name="sana",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), SanaTransformer2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=one_call,
+    tokens=_tokens,
+    layout=lambda transformer, arguments, _: Layout(patch_grid(transformer, arguments)),
+    steering=lambda _: (Where(kind="cross"), 20.0),
+)

@@ -1,0 +1,82 @@
+"""BoxDiff (Xie et al. 2023, arXiv 2307.10816): the map of a word is strong inside its box, weak outside, and touches its sides.
+
+    P          = G * S of each token; M: its box; top_k: mean of the k largest values
+    inner      = 1 - top_k(P M),                    k = 1/5 of the cells of M
+    outer      = top_k(P (1 - M)),                  k = 1/5 of the other cells
+    corner     = mean over columns x near the left or right side of M of |max over y of P - max over y of M|, and the same for rows
+    L          = sum over tokens of inner + outer + corner
+
+S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, A: mean over heads and layers; near: within one cell. As in the official code
+the corner terms are means over the whole axis. k is at least 1 and boxes are fractions of the picture: the official code divides by
+zero for boxes of fewer than 5 cells, and knows pictures of 512 px only. Its refinement looks at the inner term alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from attncontrol.axes import PixelMap, Region, SpatialMaps
+from attncontrol.boxes import Layouts, check, on_grid
+from attncontrol.compose import Summable
+from attncontrol.descent import Descent
+from attncontrol.functional import sharpen, smooth
+from attncontrol.maps import StepMaps
+
+SHARE = 0.2
+
+
+def _top(values: Tensor) -> Tensor:
+    """Mean of the largest fifth."""
+    return values.topk(max(1, int(SHARE * values.numel()))).values.mean() if values.numel() else values.sum()
+
+
+def _near_ends(line: Tensor) -> Tensor:
+    """Cells of an axis within one of the first or the last True one."""
+    inside = line.nonzero()[:, 0]
+    index = torch.arange(len(line), device=line.device)
+    return ((index - inside[0]).abs() <= 1) | ((index - inside[-1]).abs() <= 1)
+
+
+def box_loss(image: PixelMap, mask: Region) -> Tensor:
+    """inner + outer + corner of one map."""
+    loss = 1 - _top(image[mask]) + _top(image[~mask])
+    for axis in (0, 1):
+        box = mask.any(axis)
+        loss = loss + ((image.amax(axis) - box.to(image)).abs() * _near_ends(box)).mean()
+    return loss
+
+
+def boxdiff(maps: SpatialMaps, positions: Sequence[Sequence[int]], masks: Sequence[Region], contrast: Sequence[slice]) -> Tensor:
+    """The loss of one image; ``positions[k]`` are the tokens of the word with mask ``masks[k]``."""
+    sharp = smooth(sharpen(maps[None], contrast)[0].permute(2, 0, 1))
+    return torch.stack([box_loss(sharp[p], mask) for of, mask in zip(positions, masks, strict=True) for p in of]).sum()
+
+
+@dataclass(frozen=True)
+class BoxDiff(Summable):
+    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to masks."""
+
+    layout: Layouts
+    descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
+
+    def __post_init__(self) -> None:
+        check(self.layout)
+
+    @property
+    def words(self) -> list[str]:
+        return list(self.layout)
+
+    def __call__(self, maps: StepMaps) -> Tensor:
+        mean = maps.mean()
+        masks = [on_grid(place, *mean.shape[1:3]).to(mean.device) for place in self.layout.values()]
+        losses = []
+        for image, subjects, contrast in zip(mean, maps.subjects, maps.contrast, strict=True):
+            losses.append(boxdiff(image, [subject.positions for subject in subjects], masks, contrast))
+        return torch.stack(losses)
+
+
+def example() -> BoxDiff:
+    """For the prompt "a red cat and a frog"."""
+    return BoxDiff({"cat": (0.0, 0.0, 0.5, 1.0), "frog": (0.5, 0.25, 1.0, 0.75)})

@@ -1,0 +1,110 @@
+"""What an objective looks at: which sites, and which text positions of the current prompts."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attncontrol.compose import Objective, Sum, terms_of
+from attncontrol.families import Family, Layout, text_mass
+from attncontrol.maps import StepMaps
+from attncontrol.processors import AttentionCall
+from attncontrol.sites import Site
+from attncontrol.steps import DenoiserCall
+from attncontrol.tokens import Span, Subject, Token, at, subjects
+
+
+@dataclass
+class View:
+    """What the objective looks at: where, and which text positions of the current prompts.
+
+    ``keys[b]`` are the text positions on the token axis of image b, None for all of them. ``subjects[k]`` are those of the kth term
+    of the objective. ``previous[b]`` is the mean map of image b after the step before, for objectives that remember it.
+    """
+
+    denoiser: nn.Module
+    family: Family
+    sites: dict[str, Site]
+    objective: Objective | Sum
+    tokens: tuple[tuple[Token, ...], ...] = ()
+    subjects: tuple[tuple[tuple[Subject, ...], ...], ...] = ()
+    previous: dict[int, Tensor] = field(default_factory=dict)
+    latest: dict[int, Tensor] = field(default_factory=dict)
+    keys: tuple[tuple[int, ...], ...] | None = None
+
+    def read(self, pipe: Any, call: DenoiserCall) -> None:
+        @functools.cache
+        def tokens_of(prompt: str) -> tuple[Token, ...]:
+            return self.family.tokens(pipe, prompt, call.step.encoding)
+
+        prompts = call.step.prompts
+        self.subjects = tuple(_subjects(tokens_of, term, prompts) for _, term in terms_of(self.objective))
+        self.previous, self.latest = {}, {}
+        self.tokens = tuple(() if prompt is None else tokens_of(prompt) for prompt in prompts)
+        if self.family.contrast is None:
+            self.tokens = tuple(tuple(token for token in of if not token.special) for of in self.tokens)
+            self.keys = tuple(tuple(token.index for token in of) for of in self.tokens)
+
+    def losses(self, layers: dict[str, Tensor], images: list[int]) -> Tensor:
+        """[batch] losses of some images."""
+        maps = StepMaps({name: layers[name] for name in self.sites}, (), tuple(self.tokens[i] for i in images), (), None)
+        contrast = tuple(_encoders(of) if self.keys else (self.family.contrast or slice(None),) for of in maps.tokens)
+        if any(getattr(term, "remembers", False) for _, term in terms_of(self.objective)):
+            if all(i in self.previous for i in images):
+                maps = replace(maps, previous=torch.stack([self.previous[i] for i in images]))
+            self.latest |= dict(zip(images, maps.mean().detach(), strict=True))
+        total: Tensor | float = 0.0
+        for (weight, term), of_images in zip(terms_of(self.objective), self.subjects, strict=True):
+            chosen = tuple(of_images[i] for i in images)
+            if self.keys is not None:
+                chosen = tuple(_moved(of, self.keys[i]) for of, i in zip(chosen, images, strict=True))
+            total = total + weight * term(replace(maps, subjects=chosen, contrast=contrast))
+        return torch.as_tensor(total)
+
+    def end_step(self) -> None:
+        self.previous = dict(self.latest)
+
+    def probabilities(self, call: AttentionCall, layout: Layout, images: list[int]) -> Tensor:
+        """[batch heads height width token] of one attention call."""
+        if self.keys is None:
+            return call.probabilities().unflatten(2, layout.grid)
+        return text_mass(call, layout, [[(key,) for key in self.keys[i]] for i in images])
+
+
+def _encoders(tokens: tuple[Token, ...]) -> tuple[slice, ...]:
+    """Where the tokens of each text encoder are."""
+    names = [token.encoder for token in tokens]
+    return tuple(slice(names.index(name), names.index(name) + names.count(name)) for name in dict.fromkeys(names))
+
+
+def _moved(subjects: tuple[Subject, ...], keys: tuple[int, ...]) -> tuple[Subject, ...]:
+    """Subjects whose positions count through ``keys``."""
+
+    def moved(span: Span) -> Span:
+        return Span(span.text, tuple(map(keys.index, span.positions)))
+
+    return tuple(Subject(moved(subject.noun), tuple(map(moved, subject.modifiers))) for subject in subjects)
+
+
+def _subjects(
+    tokens_of: Callable[[str], tuple[Token, ...]], objective: Objective, prompts: tuple[str | None, ...]
+) -> tuple[tuple[Subject, ...], ...]:
+    if not hasattr(objective, "words"):
+        return ((),) * len(prompts)
+    if objective.words is not None:
+        return subjects(tokens_of, prompts, objective.words)
+    from attncontrol.syntax import subjects_of
+
+    if None in prompts:
+        subjects(tokens_of, prompts, ())  # raises: words need the prompt
+    read: dict[str, tuple[Subject, ...]] = {}
+    for prompt in filter(None, prompts):
+        tokens, found = tokens_of(prompt), []
+        for entity in subjects_of(prompt):
+            noun, *modifiers = (at(tokens, word.text, word.start, word.end) for word in (entity.noun, *entity.modifiers))
+            found.append(Subject(noun, tuple(modifiers)))
+        read[prompt] = tuple(found)
+    return tuple(read[prompt] for prompt in prompts if prompt is not None)

@@ -1,0 +1,222 @@
+"""The losses restated slowly from their formulas, for one image: nested loops over words and pixels.
+
+A: a list over tokens of lists over pixels of scalar tensors. A subject is (noun positions, list of modifier positions).
+"""
+
+import torch
+
+from tests.reference.attend_and_excite import gaussian
+
+
+def pixels(maps, token):
+    return list(maps[..., token].flatten())
+
+
+def normalised(values):
+    total = sum(values)
+    return [v / total for v in values]
+
+
+def kl(a, b):
+    return sum(p * torch.log(p / q) for p, q in zip(normalised(a), normalised(b), strict=True))
+
+
+def symmetric(maps, i, j):
+    a, b = pixels(maps, i), pixels(maps, j)
+    return (kl(a, b) + kl(b, a)) / 2
+
+
+def syngen(maps, subjects, words, entities=False):
+    loss = 0
+    for noun, modifiers in subjects:
+        own = {*noun, *(p for m in modifiers for p in m)}
+        outside = [u for u in words if u not in own]
+
+        def away(source, outside=outside):
+            return sum(max(symmetric(maps, p, u) for p in source) for u in outside) / len(outside)
+
+        for modifier in modifiers:
+            loss = loss + max(symmetric(maps, m, n) for m in modifier for n in noun)
+            loss = loss - (away(noun) + away(modifier)) / 2
+        if entities and not modifiers:
+            loss = loss - away(noun)
+    return loss
+
+
+def cosine(a, b):
+    dot = sum(p * q for p, q in zip(a, b, strict=True))
+    return dot / (sum(p * p for p in a) ** 0.5 * sum(q * q for q in b) ** 0.5)
+
+
+def ebama(maps, subjects, words, weight=0.5):
+    def d(i, j):
+        return 1 - cosine(pixels(maps, i), pixels(maps, j))
+
+    bind, intensity = 0, 0
+    sharp = torch.softmax(100 * maps[..., 1:-1], -1)
+    for noun, modifiers in subjects:
+        own = {*noun, *(p for m in modifiers for p in m)}
+        outside = [u for u in words if u not in own]
+        away = sum(max(d(n, u) for n in noun) for u in outside) / len(outside)
+        for modifier in modifiers:
+            bind = bind + sum(max(d(m, n) for n in noun) for m in modifier) - away
+        if not modifiers:
+            bind = bind - away
+        intensity = intensity - gaussian(sharp[..., noun[0] - 1]).max()
+    return bind + weight * intensity
+
+
+def conform(maps, previous, subjects, temperature=0.5):
+    items = []
+    for step in (maps, previous):
+        for label, (noun, modifiers) in enumerate(subjects):
+            for p in (*noun, *(p for m in modifiers for p in m)):
+                if step is not None:
+                    items.append((label, list(gaussian(step[..., p]).flatten())))
+    losses = []
+    for a, (label, vector) in enumerate(items):
+        for p, (other, positive) in enumerate(items):
+            if a == p or label != other:
+                continue
+            near = torch.exp(cosine(vector, positive) / temperature)
+            far = sum(torch.exp(cosine(vector, v) / temperature) for k, v in items if k != label)
+            losses.append(-torch.log(near / (near + far)))
+    return sum(losses) / len(losses) if losses else torch.zeros(())
+
+
+def word(maps, noun):
+    summed = [sum(parts) for parts in zip(*(pixels(maps, p) for p in noun), strict=True)]
+    top = max(summed)
+    return [v / top for v in summed]
+
+
+def overlap(a, b):
+    return sum(min(p, q) for p, q in zip(a, b, strict=True)) / sum(p + q for p, q in zip(a, b, strict=True))
+
+
+def segregation(maps, subjects):
+    words = [word(maps, noun) for noun, _ in subjects]
+    return sum(overlap(words[m], words[n]) for m in range(len(words)) for n in range(m))
+
+
+def retention(maps, previous, subjects):
+    total = 0
+    for noun, _ in subjects:
+        mask = [torch.tensor(float(v > 0.5), dtype=maps.dtype) for v in word(previous, noun)]
+        total = total + 1 - overlap(word(maps, noun), mask)
+    return total
+
+
+def attendance(image):
+    """Total variation, mean of the differences along both axes."""
+    height, width = image.shape
+    down = [abs(image[y + 1, x] - image[y, x]) for y in range(height - 1) for x in range(width)]
+    across = [abs(image[y, x + 1] - image[y, x]) for y in range(height) for x in range(width - 1)]
+    return sum(down) / len(down) + sum(across) / len(across)
+
+
+def divergence(a, b):
+    p, q = normalised(a), normalised(b)
+    middle = [(x + y) / 2 for x, y in zip(p, q, strict=True)]
+    return sum(x * torch.log(x / m) + y * torch.log(y / m) for x, y, m in zip(p, q, middle, strict=True)) / 2
+
+
+def divide_and_bind(maps, subjects, weight=1.0):
+    sharp = torch.softmax(100 * maps[..., 1:-1], -1)
+
+    def image(word):
+        return gaussian(sum(sharp[..., p - 1] for p in word) / len(word))
+
+    losses = []
+    for noun, modifiers in subjects:
+        apart = sum(divergence(list(image(noun).flatten()), list(image(m).flatten())) for m in modifiers) / max(len(modifiers), 1)
+        losses.append(weight * apart - attendance(image(noun)))
+    return max(losses)
+
+
+def ranged(maps, word):
+    values = [sum(parts) / len(word) for parts in zip(*(pixels(maps, p) for p in word), strict=True)]
+    low, high = min(values), max(values)
+    return [(v - low) / (high - low) for v in values]
+
+
+def at_least(truth):
+    return torch.log(truth) if truth > 1e-6 else torch.tensor(1e-6, dtype=truth.dtype).log()
+
+
+def cost(truths):
+    """Minus the logarithm of a geometric mean."""
+    return -sum(at_least(t) for t in truths) / len(truths)
+
+
+def predicated(maps, subjects, existence=0.1, alpha=0.3):
+    sharp = torch.softmax(100 * maps[..., 1:-1], -1)
+    present = []
+    for noun, _ in subjects:
+        for p in noun:
+            nowhere = torch.exp(-cost([1 - v for v in sharp[..., p - 1].flatten()]))
+            present.append(-at_least(1 - nowhere))
+    bound, leaked = [], []
+    for i, (noun, modifiers) in enumerate(subjects):
+        n = ranged(maps, noun)
+        for m in (ranged(maps, word) for word in modifiers):
+            both = [[1 - x * (1 - y) for x, y in zip(*pair, strict=True)] for pair in ((n, m), (m, n))]
+            bound.append(sum(cost(truths) for truths in both))
+        for j, (_, others) in enumerate(subjects):
+            leaked += [cost([1 - x * y for x, y in zip(n, ranged(maps, m), strict=True)]) for m in others if i != j]
+    means = [sum(costs) / len(costs) if costs else 0 for costs in (present, bound, leaked)]
+    return existence * means[0] + means[1] + alpha * means[2]
+
+
+def covered(box, y, x, height, width):
+    """The part of a cell that a box covers."""
+    left, top, right, bottom = box
+    across = max(0, min(right, (x + 1) / width) - max(left, x / width)) * width
+    down = max(0, min(bottom, (y + 1) / height) - max(top, y / height)) * height
+    return across * down
+
+
+def cells(box, height, width):
+    parts = {(y, x): covered(box, y, x, height, width) for y in range(height) for x in range(width)}
+    return {cell for cell, part in parts.items() if part > 0.5 or part == max(parts.values())}
+
+
+def largest(values):
+    kept = sorted(values, reverse=True)[: max(1, int(0.2 * len(values)))]
+    return sum(kept) / len(kept)
+
+
+def boxdiff(maps, words, boxes):
+    height, width = maps.shape[:2]
+    sharp = torch.softmax(100 * maps[..., 1:-1], -1)
+    loss = 0
+    for word, box in zip(words, boxes, strict=True):
+        inside = cells(box, height, width)
+        for token in word:
+            image = gaussian(sharp[..., token - 1])
+            loss = loss + 1 - largest([image[c] for c in inside])
+            loss = loss + largest([image[y, x] for y in range(height) for x in range(width) if (y, x) not in inside])
+            for length, other, cell in ((width, height, lambda a, b: (b, a)), (height, width, lambda a, b: (a, b))):
+                taken = sorted({a for a in range(length) if any(cell(a, b) in inside for b in range(other))})
+                total = 0
+                for a in range(length):
+                    if abs(a - taken[0]) <= 1 or abs(a - taken[-1]) <= 1:
+                        total = total + abs(max(image[cell(a, b)] for b in range(other)) - (1 if a in taken else 0))
+                loss = loss + total / length
+    return loss
+
+
+def layout_guidance(layers, words, boxes):
+    """``layers``: (heads, height, width, token) each."""
+    terms = []
+    for layer in layers:
+        heads, height, width, _ = layer.shape
+        for word, box in zip(words, boxes, strict=True):
+            inside = cells(box, height, width)
+            shares = []
+            for head in range(heads):
+                for token in word:
+                    image = layer[head, ..., token]
+                    shares.append((1 - sum(image[c] for c in inside) / image.sum()) ** 2)
+            terms.append(sum(shares) / len(shares))
+    return sum(terms) / len(terms)

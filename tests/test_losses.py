@@ -1,0 +1,132 @@
+"""Every loss against a slow re-statement, values and gradients, in float64; and by hand."""
+
+import pytest
+import torch
+
+from attncontrol.boxes import on_grid
+from attncontrol.losses.a_star import Retention, Segregation, a_star
+from attncontrol.losses.boxdiff import BoxDiff
+from attncontrol.losses.conform import CONFORM
+from attncontrol.losses.divide_and_bind import DivideAndBind
+from attncontrol.losses.ebama import EBAMA
+from attncontrol.losses.layout_guidance import LayoutGuidance
+from attncontrol.losses.predicated import Predicated
+from attncontrol.losses.syngen import SynGen
+from tests.reference import losses as reference
+from tests.test_structure import step_maps
+
+WORDS = [["red", "cat"], "frog"]
+SUBJECTS = [([3], [[2]]), ([6], [])]
+PIECES = list(range(1, 7))
+
+
+def random_maps(seed, count=2, height=3, width=4):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 2, height, width, 9, generator=generator, dtype=torch.float64).mul(2).softmax(-1)
+
+
+CASES = {
+    "syngen": (SynGen(WORDS), lambda now, _: reference.syngen(now, SUBJECTS, PIECES)),
+    "syngen with entities": (SynGen(WORDS, entities=True), lambda now, _: reference.syngen(now, SUBJECTS, PIECES, entities=True)),
+    "syngen, long words": (
+        SynGen([["a red", "cat"], ["and a", "frog"]]),
+        lambda now, _: reference.syngen(now, [([3], [[1, 2]]), ([6], [[4, 5]])], PIECES),
+    ),
+    "ebama": (EBAMA(WORDS), lambda now, _: reference.ebama(now, SUBJECTS, PIECES)),
+    "ebama, long words": (
+        EBAMA([["a#1", "red cat"], "frog"], weight=2.0),
+        lambda now, _: reference.ebama(now, [([2, 3], [[1]]), ([6], [])], PIECES, weight=2.0),
+    ),
+    "divide and bind": (DivideAndBind(WORDS), lambda now, _: reference.divide_and_bind(now, SUBJECTS)),
+    "divide and bind, long words": (
+        DivideAndBind([["a#1", "red", "cat"], ["and a", "frog"]], weight=3.0),
+        lambda now, _: reference.divide_and_bind(now, [([3], [[1], [2]]), ([6], [[4, 5]])], weight=3.0),
+    ),
+    "predicated": (Predicated(WORDS), lambda now, _: reference.predicated(now, SUBJECTS)),
+    "predicated, long words": (
+        Predicated([["a#1", "red cat"], ["and a", "frog"]], existence=1.0),
+        lambda now, _: reference.predicated(now, [([2, 3], [[1]]), ([6], [[4, 5]])], existence=1.0),
+    ),
+    "conform": (CONFORM(WORDS), lambda now, before: reference.conform(now, before, SUBJECTS)),
+    "segregation": (Segregation(["red", "cat", "frog"]), lambda now, _: reference.segregation(now, [([k], []) for k in (2, 3, 6)])),
+    "retention": (Retention(["red cat", "frog"]), lambda now, before: reference.retention(now, before, [([2, 3], []), ([6], [])])),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_the_slow_restatement(name):
+    objective, slow = CASES[name]
+    maps, before = random_maps(0).requires_grad_(), random_maps(1).mean(1)
+    ours = objective(step_maps(maps, objective.words, before))
+    (gradient,) = torch.autograd.grad(ours.sum(), maps)
+    theirs = torch.stack([torch.as_tensor(slow(*pair)) for pair in zip(maps.mean(1), before, strict=True)])
+    (expected,) = torch.autograd.grad(theirs.sum(), maps)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradient, expected, rtol=1e-7, atol=1e-9)
+    assert gradient.abs().max() > 1e-6
+
+
+BOXES = {"red cat": (0.0, 0.1, 0.6, 1.0), "frog": (0.7, 0.4, 0.75, 0.5)}  # the second is smaller than a cell
+
+
+def test_boxdiff_and_layout_guidance_equal_their_restatements():
+    maps = random_maps(0, height=4, width=5).requires_grad_()
+    words, boxes = [[2, 3], [6]], list(BOXES.values())
+    slow = {
+        BoxDiff: [reference.boxdiff(now, words, boxes) for now in maps.mean(1)],
+        LayoutGuidance: [reference.layout_guidance([layer], words, boxes) for layer in maps],
+    }
+    for kind, values in slow.items():
+        objective = kind(BOXES)
+        ours, theirs = objective(step_maps(maps, objective.words)), torch.stack(values)
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+        gradients = [torch.autograd.grad(loss.sum(), maps)[0] for loss in (ours, theirs)]
+        torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
+
+
+def test_masks_are_layouts_too():
+    mask = torch.zeros(8, 10, dtype=torch.bool)
+    mask[1:8, :6] = True
+    assert torch.equal(on_grid(mask, 4, 5), on_grid((0.0, 0.125, 0.6, 1.0), 4, 5))
+    assert on_grid((0.7, 0.4, 0.75, 0.5), 4, 5).nonzero().tolist() == [[1, 3]]
+    assert on_grid((0.0, 0.0, 1.0, 1.0), 4, 5).all()
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({}, "it is empty"),
+        ({"cat": (0.5, 0.0, 0.5, 1.0)}, r"the box of 'cat' must be \(left, top, right, bottom\) in fractions of the picture"),
+        ({"cat": (0.0, 0.0, 256.0, 256.0)}, "in fractions of the picture"),
+        ({"cat": torch.zeros(4, 4, dtype=torch.bool)}, "the mask of 'cat' is empty"),
+    ],
+)
+def test_bad_layouts(layout, message):
+    with pytest.raises(ValueError, match=message):
+        BoxDiff(layout)
+
+
+def test_the_first_step_has_no_memory():
+    maps = random_maps(0)
+    assert Retention(["cat"])(step_maps(maps, ["cat"])).tolist() == [0, 0]
+    assert CONFORM(["cat", "frog"])(step_maps(maps, ["cat", "frog"])).tolist() == [0, 0]
+    alone = CONFORM(WORDS)(step_maps(maps, WORDS))
+    expected = [reference.conform(now, None, SUBJECTS) for now in maps.mean(1)]
+    torch.testing.assert_close(alone, torch.stack(expected))
+
+
+def test_overlap_by_hand():
+    maps = torch.zeros(1, 1, 2, 2, 9, dtype=torch.float64)
+    maps[0, 0, :, :, 3] = torch.tensor([[0.4, 0.2], [0.0, 0.0]])  # cat, divided by its maximum: 1, 1/2, 0, 0
+    maps[0, 0, :, :, 6] = torch.tensor([[0.0, 0.3], [0.3, 0.0]])  # frog: 0, 1, 1, 0
+    words = ["cat", "frog"]
+    assert Segregation(words)(step_maps(maps, words)).item() == pytest.approx(0.5 / 3.5)
+    kept = Retention(words)(step_maps(maps, words, maps.mean(1))).item()  # masks: cat 1, 0, 0, 0; frog 0, 1, 1, 0
+    assert kept == pytest.approx((1 - 1 / 2.5) + (1 - 2 / 4))
+
+
+def test_sums_find_their_own_words():
+    total = SynGen(WORDS) + 0.5 * Retention(["frog"])
+    assert [(weight, type(term).__name__) for weight, term in total.terms] == [(1.0, "SynGen"), (0.5, "Retention")]
+    assert [(w, type(t).__name__) for w, t in (2.0 * a_star(["cat"])).terms] == [(2.0, "Segregation"), (2.0, "Retention")]
+    assert total.descent == SynGen().descent
