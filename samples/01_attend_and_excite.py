@@ -13,7 +13,7 @@ pipe = StableDiffusionPipeline.from_pretrained(testbed.path("sd"))
 
 def generate():
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
-    return pipe(PROMPT, num_images_per_prompt=len(SEEDS), generator=generators, num_inference_steps=25).images
+    return pipe(PROMPT, num_images_per_prompt=len(SEEDS), generator=generators, num_inference_steps=25, guidance_scale=2.0).images
 
 
 with record(pipe, WORDS) as maps:

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from attncontrol.cli import app, parse_seeds
+from attncontrol.batch import parse_seeds
+from attncontrol.cli import app
 from tests.tiny import tiny_sd
 
 runner = CliRunner()
@@ -88,6 +89,29 @@ def test_bad_input_ends_with_a_clear_message(model, tmp_path, arguments, message
 
 def test_seeds():
     assert parse_seeds("0-3,8") == [0, 1, 2, 3, 8]
+
+
+def test_parse():
+    code, out, _ = invoke("parse", "--json", "a red car and a cat")
+    assert code == 0
+    assert json.loads(out) == [
+        {"noun": "car", "modifiers": ["red"], "span": [2, 9]},
+        {"noun": "cat", "modifiers": [], "span": [16, 19]},
+    ]
+    code, _, err = invoke("parse", "a dog that is red")
+    assert code == 0
+    assert "dog that is red" in err
+    code, _, err = invoke("parse", "very blue")
+    assert code == 2
+    assert "no noun was found in 'very blue'" in err
+
+
+def test_sites_are_ranked(model):
+    code, out, _ = invoke("sites", "--score", "--scenes", 2, "--heads", "--model", model, "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert {row["head"] for row in rows} == {None, 0, 1, 2, 3}
+    assert all(row["n"] == 4 for row in rows)
 
 
 def test_tokens_and_sites(model):

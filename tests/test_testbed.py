@@ -9,6 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from attncontrol import AttendAndExcite, record, steer, testbed
+from attncontrol.analysis.grounding import ALL
 from attncontrol.testbed.bench import make, pairs, point
 from attncontrol.testbed.scenes import Thing
 from attncontrol.testbed.scorer import find, shows
@@ -40,12 +41,16 @@ def test_it_loads_in_float32_and_runs_in_bfloat16(sprites):
 
 
 def test_word_maps_point_at_the_objects(sprites):
-    table = point(sprites, scenes=40, timesteps=(500,))["500"]
-    assert table["all"]["noun"] >= 0.85
+    scores = point(sprites, scenes=40, at=(4,))["noun"]
+    assert scores[0]["site"] == ALL
+    assert scores[0]["timestep"] == 501
+    assert scores[0]["n"] == 80
+    assert scores[0]["pointing"] >= 0.85
+    assert scores[0]["iou"] >= 0.3
 
 
 def test_attend_and_excite_rescues_subjects(sprites):
-    result = pairs(sprites, "attend-and-excite", [0, 1], every=16, where=None, descent=None, guidance_scale=3.0)
+    result = pairs(sprites, "attend-and-excite", [100, 101], every=16, where=None, descent=None, **testbed.CALL["sprites"])
     assert result["present"]["all"]["gain"] > 0.05
     assert result["present"]["all"]["n"] == 38
 
@@ -53,7 +58,7 @@ def test_attend_and_excite_rescues_subjects(sprites):
 def test_single_subjects(sprites):
     things = [Thing("cat"), Thing("frog"), Thing("car", "blue"), Thing("balloon", "red"), Thing("crown"), Thing("apple", "green")]
     prompts = [f"a {thing.color or ''} {thing.noun}".replace("  ", " ") for thing in things]
-    pictures, _ = make(sprites, [(prompt, 0) for prompt in prompts])
+    pictures, _ = make(sprites, [(prompt, 0) for prompt in prompts], **testbed.CALL["sprites"])
     assert np.mean([shows(found, thing) for found, thing in zip(find(pictures), things, strict=True)]) >= 5 / 6
 
 

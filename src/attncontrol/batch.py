@@ -1,5 +1,6 @@
 """Generation for scripts: a prompt and seeds in, pictures with word maps and losses out."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -8,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging as of_diffusers
 from PIL import Image
 from torch import Tensor
+from transformers.utils import logging as of_transformers
 
 from attncontrol import testbed
+from attncontrol.compose import Objective
 from attncontrol.descent import Descent
 from attncontrol.errors import UnsupportedError
 from attncontrol.losses.attend_and_excite import AttendAndExcite
 from attncontrol.record import record
-from attncontrol.steer import Objective, Trace, TraceStep, steer
+from attncontrol.steer import Trace, TraceStep, steer
 from attncontrol.tokens import Words
 
 METHODS: Mapping[str, Callable[[Words], Objective]] = {"attend-and-excite": AttendAndExcite}
@@ -38,18 +42,36 @@ class Picture:
 
 
 def load(model: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """``sprites``, a local folder or a hub id. Raises UnsupportedError if there is no such model."""
-    if model == "sprites":
-        pipe = StableDiffusionPipeline.from_pretrained(testbed.path("sd"), dtype=dtype)
+    """A bundled model by its name, a local folder or a hub id. Raises UnsupportedError if there is no such model."""
+    if model in testbed.MODELS:
+        pipe = DiffusionPipeline.from_pretrained(testbed.path(testbed.MODELS[model]), dtype=dtype)
     else:
         try:
             pipe = DiffusionPipeline.from_pretrained(model, dtype=dtype)
         except (OSError, ValueError) as error:
             kind = "folder is not a diffusers pipeline" if Path(model).is_dir() else "model could be neither found nor downloaded"
             raise UnsupportedError(
-                f"{model!r}: this {kind} ({error}). Use 'sprites', a local pipeline folder or a hub id"
+                f"{model!r}: this {kind} ({error}). Use one of {', '.join(testbed.MODELS)}, a local pipeline folder or a hub id"
             ) from error
     return pipe.to(device)
+
+
+def quiet() -> None:
+    """No notes below errors and no loading bars from diffusers and transformers."""
+    for library in (of_diffusers, of_transformers):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``"0-3,8"`` -> [0, 1, 2, 3, 8]. Raises ValueError for anything else."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise ValueError(f"{text!r}: write seeds as 0-3,8")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return seeds
 
 
 def generate(

@@ -1,7 +1,7 @@
 """The command line: a thin shell over the library."""
 
 import json
-import re
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,16 +21,17 @@ app = typer.Typer(
 )
 console = Console(stderr=True)
 
-Model = Annotated[str, typer.Option(help="'sprites' (bundled), a local pipeline folder, or a hub id.")]
+Model = Annotated[str, typer.Option(help="sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder, or a hub id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
 @app.callback()
 def _main() -> None:
-    import logging
+    """Import notes and loading bars of the libraries would bury what a command says."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from attncontrol.batch import quiet
 
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    quiet()
 
 
 @contextmanager
@@ -40,17 +41,6 @@ def _clean_errors() -> Iterator[None]:
     except AttnControlError as error:
         console.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False)
         raise typer.Exit(2) from error
-
-
-def parse_seeds(text: str) -> list[int]:
-    """ "0-3,8" -> [0, 1, 2, 3, 8]."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise typer.BadParameter(f"{text!r}: write seeds as 0-3,8")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return seeds
 
 
 @app.command()
@@ -63,8 +53,8 @@ def generate(
     seeds: Annotated[str, typer.Option(help="For example 0-7 or 1,5,9.")] = "0-3",
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("attncontrol-out"),
     compare: Annotated[bool, typer.Option("--compare", help="Also generate without guidance and draw both in one grid.")] = False,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps. Default: 25 for sprites, else 50.", min=1)] = None,
-    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale. Default: 3 for sprites.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps. Default: 25 for the bundled models, else 50.", min=1)] = None,
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale. Default for sprites: 2.")] = None,
     negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
     height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
@@ -81,23 +71,29 @@ def generate(
         raise typer.BadParameter("give either a prompt or --prompts FILE")
     lines = [prompt] if prompt is not None else [line.strip() for line in (prompts or Path()).read_text("utf-8").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    seed_list = parse_seeds(seeds)
     with _clean_errors():
         import torch
 
         from attncontrol import batch as engine
+        from attncontrol import testbed
         from attncontrol.descent import Descent
+        from attncontrol.export.folder import write
         from attncontrol.syntax import nouns
+        from attncontrol.testbed.scorer import find
 
+        try:
+            seed_list = engine.parse_seeds(seeds)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
         if method not in (*engine.METHODS, "plain"):
             raise typer.BadParameter(f"--method {method}: choose from {', '.join((*engine.METHODS, 'plain'))}")
         if dtype not in ("float32", "float16", "bfloat16"):
             raise typer.BadParameter(f"--dtype {dtype}: choose from float32, float16, bfloat16")
         pipe = engine.load(model, device=device, dtype=getattr(torch, dtype))
         pipe.set_progress_bar_config(disable=True)
-        options: dict[str, Any] = {"num_inference_steps": steps or (25 if model == "sprites" else 50)}
-        guidance = 3.0 if guidance is None and model == "sprites" else guidance
-        given = {"guidance_scale": guidance, "negative_prompt": negative, "height": height, "width": width}
+        options: dict[str, Any] = {"num_inference_steps": 50} | dict(testbed.CALL.get(model, {}))
+        scale = "true_cfg_scale" if "true_cfg_scale" in options else "guidance_scale"
+        given = {"num_inference_steps": steps, scale: guidance, "negative_prompt": negative, "height": height, "width": width}
         options |= {key: value for key, value in given.items() if value is not None}
         descent = Descent(step_size=step_size) if step_size is not None else None
         subjects = {line: words.split(",") if words else list(nouns(line)) for line in lines}
@@ -117,7 +113,7 @@ def generate(
                     ):
                         made.setdefault(name, []).append(picture)
                         bar.advance(task)
-                report += _write(out, line, subjects[line], made, sprites=model == "sprites")
+                report += write(out, line, subjects[line], made, find if model in testbed.MODELS else None)
         settings = {"model": model, "dtype": dtype, "device": device, "seeds": seed_list, "call": options, "step_size": step_size}
         versions = {name: version(name) for name in ("attncontrol", "diffusers", "torch", "transformers")}
         result = {"settings": settings, "versions": versions, "words": subjects, "pictures": report}
@@ -128,41 +124,9 @@ def generate(
         _show(report, out)
 
 
-def _write(out: Path, prompt: str, words: list[str], made: dict[str, list[Any]], *, sprites: bool) -> list[dict[str, Any]]:
-    """Pictures, overlays and the comparison grid of one prompt; returns one record per picture."""
-    from attncontrol.export.pictures import grid, overlay
-
-    stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
-    records = []
-    for name, pictures in made.items():
-        rows: dict[str, list[Any]] = {"picture": [picture.image for picture in pictures]}
-        for word in words:
-            rows[word] = [overlay(picture.image, picture.maps[word]) for picture in pictures]
-        columns = [f"seed {picture.seed}" for picture in pictures]
-        maps_file = out / f"{stem}.{name}.maps.png"
-        grid(rows, columns, title=f"{prompt} ({name}); each map from its minimum to its maximum").save(maps_file)
-        for picture in pictures:
-            file = out / f"{stem}.{name}.{picture.seed}.png"
-            picture.image.save(file)
-            record = {key: value for key, value in vars(picture).items() if key not in ("image", "maps")}
-            records.append(
-                record | {"file": file.name, "maps_file": maps_file.name, "found": _found(picture.image) if sprites else None}
-            )
-    if len(made) > 1:
-        columns = [f"seed {picture.seed}" for picture in next(iter(made.values()))]
-        rows = {name: [picture.image for picture in pictures] for name, pictures in made.items()}
-        grid(rows, columns, title=prompt).save(out / f"{stem}.compare.png")
-    return records
-
-
-def _found(image: Any) -> list[str]:
-    from attncontrol.testbed.scorer import find
-
-    return [finding.noun for finding in find([image])[0]]
-
-
 def _show(report: list[dict[str, Any]], out: Path) -> None:
-    table = Table("prompt", "method", "seed", "seconds", "found in the picture", "file")
+    table = Table("prompt", "method", "seed", "seconds", "found in the picture")
+    table.add_column("file", overflow="fold")
     for row in report:
         found = "" if row["found"] is None else ", ".join(row["found"]) or "nothing"
         table.add_row(row["prompt"], row["method"], str(row["seed"]), f"{row['seconds']:.1f}", found, row["file"])
@@ -171,15 +135,34 @@ def _show(report: list[dict[str, Any]], out: Path) -> None:
 
 
 @app.command()
+def parse(prompt: str, as_json: Json = False) -> None:
+    """Show the nouns of a prompt with their modifiers, as the losses see them."""
+    with _clean_errors():
+        from attncontrol.syntax import analyse
+
+        found = analyse(prompt)
+    rows = [{"noun": e.noun.text, "modifiers": [word.text for word in e.modifiers], "span": list(e.span)} for e in found]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    if not rows:
+        raise typer.BadParameter(f"no noun was found in {prompt!r}; name the words yourself with --words")
+    table = Table("noun", "modifiers", "in the prompt")
+    for entity in found:
+        table.add_row(entity.noun.text, ", ".join(word.text for word in entity.modifiers), prompt[slice(*entity.span)])
+    console.print(table)
+
+
+@app.command()
 def tokens(prompt: str, model: Model = "sprites", as_json: Json = False) -> None:
     """Show how the model's tokenizer reads a prompt."""
     with _clean_errors():
         from attncontrol.batch import load
-        from attncontrol.families import family_of
-        from attncontrol.tokens import tokenize
+        from attncontrol.families import default_encoding, family_of
+        from attncontrol.testbed import CALL
 
         pipe = load(model)
-        found = tokenize(family_of(pipe).tokenizer(pipe), prompt)
+        found = family_of(pipe).tokens(pipe, prompt, default_encoding(pipe) | dict(CALL.get(model, {})))
     if as_json:
         typer.echo(json.dumps([asdict(token) for token in found]))
         return
@@ -190,8 +173,14 @@ def tokens(prompt: str, model: Model = "sprites", as_json: Json = False) -> None
 
 
 @app.command()
-def sites(model: Model = "sprites", as_json: Json = False) -> None:
-    """List the attention sites of a model."""
+def sites(
+    model: Model = "sprites",
+    score: Annotated[bool, typer.Option("--score", help="Rank sites by how well word maps hit the true objects.")] = False,
+    heads: Annotated[bool, typer.Option("--heads", help="With --score: rank every head too.")] = False,
+    scenes: Annotated[int, typer.Option(help="With --score: scenes of the sprites world to look at.", min=1)] = 100,
+    as_json: Json = False,
+) -> None:
+    """List the attention sites of a model, or rank those that look at text."""
     with _clean_errors():
         from attncontrol.batch import load
         from attncontrol.families import family_of
@@ -199,12 +188,37 @@ def sites(model: Model = "sprites", as_json: Json = False) -> None:
         pipe = load(model)
         family = family_of(pipe)
         found = family.sites(family.denoiser(pipe))
+        if score:
+            _rank(pipe, model, scenes, heads, as_json)
+            return
     if as_json:
         typer.echo(json.dumps([asdict(site) for site in found]))
         return
     table = Table("site", "kind", "heads", "stride")
     for site in found:
         table.add_row(site.name, site.kind, str(site.heads), str(site.stride))
+    console.print(table)
+
+
+def _rank(pipe: Any, model: str, scenes: int, heads: bool, as_json: bool) -> None:
+    """Scores of nouns, mean over timesteps, best first."""
+    from attncontrol import testbed
+    from attncontrol.analysis.grounding import mean_over_timesteps, score_sites
+    from attncontrol.families import family_of
+    from attncontrol.testbed.bench import examples
+    from attncontrol.testbed.scenes import SIZE
+
+    call = {key: value for key, value in testbed.CALL.get(model, {}).items() if key == "max_sequence_length"}
+    config: Any = family_of(pipe).denoiser(pipe).config
+    cells = getattr(pipe, "default_sample_size", None) or config.sample_size
+    side = SIZE if model in testbed.MODELS else pipe.vae_scale_factor * cells
+    scores = mean_over_timesteps(score_sites(pipe, examples(scenes, side=side), heads=heads, **call))
+    if as_json:
+        typer.echo(json.dumps([asdict(score) for score in scores]))
+        return
+    table = Table("site", "head", "pointing", "IoU", "words")
+    for row in sorted(scores, key=lambda row: -row.pointing):
+        table.add_row(row.site, "mean" if row.head is None else str(row.head), f"{row.pointing:.1%}", f"{row.iou:.2f}", str(row.n))
     console.print(table)
 
 

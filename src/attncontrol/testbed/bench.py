@@ -9,28 +9,26 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
+from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
-from attncontrol.batch import METHODS, load
+from attncontrol.analysis.grounding import Example, score_sites
+from attncontrol.batch import METHODS, load, parse_seeds
 from attncontrol.descent import Descent
-from attncontrol.families import family_of
-from attncontrol.maps import summed
-from attncontrol.processors import AttentionCall, tap
 from attncontrol.sites import Where
 from attncontrol.steer import steer
+from attncontrol.testbed import CALL
 from attncontrol.testbed.scenes import COLORS, NOUNS, SIZE, Scene, Thing, caption, render, sample
 from attncontrol.testbed.scorer import find, shows
-from attncontrol.tokens import find as find_word
 
+_STDERR = Console(stderr=True)  # standard output carries the JSON
 GROUPS = ("animal-animal", "animal-object", "object-object")
 
 
@@ -48,16 +46,16 @@ def things_of(prompt: str) -> tuple[Thing, ...]:
 
 
 def make(
-    pipe: Any, jobs: Sequence[tuple[str, int]], *, method: str = "plain", batch: int = 16, steps: int = 25,
+    pipe: Any, jobs: Sequence[tuple[str, int]], *, method: str = "plain", batch: int = 16,
     where: Where | None = None, descent: Descent | None = None, **call: Any,
 ) -> tuple[list[Image.Image], float]:  # fmt: skip
     """Pictures of (prompt, seed) jobs and the seconds they took. A picture does not depend on its batch."""
     pictures: list[Image.Image] = []
     began = time.perf_counter()
-    for start in track(range(0, len(jobs), batch), description=method):
+    for start in track(range(0, len(jobs), batch), description=method, console=_STDERR):
         prompts, seeds = zip(*jobs[start : start + batch], strict=True)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        arguments = {"prompt": list(prompts), "generator": generators, "num_inference_steps": steps} | call
+        arguments = {"prompt": list(prompts), "generator": generators} | call
         if method == "plain":
             pictures += pipe(**arguments).images
             continue
@@ -136,64 +134,41 @@ def pairs(
     return result
 
 
-@torch.no_grad()
-def site_maps(
-    pipe: Any, pictures: Tensor, prompts: Sequence[str], words: Sequence[Sequence[str]], timestep: int, seed: int
-) -> Mapping[str, list[Tensor]]:
-    """For every cross-attention site the head-mean maps [word height width] of every picture, noised to ``timestep``."""
-    family = family_of(pipe)
-    denoiser = family.denoiser(pipe)
-    sites = {site.name: site for site in Where(kind="cross").select(family.sites(denoiser))}
-    latents = pipe.vae.encode(pictures).latent_dist.mean * pipe.vae.config.scaling_factor
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
-    noisy = pipe.scheduler.add_noise(latents, noise, torch.tensor([timestep]))
-    context, _ = pipe.encode_prompt(list(prompts), "cpu", 1, False)
-    spans = [tuple(find_word(family.tokenizer(pipe), p, w) for w in of) for p, of in zip(prompts, words, strict=True)]
-    maps: dict[str, list[Tensor]] = {}
+def examples(count: int, *, colors: bool = False, side: int = SIZE, seed: int = 7) -> list[Example]:
+    """True scenes of two objects with the exact masks of their nouns, or of the colour words that only one of them has.
 
-    def keep(call: AttentionCall) -> Tensor:
-        mean = call.probabilities().mean(1).unflatten(1, call.site.grid(*noisy.shape[-2:]))
-        maps[call.site.name] = [summed(m, s).permute(2, 0, 1) for m, s in zip(mean, spans, strict=True)]
-        return call.run()
-
-    with tap(denoiser, sites, keep):
-        denoiser(noisy, timestep, context)
-    return maps
-
-
-def point(pipe: Any, *, scenes: int = 200, timesteps: Sequence[int] = (900, 700, 500, 300), seed: int = 7) -> dict[str, Any]:
-    """Pointing accuracy of noun and colour words, per stride and per site, for each timestep; all sites together as "all"."""
-    chosen: list[Scene] = []
+    ``side`` is that of the pictures, in pixels.
+    """
     rng = np.random.default_rng((seed, 99))
-    while len(chosen) < scenes:
+    chosen: list[Example] = []
+    while len(chosen) < count:
         scene = sample(rng, failures=False)
-        chosen += [scene] if len(scene.named) == 2 else []
-    rendered = [render(scene) for scene in chosen]
-    pictures = torch.from_numpy(np.stack([picture for picture, _ in rendered])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    words = [
-        [thing.noun for thing in s.named] + [thing.color for thing in s.named if thing.color and _unique(s, thing)] for s in chosen
-    ]
-    strides = {site.name: site.stride for site in family_of(pipe).sites(pipe.unet)}
-    result: dict[str, Any] = {}
-    for timestep in timesteps:
-        maps = site_maps(pipe, pictures, [s.caption for s in chosen], words, timestep, seed)
-        groups = {
-            "all": list(maps),
-            **{f"stride {n}": [k for k in maps if strides[k] == n] for n in sorted(set(strides.values()))},
-        }
-        groups |= {name: [name] for name in maps}
-        table: dict[str, Any] = {}
-        for name, members in groups.items():
-            hits: dict[str, list[bool]] = {"noun": [], "color": []}
-            for i, (scene, (_, masks)) in enumerate(zip(chosen, rendered, strict=True)):
-                mean = sum(F.interpolate(maps[m][i][None], (SIZE, SIZE), mode="bilinear")[0] for m in members)
-                for k, word in enumerate(words[i]):
-                    owner = next(j for j, t in enumerate(scene.named) if word in (t.noun, t.color))
-                    peak = int(torch.as_tensor(mean)[k].argmax())
-                    hits["noun" if k < 2 else "color"].append(bool(masks[owner].flatten()[peak]))
-            table[name] = {kind: round(float(np.mean(of)), 4) for kind, of in hits.items()} | {"n": len(hits["noun"])}
-        result[str(timestep)] = table
-    return result
+        if len(scene.named) != 2:
+            continue
+        picture, masks = (_scaled(array, side) for array in render(scene))
+        if colors:
+            named = {t.color: m for t, m in zip(scene.named, masks, strict=True) if t.color and _unique(scene, t)}
+        else:
+            named = {t.noun: m for t, m in zip(scene.named, masks, strict=True)}
+        chosen += [Example(picture, scene.caption, named)] if named else []
+    return chosen
+
+
+def _scaled(array: np.ndarray, side: int) -> np.ndarray:
+    """Picture (height, width, 3) or masks (objects, height, width) of ``side`` pixels."""
+    if side == SIZE:
+        return array
+    images = array if array.dtype == bool else array[None]
+    scaled = np.stack([np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)) for image in images])
+    return scaled.astype(bool) if array.dtype == bool else scaled[0]
+
+
+def point(pipe: Any, *, scenes: int = 200, **call: Any) -> dict[str, list[dict[str, Any]]]:
+    """Pointing accuracy and IoU of noun and colour words, per site and timestep; see ``analysis.grounding``."""
+    return {
+        name: [vars(score) for score in score_sites(pipe, examples(scenes, colors=name == "color"), **call)]
+        for name in ("noun", "color")
+    }
 
 
 def _unique(scene: Scene, thing: Thing) -> bool:
@@ -205,26 +180,32 @@ def main() -> None:
     parser.add_argument("measure", choices=["single", "pairs", "point"])
     parser.add_argument("--model", default="sprites")
     parser.add_argument("--method", default="attend-and-excite")
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", default="0-3")
     parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--guidance", type=float)
     parser.add_argument("--stride", type=int)
+    parser.add_argument("--layers", help="module paths or patterns, separated by commas")
     parser.add_argument("--step-size", type=float)
     parser.add_argument("--guided", type=float, default=0.5)
     parser.add_argument("--max-refinements", type=int, default=20)
     args = parser.parse_args()
     pipe = load(args.model)
     pipe.set_progress_bar_config(disable=True)
-    options = {"steps": args.steps, "guidance_scale": args.guidance}
+    options = dict(CALL.get(args.model, {}))
+    if args.guidance is not None:
+        options["true_cfg_scale" if "true_cfg_scale" in options else "guidance_scale"] = args.guidance
+    seeds = parse_seeds(args.seeds)
+    result: Any
     if args.measure == "single":
-        result = single(pipe, range(args.seeds), **options)
+        result = single(pipe, seeds, **options)
     elif args.measure == "point":
-        result = point(pipe)
+        at = (0, 2, 4, 6) if args.model == "sprites" else (1, 3, 5, 7)  # timesteps near 900, 700, 500 and 300 of 1000
+        result = point(pipe, at=at, **{k: v for k, v in options.items() if k == "max_sequence_length"})
     else:
-        where = Where(kind="cross", stride=args.stride) if args.stride else None
+        layers = tuple(args.layers.split(",")) if args.layers else ()
+        where = Where(kind=("cross", "joint"), stride=args.stride, layers=layers) if args.stride or layers else None
         descent = Descent(step_size=args.step_size, guided=args.guided, max_refinements=args.max_refinements)
-        result = pairs(pipe, args.method, range(args.seeds), every=args.every, where=where, descent=descent, **options)
+        result = pairs(pipe, args.method, seeds, every=args.every, where=where, descent=descent, **options)
     print(json.dumps(result, indent=1))
 
 

@@ -1,0 +1,1 @@
+"""What to compute from attention: one file per question."""

@@ -1,0 +1,41 @@
+"""A folder of results: pictures, overlays of word maps, comparison grids."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attncontrol.export.pictures import grid, overlay
+
+
+def write(
+    out: Path,
+    prompt: str,
+    words: Sequence[str],
+    made: Mapping[str, Sequence[Any]],
+    find: Callable[[Any], Sequence[Iterable[Any]]] | None,
+) -> list[dict[str, Any]]:
+    """Writes the pictures of one prompt by method, their overlays and the comparison grid; returns one record per picture.
+
+    ``find`` names what a picture shows, for pictures of the bundled models.
+    """
+    stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
+    records = []
+    for name, pictures in made.items():
+        rows: dict[str, list[Any]] = {"picture": [picture.image for picture in pictures]}
+        for word in words:
+            rows[word] = [overlay(picture.image, picture.maps[word]) for picture in pictures]
+        columns = [f"seed {picture.seed}" for picture in pictures]
+        maps_file = out / f"{stem}.{name}.maps.png"
+        grid(rows, columns, title=f"{prompt} ({name}); each map from its minimum to its maximum").save(maps_file)
+        for picture in pictures:
+            file = out / f"{stem}.{name}.{picture.seed}.png"
+            picture.image.save(file)
+            record = {key: value for key, value in vars(picture).items() if key not in ("image", "maps")}
+            found = None if find is None else [finding.noun for finding in find([picture.image])[0]]
+            records.append(record | {"file": file.name, "maps_file": maps_file.name, "found": found})
+    if len(made) > 1:
+        columns = [f"seed {picture.seed}" for picture in next(iter(made.values()))]
+        rows = {name: [picture.image for picture in pictures] for name, pictures in made.items()}
+        grid(rows, columns, title=prompt).save(out / f"{stem}.compare.png")
+    return records
