@@ -115,7 +115,10 @@ def test_images_per_prompt_share_the_words(pipe):
 
 def test_the_gradient_pass_stops_after_the_last_site_and_spares_the_rest(pipe):
     calls = {"conv_out": 0, "mid": 0, "up": 0}
-    count = lambda key: lambda *_: calls.__setitem__(key, calls[key] + 1)  # noqa: E731
+
+    def count(key):
+        return lambda *_: calls.__setitem__(key, calls[key] + 1)
+
     pipe.unet.conv_out.register_forward_hook(count("conv_out"))
     pipe.unet.mid_block.register_forward_hook(count("mid"))
     pipe.unet.up_blocks[2].register_forward_hook(count("up"))

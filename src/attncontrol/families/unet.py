@@ -39,13 +39,19 @@ def _stride(name: str, levels: int) -> int:
     return 2 ** (levels - 1 - level if part == "up_blocks" else level)
 
 
+_LOCALISING = ("up_blocks.0.attentions.1", "up_blocks.1.attentions.0")
+
+
 def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
-    """SD 1/2: the 16 x 16 layers at 512 px and step 20, as in the papers. UNets without them: the coarsest layers and step 2,
-    measured on the bundled model (README).
+    """SD 1/2: the 16 x 16 layers at 512 px and step 20, as in the papers. UNets without them: step 2, on the two layers that
+    localise words best in the bundled model (``attncontrol sites --score``), or the coarsest ones where these do not exist.
     """
-    if any(site.kind == "cross" and site.stride == 4 for site in sites):
+    cross = [site for site in sites if site.kind == "cross"]
+    if any(site.stride == 4 for site in cross):
         return Where(kind="cross", stride=4), 20.0
-    return Where(kind="cross", stride=max(site.stride for site in sites)), 2.0
+    if any(site.name.startswith(_LOCALISING) for site in cross):
+        return Where(kind="cross", layers=_LOCALISING), 2.0
+    return Where(kind="cross", stride=max(site.stride for site in cross)), 2.0
 
 
 def _tokens(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
