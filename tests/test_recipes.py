@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attncontrol.testbed import flux, sd, sd3
-from attncontrol.testbed.diffusion import _Eager
+from attncontrol.testbed.diffusion import eager_attention
 from attncontrol.testbed.text import MAX_TOKENS, make_t5_tokenizer, make_tokenizer, t5_ids
 from attncontrol.testbed.vae import make_vae
 
@@ -41,13 +41,13 @@ def test_predict_equals_the_pipeline(module, monkeypatch):
     t = torch.as_tensor(seen["k"].get("timestep", seen["a"][1] if len(seen["a"]) > 1 else None)).float().expand(2)
     t = t * 1000 if recipe.name == "flux" else t
     out = seen["out"] if recipe.name != "flux" else pipe._unpack_latents(seen["out"], 128, 128, 8)
-    eager = _Eager()
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", eager)
+    kept = []
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", eager_attention(kept))
     with torch.no_grad():
         predicted = recipe.predict(parts, latents, t, torch.stack([ids := clip_ids(PROMPTS[:2]), t5_ids(ids)], 1))
     torch.testing.assert_close(predicted, out, rtol=0, atol=1e-4)
     assert out.std() > 0.01
-    maps, positions = recipe.attended(eager.kept)
+    maps, positions = recipe.attended(kept)
     assert len(maps) == {"sd": 7, "sd3": 6, "flux": 9}[recipe.name]
     assert all(p.shape[2] == len(positions) and p.shape[1] in (64, 256) for p in maps)
     size = sum(p.numel() for p in parts.parameters()) * 2 + sum(p.numel() for p in vae.parameters()) * 2

@@ -100,14 +100,11 @@ def grounding_loss(maps: list[Tensor], owners: Tensor, coverage: Tensor, weight:
     return total
 
 
-class _Eager:
-    """Explicit softmax attention, whose backward in bfloat16 is faster than SDPA's on a CPU; keeps head-mean probabilities."""
+def eager_attention(kept: list[Tensor]) -> Callable[..., Tensor]:
+    """Explicit softmax attention, whose backward in bfloat16 is faster than SDPA's on a CPU; appends head-mean probabilities."""
 
-    def __init__(self) -> None:
-        self.kept: list[Tensor] = []
-
-    def __call__(
-        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any,
+    def attention(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any,
         is_causal: bool = False, scale: float | None = None, **__: Any,
     ) -> Tensor:  # fmt: skip
         logits = (query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)).float()
@@ -116,8 +113,10 @@ class _Eager:
         if attn_mask is not None:
             logits = logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
         probabilities = logits.softmax(-1)
-        self.kept.append(probabilities.mean(1))
+        kept.append(probabilities.mean(1))
         return probabilities.to(value.dtype) @ value
+
+    return attention
 
 
 def load_parts(recipe: Recipe, start: Path | None) -> nn.ModuleDict:
@@ -143,7 +142,7 @@ def train_diffusion(
     scaling = 1 / data["latents"].float().std().item()
     empty = make_tokenizer()("", padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").input_ids[0]
     levels = DDIMScheduler(**SD1_NOISE).alphas_cumprod
-    eager = _Eager()
+    kept: list[Tensor] = []
 
     def loss_on(latents: Tensor, noise: Tensor, t: Tensor, texts: Tensor, owners: Tensor, coverage: Tensor) -> Tensor:
         if recipe.flow:
@@ -153,9 +152,9 @@ def train_diffusion(
             ratio = level / (1 - level)
             keep, spread, target, weight = level.sqrt(), (1 - level).sqrt(), noise, ratio.clamp(max=5) / ratio
         noisy = keep[:, None, None, None] * latents + spread[:, None, None, None] * noise
-        eager.kept.clear()
+        kept.clear()
         error = (recipe.predict(parts, noisy, t, texts).float() - target).square().mean((1, 2, 3))
-        maps, positions = recipe.attended(eager.kept)
+        maps, positions = recipe.attended(kept)
         return (error * weight).mean() + GROUNDING * grounding_loss(maps, owners[:, positions], coverage, keep)
 
     def example(step: int) -> tuple[Tensor, ...]:
@@ -170,7 +169,7 @@ def train_diffusion(
         return latents, noise, t, torch.stack([ids, t5_ids(ids)], 1), owners, data["coverage"][pick].float()
 
     attention = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = eager  # for the time of the training
+    F.scaled_dot_product_attention = eager_attention(kept)  # for the time of the training
     try:
         loss = compiled(loss_on, parts, example(0))
 
