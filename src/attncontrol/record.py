@@ -12,12 +12,11 @@ from attncontrol.errors import CouplingError
 from attncontrol.families import Layout, family_of, text_mass
 from attncontrol.maps import AttentionMaps
 from attncontrol.processors import AttentionCall, tap
-from attncontrol.sites import Where
+from attncontrol.sites import TEXT, Where
 from attncontrol.steps import DenoiserCall, follow, probing
 from attncontrol.tokens import Span, Token, Words, resolve
 
 Axis = Literal["step", "head"]
-TEXT = Where(kind=("cross", "joint"))
 
 
 @contextmanager

@@ -65,5 +65,9 @@ class Where:
         )
 
 
+TEXT = Where(kind=("cross", "joint"))
+"""All sites that look at text."""
+
+
 def _path_matches(name: str, pattern: str) -> bool:
     return name == pattern or name.startswith(pattern + ".") or fnmatchcase(name, pattern)

@@ -14,7 +14,7 @@ from attncontrol.errors import NonFiniteError
 from attncontrol.families import family_of
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.sites import Where
-from attncontrol.steps import DenoiserCall, follow, probing, require_linear_steps
+from attncontrol.steps import DenoiserCall, aside, follow, require_linear_steps
 from attncontrol.tokens import Subject
 from attncontrol.view import View
 
@@ -139,19 +139,15 @@ def _loss_and_gradient(view: View, call: DenoiserCall, images: Tensor, change: T
         whole = view.keys is None  # then the softmax is at hand: no second pass of the kernel
         return probabilities.flatten(2, 3).to(attention.value.dtype) @ attention.value if whole else attention.run()
 
-    token = probing.set(True)
-    try:
-        with torch.enable_grad(), tap(view.denoiser, view.sites, handler):
-            x = (latents + change[images]).detach().requires_grad_()
-            part = part.with_latents(x)
-            with suppress(_Enough):
-                view.denoiser.forward(**part.arguments)  # not __call__: contexts see only the pipeline's own calls
-            losses = view.losses(layers, numbers)
-            # half-precision backward passes underflow without a scale
-            boost = 256.0 if latents.dtype == torch.float16 else 1.0
-            (gradient,) = torch.autograd.grad(losses.sum() * boost, x)
-    finally:
-        probing.reset(token)
+    with aside(), torch.enable_grad(), tap(view.denoiser, view.sites, handler):
+        x = (latents + change[images]).detach().requires_grad_()
+        part = part.with_latents(x)
+        with suppress(_Enough):
+            view.denoiser.forward(**part.arguments)  # not __call__: contexts see only the pipeline's own calls
+        losses = view.losses(layers, numbers)
+        # half-precision backward passes underflow without a scale
+        boost = 256.0 if latents.dtype == torch.float16 else 1.0
+        (gradient,) = torch.autograd.grad(losses.sum() * boost, x)
     gradient = gradient / boost
     if not (losses.isfinite().all() and gradient.isfinite().all()):
         bad = images[~(losses.isfinite() & gradient.flatten(1).isfinite().all(1))].tolist()

@@ -89,6 +89,17 @@ class DenoiserCall:
 probing: ContextVar[bool] = ContextVar("probing", default=False)
 """True inside a gradient pass, which recorders must not see."""
 
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """For forwards of the denoiser that are not the pipeline's own."""
+    token = probing.set(True)
+    try:
+        yield
+    finally:
+        probing.reset(token)
+
+
 OnCall = Callable[[DenoiserCall], Tensor | None]
 
 

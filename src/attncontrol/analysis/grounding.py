@@ -20,11 +20,10 @@ from torch import Tensor
 
 from attncontrol.families import Family, family_of, text_mass
 from attncontrol.processors import AttentionCall, tap
-from attncontrol.sites import Site, Where
-from attncontrol.steps import DenoiserCall, follow, probing
+from attncontrol.sites import TEXT, Site, Where
+from attncontrol.steps import DenoiserCall, aside, follow
 from attncontrol.tokens import find
 
-TEXT = Where(kind=("cross", "joint"))
 ALL = "all sites"
 
 
@@ -147,12 +146,8 @@ def _probe(denoiser: Any, family: Family, sites: dict[str, Site], part: Denoiser
             maps[call.site.name] = [m[..., : len(g)].permute(3, 0, 1, 2).float() for m, g in zip(mass, groups, strict=True)]
         return call.run()
 
-    token = probing.set(True)
-    try:
-        with tap(denoiser, sites, keep):
-            denoiser.forward(**part.arguments)  # not __call__: contexts see only the pipeline's own calls
-    finally:
-        probing.reset(token)
+    with aside(), tap(denoiser, sites, keep):
+        denoiser.forward(**part.arguments)  # not __call__: contexts see only the pipeline's own calls
     return maps
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from attncontrol.errors import UnsupportedError
 from attncontrol.processors import AttentionCall
-from attncontrol.sites import Site, Where
+from attncontrol.sites import Kind, Site, Where
 from attncontrol.tokens import Token
 
 Arguments = Mapping[str, Any]
@@ -98,6 +98,24 @@ def patch_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int]:
     height, width = arguments["hidden_states"].shape[-2:]
     patch = denoiser.config.patch_size
     return height // patch, width // patch
+
+
+def transformer_sites(transformer: Any, kind: Callable[[str, Any], Kind | None], stride: int) -> tuple[Site, ...]:
+    """The modules with an attention processor; ``kind(name, module)`` None leaves one out."""
+    found = [(name, module, kind(name, module)) for name, module in transformer.named_modules() if hasattr(module, "processor")]
+    return tuple(Site(name, of, module.heads, stride) for name, module, of in found if of is not None)
+
+
+def cross_sites(transformer: Any) -> tuple[Site, ...]:
+    """Of blocks that attend to the picture in ``attn1`` and to the text in ``attn2``."""
+    return transformer_sites(
+        transformer, lambda name, _: "cross" if name.endswith("attn2") else "self", transformer.config.patch_size
+    )
+
+
+def patch_layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    """Of cross-attention: the queries are the patches, the keys the text."""
+    return Layout(patch_grid(transformer, arguments))
 
 
 def text_mass(call: AttentionCall, layout: Layout, groups: Sequence[Sequence[Sequence[int]]]) -> Tensor:

@@ -4,17 +4,13 @@ from typing import Any
 
 from diffusers import AuraFlowTransformer2DModel
 
-from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid, text_length
+from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid, text_length, transformer_sites
 from attncontrol.sites import Site, Where
 from attncontrol.tokens import Token, tokenize
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
-    return tuple(
-        Site(name, "joint", module.heads, transformer.config.patch_size)
-        for name, module in transformer.named_modules()
-        if hasattr(module, "processor")
-    )
+    return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:

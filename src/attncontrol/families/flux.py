@@ -10,7 +10,7 @@ from typing import Any
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
-from attncontrol.families import Arguments, Family, Layout, encode, text_length, two_calls
+from attncontrol.families import Arguments, Family, Layout, encode, text_length, transformer_sites, two_calls
 from attncontrol.sites import Site, Where
 from attncontrol.tokens import Token, tokenize
 
@@ -18,11 +18,7 @@ PATCH = 2  # latent cells per side of a token
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
-    return tuple(
-        Site(name, "joint", module.heads, PATCH)
-        for name, module in transformer.named_modules()
-        if hasattr(module, "processor") and name.endswith(".attn")
-    )
+    return transformer_sites(transformer, lambda name, _: "joint" if name.endswith(".attn") else None, PATCH)
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:

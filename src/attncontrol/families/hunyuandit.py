@@ -4,17 +4,9 @@ from typing import Any
 
 from diffusers import HunyuanDiT2DModel
 
-from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid
-from attncontrol.sites import Site, Where
+from attncontrol.families import Arguments, Family, cross_sites, one_call, patch_layout
+from attncontrol.sites import Where
 from attncontrol.tokens import Token, tokenize
-
-
-def _sites(transformer: Any) -> tuple[Site, ...]:
-    return tuple(
-        Site(name, "cross" if name.endswith("attn2") else "self", module.heads, transformer.config.patch_size)
-        for name, module in transformer.named_modules()
-        if hasattr(module, "processor")
-    )
 
 
 def _tokens(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
@@ -27,10 +19,10 @@ FAMILY = Family(
     name="hunyuandit",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), HunyuanDiT2DModel),
     denoiser=lambda pipe: pipe.transformer,
-    sites=_sites,
+    sites=cross_sites,
     branches=one_call,
     tokens=_tokens,
-    layout=lambda transformer, arguments, _: Layout(patch_grid(transformer, arguments)),
+    layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), 20.0),
     shared=frozenset({"image_rotary_emb"}),
 )

@@ -8,16 +8,14 @@ from typing import Any
 
 from diffusers import SanaTransformer2DModel
 
-from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid
+from attncontrol.families import Arguments, Family, one_call, patch_layout, transformer_sites
 from attncontrol.sites import Site, Where
 from attncontrol.tokens import Token, tokenize
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
-    return tuple(
-        Site(name, "cross", module.heads, transformer.config.patch_size)
-        for name, module in transformer.named_modules()
-        if hasattr(module, "processor") and name.endswith("attn2")
+    return transformer_sites(
+        transformer, lambda name, _: "cross" if name.endswith("attn2") else None, transformer.config.patch_size
     )
 
 
@@ -42,6 +40,6 @@ FAMILY = Family(
     sites=_sites,
     branches=one_call,
     tokens=_tokens,
-    layout=lambda transformer, arguments, _: Layout(patch_grid(transformer, arguments)),
+    layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), 20.0),
 )

@@ -8,18 +8,15 @@ from typing import Any
 
 from diffusers import SD3Transformer2DModel
 
-from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid, text_length
+from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid, text_length, transformer_sites
 from attncontrol.sites import Site, Where
 from attncontrol.tokens import Token, tokenize
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
     """``attn2`` has no projections of the text."""
-    return tuple(
-        Site(name, "joint" if module.added_kv_proj_dim else "self", module.heads, transformer.config.patch_size)
-        for name, module in transformer.named_modules()
-        if hasattr(module, "processor")
-    )
+    patch = transformer.config.patch_size
+    return transformer_sites(transformer, lambda _, module: "joint" if module.added_kv_proj_dim else "self", patch)
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
