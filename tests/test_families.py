@@ -1,83 +1,139 @@
 """The same verbs on every architecture: what is recorded and steered, against explicit softmax and hand-written loops."""
 
+import re
+
 import pytest
 import torch
 
 from attncontrol import AttendAndExcite, Descent, Where, locate, record, steer
+from attncontrol.errors import UnsupportedError
 from attncontrol.families import family_of
-from tests.reference.loops import Softmax, steered
+from attncontrol.processors import tap
+from attncontrol.sites import TEXT
+from tests.reference.loops import Softmax
 from tests.zoo import EXTRA, MORE, ZOO
+from tests.zoo_chat import CHAT, EXTRA_CHAT, VIDEO
 
 PROMPTS = ["a red cat and a turtle", "a dog"]
 HEIGHT, WIDTH = 64, 96
+ALL = ZOO | MORE | CHAT | VIDEO
+OPTIONS = EXTRA | EXTRA_CHAT
+UNSTEERABLE = ("hidream", *VIDEO)
+TWO_CALLS = ("qwenimage", "lumina2", "klein", "wan")
+SINGLE = ("hunyuandit", "zimage", "wan")  # parts compute in float32
 
 
-@pytest.fixture(params=[*ZOO, *MORE], scope="module")
+@pytest.fixture(params=ALL, scope="module")
 def named(request):
-    return request.param, (ZOO | MORE)[request.param]()
+    return request.param, ALL[request.param]()
 
 
 def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
-    call = {"height": HEIGHT, "width": WIDTH, "num_inference_steps": steps, "output_type": "latent"} | EXTRA.get(name, {}) | kwargs
-    return pipe(prompt, generator=torch.Generator().manual_seed(seed), **call).images
+    call = {"height": HEIGHT, "width": WIDTH, "num_inference_steps": steps, "output_type": "latent"} | OPTIONS.get(name, {}) | kwargs
+    if name == "qwenimage" and call["negative_prompt"] is not None and not isinstance(prompt, str):
+        call["negative_prompt"] = [""] * len(prompt)
+    prompt = prompt if isinstance(prompt, str) else list(prompt)
+    out = pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), **call)
+    return out.frames if name in VIDEO else out.images
+
+
+def text_sites(name, pipe):
+    family = family_of(pipe)
+    return [site for site in family.sites(family.denoiser(pipe)) if site.kind != "self"]
 
 
 def test_recorded_maps_equal_the_explicit_softmax(named, monkeypatch):
     name, pipe = named
-    family = family_of(pipe)
-    sites = family.sites(family.denoiser(pipe))
-    text_sites = [site for site in sites if site.kind != "self"]
+    denoiser = family_of(pipe).denoiser(pipe)
+    sites = text_sites(name, pipe)
     kept = {}
-    denoiser = family.denoiser(pipe)
     softmax = Softmax(monkeypatch)
     hooks = []
-    for site in text_sites:
+    for site in sites:
         module = denoiser.get_submodule(site.name)
         hooks.append(
             module.register_forward_hook(lambda *_, s=site.name: kept.setdefault(s, []).append(softmax.seen[-1]), always_call=True)
         )
-    arguments = {}
-    hooks.append(denoiser.register_forward_pre_hook(lambda _m, _a, k: arguments.update(k), with_kwargs=True))
     run(name, pipe, PROMPTS)
     for hook in hooks:
         hook.remove()
     monkeypatch.undo()
     with record(pipe, {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog", "a"]}, keep=("head", "step")) as maps:
         run(name, pipe, PROMPTS)
-    assert set(maps.layers) == {site.name for site in text_sites}
-    tolerance = 3e-5 if name == "hunyuandit" else 1e-6  # parts of HunyuanDiT compute in float32
-    for site in text_sites:
-        expected = torch.stack([p[-2:] for p in kept[site.name]])  # step image head query key
-        queries = expected.shape[-2]
-        recorded = maps.layers[site.name][:, 0]  # image step head height width word
-        grid = recorded.shape[3:5]
-        picture = grid[0] * grid[1]
-        assert grid[0] * 3 == grid[1] * 2
-        first_image = queries - picture if name in ("flux", "chroma", "auraflow") else 0
-        first_text = {"sd3": picture, "sd35": picture, "auraflow": 8}.get(name, 0)
+    assert set(maps.layers) == {site.name for site in sites}
+    for site in sites:
+        conditional = kept[site.name][:: 2 if name in TWO_CALLS else 1]
+        expected = torch.stack([p[:2] if name == "zimage" else p[-2:] for p in conditional])  # step image head query key
+        recorded = maps.layers[site.name][:, 0]  # image step head *grid word
+        grid = recorded.shape[3:-1]
+        assert grid[-2] * 3 == grid[-1] * 2
+        assert (len(grid) == 3) == (name in VIDEO)
         for image, prompt in enumerate(PROMPTS):
+            first_image, first_text = offsets(name, pipe, prompt, expected.shape[-2], grid.numel())
+            queries = slice(first_image, first_image + grid.numel())
             for k, word in enumerate(maps.labels[image]):
-                positions = [first_text + p for p in locate_in_call(name, prompt, word)]
-                of_word = expected[:, image, :, first_image : first_image + picture][..., positions].sum(-1)
+                positions = [first_text + p for p in positions_of(name, pipe, prompt, word)]
+                of_word = expected[:, image, :, queries][..., positions].sum(-1)
+                tolerance = 3e-5 if name in SINGLE else 1e-6
                 torch.testing.assert_close(recorded[image, ..., k], of_word.unflatten(2, grid).float(), rtol=0, atol=tolerance)
+
+
+def offsets(name, pipe, prompt, queries, picture):
+    """Where the picture and the text begin, written down from the models' code."""
+    if name in ("flux", "chroma", "auraflow", "klein", "qwenimage", "cogvideox"):
+        return queries - picture, {"auraflow": 8}.get(name, 0)
+    if name == "lumina2":
+        return len(texts_of(name, pipe, prompt)), 0
+    return 0, {"sd3": picture, "sd35": picture, "zimage": 32, "hidream": 64}.get(name, 0)
 
 
 CLIP = {"cat": [3], "turtle": [6, 7], "dog": [2], "a": [1]}  # after the start token
 T5 = {"cat": [2], "turtle": [5, 6], "dog": [1], "a": [0]}
+PIECES = {"cat": "cat", "turtle": "tur tle", "dog": "dog", "a": "a"}
 
 
-def locate_in_call(name, _prompt, word):
+def positions_of(name, pipe, prompt, word):
     if name in ("sd", "sdxl"):
         return CLIP[word]
-    if name in ("flux", "pixart", "chroma", "auraflow", "sana"):
+    if name in ("flux", "pixart", "chroma", "auraflow", "sana", *VIDEO):
         return T5[word]
+    if name == "hidream":
+        llama = run_of(PIECES[word].split(), plain(pipe.tokenizer_4, prompt))
+        return T5[word] + [32 + k for k in llama] + [64 + k for k in llama]
+    if name in CHAT:
+        return run_of(PIECES[word].split(), texts_of(name, pipe, prompt), after=">" if name == "lumina2" else None)
     return CLIP[word] + [(77 if name == "hunyuandit" else 32) + p for p in T5[word]]
+
+
+def run_of(pieces, texts, after=None):
+    """Where these pieces first follow one another."""
+    start = texts.index(after) if after else 0
+    first = next(k for k in range(start, len(texts)) if texts[k : k + len(pieces)] == pieces)
+    return list(range(first, first + len(pieces)))
+
+
+def plain(tokenizer, text):
+    return [re.sub("[\u0120\u2581]", "", token) for token in tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)]
+
+
+def texts_of(name, pipe, prompt):
+    """The tokens that a model reads, as the pipelines make them, without padding."""
+    if name == "lumina2":
+        text = f"Paint. <Prompt Start> {prompt}"
+    elif name == "qwenimage":
+        text = pipe.prompt_template_encode.format(prompt)
+    else:
+        thinking = {"enable_thinking": name == "zimage"}
+        message = {"role": "user", "content": prompt}
+        text = pipe.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True, **thinking)
+    texts = plain(pipe.tokenizer, text)
+    return texts[pipe.prompt_template_encode_start_idx :] if name == "qwenimage" else texts
 
 
 def test_words_are_located_in_every_encoder(named):
     name, pipe = named
-    found = locate(pipe, PROMPTS[0], "turtle", **EXTRA.get(name, {}))
-    assert list(found.positions) == locate_in_call(name, PROMPTS[0], "turtle")
+    found = locate(pipe, PROMPTS[0], "turtle", **OPTIONS.get(name, {}))
+    assert list(found.positions) == positions_of(name, pipe, PROMPTS[0], "turtle")
 
 
 def test_recording_changes_nothing_and_exit_restores_everything(named):
@@ -88,6 +144,10 @@ def test_recording_changes_nothing_and_exit_restores_everything(named):
     with record(pipe, ["cat"]) as maps:
         assert torch.equal(run(name, pipe), plain)
     assert maps["cat"].shape[0] == 1
+    if name in UNSTEERABLE:
+        with pytest.raises(UnsupportedError, match="can be recorded, not steered"), steer(pipe, AttendAndExcite(["cat"])):
+            pass
+        return
     with pytest.raises(ZeroDivisionError), steer(pipe, AttendAndExcite(["cat", "turtle"])):
         run(name, pipe)
         raise ZeroDivisionError
@@ -97,106 +157,72 @@ def test_recording_changes_nothing_and_exit_restores_everything(named):
     assert torch.equal(run(name, pipe), plain)
 
 
-def calls_of(name, pipe):
-    """What the oracle needs: the model's prediction, the text sites, the picture's rows, the text columns, the token positions."""
-    tokens = EXTRA.get(name, {}).get("max_sequence_length")
-    grid = (4, 6)
-    if name == "sdxl":
-        states, negative, pooled, no_pooled = pipe.encode_prompt(PROMPTS[0], negative_prompt="", do_classifier_free_guidance=True)
-        ids = pipe._get_add_time_ids((HEIGHT, WIDTH), (0, 0), (HEIGHT, WIDTH), torch.float64, 32)
+def test_every_attention_that_runs_is_a_site_and_sums_to_one(named):
+    name, pipe = named
+    family = family_of(pipe)
+    denoiser = family.denoiser(pipe)
+    ran, seen = set(), set()
 
-        def call(z, t, branch):
-            cond = branch == "cond"
-            added = {"text_embeds": pooled if cond else no_pooled, "time_ids": ids}
-            text = states if cond else negative
-            return pipe.unet(z, t, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False)[0]
+    def handler(call):
+        seen.add(call.site.name)
+        total = call.probabilities().sum(-1)
+        torch.testing.assert_close(total, torch.ones_like(total))
+        assert call.query.shape[1] == call.site.heads
+        return call.run()
 
-        count = sum(name.endswith("attn2") for name, _ in pipe.unet.named_modules())
-        return call, range(1, 2 * count, 2), slice(None), slice(None), grid, [list(range(1, 31))], [3, 6, 7]
-    if name == "pixart":
-        states, mask, negative, no_mask = pipe.encode_prompt(PROMPTS[0], max_sequence_length=tokens, clean_caption=False)
-
-        def call(z, t, branch):
-            cond = branch == "cond"
-            text, keep = (states, mask) if cond else (negative, no_mask)
-            added = {"resolution": None, "aspect_ratio": None}
-            out = pipe.transformer(
-                z, encoder_hidden_states=text, encoder_attention_mask=keep, timestep=t.expand(1), added_cond_kwargs=added
-            ).sample
-            return out.chunk(2, 1)[0]
-
-        return call, (1, 3), slice(None), slice(None), grid, [list(range(7))], [2, 5, 6]
-    if name == "flux":
-        states, pooled, text_ids = pipe.encode_prompt(PROMPTS[0], None, max_sequence_length=tokens)
-        negative, no_pooled, _ = pipe.encode_prompt("", None, max_sequence_length=tokens)
-        ids = pipe._prepare_latent_image_ids(1, 4, 6, "cpu", torch.float64)
-
-        def call(z, t, branch):
-            cond = branch == "cond"
-            return pipe.transformer(
-                z, encoder_hidden_states=states if cond else negative, pooled_projections=pooled if cond else no_pooled,
-                timestep=t.expand(1) / 1000, img_ids=ids, txt_ids=text_ids, return_dict=False,
-            )[0]  # fmt: skip
-
-        return call, (0, 1), slice(tokens, None), slice(tokens), grid, [list(range(7))], [2, 5, 6]
-    states, negative, pooled, no_pooled = pipe.encode_prompt(PROMPTS[0], None, None, max_sequence_length=tokens)
-
-    def call(z, t, branch):
-        cond = branch == "cond"
-        return pipe.transformer(
-            z, timestep=t.expand(1), encoder_hidden_states=states if cond else negative,
-            pooled_projections=pooled if cond else no_pooled, return_dict=False,
-        )[0]  # fmt: skip
-
-    joint = (0, 2, 4) if name == "sd35" else (0, 1, 2)
-    encoders = [list(range(1, 8)), list(range(32, 39))]
-    return call, joint, slice(24), slice(24, None), grid, encoders, [3, 6, 7, 34, 37, 38]
+    hooks = [
+        module.register_forward_hook(lambda *_, n=n: ran.add(n))
+        for n, module in denoiser.named_modules()
+        if hasattr(module, "processor")
+    ]
+    with tap(denoiser, {site.name: site for site in family.sites(denoiser)}, handler):
+        run(name, pipe)
+    for hook in hooks:
+        hook.remove()
+    left_out = {n for n in ran if n.startswith("context_refiner") or (name == "sana" and n.endswith("attn1"))}
+    assert seen == ran - left_out
+    assert len(left_out) == {"lumina2": 1, "zimage": 1, "sana": 2}.get(name, 0)
 
 
-@pytest.mark.parametrize("guided_by_negative", [False, True])
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "sd35", "flux", "pixart"])  # "sd" has an oracle in test_steer.py
-def test_steering_equals_a_hand_written_loop(name, monkeypatch, guided_by_negative):
-    pipe = ZOO[name]()
-    where = Where(kind=("cross", "joint"), layers=("transformer_blocks",) if name == "flux" else ())
-    scale = {"true_cfg_scale" if name == "flux" else "guidance_scale": 3.0 if guided_by_negative else 1.0}
-    scale |= {"negative_prompt": "" if guided_by_negative else None}
-    started = torch.Generator().manual_seed(3)
-    shape = (1, 24, 16) if name == "flux" else (1, 4, 8, 12)
-    latents = torch.randn(shape, generator=started, dtype=torch.float64)
-    descent = Descent(step_size=20.0, guided=0.7, thresholds={})
-    with steer(pipe, AttendAndExcite(["cat", "turtle"]), where=where, descent=descent) as trace:
-        guided = run(name, pipe, steps=3, latents=latents.clone(), **scale)
-    plain = run(name, pipe, steps=3, latents=latents.clone(), **scale)
-    assert len(trace.steps) == 2
-    softmax = Softmax(monkeypatch)
-    with torch.no_grad():
-        parts = calls_of(name, pipe)
-        pipe.scheduler.set_timesteps(3)
-        if name == "flux":
-            pipe.scheduler.set_timesteps(sigmas=[1.0, 2 / 3, 1 / 3])
-        z = latents.clone() * getattr(pipe.scheduler, "init_noise_sigma", 1.0)
-        call, text_calls, rows, columns, grid, encoders, subjects = parts
-        expected = steered(
-            pipe, softmax, call, z, text_calls=text_calls, rows=rows, columns=columns, grid=grid, encoders=encoders,
-            subjects=subjects, alpha=20.0, guided=2, scale=3.0, negative=guided_by_negative,
-        )  # fmt: skip
-    assert (guided - plain).abs().max() > 1e-3
-    assert (guided - expected).abs().max() < 1e-6 * expected.abs().max()
+def test_gradient_checkpointing_changes_nothing(named):
+    name, pipe = named
+    denoiser = family_of(pipe).denoiser(pipe)
+    if name in UNSTEERABLE or not denoiser._supports_gradient_checkpointing:
+        pytest.skip("recorded only, or no checkpointing in diffusers")
+    if name == "chroma":
+        denoiser.enable_gradient_checkpointing()
+        with pytest.raises(UnsupportedError, match="drops the attention mask"), steer(pipe, AttendAndExcite(["cat"])):
+            run(name, pipe)
+        denoiser.disable_gradient_checkpointing()
+        return
+    guided = []
+    for switch in (denoiser.disable_gradient_checkpointing, denoiser.enable_gradient_checkpointing):
+        switch()
+        with steer(pipe, AttendAndExcite(["cat", "turtle"]), where=TEXT), record(pipe, ["cat"]) as maps:
+            latents = run(name, pipe)
+        guided.append((latents, maps["cat"]))
+    denoiser.disable_gradient_checkpointing()
+    for one, other in zip(*guided, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
 def test_a_picture_does_not_depend_on_its_batch(named):
     name, pipe = named
+    if name in UNSTEERABLE:
+        pytest.skip("recorded only")
     words = {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog"]}
     where = Where(kind=("cross", "joint"))
     descent = Descent(step_size=20.0, thresholds={0.0: 0.9}, max_refinements=2)
-    shape = {"flux": (2, 24, 16), "chroma": (2, 24, 16), "sana": (2, 4, 32, 48)}.get(name, (2, 4, 8, 12))
-    latents = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    packed = (2, 24, 16)
+    shapes = {"flux": packed, "chroma": packed, "qwenimage": packed, "klein": (2, 4, 4, 6), "sana": (2, 4, 32, 48)}
+    dtype = torch.float32 if name == "zimage" else torch.float64
+    latents = torch.randn(shapes.get(name, (2, 4, 8, 12)), generator=torch.Generator().manual_seed(3), dtype=dtype)
     with steer(pipe, AttendAndExcite(words), where=where, descent=descent):
         both = run(name, pipe, PROMPTS, latents=latents.clone())
     for image, prompt in enumerate(PROMPTS):
         with steer(pipe, AttendAndExcite(words), where=where, descent=descent):
             alone = run(name, pipe, prompt, latents=latents[image : image + 1].clone())
-        torch.testing.assert_close(both[image], alone[0], rtol=0, atol=1e-4 if name == "hunyuandit" else 1e-6)
+        torch.testing.assert_close(both[image], alone[0], rtol=0, atol=1e-4 if name in SINGLE else 1e-6)
 
 
 def test_sana_reads_an_instruction_before_the_prompt():

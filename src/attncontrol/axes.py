@@ -1,7 +1,7 @@
 """Axis words of the package and the tensor types made of them.
 
 ``batch`` images, ``heads`` attention heads, ``query``/``key`` sequence positions, ``dim`` width of one head,
-``height``/``width`` the attention grid in row-major order, ``token`` text positions, ``channel`` latent channels.
+``frames``/``height``/``width`` the attention grid in row-major order (frames of videos only), ``token`` text positions, ``channel`` latent channels.
 """
 
 from jaxtyping import Bool, Float
@@ -11,7 +11,8 @@ Query = Float[Tensor, "batch heads query dim"]
 Key = Float[Tensor, "batch heads key dim"]
 Probabilities = Float[Tensor, "batch heads query key"]
 TokenMaps = Float[Tensor, "batch height width token"]
-Recorded = Float[Tensor, "batch branch step heads height width token"]
+Means = Float[Tensor, "batch *frames height width token"]
+Recorded = Float[Tensor, "batch branch step heads *frames height width token"]
 Resized = Float[Tensor, "batch new_height new_width token"]
 SpatialMaps = Float[Tensor, "height width token"]
 Distances = Float[Tensor, "token token"]
@@ -19,6 +20,6 @@ HeadMaps = Float[Tensor, "many height width"]
 CellMask = Bool[Tensor, "height width"]
 Region = Bool[Tensor, "rows columns"]
 PixelMap = Float[Tensor, "height width"]
-WordMap = Float[Tensor, "batch height width"]
+WordMap = Float[Tensor, "batch *frames height width"]
 Losses = Float[Tensor, " batch"]
 Mask = Float[Tensor, "*mask #query key"] | Bool[Tensor, "*mask #query key"]

@@ -7,7 +7,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from attncontrol.axes import Recorded, TokenMaps, WordMap
+from attncontrol.axes import Means, Recorded, TokenMaps, WordMap
 from attncontrol.errors import CouplingError, WordError
 from attncontrol.functional import resize
 from attncontrol.tokens import Subject, Token
@@ -35,9 +35,10 @@ class StepMaps:
         return _mean_of([maps.sum(1) for maps in self.layers.values()], sum(maps.shape[1] for maps in self.layers.values()))
 
 
-def _mean_of(sums: list[Tensor], count: int) -> TokenMaps:
-    height, width = max((maps.shape[1:3] for maps in sums), key=lambda grid: grid[0] * grid[1])
-    return reduce(torch.add, (resize(maps, height, width) for maps in sums)) / count
+def _mean_of(sums: list[Tensor], count: int) -> Means:
+    height, width = max((maps.shape[-3:-1] for maps in sums), key=lambda grid: grid[0] * grid[1])
+    fine = (resize(maps.flatten(0, -4), height, width).unflatten(0, maps.shape[:-3]) for maps in sums)
+    return reduce(torch.add, fine) / count
 
 
 def words_outside(maps: StepMaps) -> list[list[list[int]]]:
@@ -51,8 +52,8 @@ def words_outside(maps: StepMaps) -> list[list[list[int]]]:
 class AttentionMaps:
     """Recorded attention, filled while the pipeline runs.
 
-    ``layers`` maps site names to float32 tensors [batch branch step heads height width token] on the CPU. A reduced axis has
-    length 1: the mean over steps and heads is kept unless asked otherwise. ``labels[b]`` names the token axis for image b: a
+    ``layers`` maps site names to float32 tensors [batch branch step heads height width token] on the CPU, of videos [batch branch
+    step heads frames height width token]. A reduced axis has length 1: the mean over steps and heads is kept unless asked otherwise. ``labels[b]`` names the token axis for image b: a
     word asked for (the probability of attending to any of its tokens: their sum), or every token of the text sequence.
     """
 
@@ -64,16 +65,16 @@ class AttentionMaps:
         self.prompts: tuple[str, ...] = ()
 
     def __getitem__(self, word: str) -> WordMap:
-        """[batch height width]: mean over layers, heads and steps of the first branch, on the finest grid."""
+        """[batch height width]: mean over layers, heads and steps of the first branch, on the finest grid. Videos: with frames."""
         mean = self.mean()
         missing = [labels for labels in self.labels if word not in labels]
         if missing:
             raise WordError(f"{word!r} was not recorded; recorded are: {', '.join(missing[0])}")
         index = torch.tensor([labels.index(word) for labels in self.labels])
-        return mean[torch.arange(len(index)), :, :, index]
+        return mean[torch.arange(len(index)), ..., index]
 
-    def mean(self, branch: str | None = None) -> TokenMaps:
-        """[batch height width token] of one branch (default: the first), mean over layers, heads and steps."""
+    def mean(self, branch: str | None = None) -> Means:
+        """[batch height width token], of videos [batch frames height width token], of one branch (default: the first), mean over layers, heads and steps."""
         if not self.layers:
             raise CouplingError("nothing is recorded yet; the maps are complete when the record(...) block ends")
         b = 0 if branch is None else self.branches.index(branch)

@@ -77,8 +77,9 @@ def record(
         if current is not None and call.index == 0 and not probing.get():
             layout = family.layout(denoiser, current.arguments, call.site)
             for branch in set(branches) & set(current.branches):
-                found = _reduced(call.rows(current.rows(branch)), spans, layout, "head" in keep)
-                found = found[:, None, None]  # batch branch step heads height width token
+                rows = current.rows(branch)
+                found = _reduced(call.rows(rows), spans, layout.rows(rows), "head" in keep)
+                found = found[:, None, None]  # batch branch step heads *grid token
                 at = (call.site.name, branch)
                 if at not in sums:
                     sums[at] = found
@@ -99,7 +100,7 @@ def record(
 
 
 def _reduced(call: AttentionCall, spans: tuple[tuple[Span, ...], ...] | None, layout: Layout, heads: bool) -> Tensor:
-    """[batch heads height width token], float32, the text axis summed to spans and the heads averaged unless kept."""
+    """[batch heads *grid token], float32, the text axis summed to spans and the heads averaged unless kept."""
     if spans is None and layout.text == slice(None):
         probabilities = call.probabilities().unflatten(2, layout.grid)
     elif spans is None:

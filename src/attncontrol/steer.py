@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attncontrol.compose import Objective, Sum
 from attncontrol.descent import Descent
-from attncontrol.errors import NonFiniteError
+from attncontrol.errors import NonFiniteError, UnsupportedError
 from attncontrol.families import family_of
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.sites import Where
@@ -55,6 +55,8 @@ def steer(pipe: Any, objective: Objective | Sum, *, where: Where | None = None, 
     require_linear_steps(pipe.scheduler)
     denoiser = family.denoiser(pipe)
     known = family.sites(denoiser)
+    if isinstance(family.steering, str):
+        raise UnsupportedError(f"{type(pipe).__name__} can be recorded, not steered: {family.steering}")
     default_where, default_step = family.steering(known)
     where = where or default_where
     sites = {site.name: site for site in where.select(known)}
@@ -133,9 +135,11 @@ def _loss_and_gradient(view: View, call: DenoiserCall, images: Tensor, change: T
         if attention.index:
             return attention.run()
         layout = view.family.layout(view.denoiser, part.arguments, attention.site)
-        layers[attention.site.name] = probabilities = view.probabilities(attention, layout, numbers)
-        if len(layers) == len(view.sites):
-            raise _Enough
+        probabilities = view.probabilities(attention, layout, numbers)
+        if attention.site.name not in layers:  # else gradient checkpointing computes it again
+            layers[attention.site.name] = probabilities
+            if len(layers) == len(view.sites):
+                raise _Enough
         whole = view.keys is None  # then the softmax is at hand: no second pass of the kernel
         return probabilities.flatten(2, 3).to(attention.value.dtype) @ attention.value if whole else attention.run()
 

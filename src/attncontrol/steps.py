@@ -45,9 +45,8 @@ class Step:
 class DenoiserCall:
     """The ``nth`` forward of the denoiser in a step, its arguments by name.
 
-    The batch has equal parts, one per branch, with one row per image each.
-
-    ``part`` is the part of the noisy input, argument ``name``, that is denoised.
+    The batch has equal parts, one per branch, with one row per image each. ``part`` is the part of the noisy input, argument
+    ``name``, that is denoised. ``batch_axis`` is that of the family. Models that take a list of rows take lists only.
     """
 
     step: Step
@@ -57,32 +56,42 @@ class DenoiserCall:
     arguments: dict[str, Any]
     name: str
     part: tuple[slice, ...]
-    shared: frozenset[str]
+    batch_axis: Mapping[str, int | None]
 
     @property
     def latents(self) -> Tensor:
         """The scaled latents x of all rows."""
-        sample: Tensor = self.arguments[self.name]
-        return sample[self.part]
+        return self._sample[self.part]
+
+    @property
+    def _sample(self) -> Tensor:
+        sample = self.arguments[self.name]
+        return torch.stack(sample) if isinstance(sample, list) else sample
 
     def rows(self, branch: str) -> slice:
         start = self.branches.index(branch) * self.images
         return slice(start, start + self.images)
 
     def with_latents(self, latents: Tensor) -> "DenoiserCall":
-        sample = self.arguments[self.name].clone()
+        sample = self._sample.clone()
         sample[self.part] = latents.to(sample.dtype)
-        return replace(self, arguments=self.arguments | {self.name: sample})
+        listed = isinstance(self.arguments[self.name], list)
+        return replace(self, arguments=self.arguments | {self.name: list(sample) if listed else sample})
 
     def select(self, rows: Tensor) -> "DenoiserCall":
-        """The call on some rows: every tensor argument whose first axis is the batch is indexed."""
-        size = self.arguments[self.name].shape[0]
+        """The call on some rows: every tensor argument that has a batch axis is indexed."""
+        size, listed = len(self.arguments[self.name]), isinstance(self.arguments[self.name], list)
 
-        def pick(value: Any) -> Any:
-            batched = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == size
-            return value[rows.to(value.device)] if batched else value
+        def pick(value: Any, axis: int) -> Any:
+            if isinstance(value, Tensor) and value.ndim > axis and value.shape[axis] == size:
+                return value.index_select(axis, rows.to(value.device))
+            return [value[i] for i in rows] if listed and isinstance(value, list) and len(value) == size else value
 
-        picked = {name: value if name in self.shared else tree_map(pick, value) for name, value in self.arguments.items()}
+        picked = dict(self.arguments)
+        for name, value in self.arguments.items():
+            axis = self.batch_axis.get(name, 0)
+            if axis is not None:
+                picked[name] = tree_map(functools.partial(pick, axis=axis), value, is_leaf=lambda v: listed and isinstance(v, list))
         return replace(self, arguments=picked)
 
 
@@ -108,7 +117,7 @@ class _Run:
     """Where the current run of the pipeline is."""
 
     prompts: list[str] | None = None
-    repeats: int = 1
+    repeats: int | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
     index: int = 0
     nth: int = 0
@@ -141,8 +150,8 @@ def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], Non
         if run.started:  # a second encoder, or the negative prompt
             return
         prompt = bound.get("prompt")
-        prompts = [prompt] if isinstance(prompt, str) else prompt
-        repeats = bound.get("num_images_per_prompt") or 1
+        prompts = [prompt] if isinstance(prompt, str) else prompt and list(prompt)  # Z-Image writes into the caller's list
+        repeats = bound.get("num_images_per_prompt") or bound.get("num_videos_per_prompt")
         others = {name: bound[name] for name in ("prompt_2", "prompt_3", "prompt_4") if bound.get(name) not in (None, prompt)}
         if others:
             raise UnsupportedError(f"{sorted(others)} differ from the prompt: words are located in one prompt for all encoders")
@@ -164,7 +173,7 @@ def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], Non
 
     def on_step(bound: dict[str, Any]) -> None:
         if run.change is not None:
-            bound["sample"] = bound["sample"] + run.change.to(bound["sample"]) / run.scale
+            bound["sample"] = bound["sample"] + run.change.to(bound["sample"]).view_as(bound["sample"]) / run.scale
         run.index, run.nth, run.change, run.steps = run.index + 1, 0, None, run.steps + 1
 
     with ExitStack() as stack:
@@ -203,22 +212,24 @@ def _named(denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 def _describe(pipe: Any, family: Family, run: _Run, arguments: dict[str, Any]) -> DenoiserCall:
     scheduler, sample = pipe.scheduler, arguments[family.sample]
-    timestep = torch.as_tensor(arguments["timestep"]).flatten()[0]
+    timestep = torch.as_tensor(arguments[family.time]).flatten()[0]
     scaling = getattr(scheduler, "scale_model_input", None)
-    scale = 1.0 if scaling is None else float(scaling(torch.ones(1, dtype=torch.float64, device=sample.device), timestep))
-    known = None if run.prompts is None else tuple(p for p in run.prompts for _ in range(run.repeats))
-    branches = family.branches(pipe, run.nth, None if known is None else sample.shape[0] // len(known))
-    images, odd = divmod(sample.shape[0], len(branches))
+    scale = 1.0 if scaling is None else float(scaling(torch.ones(1, dtype=torch.float64, device=sample[0].device), timestep))
+    if run.repeats is None and run.prompts is not None:  # encode_prompt was not told
+        run.repeats = max(len(sample) // (len(run.prompts) * len(family.branches(pipe, run.nth, None))), 1)
+    known = None if run.prompts is None else tuple(p for p in run.prompts for _ in range(run.repeats or 1))
+    branches = family.branches(pipe, run.nth, None if known is None else len(sample) // len(known))
+    images, odd = divmod(len(sample), len(branches))
     prompts = known or (None,) * images
     if odd or len(prompts) != images:
         raise CouplingError(
-            f"the denoiser got a batch of {sample.shape[0]}, but {len(prompts)} images in the branches {branches} were expected; "
+            f"the denoiser got a batch of {len(sample)}, but {len(prompts)} images in the branches {branches} were expected; "
             f"{type(pipe).__name__} orders its batch in a way that is not known"
         )
     total = getattr(pipe, "num_timesteps", None) or len(scheduler.timesteps)
     step = Step(run.index, total, float(timestep), scale, prompts, run.encoding)
     part = family.latents(family.denoiser(pipe), arguments)
-    return DenoiserCall(step, run.nth, branches, images, arguments, family.sample, part, family.shared)
+    return DenoiserCall(step, run.nth, branches, images, arguments, family.sample, part, family.batch_axis)
 
 
 @contextmanager

@@ -46,29 +46,40 @@ class Subject:
 
 
 def tokenize(
-    tokenizer: Any, prompt: str, *, length: int | None = None, offset: int = 0, encoder: str = "text"
+    tokenizer: Any,
+    prompt: str,
+    *,
+    length: int | None = None,
+    padding: bool = True,
+    around: tuple[str, str] = ("", ""),
+    offset: int = 0,
+    encoder: str = "text",
 ) -> tuple[Token, ...]:
     """The text sequence of one encoder as the pipeline makes it: special tokens, truncation and padding to ``length`` included.
 
-    ``length`` None is the tokenizer's limit. ``offset`` is added to every index.
+    ``length`` None is the tokenizer's limit. ``around`` is what the pipeline writes before and after the prompt; tokens there are
+    special. ``offset`` is added to every index.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedError(
             f"{type(tokenizer).__name__} reports no character offsets; load the fast tokenizer (the default of transformers >= 5)"
         )
+    before, after = around
     batch = tokenizer(
-        prompt,
-        padding="max_length",
+        before + prompt + after,
+        padding="max_length" if padding else False,
         max_length=tokenizer.model_max_length if length is None else length,
         truncation=True,
         return_offsets_mapping=True,
     )
     ids, offsets = batch["input_ids"], batch["offset_mapping"]
     texts = tokenizer.convert_ids_to_tokens(ids)
-    return tuple(
-        Token(offset + i, id_, text.removesuffix("</w>").removeprefix("\u2581"), start, end, start == end, encoder)
-        for i, (id_, text, (start, end)) in enumerate(zip(ids, texts, offsets, strict=True))
-    )
+    found = []
+    for i, (id_, text, characters) in enumerate(zip(ids, texts, offsets, strict=True)):
+        start, end = (min(max(k - len(before), 0), len(prompt)) for k in characters)
+        plain = text.removesuffix("</w>").removeprefix("\u2581").removeprefix("\u0120")
+        found.append(Token(offset + i, id_, plain, start, end, start == end, encoder))
+    return tuple(found)
 
 
 def find(tokens: Sequence[Token], prompt: str, phrase: str) -> Span:

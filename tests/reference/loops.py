@@ -29,7 +29,7 @@ class Softmax:
             logits = logits.masked_fill(~attn_mask, -torch.inf)
         elif attn_mask is not None:
             logits = logits + attn_mask
-        self.seen.append(logits.softmax(-1))
+        self.seen.append(logits.softmax(-1).nan_to_num())  # rows whose keys are all masked are zero
         return self.seen[-1] @ value
 
 

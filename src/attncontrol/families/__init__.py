@@ -5,9 +5,10 @@ Families are found by listing this package. ``FAMILIES.insert(0, my_family)`` te
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,11 +25,19 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the picture and the text lie in the sequences of one site. The picture is a row-major ``grid`` (height, width)."""
+    """Where the picture and the text lie in the sequences of one site.
 
-    grid: tuple[int, int]
-    image: slice = field(default_factory=lambda: slice(None))  # of the queries; in joint attention also of the keys
-    text: slice = field(default_factory=lambda: slice(None))  # of the keys
+    The picture is a row-major ``grid`` (height, width), a video (frames, height, width). ``image`` are its queries, in joint
+    attention also its keys, as one slice or, where the rows of the batch differ, one for each; ``text`` are keys.
+    """
+
+    grid: tuple[int, ...]
+    image: slice | tuple[slice, ...] = field(default_factory=lambda: slice(None))
+    text: slice = field(default_factory=lambda: slice(None))
+
+    def rows(self, rows: slice) -> "Layout":
+        """Of some rows of the batch."""
+        return self if isinstance(self.image, slice) else replace(self, image=self.image[rows])
 
 
 def _all(_: Any, __: Arguments) -> tuple[slice, ...]:
@@ -52,12 +61,13 @@ class Family:
     ``tokens(pipe, prompt, encoding)`` is the text sequence that the keys of cross- or joint attention stand for; ``encoding`` are
     the arguments with which the pipeline calls its ``encode_prompt``.
     ``layout(denoiser, arguments, site)`` says where text and picture lie in the sequences of a site.
-    ``steering(sites)`` is the measured default of sites and step size for test-time losses.
+    ``steering(sites)`` is the default of sites and step size for test-time losses; a string says why there can be none.
     ``encode(pipe, pictures)`` makes clean latents in the denoiser's own shape from pictures [batch 3 height width] in [-1, 1].
     ``contrast`` are the text positions that compete in a softmax over tokens; None means the tokens of the prompt alone: special
     and padding positions are not looked at.
     ``sample`` is the argument that holds the noisy latents, and ``latents(denoiser, arguments)`` the part of it that is denoised
-    (not the mask channels of inpainting, not the reference tokens of editing models). ``shared`` arguments have no batch axis.
+    (not the mask channels of inpainting, not the reference tokens of editing models). ``time`` is the argument that holds the
+    timestep. ``batch_axis`` names the arguments whose batch axis is not the first one, None where there is none.
     """
 
     name: str
@@ -67,12 +77,13 @@ class Family:
     branches: Callable[[Any, int, int | None], tuple[str, ...]]
     tokens: Callable[[Any, str, Arguments], tuple[Token, ...]]
     layout: Callable[[Any, Arguments, Site], Layout]
-    steering: Callable[[tuple[Site, ...]], tuple[Where, float]]
+    steering: Callable[[tuple[Site, ...]], tuple[Where, float]] | str
     contrast: slice | None = None
     sample: str = "hidden_states"
     latents: Callable[[Any, Arguments], tuple[slice, ...]] = _all
     encode: Callable[[Any, Tensor], Tensor] = encode
-    shared: frozenset[str] = frozenset()
+    time: str = "timestep"
+    batch_axis: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def one_call(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
@@ -91,6 +102,19 @@ def two_calls(_: Any, nth: int, __: int | None) -> tuple[str, ...]:
 def text_length(arguments: Arguments) -> int:
     states: Tensor = arguments["encoder_hidden_states"]
     return states.shape[1]
+
+
+MARK = "\ue000"
+"""Stands for the prompt where a pipeline's template is read."""
+
+
+def chat(tokenizer: Any, messages: Sequence[Any], **options: Any) -> tuple[str, str]:
+    """What the tokenizer's chat template writes before and after the prompt, which is MARK in the ``messages``."""
+    before, after = tokenizer.apply_chat_template(messages, tokenize=False, **options).split(MARK)
+    return before, after
+
+
+VIDEO = "losses are defined on the maps of pictures, not of videos"
 
 
 def patch_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int]:
@@ -119,7 +143,7 @@ def patch_layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 
 def text_mass(call: AttentionCall, layout: Layout, groups: Sequence[Sequence[Sequence[int]]]) -> Tensor:
-    """[batch heads height width group]: how much every picture token attends to each group of text positions.
+    """[batch heads *grid group]: how much every picture token attends to each group of text positions.
 
     ``groups[b]`` are the groups of row b; rows with fewer groups than others are filled with zeros.
     """
@@ -128,7 +152,16 @@ def text_mass(call: AttentionCall, layout: Layout, groups: Sequence[Sequence[Seq
     for row, of_row in enumerate(groups):
         for column, positions in enumerate(of_row):
             columns[row, keys[list(positions)], column] = 1
-    return call.mass(columns, layout.image).unflatten(2, layout.grid)
+    image = layout.image
+    if isinstance(image, tuple):
+        call, image = replace(call, query=torch.stack([q[:, of] for q, of in zip(call.query, image, strict=True)])), slice(None)
+    mass = call.mass(columns, image)
+    if mass.shape[2] != math.prod(layout.grid):
+        raise UnsupportedError(
+            f"{call.site.name} has {mass.shape[2]} picture queries, but a grid of {layout.grid} was expected; describe this model "
+            "with attncontrol.families.Family"
+        )
+    return mass.unflatten(2, layout.grid)
 
 
 def default_encoding(pipe: Any) -> dict[str, Any]:
@@ -145,8 +178,9 @@ FAMILIES: list[Family] = []
 
 def family_of(pipe: Any) -> Family:
     """The family of a pipeline. Raises UnsupportedError if none matches."""
-    if not any(family.name == "unet" for family in FAMILIES):
-        FAMILIES.extend(importlib.import_module(f"{__name__}.{name}").FAMILY for _, name, _ in pkgutil.iter_modules(__path__))
+    if not any(family.name == "unknown" for family in FAMILIES):
+        names = sorted((name for _, name, _ in pkgutil.iter_modules(__path__)), key=lambda name: name == "unknown")
+        FAMILIES.extend(importlib.import_module(f"{__name__}.{name}").FAMILY for name in names)  # the fallback last
     for family in FAMILIES:
         if family.matches(pipe):
             return family

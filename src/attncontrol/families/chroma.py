@@ -2,14 +2,26 @@
 
 from typing import Any
 
+import torch
 from diffusers import ChromaTransformer2DModel
 
-from attncontrol.families import Arguments, Family, flux
+from attncontrol.errors import UnsupportedError
+from attncontrol.families import Arguments, Family, Layout, flux
+from attncontrol.sites import Site
 from attncontrol.tokens import Token, tokenize
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"], encoder="t5")
+
+
+def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
+    if transformer.gradient_checkpointing and torch.is_grad_enabled():
+        raise UnsupportedError(
+            "diffusers drops the attention mask of Chroma under gradient checkpointing, so gradients would be those of another "
+            "model; call pipe.transformer.disable_gradient_checkpointing()"
+        )
+    return flux.FAMILY.layout(transformer, arguments, site)
 
 
 FAMILY = Family(
@@ -19,9 +31,9 @@ FAMILY = Family(
     sites=flux.FAMILY.sites,
     branches=flux.FAMILY.branches,
     tokens=_tokens,
-    layout=flux.FAMILY.layout,
+    layout=_layout,
     steering=flux.FAMILY.steering,
     latents=flux.FAMILY.latents,
     encode=flux.FAMILY.encode,
-    shared=flux.FAMILY.shared,
+    batch_axis=flux.FAMILY.batch_axis,
 )

@@ -28,6 +28,7 @@ def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 def _picture(arguments: Arguments) -> tuple[int, tuple[int, int]]:
     """Number of tokens of the picture that is denoised, and its grid."""
     ids = arguments["img_ids"]
+    ids = ids[0] if ids.ndim == 3 else ids
     ids = ids[ids[:, 0] == 0]
     return len(ids), (int(ids[:, 1].max()) + 1, int(ids[:, 2].max()) + 1)
 
@@ -66,5 +67,5 @@ FAMILY = Family(
     steering=_steering,
     latents=_latents,
     encode=_encode,
-    shared=frozenset({"img_ids", "txt_ids"}),
+    batch_axis={"img_ids": None, "txt_ids": None},
 )

@@ -24,5 +24,5 @@ FAMILY = Family(
     tokens=_tokens,
     layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), 20.0),
-    shared=frozenset({"image_rotary_emb"}),
+    batch_axis={"image_rotary_emb": None},
 )

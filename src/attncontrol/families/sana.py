@@ -22,15 +22,9 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     length, instruction = encoding["max_sequence_length"], "\n".join(encoding["complex_human_instruction"] or ())
     extra = len(pipe.tokenizer.encode(instruction)) - 2 if instruction else 0
-    tokens = tokenize(pipe.tokenizer, instruction + prompt, length=length + extra)
+    tokens = tokenize(pipe.tokenizer, prompt, length=length + extra, around=(instruction, ""))
     kept = [tokens[0], *tokens[len(tokens) - length + 1 :]]
-    return tuple(_shifted(token, i, len(instruction)) for i, token in enumerate(kept))
-
-
-def _shifted(token: Token, index: int, characters: int) -> Token:
-    """A token of the instruction is special: no word of the prompt is there."""
-    start, end = max(token.start - characters, 0), max(token.end - characters, 0)
-    return replace(token, index=index, start=start, end=end, special=start == end)
+    return tuple(replace(token, index=i) for i, token in enumerate(kept))
 
 
 FAMILY = Family(

@@ -1,0 +1,36 @@
+"""CogVideoX (``CogVideoXTransformer3DModel``): joint attention over [T5, video]. Recording."""
+
+from typing import Any
+
+from diffusers import CogVideoXTransformer3DModel
+
+from attncontrol.families import VIDEO, Arguments, Family, Layout, one_call, text_length, transformer_sites
+from attncontrol.sites import Site
+from attncontrol.tokens import Token, tokenize
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
+
+
+def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"], encoder="t5")
+
+
+def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    frames, _channels, height, width = arguments["hidden_states"].shape[1:]
+    patch, patch_t, text = transformer.config.patch_size, transformer.config.patch_size_t or 1, text_length(arguments)
+    return Layout((-(-frames // patch_t), height // patch, width // patch), slice(text, None), slice(text))
+
+
+FAMILY = Family(
+    name="cogvideox",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), CogVideoXTransformer3DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=one_call,
+    tokens=_tokens,
+    layout=_layout,
+    steering=VIDEO,
+    batch_axis={"image_rotary_emb": None},
+)

@@ -1,0 +1,51 @@
+"""FLUX.2 (``Flux2Transformer2DModel``): the layout of FLUX.1, with text of Mistral 3 (dev, distilled guidance) or Qwen3 (klein).
+
+The pipelines write the prompt into a chat template and fill up to ``max_sequence_length`` positions, which are not masked. Klein
+without distillation makes two calls per step.
+"""
+
+from typing import Any
+
+from diffusers import Flux2Transformer2DModel
+from torch import Tensor
+
+from attncontrol.errors import UnsupportedError
+from attncontrol.families import MARK, Arguments, Family, chat, flux
+from attncontrol.tokens import Token, tokenize
+
+
+def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    if hasattr(pipe, "system_message"):
+        texts = [("system", pipe.system_message), ("user", MARK)]
+        messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in texts]
+        around = chat(pipe.tokenizer, messages, add_generation_prompt=False)
+    else:
+        around = chat(pipe.tokenizer, [{"role": "user", "content": MARK}], add_generation_prompt=True, enable_thinking=False)
+    tokenizer = getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)  # of a processor for text and pictures
+    return tokenize(tokenizer, prompt, length=encoding["max_sequence_length"], around=around, encoder="chat")
+
+
+def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
+    if arguments.get("kv_cache") is not None:
+        raise UnsupportedError("FLUX.2 with cached keys of reference pictures is not supported; use Flux2KleinPipeline")
+    return flux.FAMILY.latents(transformer, arguments)
+
+
+def _encode(pipe: Any, pictures: Tensor) -> Tensor:
+    latents = pipe._encode_vae_image(pictures.to(pipe.vae.device, pipe.vae.dtype), generator=None)
+    packed: Tensor = pipe._pack_latents(latents)
+    return packed
+
+
+FAMILY = Family(
+    name="flux2",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), Flux2Transformer2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=flux.FAMILY.sites,
+    branches=flux.FAMILY.branches,
+    tokens=_tokens,
+    layout=flux.FAMILY.layout,
+    steering=flux.FAMILY.steering,
+    latents=_latents,
+    encode=_encode,
+)

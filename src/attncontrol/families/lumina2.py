@@ -1,0 +1,50 @@
+"""Lumina-Image 2 (``Lumina2Transformer2DModel``): joint attention over [Gemma, picture] in ``layers``, two calls per step.
+
+Padding of the text is left out there, so the picture begins where the text of each row ends. The pipeline writes a system prompt
+before the prompt. ``noise_refiner`` sees the picture alone; ``context_refiner``, which sees the text alone, is no site.
+"""
+
+from typing import Any
+
+from diffusers import Lumina2Transformer2DModel
+
+from attncontrol.families import Arguments, Family, Layout, patch_grid, transformer_sites, two_calls
+from attncontrol.sites import Kind, Site, Where
+from attncontrol.tokens import Token, tokenize
+
+_KINDS: dict[str, Kind] = {"layers": "joint", "noise_refiner": "self"}
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return transformer_sites(transformer, lambda name, _: _KINDS.get(name.partition(".")[0]), transformer.config.patch_size)
+
+
+def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    system = pipe.system_prompt if encoding.get("system_prompt") is None else encoding["system_prompt"]
+    return tokenize(
+        pipe.tokenizer,
+        prompt,
+        length=encoding["max_sequence_length"],
+        around=(f"{system} <Prompt Start> ", ""),
+        encoder="gemma",
+    )
+
+
+def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
+    height, width = patch_grid(transformer, arguments)
+    if site.kind == "self":
+        return Layout((height, width), text=slice(0))
+    texts: list[int] = arguments["encoder_attention_mask"].sum(1).tolist()
+    return Layout((height, width), tuple(slice(of, of + height * width) for of in texts), slice(max(texts)))
+
+
+FAMILY = Family(
+    name="lumina2",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), Lumina2Transformer2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=two_calls,
+    tokens=_tokens,
+    layout=_layout,
+    steering=lambda _: (Where(kind="joint"), 20.0),
+)

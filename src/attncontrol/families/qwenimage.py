@@ -1,0 +1,70 @@
+"""Qwen-Image (``QwenImageTransformer2DModel``): joint attention over [Qwen2.5-VL, picture], packed latents, two calls per step.
+
+The pipeline writes the prompt into a template and drops the positions before the prompt. Padding is masked. Reference pictures of
+editing models follow the picture.
+"""
+
+import math
+from typing import Any
+
+import torch
+from diffusers import QwenImageTransformer2DModel
+from torch import Tensor
+
+from attncontrol.families import MARK, Arguments, Family, Layout, text_length, transformer_sites, two_calls
+from attncontrol.families.flux import PATCH
+from attncontrol.sites import Site, Where
+from attncontrol.tokens import Token, tokenize
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return transformer_sites(transformer, lambda *_: "joint", PATCH)
+
+
+def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    dropped = pipe.prompt_template_encode_start_idx
+    before, after = pipe.prompt_template_encode.format(MARK).split(MARK)
+    tokens = tokenize(
+        pipe.tokenizer,
+        prompt,
+        length=pipe.tokenizer_max_length + dropped,
+        padding=False,
+        around=(before, after),
+        offset=-dropped,
+        encoder="qwen",
+    )
+    return tokens[dropped : dropped + encoding["max_sequence_length"]]
+
+
+def _grid(arguments: Arguments) -> tuple[int, int]:
+    """``img_shapes`` lists for every prompt (frames, height, width) of the picture, then those of the references."""
+    shapes = arguments["img_shapes"][0]
+    _, height, width = shapes[0] if isinstance(shapes, list) else shapes
+    return height, width
+
+
+def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
+    text, grid = text_length(arguments), _grid(arguments)
+    return Layout(grid, slice(text, text + math.prod(grid)), slice(text))
+
+
+def _encode(pipe: Any, pictures: Tensor) -> Tensor:
+    vae = pipe.vae
+    latents = vae.encode(pictures[:, :, None].to(vae.device, vae.dtype)).latent_dist.mean[:, :, 0]
+    mean, deviation = (torch.tensor(of)[:, None, None].to(latents) for of in (vae.config.latents_mean, vae.config.latents_std))
+    packed: Tensor = pipe._pack_latents((latents - mean) / deviation, *latents.shape)
+    return packed
+
+
+FAMILY = Family(
+    name="qwenimage",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), QwenImageTransformer2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=two_calls,
+    tokens=_tokens,
+    layout=_layout,
+    steering=lambda _: (Where(kind="joint"), 20.0),
+    latents=lambda _, arguments: (slice(None), slice(math.prod(_grid(arguments)))),
+    encode=_encode,
+)

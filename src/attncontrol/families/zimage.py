@@ -1,0 +1,66 @@
+"""Z-Image (``ZImageTransformer2DModel``): joint attention over [picture, Qwen3] in ``layers``; one call, [cond, uncond].
+
+Rows are lists; latents have a frame axis of length 1. Picture and text are each filled up to multiples of 32 positions, and
+neither kind of filling is masked inside a row. The pipeline writes the prompt into a chat template and drops padding.
+``noise_refiner`` sees the picture alone; ``context_refiner``, which sees the text alone, is no site.
+"""
+
+from typing import Any
+
+from diffusers import ZImageTransformer2DModel
+from torch import Tensor
+
+from attncontrol.errors import UnsupportedError
+from attncontrol.families import MARK, Arguments, Family, Layout, chat, encode, one_call, transformer_sites
+from attncontrol.sites import Kind, Site, Where
+from attncontrol.tokens import Token, tokenize
+
+_KINDS: dict[str, Kind] = {"layers": "joint", "noise_refiner": "self"}
+_MULTIPLE = 32
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    patch = min(transformer.config.all_patch_size)
+    return transformer_sites(transformer, lambda name, _: _KINDS.get(name.partition(".")[0]), patch)
+
+
+def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
+    return one_call(pipe, nth, parts)[::-1]
+
+
+def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    message = {"role": "user", "content": MARK}
+    around = chat(pipe.tokenizer, [message], add_generation_prompt=True, enable_thinking=True)
+    length = encoding["max_sequence_length"]
+    return tokenize(pipe.tokenizer, prompt, length=length, padding=False, around=around, encoder="qwen")
+
+
+def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
+    picture = arguments["x"][0]
+    if isinstance(picture, list):
+        raise UnsupportedError("Z-Image with reference pictures (omni) orders its sequence in another way; use ZImagePipeline")
+    patch = arguments.get("patch_size", 2)
+    height, width = (side // patch for side in picture.shape[-2:])
+    cells = height * width
+    start = -(-cells // _MULTIPLE) * _MULTIPLE
+    longest = max(len(of) for of in arguments["cap_feats"]) if site.kind == "joint" else 0
+    return Layout((height, width), slice(cells), slice(start, start + longest))
+
+
+def _encode(pipe: Any, pictures: Tensor) -> Tensor:
+    return encode(pipe, pictures)[:, :, None]
+
+
+FAMILY = Family(
+    name="zimage",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), ZImageTransformer2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=_branches,
+    tokens=_tokens,
+    layout=_layout,
+    steering=lambda _: (Where(kind="joint"), 20.0),
+    sample="x",
+    encode=_encode,
+    time="t",
+)
