@@ -14,7 +14,8 @@ from attncontrol.errors import NonFiniteError, UnsupportedError
 from attncontrol.families import family_of
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.sites import Where
-from attncontrol.steps import DenoiserCall, aside, follow, require_linear_steps
+from attncontrol.steps import DenoiserCall, aside, follow
+from attncontrol.supported import require_linear_steps, require_true_gradients
 from attncontrol.tokens import Subject
 from attncontrol.view import View
 
@@ -71,6 +72,7 @@ def steer(pipe: Any, objective: Objective | Sum, *, where: Where | None = None, 
             return None
         if index == 0:
             trace.steps.clear()
+            require_true_gradients(denoiser, call.arguments)
             view.read(pipe, call)
             trace.subjects = view.subjects[0]
         target = schedule.target(index, total)

@@ -21,10 +21,7 @@ from torch.utils._pytree import tree_map
 
 from attncontrol.errors import CouplingError, UnsupportedError
 from attncontrol.families import Family, default_encoding
-
-# Schedulers whose step ignores the sample it is given, or keeps an older one, so that a change of the latents would be lost.
-_STATEFUL = ("UniPCMultistepScheduler", "DPMSolverSinglestepScheduler", "SASolverScheduler", "DPMSolverSDEScheduler")
-
+from attncontrol.supported import require_visible_attention
 
 @dataclass(frozen=True)
 class Step:
@@ -137,10 +134,7 @@ def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], Non
     the scheduler never ran.
     """
     denoiser, scheduler = family.denoiser(pipe), pipe.scheduler
-    if hasattr(denoiser, "_orig_mod") or denoiser._compiled_call_impl is not None:
-        raise UnsupportedError(
-            f"{type(pipe).__name__} has a compiled denoiser, where hooks are ignored; pass the uncompiled pipeline"
-        )
+    require_visible_attention(pipe, denoiser)
     run = _Run()
 
     def on_start(_: dict[str, Any]) -> None:
@@ -193,16 +187,6 @@ def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], Non
             else "scheduler.step was never called (was pipe.scheduler replaced inside?)"
         )
         raise CouplingError(f"{what}: call this pipeline ({type(pipe).__name__}) inside the with block")
-
-
-def require_linear_steps(scheduler: Any) -> None:
-    """Raises UnsupportedError for schedulers that would drop a change of the latents."""
-    name = type(scheduler).__name__
-    if getattr(scheduler, "order", 1) != 1 or name in _STATEFUL:
-        raise UnsupportedError(
-            f"{name} takes several evaluations per step or keeps earlier latents, so a change of the latents would be lost; "
-            "use DDIM, PNDM, Euler, DPMSolverMultistep or LMS: pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)"
-        )
 
 
 def _named(denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""Architectures that the package does not know: what works by shape, what is refused, and how users describe their own."""
+
+import dataclasses
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+
+from attncontrol import AttendAndExcite, locate, record, steer
+from attncontrol.errors import UnsupportedError
+from attncontrol.families import FAMILIES, Family, family_of, one_call, sd3, unknown
+from attncontrol.processors import AttentionCall
+from attncontrol.sites import Site
+from tests.reference.loops import Softmax
+from tests.zoo import sd3 as tiny_sd3
+from tests.zoo_chat import lumina_next
+
+PROMPT = "a red cat and a turtle"
+
+
+def run(pipe, **options):
+    call = {"height": 64, "width": 96, "num_inference_steps": 2, "output_type": "latent", "guidance_scale": 1.0} | options
+    return pipe(prompt=PROMPT, generator=torch.Generator().manual_seed(0), **call).images
+
+
+@pytest.fixture
+def families():
+    """Families as they were, at the end."""
+    family_of(tiny_sd3())
+    before = list(FAMILIES)
+    yield FAMILIES
+    FAMILIES[:] = before
+
+
+def test_cross_attention_works_by_shape(monkeypatch):
+    pipe = lumina_next()
+    assert family_of(pipe).name == "unknown"
+    assert locate(pipe, PROMPT, "turtle").positions == (5, 6)
+    softmax = Softmax(monkeypatch)
+    kept = {}
+    for n, layer in enumerate(pipe.transformer.layers):
+        layer.attn2.register_forward_hook(lambda *_, n=n: kept.setdefault(n, []).append(softmax.seen[-1]))
+    plain = run(pipe)
+    monkeypatch.undo()
+    with record(pipe, ["turtle"], keep=("step", "head")) as maps:
+        recorded = run(pipe)
+    torch.testing.assert_close(recorded, plain)
+    for n in range(2):
+        expected = torch.stack(kept[n])[:, 0][..., [5, 6]].sum(-1).unflatten(-1, (4, 6)).float()
+        torch.testing.assert_close(maps.layers[f"layers.{n}.attn2"][0, 0, ..., 0], expected, rtol=0, atol=1e-5)
+    with steer(pipe, AttendAndExcite(["cat", "turtle"])) as trace:
+        run(pipe)
+    assert len(trace.steps) == 2
+
+
+def test_the_halves_of_guidance_are_not_guessed(families):
+    pipe = lumina_next()
+    with pytest.raises(UnsupportedError, match="which half of classifier-free guidance is conditional"), record(pipe, ["cat"]):
+        run(pipe, guidance_scale=4.0)
+    reversed_call = lambda pipe, nth, parts: one_call(pipe, nth, parts)[::-1]  # noqa: E731 - as a user would
+    mine = dataclasses.replace(unknown.FAMILY, name="mine", matches=lambda p: p is pipe, branches=reversed_call)
+    families.insert(0, mine)
+    with record(pipe, ["cat"], branches=("cond", "uncond")) as maps:
+        run(pipe, guidance_scale=4.0)
+    with record(pipe, ["cat"], steps=[0]) as alone:
+        run(pipe)
+    with record(pipe, ["cat"], steps=[0]) as guided:
+        run(pipe, guidance_scale=4.0)
+    assert maps.branches == ("cond", "uncond")
+    torch.testing.assert_close(guided["cat"], alone["cat"])
+
+
+def test_text_filled_up_from_the_left_is_refused():
+    pipe = lumina_next()
+    pipe.tokenizer.padding_side = "left"
+    with pytest.raises(UnsupportedError, match="from the left"), record(pipe, ["cat"]):
+        run(pipe)
+
+
+class MyTransformer(SD3Transformer2DModel):
+    """An architecture of a user."""
+
+
+class MyPipeline(DiffusionPipeline):
+    def __init__(self, transformer, scheduler, tokenizer):
+        super().__init__()
+        self.register_modules(transformer=transformer, scheduler=scheduler, tokenizer=tokenizer)
+
+    def encode_prompt(self, prompt, max_sequence_length=16):  # noqa: ARG002 - the prompt is read by the tokenizer alone
+        return torch.randn(1, max_sequence_length, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    @torch.no_grad()
+    def __call__(self, prompt, steps=2):
+        states = self.encode_prompt(prompt)
+        self.scheduler.set_timesteps(steps)
+        z = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        for t in self.scheduler.timesteps:
+            out = self.transformer(z, states, torch.zeros(1, 64, dtype=torch.float64), t.expand(1), return_dict=False)[0]
+            z = self.scheduler.step(out, t, z, return_dict=False)[0]
+        return z
+
+
+def mine():
+    source = tiny_sd3()
+    transformer = source.transformer
+    transformer.__class__ = MyTransformer
+    return MyPipeline(transformer, FlowMatchEulerDiscreteScheduler(), source.tokenizer_3)
+
+
+def test_joint_attention_needs_the_facts(families):
+    pipe = mine()
+    families.remove(sd3.FAMILY)
+    with pytest.raises(UnsupportedError) as raised, record(pipe, ["cat"]):
+        pass
+    for part in ("MyPipeline", "transformer=MyTransformer", "branches, tokens, layout", "FAMILIES"):
+        assert part in str(raised.value)
+
+
+def test_a_family_described_by_a_user(families):
+    """The example of the README."""
+    from attncontrol.families import Layout, patch_grid, transformer_sites
+    from attncontrol.sites import Where
+    from attncontrol.tokens import tokenize
+
+    def layout(transformer, arguments, site):
+        height, width = patch_grid(transformer, arguments)
+        return Layout((height, width), image=slice(height * width), text=slice(height * width, None))
+
+    my_family = Family(
+        name="mine",
+        matches=lambda pipe: isinstance(pipe.transformer, MyTransformer),
+        denoiser=lambda pipe: pipe.transformer,
+        sites=lambda transformer: transformer_sites(transformer, lambda name, module: "joint", stride=2),
+        branches=lambda pipe, nth, parts: ("cond",),
+        tokens=lambda pipe, prompt, encoding: tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"]),
+        layout=layout,
+        steering=lambda sites: (Where(kind="joint"), 20.0),
+    )
+    families.insert(0, my_family)
+    pipe = mine()
+    plain = pipe(PROMPT)
+    with record(pipe, ["turtle"]) as maps:
+        assert torch.equal(pipe(PROMPT), plain)
+    with record(pipe) as every:
+        pipe(PROMPT)
+    assert maps["turtle"].shape == (1, 4, 6)
+    torch.testing.assert_close(maps["turtle"], every.mean()[..., [5, 6]].sum(-1))
+    with steer(pipe, AttendAndExcite(["cat", "turtle"])) as trace:
+        assert (pipe(PROMPT) - plain).abs().max() > 1e-4
+    assert len(trace.steps) == 2
+
+
+def test_a_grid_that_does_not_fit_is_told():
+    from attncontrol.families import Layout, text_mass
+
+    tensor = torch.randn(1, 2, 24, 8)
+    call = AttentionCall(Site("somewhere", "cross", 2, 1), 0, tensor, tensor, tensor)
+    with pytest.raises(UnsupportedError, match="somewhere has 24 picture queries, but a grid of \\(5, 5\\) was expected"):
+        text_mass(call, Layout((5, 5)), [[(0,)]])

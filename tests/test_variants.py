@@ -1,0 +1,239 @@
+"""Variants of the pipelines: what works beside them and what is refused by name."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    ControlNetModel,
+    FirstBlockCacheConfig,
+    FluxImg2ImgPipeline,
+    FluxInpaintPipeline,
+    StableDiffusion3Img2ImgPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+)
+from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+from peft import LoraConfig
+from PIL import Image
+
+from attncontrol import AttendAndExcite, Descent, Where, record, steer
+from attncontrol.errors import UnsupportedError
+from attncontrol.families import family_of
+from tests.test_families import run
+from tests.tiny import tiny_sd
+from tests.zoo import flux, sd3, sdxl
+
+WORDS = ["cat", "turtle"]
+OBJECTIVE = AttendAndExcite(WORDS)
+STEEP = Descent(step_size=20.0, thresholds={})
+ANY = Where(kind=("cross", "joint"))
+
+
+def guided(pipe, call):
+    """Latents plain, recorded and steered, and the map of a word in the steered run."""
+    plain = call()
+    with record(pipe, WORDS):
+        recorded = call()
+    with steer(pipe, OBJECTIVE, where=ANY, descent=STEEP), record(pipe, WORDS) as maps:
+        steered = call()
+    assert torch.equal(plain, recorded)
+    assert torch.equal(plain, call())
+    assert (steered - plain).abs().max() > 1e-4
+    return steered, maps["cat"]
+
+
+def same(one, other, tolerance=1e-9):
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+def picture(seed=0, size=(96, 64)):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
+
+
+IMAGE_TO_IMAGE = {
+    "sdxl": (sdxl, StableDiffusionXLImg2ImgPipeline, {}),
+    "sd3": (sd3, StableDiffusion3Img2ImgPipeline, {"max_sequence_length": 16, "height": 64, "width": 96}),
+    "flux": (flux, FluxImg2ImgPipeline, {"max_sequence_length": 16, "height": 64, "width": 96}),
+}
+
+
+@pytest.mark.parametrize("name", IMAGE_TO_IMAGE)
+def test_image_to_image(name):
+    make, cls, extra = IMAGE_TO_IMAGE[name]
+    source = make()
+    pipe = cls(**source.components)
+    pipe.set_progress_bar_config(disable=True)
+
+    def call():
+        generator = torch.Generator().manual_seed(0)
+        return pipe(
+            "a red cat and a turtle", image=picture(), strength=0.6, num_inference_steps=5, output_type="latent",
+            generator=generator, **extra,
+        ).images  # fmt: skip
+
+    _, maps = guided(pipe, call)
+    assert maps.shape[-2:] == ((8, 12) if name == "sdxl" else (4, 6))
+    with steer(pipe, OBJECTIVE, where=ANY, descent=Descent(step_size=1.0, guided=1.0, thresholds={})) as trace:
+        call()
+    assert [step.index for step in trace.steps] == [0, 1, 2]
+
+
+def test_inpainting():
+    pipe = FluxInpaintPipeline(**flux().components)
+    pipe.set_progress_bar_config(disable=True)
+    mask = Image.fromarray(np.uint8(np.tri(64, 96) * 255))
+    guided(
+        pipe,
+        lambda: pipe(
+            "a red cat and a turtle", image=picture(), mask_image=mask, height=64, width=96, strength=0.9, num_inference_steps=3,
+            max_sequence_length=16, output_type="latent", generator=torch.Generator().manual_seed(0),
+        ).images,
+    )  # fmt: skip
+
+
+def test_controlnet_rows_follow_their_images():
+    base = tiny_sd()
+    torch.manual_seed(1)
+    control = ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=(8, 16)).double()
+    for parameter in control.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)  # a new ControlNet is silent
+    pipe = StableDiffusionControlNetPipeline(**base.components, controlnet=control, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    prompts = ["a red cat and a turtle", "a cat with a turtle"]
+    latents = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def call(which):
+        return pipe(
+            [prompts[i] for i in which], image=[picture(i) for i in which], latents=latents[which].clone(), output_type="latent",
+            num_inference_steps=2, height=64, width=96,
+        ).images  # fmt: skip
+
+    both, maps = guided(pipe, lambda: call([0, 1]))
+    for i in range(2):
+        alone, map_alone = guided(pipe, lambda i=i: call([i]))
+        same((both[i], maps[i]), (alone[0], map_alone[0]), 1e-7)
+
+
+@pytest.mark.parametrize("name", ["sd", "sd3", "flux"])
+def test_lora(name):
+    pipe = {"sd": tiny_sd, "sd3": sd3, "flux": flux}[name]()
+    denoiser = family_of(pipe).denoiser(pipe)
+    before = guided(pipe, lambda: run(name, pipe))
+    torch.manual_seed(0)
+    denoiser.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k", "to_v"]))
+    denoiser.double()
+    with_lora = guided(pipe, lambda: run(name, pipe))
+    assert (before[1] - with_lora[1]).abs().max() > 1e-3
+    assert all(parameter.requires_grad == ("lora" in key) for key, parameter in denoiser.named_parameters() if "lora" in key)
+    denoiser.disable_adapters()
+    same(guided(pipe, lambda: run(name, pipe)), before)
+
+
+def test_ip_adapter_leaves_text_the_first_call():
+    pipe = tiny_sd()
+    plain = guided(pipe, lambda: run("sd", pipe))
+    torch.manual_seed(0)
+    keys = {}
+    for number, (name, module) in enumerate(
+        (name, module) for name, module in pipe.unet.named_modules() if name.endswith("attn2")
+    ):
+        width = module.to_q.in_features
+        keys |= {f"{2 * number + 1}.to_{k}_ip.weight": torch.randn(width, 32) for k in "kv"}
+    projection = {
+        "proj.weight": torch.randn(4 * 32, 16), "proj.bias": torch.randn(4 * 32), "norm.weight": torch.ones(32), "norm.bias": torch.zeros(32),
+    }  # fmt: skip
+    pipe.unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": keys}])
+    pipe.unet.double()
+    assert any(isinstance(p, IPAdapterAttnProcessor2_0) for p in pipe.unet.attn_processors.values())
+    embeds = [torch.randn(2, 1, 16, dtype=torch.float64)]
+    adapted = guided(pipe, lambda: run("sd", pipe, ip_adapter_image_embeds=embeds))
+    assert (adapted[0] - plain[0]).abs().max() > 1e-3
+    with record(pipe) as maps:
+        run("sd", pipe, ip_adapter_image_embeds=embeds)
+    torch.testing.assert_close(maps.mean().sum(-1), torch.ones(1, 8, 12))  # over text alone
+    assert all(isinstance(p, torch.nn.Module) for p in pipe.unet.attn_processors.values() if "IPAdapter" in type(p).__name__)
+
+
+OFFLOADS = {
+    "model": lambda pipe, _: pipe.enable_model_cpu_offload(device="cpu"),
+    "sequential": lambda pipe, _: pipe.enable_sequential_cpu_offload(device="cpu"),
+    "group": lambda _, denoiser: denoiser.enable_group_offload(torch.device("cpu"), offload_type="leaf_level"),
+}
+
+
+@pytest.mark.parametrize("offload", ["model", "sequential", "group"])
+@pytest.mark.parametrize("name", ["sd", "sd3"])
+def test_offloading_changes_nothing(name, offload):
+    make = {"sd": tiny_sd, "sd3": sd3}[name]
+    pipe = make()
+    before = guided(pipe, lambda: run(name, pipe))
+    OFFLOADS[offload](pipe, family_of(pipe).denoiser(pipe))
+    same(guided(pipe, lambda: run(name, pipe)), before)
+
+
+@pytest.mark.parametrize("name", ["sd", "flux"])
+def test_fused_projections(name):
+    pipe = {"sd": tiny_sd, "flux": flux}[name]()
+    before = guided(pipe, lambda: run(name, pipe))
+    family_of(pipe).denoiser(pipe).fuse_qkv_projections()
+    same(guided(pipe, lambda: run(name, pipe)), before)
+
+
+def test_tiling_of_the_decoder():
+    pipe = tiny_sd()
+    pipe.vae.enable_tiling()
+    pipe.vae.enable_slicing()
+    with record(pipe, WORDS) as maps:
+        run("sd", pipe, output_type="np")
+    assert maps["cat"].shape == (1, 8, 12)
+
+
+def refused(pipe, match, name):
+    for context in (record(pipe, WORDS), steer(pipe, OBJECTIVE, where=ANY)):
+        with pytest.raises(UnsupportedError, match=match), context:
+            run(name, pipe)
+
+
+def test_compiled_denoisers_are_refused():
+    pipe = sd3()
+    whole = pipe.transformer
+    pipe.transformer = torch.compile(whole)
+    refused(pipe, "compiled", "sd3")
+    pipe.transformer = whole
+    pipe.transformer.compile_repeated_blocks()
+    refused(pipe, "compiled", "sd3")
+
+
+def test_caches_are_refused():
+    pipe = flux()
+    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    refused(pipe, "cache", "flux")
+    pipe.transformer.disable_cache()
+    guided(pipe, lambda: run("flux", pipe))
+
+
+def test_sharded_attention_is_refused():
+    pipe = flux()
+    pipe.transformer.transformer_blocks[0].attn.processor._parallel_config = object()
+    refused(pipe, "parallel", "flux")
+
+
+def test_slicing_and_other_backends_are_refused():
+    pipe = tiny_sd()
+    pipe.enable_attention_slicing(1)
+    refused(pipe, "scaled_dot_product_attention", "sd")
+    pipe = flux()
+    for block in pipe.transformer.transformer_blocks:
+        block.attn.processor._attention_backend = "flex"
+    refused(pipe, "scaled_dot_product_attention", "flux")
+
+
+def test_wrong_gradients_of_scaled_adapters_are_refused():
+    pipe = tiny_sd()
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
+    pipe.unet.double().enable_gradient_checkpointing()
+    with pytest.raises(UnsupportedError, match="scale"), steer(pipe, OBJECTIVE, where=ANY):
+        run("sd", pipe, cross_attention_kwargs={"scale": 0.5})
+    with steer(pipe, OBJECTIVE, where=ANY):
+        run("sd", pipe, cross_attention_kwargs={"scale": 1.0})
