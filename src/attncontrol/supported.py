@@ -23,10 +23,8 @@ def require_linear_steps(scheduler: Any) -> None:
 
 def require_visible_attention(pipe: Any, denoiser: nn.Module) -> None:
     """Raises UnsupportedError where attention is compiled, skipped by a cache, or shared among devices."""
-    if hasattr(denoiser, "_orig_mod") or any(module._compiled_call_impl is not None for module in denoiser.modules()):
-        raise UnsupportedError(
-            f"{type(pipe).__name__} has a compiled denoiser, where hooks are ignored; pass the uncompiled pipeline"
-        )
+    if any(module._compiled_call_impl is not None for module in denoiser.modules()):
+        raise UnsupportedError(f"{type(pipe).__name__} has a compiled denoiser, where hooks are ignored; use an uncompiled one")
     if getattr(denoiser, "is_cache_enabled", False):
         raise UnsupportedError(
             f"{type(pipe).__name__} has a cache that skips attention; switch it off (denoiser.disable_cache()) in the block"

@@ -181,10 +181,13 @@ def family_of(pipe: Any) -> Family:
     if not any(family.name == "unknown" for family in FAMILIES):
         names = sorted((name for _, name, _ in pkgutil.iter_modules(__path__)), key=lambda name: name == "unknown")
         FAMILIES.extend(importlib.import_module(f"{__name__}.{name}").FAMILY for name in names)  # the fallback last
+    components = {name: part for name, part in getattr(pipe, "components", {}).items() if part is not None}
+    if compiled := [name for name, part in components.items() if hasattr(part, "_orig_mod") and name in ("unet", "transformer")]:
+        raise UnsupportedError(f"{compiled[0]} is compiled, where hooks are ignored; use pipe.{compiled[0]}._orig_mod")
     for family in FAMILIES:
         if family.matches(pipe):
             return family
-    parts = ", ".join(f"{k}={type(v).__name__}" for k, v in getattr(pipe, "components", {}).items() if v is not None)
+    parts = ", ".join(f"{name}={type(part).__name__}" for name, part in components.items())
     known = ", ".join(family.name for family in FAMILIES)
     raise UnsupportedError(
         f"{type(pipe).__name__} ({parts or 'no components'}) belongs to no known family; known: {known}. "

@@ -19,7 +19,8 @@ from attncontrol.tokens import Token, tokenize
 
 
 def _denoiser(pipe: Any) -> Any:
-    return getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
+    transformer = getattr(pipe, "transformer", None)
+    return getattr(pipe, "unet", None) if transformer is None else transformer
 
 
 def _matches(pipe: Any) -> bool:
