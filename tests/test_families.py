@@ -29,7 +29,9 @@ def named(request):
 
 
 def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
-    call = {"height": HEIGHT, "width": WIDTH, "num_inference_steps": steps, "output_type": "latent"} | OPTIONS.get(name, {}) | kwargs
+    call = (
+        {"height": HEIGHT, "width": WIDTH, "num_inference_steps": steps, "output_type": "latent"} | OPTIONS.get(name, {}) | kwargs
+    )
     if name == "qwenimage" and call["negative_prompt"] is not None and not isinstance(prompt, str):
         call["negative_prompt"] = [""] * len(prompt)
     prompt = prompt if isinstance(prompt, str) else list(prompt)
@@ -37,7 +39,7 @@ def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
     return out.frames if name in VIDEO else out.images
 
 
-def text_sites(name, pipe):
+def text_sites(pipe):
     family = family_of(pipe)
     return [site for site in family.sites(family.denoiser(pipe)) if site.kind != "self"]
 
@@ -45,7 +47,7 @@ def text_sites(name, pipe):
 def test_recorded_maps_equal_the_explicit_softmax(named, monkeypatch):
     name, pipe = named
     denoiser = family_of(pipe).denoiser(pipe)
-    sites = text_sites(name, pipe)
+    sites = text_sites(pipe)
     kept = {}
     softmax = Softmax(monkeypatch)
     hooks = []
@@ -80,7 +82,7 @@ def test_recorded_maps_equal_the_explicit_softmax(named, monkeypatch):
 
 def offsets(name, pipe, prompt, queries, picture):
     """Where the picture and the text begin, written down from the models' code."""
-    if name in ("flux", "chroma", "auraflow", "klein", "qwenimage", "cogvideox"):
+    if name in ("flux", "chroma", "auraflow", "klein", "flux2", "qwenimage", "cogvideox"):
         return queries - picture, {"auraflow": 8}.get(name, 0)
     if name == "lumina2":
         return len(texts_of(name, pipe, prompt)), 0
@@ -101,13 +103,14 @@ def positions_of(name, pipe, prompt, word):
         llama = run_of(PIECES[word].split(), plain(pipe.tokenizer_4, prompt))
         return T5[word] + [32 + k for k in llama] + [64 + k for k in llama]
     if name in CHAT:
-        return run_of(PIECES[word].split(), texts_of(name, pipe, prompt), after=">" if name == "lumina2" else None)
+        texts = texts_of(name, pipe, prompt)
+        before = {"lumina2": [">"], "flux2": ["<|im_start|>", *"user"]}.get(name)  # ends what is written before the prompt
+        return run_of(PIECES[word].split(), texts, run_of(before, texts)[-1] if before else 0)
     return CLIP[word] + [(77 if name == "hunyuandit" else 32) + p for p in T5[word]]
 
 
-def run_of(pieces, texts, after=None):
+def run_of(pieces, texts, start=0):
     """Where these pieces first follow one another."""
-    start = texts.index(after) if after else 0
     first = next(k for k in range(start, len(texts)) if texts[k : k + len(pieces)] == pieces)
     return list(range(first, first + len(pieces)))
 
@@ -122,6 +125,11 @@ def texts_of(name, pipe, prompt):
         text = f"Paint. <Prompt Start> {prompt}"
     elif name == "qwenimage":
         text = pipe.prompt_template_encode.format(prompt)
+    elif name == "flux2":
+        system = {"role": "system", "content": pipe.system_message}
+        text = pipe.tokenizer.apply_chat_template([system, {"role": "user", "content": prompt}], tokenize=False)
+        texts = plain(pipe.tokenizer, text)
+        return ["<|endoftext|>"] * (480 - len(texts)) + texts
     else:
         thinking = {"enable_thinking": name == "zimage"}
         message = {"role": "user", "content": prompt}

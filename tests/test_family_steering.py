@@ -73,7 +73,7 @@ def chat_calls_of(name, pipe):
         states, mask = pipe.encode_prompt(prompt, max_sequence_length=64)
         assert mask is None
 
-        def call(z, t, branch):
+        def call(z, t, _):
             return pipe.transformer(
                 z, encoder_hidden_states=states, timestep=t.expand(1) / 1000, img_shapes=[[(1, 4, 6)]], return_dict=False
             )[0]
@@ -117,7 +117,9 @@ SCALE = {"flux": "true_cfg_scale", "qwenimage": "true_cfg_scale"}
 
 
 @pytest.mark.parametrize("guided_by_negative", [False, True])
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "sd35", "flux", "pixart", "qwenimage", "lumina2", "zimage", "klein"])  # "sd" has an oracle in test_steer.py
+@pytest.mark.parametrize(
+    "name", ["sdxl", "sd3", "sd35", "flux", "pixart", "qwenimage", "lumina2", "zimage", "klein"]
+)  # "sd" has an oracle in test_steer.py
 def test_steering_equals_a_hand_written_loop(name, monkeypatch, guided_by_negative):
     if name == "qwenimage" and guided_by_negative:
         pytest.skip("its guidance is rescaled; the conditional call is the same")
@@ -154,5 +156,3 @@ def test_steering_equals_a_hand_written_loop(name, monkeypatch, guided_by_negati
     assert (guided - plain).abs().max() > 1e-3
     tolerance = 1e-4 if name == "zimage" else 1e-6  # parts of Z-Image compute in float32
     assert (guided - expected).abs().max() < tolerance * expected.abs().max()
-
-

@@ -1,6 +1,8 @@
 """Architectures that the package does not know: what works by shape, what is refused, and how users describe their own."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SD3Tra
 
 from attncontrol import AttendAndExcite, locate, record, steer
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import FAMILIES, Family, family_of, one_call, sd3, unknown
+from attncontrol.families import FAMILIES, family_of, one_call, sd3, unknown
 from attncontrol.processors import AttentionCall
 from attncontrol.sites import Site
 from tests.reference.loops import Softmax
@@ -120,27 +122,11 @@ def test_joint_attention_needs_the_facts(families):
         assert part in str(raised.value)
 
 
-def test_a_family_described_by_a_user(families):
-    """The example of the README."""
-    from attncontrol.families import Layout, patch_grid, transformer_sites
-    from attncontrol.sites import Where
-    from attncontrol.tokens import tokenize
-
-    def layout(transformer, arguments, site):
-        height, width = patch_grid(transformer, arguments)
-        return Layout((height, width), image=slice(height * width), text=slice(height * width, None))
-
-    my_family = Family(
-        name="mine",
-        matches=lambda pipe: isinstance(pipe.transformer, MyTransformer),
-        denoiser=lambda pipe: pipe.transformer,
-        sites=lambda transformer: transformer_sites(transformer, lambda name, module: "joint", stride=2),
-        branches=lambda pipe, nth, parts: ("cond",),
-        tokens=lambda pipe, prompt, encoding: tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"]),
-        layout=layout,
-        steering=lambda sites: (Where(kind="joint"), 20.0),
-    )
-    families.insert(0, my_family)
+def test_the_family_of_the_readme(families):
+    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    (block,) = (of for of in re.findall(r"```py\n(.*?)```", text, re.DOTALL) if "my_family = Family(" in of)
+    exec(block, {"MyTransformer": MyTransformer})
+    assert families[0].name == "mine"
     pipe = mine()
     plain = pipe(PROMPT)
     with record(pipe, ["turtle"]) as maps:

@@ -135,13 +135,12 @@ def test_ip_adapter_leaves_text_the_first_call():
     plain = guided(pipe, lambda: run("sd", pipe))
     torch.manual_seed(0)
     keys = {}
-    for number, (name, module) in enumerate(
-        (name, module) for name, module in pipe.unet.named_modules() if name.endswith("attn2")
-    ):
-        width = module.to_q.in_features
+    widths = [module.to_q.in_features for name, module in pipe.unet.named_modules() if name.endswith("attn2")]
+    for number, width in enumerate(widths):
         keys |= {f"{2 * number + 1}.to_{k}_ip.weight": torch.randn(width, 32) for k in "kv"}
     projection = {
-        "proj.weight": torch.randn(4 * 32, 16), "proj.bias": torch.randn(4 * 32), "norm.weight": torch.ones(32), "norm.bias": torch.zeros(32),
+        "proj.weight": torch.randn(4 * 32, 16), "proj.bias": torch.randn(4 * 32), "norm.weight": torch.ones(32),
+        "norm.bias": torch.zeros(32),
     }  # fmt: skip
     pipe.unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": keys}])
     pipe.unet.double()

@@ -139,7 +139,7 @@ def hidream():
     return finish(pipe, ("to_q",))
 
 
-def flux2_parts(tokenizer):
+def flux2_parts():
     transformer = Flux2Transformer2DModel(
         patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
         joint_attention_dim=16, timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
@@ -154,9 +154,19 @@ def flux2_parts(tokenizer):
 def klein():
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
-    scheduler, encoder, transformer = flux2_parts(tokenizer)
+    scheduler, encoder, transformer = flux2_parts()
     language = Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=8, vocab_size=len(tokenizer)))
     return finish(Flux2KleinPipeline(scheduler, encoder, language, tokenizer, transformer), ("attn.to_q", "attn.add_q"))
+
+
+def flux2():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer(padding_side="left")
+    scheduler, encoder, transformer = flux2_parts()
+    text = SMALL | {"vocab_size": len(tokenizer), "head_dim": 8, "model_type": "mistral"}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "model_type": "pixtral"}
+    language = Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision))
+    return finish(Flux2Pipeline(scheduler, encoder, language, tokenizer, transformer), ("attn.to_q", "attn.add_q"))
 
 
 def wan():
@@ -221,9 +231,10 @@ EXTRA_CHAT = {  # what a call needs beyond the prompt
     "zimage": {"max_sequence_length": 128, "guidance_scale": 2.0},
     "hidream": {"max_sequence_length": 32, "guidance_scale": 2.0},
     "klein": {"max_sequence_length": 96, "text_encoder_out_layers": (1,), "guidance_scale": 2.0},
+    "flux2": {"max_sequence_length": 480, "text_encoder_out_layers": (1,)},
     "wan": {"max_sequence_length": 16, "num_frames": 5},
     "cogvideox": {"max_sequence_length": 16, "num_frames": 9},
     "ltx": {"max_sequence_length": 16, "num_frames": 9},
 }
-CHAT = {"qwenimage": qwenimage, "lumina2": lumina2, "zimage": zimage, "hidream": hidream, "klein": klein}
+CHAT = {"qwenimage": qwenimage, "lumina2": lumina2, "zimage": zimage, "hidream": hidream, "klein": klein, "flux2": flux2}
 VIDEO = {"wan": wan, "cogvideox": cogvideox, "ltx": ltx}

@@ -53,8 +53,9 @@ class AttentionMaps:
     """Recorded attention, filled while the pipeline runs.
 
     ``layers`` maps site names to float32 tensors [batch branch step heads height width token] on the CPU, of videos [batch branch
-    step heads frames height width token]. A reduced axis has length 1: the mean over steps and heads is kept unless asked otherwise. ``labels[b]`` names the token axis for image b: a
-    word asked for (the probability of attending to any of its tokens: their sum), or every token of the text sequence.
+    step heads frames height width token]. A reduced axis has length 1: the mean over steps and heads is kept unless asked
+    otherwise. ``labels[b]`` names the token axis for image b: a word asked for (the probability of attending to any of its tokens:
+    their sum), or every token of the text sequence.
     """
 
     def __init__(self) -> None:
@@ -74,7 +75,10 @@ class AttentionMaps:
         return mean[torch.arange(len(index)), ..., index]
 
     def mean(self, branch: str | None = None) -> Means:
-        """[batch height width token], of videos [batch frames height width token], of one branch (default: the first), mean over layers, heads and steps."""
+        """[batch height width token], of videos [batch frames height width token]: mean over layers, heads and steps.
+
+        ``branch`` is the first one unless given.
+        """
         if not self.layers:
             raise CouplingError("nothing is recorded yet; the maps are complete when the record(...) block ends")
         b = 0 if branch is None else self.branches.index(branch)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.nn.attention import SDPBackend
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from attncontrol.axes import Key, Mask, Probabilities, Query
 from attncontrol.errors import UnsupportedError
@@ -23,7 +24,10 @@ from attncontrol.sites import Site
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """One execution of a site. ``index`` counts the calls of the site within one forward of its module."""
+    """One execution of a site. ``index`` counts the calls of the site within one forward of its module.
+
+    ``normaliser`` is the logarithm of the sum over keys of exp(logits) [batch heads query], where it is known.
+    """
 
     site: Site
     index: int
@@ -35,6 +39,7 @@ class AttentionCall:
     is_causal: bool = False
     scale: float | None = None
     enable_gqa: bool = False
+    normaliser: Tensor | None = None
 
     def run(self) -> Tensor:
         """The attention output, by the kernel that torch chooses."""
@@ -49,10 +54,22 @@ class AttentionCall:
             enable_gqa=self.enable_gqa,
         )
 
+    def ran(self) -> "tuple[Tensor, AttentionCall]":
+        """run(), and the call with its normaliser where the same kernel gives it: long keys without mask or gradient on a CPU."""
+        simple = self.mask is None and not (self.dropout or self.is_causal or self.enable_gqa or torch.is_grad_enabled())
+        inputs = (self.query, self.key, self.value)
+        alone = not _get_current_function_mode_stack()  # else run() must reach the handlers of other contexts
+        worth = simple and alone and self.key.shape[2] > _SHORT and self.query.device.type == "cpu"
+        if not (worth and torch._fused_sdp_choice(*inputs, scale=self.scale) == SDPBackend.FLASH_ATTENTION.value):
+            return self.run(), self
+        output, normaliser = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*inputs, scale=self.scale)
+        return output, replace(self, normaliser=normaliser)
+
     def rows(self, rows: slice | Tensor) -> "AttentionCall":
         """The call restricted to some rows of the batch."""
         mask = self.mask[rows] if self.mask is not None and self.mask.ndim == 4 and self.mask.shape[0] > 1 else self.mask
-        return replace(self, query=self.query[rows], key=self.key[rows], value=self.value[rows], mask=mask)
+        normaliser = None if self.normaliser is None else self.normaliser[rows]
+        return replace(self, query=self.query[rows], key=self.key[rows], value=self.value[rows], mask=mask, normaliser=normaliser)
 
     def probabilities(self) -> Probabilities:
         """softmax(scale * query @ key^T + mask) over keys, in float32 or wider. Rows whose keys are all masked are zero.
@@ -61,9 +78,7 @@ class AttentionCall:
         """
         if self.is_causal or self.enable_gqa:
             raise UnsupportedError(f"probabilities of a causal or grouped-query call at {self.site.name} are not implemented")
-        scale = self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
-        logits = (self.query * scale) @ self.key.transpose(-1, -2)
-        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        logits = self._logits(self.key)
         if self.mask is None:
             return logits.softmax(-1)
         if self.mask.dtype == torch.bool:
@@ -71,14 +86,23 @@ class AttentionCall:
             return logits.softmax(-1) * self.mask.any(-1, keepdim=True)
         return (logits + self.mask).softmax(-1)
 
+    def _logits(self, key: Key) -> Tensor:
+        scale = self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
+        return _at_least_single((self.query * scale) @ key.transpose(-1, -2))
+
     def mass(self, columns: Tensor, queries: slice) -> Probabilities:
         """probabilities()[queries] @ columns, for 0/1 ``columns`` [batch key column]: mass on groups of keys, exact.
 
-        Where the keys outnumber the columns widely, the softmax is not formed: the attention output for values that are these
-        columns is the same product, in memory of queries x head width, with gradients from the kernel.
+        Where the keys outnumber the columns widely, the softmax is not formed. With the normaliser z it is exp(logits - z) of the
+        marked keys; else the attention output for values that are these columns is the same product, in memory of queries x head
+        width, with gradients from the kernel.
         """
         mask = self.mask if self.mask is None or self.mask.shape[-2] == 1 else self.mask[..., queries, :]
         part = replace(self, query=self.query[:, :, queries], mask=mask)
+        if self.normaliser is not None:
+            marked = columns.amax((0, 2)).nonzero()[:, 0]
+            probabilities = (part._logits(self.key[:, :, marked]) - self.normaliser[:, :, queries, None]).exp()
+            return probabilities @ columns[:, None, marked].to(probabilities)
         if self.key.shape[2] <= _SHORT and not (self.is_causal or self.enable_gqa):
             probabilities = part.probabilities()
             return probabilities @ columns[:, None].to(probabilities)
@@ -87,8 +111,11 @@ class AttentionCall:
         for chunk in columns.to(self.value).split(width, -1):
             value = F.pad(chunk, (0, width - chunk.shape[-1]))[:, None].expand(-1, self.value.shape[1], -1, -1)
             outputs.append(replace(part, value=value.contiguous()).run()[..., : chunk.shape[-1]])
-        mass = torch.cat(outputs, -1)
-        return mass.float() if mass.dtype in (torch.float16, torch.bfloat16) else mass
+        return _at_least_single(torch.cat(outputs, -1))
+
+
+def _at_least_single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 _SHORT = 512  # keys up to which the explicit softmax is faster (text); measured in tests/perf

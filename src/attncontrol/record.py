@@ -75,6 +75,7 @@ def record(
 
     def handler(call: AttentionCall) -> Tensor:
         if current is not None and call.index == 0 and not probing.get():
+            output, call = call.ran()
             layout = family.layout(denoiser, current.arguments, call.site)
             for branch in set(branches) & set(current.branches):
                 rows = current.rows(branch)
@@ -85,6 +86,7 @@ def record(
                     sums[at] = found
                 else:
                     sums[at] = torch.cat([sums[at], found], 2) if "step" in keep else sums[at] + found
+            return output
         return call.run()
 
     with follow(pipe, family, on_call, on_done), tap(denoiser, sites, handler):

@@ -23,6 +23,7 @@ from attncontrol.errors import CouplingError, UnsupportedError
 from attncontrol.families import Family, default_encoding
 from attncontrol.supported import require_visible_attention
 
+
 @dataclass(frozen=True)
 class Step:
     """One denoising step. ``scale`` is c in x = c z; ``prompts`` has one entry per image.

@@ -31,7 +31,9 @@ def require_visible_attention(pipe: Any, denoiser: nn.Module) -> None:
         )
     processors = [getattr(module, "processor", None) for module in denoiser.modules()]
     if any(getattr(processor, "_parallel_config", None) is not None for processor in processors):
-        raise UnsupportedError(f"{type(pipe).__name__} shares its attention among devices (context parallel), which is not supported")
+        raise UnsupportedError(
+            f"{type(pipe).__name__} shares its attention among devices (context parallel), which is not supported"
+        )
 
 
 def require_true_gradients(denoiser: nn.Module, arguments: Mapping[str, Any]) -> None:
@@ -43,6 +45,6 @@ def require_true_gradients(denoiser: nn.Module, arguments: Mapping[str, Any]) ->
         scale = (arguments.get(name) or {}).get("scale", 1.0)
         if scale != 1.0 and getattr(denoiser, "is_gradient_checkpointing", False):
             raise UnsupportedError(
-                f"{name}={{'scale': {scale}}} has wrong gradients under gradient checkpointing in diffusers; set the adapter's weight "
-                "(pipe.set_adapters), or call disable_gradient_checkpointing()"
+                f"{name}={{'scale': {scale}}} has wrong gradients under gradient checkpointing in diffusers; set the "
+                "adapter's weight (pipe.set_adapters), or call disable_gradient_checkpointing()"
             )

@@ -51,6 +51,7 @@ def tokenize(
     *,
     length: int | None = None,
     padding: bool = True,
+    add_special_tokens: bool = True,
     around: tuple[str, str] = ("", ""),
     offset: int = 0,
     encoder: str = "text",
@@ -70,6 +71,7 @@ def tokenize(
         padding="max_length" if padding else False,
         max_length=tokenizer.model_max_length if length is None else length,
         truncation=True,
+        add_special_tokens=add_special_tokens,
         return_offsets_mapping=True,
     )
     ids, offsets = batch["input_ids"], batch["offset_mapping"]

@@ -154,7 +154,8 @@ def text_mass(call: AttentionCall, layout: Layout, groups: Sequence[Sequence[Seq
             columns[row, keys[list(positions)], column] = 1
     image = layout.image
     if isinstance(image, tuple):
-        call, image = replace(call, query=torch.stack([q[:, of] for q, of in zip(call.query, image, strict=True)])), slice(None)
+        query = torch.stack([q[:, of] for q, of in zip(call.query, image, strict=True)])
+        call, image = replace(call, query=query, normaliser=None), slice(None)
     mass = call.mass(columns, image)
     if mass.shape[2] != math.prod(layout.grid):
         raise UnsupportedError(

@@ -1,4 +1,7 @@
-"""CogVideoX (``CogVideoXTransformer3DModel``): joint attention over [T5, video]. Recording."""
+"""CogVideoX (``CogVideoXTransformer3DModel``): joint attention over [T5, video].
+
+Recording only.
+"""
 
 from typing import Any
 

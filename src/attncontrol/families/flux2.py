@@ -15,14 +15,17 @@ from attncontrol.tokens import Token, tokenize
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    if hasattr(pipe, "system_message"):
+    dev = hasattr(pipe, "system_message")
+    if dev:
         texts = [("system", pipe.system_message), ("user", MARK)]
         messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in texts]
         around = chat(pipe.tokenizer, messages, add_generation_prompt=False)
     else:
         around = chat(pipe.tokenizer, [{"role": "user", "content": MARK}], add_generation_prompt=True, enable_thinking=False)
     tokenizer = getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)  # of a processor for text and pictures
-    return tokenize(tokenizer, prompt, length=encoding["max_sequence_length"], around=around, encoder="chat")
+    length = encoding["max_sequence_length"]
+    # the template of Mistral writes the special tokens itself
+    return tokenize(tokenizer, prompt, length=length, add_special_tokens=not dev, around=around, encoder="chat")
 
 
 def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:

@@ -1,4 +1,7 @@
-"""LTX-Video (``LTXVideoTransformer3DModel``): self-attention, then cross-attention to T5, on packed latents. Recording."""
+"""LTX-Video (``LTXVideoTransformer3DModel``): self-attention, then cross-attention to T5, on packed latents.
+
+Recording only.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Wan 2.1 text to video (``WanTransformer3DModel``): self-attention, then cross-attention to UMT5; two calls per step. Recording."""
+"""Wan 2.1 text to video (``WanTransformer3DModel``): self-attention, then cross-attention to UMT5; two calls per step.
+
+Recording only.
+"""
 
 from typing import Any
 

@@ -1,0 +1,79 @@
+"""Joint attention of FLUX at 1024 px, 24 heads x 4,608 positions of width 128, float32: python -m tests.perf.joint [--repeats 5].
+
+plain      the attention alone
+record     with the maps of 8 words for all 4,096 picture positions
+gradient   the 8 maps and their gradient in the queries (a step of steering), with the kernel
+explicit   the 8 maps from the explicit softmax
+
+Every variant runs in a process of its own, in turns; memory is the peak resident size above that of the inputs.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from attncontrol.families import Layout, text_mass
+from attncontrol.processors import AttentionCall
+from attncontrol.sites import Site
+from tests.perf.sd15 import peak_mib
+
+HEADS, TEXT, GRID, WIDTH = 24, 512, (64, 64), 128
+WORDS = [[(3 * k, 3 * k + 1) for k in range(8)]]
+
+
+def variant(name: str):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, HEADS, TEXT + GRID[0] * GRID[1], WIDTH) for _ in range(3))
+    call = AttentionCall(Site("joint", "joint", HEADS, 2), 0, query, key, value)
+    layout = Layout(GRID, slice(TEXT, None), slice(TEXT))
+    warm = AttentionCall(call.site, 0, *(part[:, :1, :600] for part in (query, key, value)))
+    warm.run()
+    before, began = peak_mib(), time.perf_counter()
+    if name == "gradient":
+        query.requires_grad_()
+        text_mass(call, layout, WORDS).sum().backward()
+    elif name == "explicit":
+        with torch.no_grad():
+            call.run()
+            call.probabilities()[:, :, TEXT:, :TEXT].sum(-1)
+    else:
+        with torch.no_grad():
+            if name == "plain":
+                call.run()
+            else:
+                text_mass(call.ran()[1], layout, WORDS)
+    print(json.dumps({"seconds": time.perf_counter() - began, "mib": peak_mib() - before}))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--variant")
+    args = parser.parse_args()
+    if args.variant:
+        variant(args.variant)
+        return
+    rows = {name: [] for name in ("plain", "record", "gradient", "explicit")}
+    for _ in range(args.repeats):
+        for name, found in rows.items():
+            out = subprocess.run(
+                [sys.executable, "-m", "tests.perf.joint", "--variant", name], capture_output=True, text=True, check=True
+            )
+            found.append(json.loads(out.stdout.splitlines()[-1]))
+    medians = {name: {k: statistics.median(r[k] for r in found) for k in ("seconds", "mib")} for name, found in rows.items()}
+    for name, row in medians.items():
+        print(f"{name:9} {row['seconds']:6.2f} s {row['mib']:7.0f} MiB")
+    plain, record, explicit = (medians[name] for name in ("plain", "record", "explicit"))
+    print(f"extra time of recording / plain {record['seconds'] / plain['seconds'] - 1:.3f}")
+    print(
+        f"extra memory of recording / that of the softmax {(record['mib'] - plain['mib']) / (explicit['mib'] - plain['mib']):.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
