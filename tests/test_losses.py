@@ -4,16 +4,22 @@ import pytest
 import torch
 
 from attncontrol.boxes import on_grid
+from attncontrol.functional import otsu
 from attncontrol.losses.a_star import Retention, Segregation, a_star
+from attncontrol.losses.attention_refocusing import AttentionRefocusing
 from attncontrol.losses.boxdiff import BoxDiff
 from attncontrol.losses.conform import CONFORM
 from attncontrol.losses.divide_and_bind import DivideAndBind
 from attncontrol.losses.ebama import EBAMA
 from attncontrol.losses.layout_guidance import LayoutGuidance
+from attncontrol.losses.partcraft import PartCraft
 from attncontrol.losses.predicated import Predicated
+from attncontrol.losses.self_cross import SelfCross
+from attncontrol.losses.self_guidance import SelfGuidance, centroid, size
 from attncontrol.losses.syngen import SynGen
+from attncontrol.maps import StepMaps
 from tests.reference import losses as reference
-from tests.test_structure import step_maps
+from tests.test_structure import cells, step_maps
 
 WORDS = [["red", "cat"], "frog"]
 SUBJECTS = [([3], [[2]]), ([6], [])]
@@ -25,6 +31,7 @@ def random_maps(seed, count=2, height=3, width=4):
     return torch.randn(count, 2, height, width, 9, generator=generator, dtype=torch.float64).mul(2).softmax(-1)
 
 
+HALVES = {"red cat": (0.0, 0.0, 0.5, 1.0), "frog": (0.5, 0.0, 1.0, 1.0)}
 CASES = {
     "syngen": (SynGen(WORDS), lambda now, _: reference.syngen(now, SUBJECTS, PIECES)),
     "syngen with entities": (SynGen(WORDS, entities=True), lambda now, _: reference.syngen(now, SUBJECTS, PIECES, entities=True)),
@@ -49,6 +56,11 @@ CASES = {
     ),
     "conform": (CONFORM(WORDS), lambda now, before: reference.conform(now, before, SUBJECTS)),
     "segregation": (Segregation(["red", "cat", "frog"]), lambda now, _: reference.segregation(now, [([k], []) for k in (2, 3, 6)])),
+    "partcraft": (PartCraft(HALVES), lambda now, _: reference.partcraft(now, [[2, 3], [6]], list(HALVES.values()))),
+    "self guidance": (
+        SelfGuidance({"cat": (0.1, 0.9)}, {"frog": 0.2, "red": 0.9}),
+        lambda now, _: reference.self_guidance(now, {3: (0.1, 0.9)}, {6: 0.2, 2: 0.9}),
+    ),
     "retention": (Retention(["red cat", "frog"]), lambda now, before: reference.retention(now, before, [([2, 3], []), ([6], [])])),
 }
 
@@ -82,6 +94,50 @@ def test_boxdiff_and_layout_guidance_equal_their_restatements():
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
         gradients = [torch.autograd.grad(loss.sum(), maps)[0] for loss in (ours, theirs)]
         torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", [BOXES, {"red cat": (0.0, 0.0, 1.0, 1.0), "frog": (0.5, 0.0, 1.0, 1.0)}])
+def test_losses_that_look_at_self_attention_equal_their_restatements(layout):
+    maps, picture = random_maps(0, height=4, width=5).requires_grad_(), cells(random_maps(0, height=4, width=5)).requires_grad_()
+    words, boxes = [[2, 3], [6]], list(layout.values())
+    pairs = list(zip(maps.mean(1), picture, strict=True))
+    refocused = [reference.attention_refocusing(*pair, words, boxes, weight=0.7) for pair in pairs]
+    crossed = [reference.self_cross(*pair, [[2, 3], [6], [4]]) for pair in pairs]
+    cases = [(AttentionRefocusing(layout, weight=0.7), refocused), (SelfCross(["red cat", "frog", "and"]), crossed)]
+    for objective, values in cases:
+        ours, theirs = objective(step_maps(maps, objective.words, picture=picture)), torch.stack(values)
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+        gradients = [torch.autograd.grad(loss.sum(), (maps, picture), retain_graph=True) for loss in (ours, theirs)]
+        torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
+
+
+def test_otsu_by_hand():
+    image = torch.tensor([[[0.1, 0.2, 0.9], [0.15, 0.8, 0.1]], [[0.3, 0.3, 0.3], [0.3, 0.3, 0.3]]])
+    assert otsu(image)[0].tolist() == [[False, False, True], [False, True, False]]
+    assert otsu(image)[1].all()
+    for seed in range(5):
+        (random,) = torch.rand(1, 4, 5, generator=torch.Generator().manual_seed(seed)).double()
+        assert otsu(random[None])[0].nonzero().tolist() == [list(cell) for cell in reference.otsu(random)]
+
+
+def test_place_and_size_by_hand():
+    word = torch.tensor([[0.0, 0.0, 3.0, 1.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    assert centroid(word).tolist() == pytest.approx([0.75 * 0.625 + 0.25 * 0.875, 0.25])
+    assert size(torch.eye(2, dtype=torch.float64)).item() == pytest.approx(0.5)
+    for bad in ({}, {"cat": (0.5, 1.5)}):
+        with pytest.raises(ValueError, match="fractions of the picture between 0 and 1"):
+            SelfGuidance(centers=bad)
+
+
+def test_self_attention_of_several_grids_is_averaged_on_the_finest():
+    fine, coarse = cells(random_maps(0, height=4, width=6)), cells(random_maps(0, height=2, width=3))
+    mean = StepMaps({}, (), (), (), pictures={"a": fine, "b": coarse}).picture()
+    torch.testing.assert_close(mean.sum((3, 4)), torch.ones(2, 4, 6, dtype=torch.float64))
+    only = StepMaps({}, (), (), (), pictures={"a": fine}).picture()
+    torch.testing.assert_close(only, fine)
+    uniform = torch.full((1, 2, 3, 2, 3), 1 / 6, dtype=torch.float64)
+    spread = StepMaps({}, (), (), (), pictures={"a": fine[:1], "b": uniform}).picture()
+    torch.testing.assert_close(spread, (fine[:1] + 1 / 24) / 2)
 
 
 def test_masks_are_layouts_too():

@@ -76,11 +76,26 @@ TOKENS = tuple(Token(i, i, "", *span, special=span == (0, 0)) for i, span in enu
 ))  # fmt: skip
 
 
-def step_maps(maps, words, previous=None):
+def cells(maps):
+    """Attention among the cells of the picture [batch height width height width] for ``maps`` [batch heads height width token]."""
+    count, height, width = maps.shape[0], *maps.shape[2:4]
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.randn(8, height * width, height * width, generator=generator, dtype=torch.float64).mul(2).softmax(-1)
+    return rows[:count].unflatten(2, (height, width)).unflatten(1, (height, width))
+
+
+def step_maps(maps, words, previous=None, picture=None):
     """Of images that all show PROMPT."""
     count = len(maps)
     found = subjects(lambda _: TOKENS, [PROMPT] * count, words)
-    return StepMaps({"layer": maps}, found, (TOKENS,) * count, ((slice(1, -1),),) * count, previous)
+    return StepMaps(
+        {"layer": maps},
+        found,
+        (TOKENS,) * count,
+        ((slice(1, -1),),) * count,
+        previous,
+        {"self": cells(maps) if picture is None else picture},
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -99,5 +114,6 @@ def test_every_loss_is_an_objective(name):
         (gradient,) = torch.autograd.grad(loss[1], maps)
         assert gradient.isfinite().all()
         assert gradient[[0, 2]].abs().max() == 0
-        alone = objective(step_maps(maps[1:2], objective.words, None if before is None else before[1:2]))
+        second = cells(maps)[1:2]
+        alone = objective(step_maps(maps[1:2], objective.words, None if before is None else before[1:2], second))
         torch.testing.assert_close(alone[0], loss[1])

@@ -9,7 +9,8 @@ from attncontrol.descent import Descent
 from attncontrol.maps import StepMaps
 
 Objective = Callable[[StepMaps], Tensor]
-"""One loss per image from the maps of a step. May carry ``words``, ``descent`` and ``remembers`` as attributes."""
+"""One loss per image from the maps of a step. May carry ``words``, ``descent``, ``remembers`` and
+``self_attention`` as attributes."""
 
 
 class Summable:

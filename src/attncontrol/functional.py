@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attncontrol.axes import Distances, PixelMap, Resized, SpatialMaps, TokenMaps, WordMap
+from attncontrol.axes import CellMasks, Distances, PixelMap, Resized, SpatialMaps, TokenMaps, WordMap
 from attncontrol.tokens import Span
 
 
@@ -43,6 +43,28 @@ def per_word(maps: SpatialMaps, spans: Sequence[Span]) -> list[PixelMap]:
 def overlap(a: PixelMap, b: PixelMap) -> Tensor:
     """sum min(a, b) / sum (a + b): 0 for disjoint maps, 1/2 for equal ones."""
     return torch.minimum(a, b).sum() / (a + b).sum().clamp(min=1e-12)
+
+
+def of_words(maps: SpatialMaps, spans: Sequence[Span], parts: Sequence[slice]) -> WordMap:
+    """[word height width]: Attend-and-Excite's sharpened and smoothed maps, mean over the tokens of every word."""
+    sharp = smooth(sharpen(maps[None], parts)[0].permute(2, 0, 1))
+    return torch.stack([sharp[list(span.positions)].mean(0) for span in spans])
+
+
+def otsu(maps: WordMap) -> CellMasks:
+    """The cells of each map above the threshold that parts its values best: largest variance between the two classes.
+
+    Exact, from the sorted values; the usual implementations use 256 bins. All cells of a constant map.
+    """
+    values = maps.detach().flatten(1).double()
+    ordered = values.sort(1).values
+    count, below = values.shape[1], torch.arange(1, values.shape[1] + 1, device=maps.device)
+    low = ordered.cumsum(1)
+    high = low[:, -1:] - low
+    between = below * (count - below) * (low / below - high / (count - below).clamp(min=1)) ** 2
+    threshold = ordered.gather(1, between.argmax(1, keepdim=True))
+    above = (values > threshold) | (ordered[:, :1] == ordered[:, -1:])
+    return above.unflatten(1, maps.shape[1:])
 
 
 def smooth(maps: WordMap, sigma: float = 0.5) -> WordMap:

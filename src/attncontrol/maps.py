@@ -1,13 +1,13 @@
 """What objectives see in one step, and what a recording returns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import torch
 from torch import Tensor
 
-from attncontrol.axes import Means, Recorded, TokenMaps, WordMap
+from attncontrol.axes import Means, PictureMaps, Recorded, TokenMaps, WordMap
 from attncontrol.errors import CouplingError, WordError
 from attncontrol.functional import resize
 from attncontrol.tokens import Subject, Token
@@ -21,7 +21,9 @@ class StepMaps:
     of a UNet, the tokens of the prompt alone (no special or padding positions) in joint attention; shorter prompts are filled with
     zeros. ``subjects[b]`` are the words of image b that the objective asked for, as positions of that axis. ``contrast[b]`` are the
     parts of the axis that compete in a softmax over tokens: one, or one per text encoder. ``previous`` is ``mean()`` after the
-    step before, without gradient, for objectives with ``remembers = True``; None in the first step.
+    step before, without gradient, for objectives with ``remembers = True``; None in the first step. ``pictures``, for objectives
+    with ``self_attention = True``, maps site names to [batch height width key_height key_width]: attention among the cells of
+    the picture, mean over heads, rows summing to 1.
     """
 
     layers: Mapping[str, Tensor]
@@ -29,10 +31,25 @@ class StepMaps:
     tokens: tuple[tuple[Token, ...], ...]
     contrast: tuple[tuple[slice, ...], ...]
     previous: TokenMaps | None = None
+    pictures: Mapping[str, Tensor] = field(default_factory=dict)
 
     def mean(self) -> TokenMaps:
         """Unweighted mean over all heads of all layers; layers of different grids are resized to the finest one."""
         return _mean_of([maps.sum(1) for maps in self.layers.values()], sum(maps.shape[1] for maps in self.layers.values()))
+
+    def picture(self) -> PictureMaps:
+        """Mean of ``pictures``, on the finest grid; rows sum to 1."""
+        height, width = max((maps.shape[1:3] for maps in self.pictures.values()), key=lambda grid: grid[0] * grid[1])
+        return reduce(torch.add, (_on_grid(maps, height, width) for maps in self.pictures.values())) / len(self.pictures)
+
+
+def _on_grid(maps: PictureMaps, height: int, width: int) -> Tensor:
+    """Both ends of attention among cells on another grid."""
+    if maps.shape[1:3] == (height, width):
+        return maps
+    rows = resize(maps.flatten(3), height, width).unflatten(3, maps.shape[3:])
+    keys = resize(rows.flatten(0, 2)[..., None], height, width)[..., 0].unflatten(0, rows.shape[:3])
+    return keys / keys.sum((3, 4), keepdim=True)
 
 
 def _mean_of(sums: list[Tensor], count: int) -> Means:

@@ -17,7 +17,7 @@ from attncontrol.sites import Where
 from attncontrol.steps import DenoiserCall, aside, follow
 from attncontrol.supported import require_linear_steps, require_true_gradients
 from attncontrol.tokens import Subject
-from attncontrol.view import View
+from attncontrol.view import View, picture_sites
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def steer(pipe: Any, objective: Objective | Sum, *, where: Where | None = None, 
     schedule: Descent = getattr(objective, "descent", Descent()) if descent is None else descent
     trace = Trace(where, default_step if schedule.step_size is None else schedule.step_size)
 
-    view = View(denoiser, family, sites, objective)
+    view = View(denoiser, family, sites, objective, pictures=picture_sites(objective, sites.values(), known))
 
     def on_call(call: DenoiserCall) -> Tensor | None:
         index, total = call.step.index, call.step.total
@@ -132,25 +132,30 @@ def _loss_and_gradient(view: View, call: DenoiserCall, images: Tensor, change: T
     part = call.select(call.rows("cond").start + images)
     latents, numbers = part.latents, images.tolist()
     layers: dict[str, Tensor] = {}
+    pictures: dict[str, Tensor] = {}
 
     def handler(attention: AttentionCall) -> Tensor:
         if attention.index:
             return attention.run()
-        layout = view.family.layout(view.denoiser, part.arguments, attention.site)
-        probabilities = view.probabilities(attention, layout, numbers)
-        if attention.site.name not in layers:  # else gradient checkpointing computes it again
-            layers[attention.site.name] = probabilities
-            if len(layers) == len(view.sites):
+        layout, name = view.family.layout(view.denoiser, part.arguments, attention.site), attention.site.name
+        again = name in layers or name in pictures  # gradient checkpointing computes it again
+        probabilities = view.probabilities(attention, layout, numbers) if name in view.sites else None
+        picture = view.picture(attention, layout) if name in view.pictures else None
+        if not again:
+            layers.update({} if probabilities is None else {name: probabilities})
+            pictures.update({} if picture is None else {name: picture})
+            if len(layers) == len(view.sites) and len(pictures) == len(view.pictures):
                 raise _Enough
-        whole = view.keys is None  # then the softmax is at hand: no second pass of the kernel
-        return probabilities.flatten(2, 3).to(attention.value.dtype) @ attention.value if whole else attention.run()
+        if probabilities is None or view.keys is not None:
+            return attention.run()
+        return probabilities.flatten(2, 3).to(attention.value.dtype) @ attention.value  # no second pass of the kernel
 
-    with aside(), torch.enable_grad(), tap(view.denoiser, view.sites, handler):
+    with aside(), torch.enable_grad(), tap(view.denoiser, view.sites | view.pictures, handler):
         x = (latents + change[images]).detach().requires_grad_()
         part = part.with_latents(x)
         with suppress(_Enough):
             view.denoiser.forward(**part.arguments)  # not __call__: contexts see only the pipeline's own calls
-        losses = view.losses(layers, numbers)
+        losses = view.losses(layers, pictures, numbers)
         # half-precision backward passes underflow without a scale
         boost = 256.0 if latents.dtype == torch.float16 else 1.0
         (gradient,) = torch.autograd.grad(losses.sum() * boost, x)

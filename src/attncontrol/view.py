@@ -1,7 +1,7 @@
 """What an objective looks at: which sites, and which text positions of the current prompts."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attncontrol.compose import Objective, Sum, terms_of
+from attncontrol.errors import UnsupportedError
 from attncontrol.families import Family, Layout, text_mass
 from attncontrol.maps import StepMaps
 from attncontrol.processors import AttentionCall
@@ -34,6 +35,7 @@ class View:
     previous: dict[int, Tensor] = field(default_factory=dict)
     latest: dict[int, Tensor] = field(default_factory=dict)
     keys: tuple[tuple[int, ...], ...] | None = None
+    pictures: dict[str, Site] = field(default_factory=dict)
 
     def read(self, pipe: Any, call: DenoiserCall) -> None:
         @functools.cache
@@ -48,9 +50,10 @@ class View:
             self.tokens = tuple(tuple(token for token in of if not token.special) for of in self.tokens)
             self.keys = tuple(tuple(token.index for token in of) for of in self.tokens)
 
-    def losses(self, layers: dict[str, Tensor], images: list[int]) -> Tensor:
+    def losses(self, layers: dict[str, Tensor], pictures: dict[str, Tensor], images: list[int]) -> Tensor:
         """[batch] losses of some images."""
-        maps = StepMaps({name: layers[name] for name in self.sites}, (), tuple(self.tokens[i] for i in images), (), None)
+        ordered = {name: layers[name] for name in self.sites}
+        maps = StepMaps(ordered, (), tuple(self.tokens[i] for i in images), (), pictures=pictures)
         contrast = tuple(_encoders(of) if self.keys else (self.family.contrast or slice(None),) for of in maps.tokens)
         if any(getattr(term, "remembers", False) for _, term in terms_of(self.objective)):
             if all(i in self.previous for i in images):
@@ -72,6 +75,28 @@ class View:
         if self.keys is None:
             return call.probabilities().unflatten(2, layout.grid)
         return text_mass(call, layout, [[(key,) for key in self.keys[i]] for i in images])
+
+    def picture(self, call: AttentionCall, layout: Layout) -> Tensor:
+        """[batch height width key_height key_width] of one attention call: mean over heads, from the picture to the picture."""
+        images = layout.image if isinstance(layout.image, tuple) else (layout.image,) * len(call.query)
+        mean = call.probabilities().mean(1)
+        among = torch.stack([of_row[image][:, image] for of_row, image in zip(mean, images, strict=True)])
+        return (among / among.sum(2, keepdim=True)).unflatten(2, layout.grid).unflatten(1, layout.grid)
+
+
+def picture_sites(objective: Objective | Sum, chosen: Iterable[Site], known: Iterable[Site]) -> dict[str, Site]:
+    """Where an objective that looks at attention among the cells of the picture does so: beside the chosen sites of text.
+
+    That is in the same call of joint attention, and in the self-attention of the block whose cross-attention was chosen.
+    """
+    if not any(getattr(term, "self_attention", False) for _, term in terms_of(objective)):
+        return {}
+    joint = {site.name: site for site in chosen if site.kind == "joint"}
+    blocks = {site.name.rpartition(".")[0] for site in chosen if site.kind == "cross"}
+    beside = {site.name: site for site in known if site.kind == "self" and site.name.rpartition(".")[0] in blocks}
+    if not joint and not beside:
+        raise UnsupportedError("the chosen layers have no self-attention with a map, which this objective looks at")
+    return joint | beside
 
 
 def _encoders(tokens: tuple[Token, ...]) -> tuple[slice, ...]:

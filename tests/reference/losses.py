@@ -220,3 +220,86 @@ def layout_guidance(layers, words, boxes):
                     shares.append((1 - sum(image[c] for c in inside) / image.sum()) ** 2)
             terms.append(sum(shares) / len(shares))
     return sum(terms) / len(terms)
+
+
+def word_maps(maps, words):
+    """Attend-and-Excite's map of every word: mean over its tokens."""
+    sharp = torch.softmax(100 * maps[..., 1:-1], -1)
+    return [sum(gaussian(sharp[..., token - 1]) for token in word) / len(word) for word in words]
+
+
+def attention_refocusing(maps, picture, words, boxes, weight=1.0):
+    """``picture``: (height, width, height, width)."""
+    height, width = maps.shape[:2]
+    grid = [(y, x) for y in range(height) for x in range(width)]
+    front, sar = [], []
+    for word, box in zip(words, boxes, strict=True):
+        inside = cells(box, height, width)
+        outside = [c for c in grid if c not in inside]
+        for token in word:
+            (image,) = word_maps(maps, [[token]])
+            front.append(1 - max(image[c] for c in inside) + max([image[c] for c in outside] + [0 * image[0, 0]]))
+        total = sum(sum(picture[p][c] for c in outside) for p in inside) if outside else 0 * maps.sum()
+        sar.append(total / max(len(outside), 1))
+    return sum(front) / len(front) + weight * sum(sar) / len(sar)
+
+
+def otsu(image):
+    """Cells above the threshold with the largest variance between the classes, by trying every value."""
+    image = image.detach()
+    values = [float(v) for v in image.flatten()]
+    best, at = -1.0, None
+    for threshold in sorted(set(values))[:-1]:
+        low, high = [v for v in values if v <= threshold], [v for v in values if v > threshold]
+        between = len(low) * len(high) * (sum(low) / len(low) - sum(high) / len(high)) ** 2
+        if between > best:
+            best, at = between, threshold
+    height, width = image.shape
+    return [(y, x) for y in range(height) for x in range(width) if at is None or float(image[y, x]) > at]
+
+
+def self_cross(maps, picture, words):
+    height, width = maps.shape[:2]
+    grid = [(y, x) for y in range(height) for x in range(width)]
+    found = [image / image.sum() for image in word_maps(maps, words)]
+    seen = []
+    for image in found:
+        region = sum(image[p] * gaussian(picture[p]) for p in otsu(image))
+        seen.append(region / region.sum())
+    total, pairs = 0, 0
+    for i in range(len(words)):
+        for j in range(i + 1, len(words)):
+            total = total + sum(min(seen[i][c], found[j][c]) + min(seen[j][c], found[i][c]) for c in grid)
+            pairs += 1
+    return total / pairs
+
+
+def partcraft(maps, words, boxes):
+    height, width = maps.shape[:2]
+    terms = []
+    for y in range(height):
+        for x in range(width):
+            amounts = [sum(maps[y, x, token] for token in word) for word in words]
+            for amount, box in zip(amounts, boxes, strict=True):
+                share = amount / sum(amounts)
+                terms.append(-torch.log(share if (y, x) in cells(box, height, width) else 1 - share))
+    return sum(terms) / len(terms)
+
+
+def unit(image):
+    return (image - image.min()) / (image.max() - image.min())
+
+
+def self_guidance(maps, centers, sizes):
+    """``centers``: token -> (x, y); ``sizes``: token -> share."""
+    height, width = maps.shape[:2]
+    loss = 0
+    for token, (x0, y0) in centers.items():
+        total = sum(pixels(maps, token))
+        x = sum(maps[r, c, token] * (c + 0.5) / width for r in range(height) for c in range(width)) / total
+        y = sum(maps[r, c, token] * (r + 0.5) / height for r in range(height) for c in range(width)) / total
+        loss = loss + abs(x - x0) + abs(y - y0)
+    for token, share in sizes.items():
+        soft = 1 / (1 + torch.exp(-10 * (unit(maps[..., token]) - 0.5)))
+        loss = loss + abs(unit(soft).mean() - share)
+    return loss

@@ -1,0 +1,78 @@
+"""Attention refocusing (Phung et al. 2023, arXiv 2306.05427): words and cells look at their own boxes.
+
+    P         = G * S of each token of the q words with a box M_i              (S: softmax over tokens of 100 A, G: 3 x 3 Gaussian)
+    L_FG      = 1/q sum_i (1 - max(P_i M_i)),      L_BG = 1/q sum_i max(P_i (1 - M_i)),      CAR = L_FG + L_BG
+    SAR       = 1/q sum_i sum over cells p of M_i of   sum(S_p (1 - M_i)) / sum(1 - M_i)     (S_p: self-attention of cell p)
+    L         = CAR + SAR
+
+A, S_p: means over heads and layers; rows of S_p sum to 1. The paper is followed; the official code weighs the terms by thresholds
+and steps, means over cells instead of the sum, does not divide by sum(1 - M_i), and adds an unpublished term on GLIGEN's tokens.
+Each token of a word counts by itself. A box that covers the whole picture has no outside: its L_BG and SAR are 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from attncontrol.axes import Region, SelfMap, SpatialMaps
+from attncontrol.boxes import Layouts, check, on_grid
+from attncontrol.compose import Summable
+from attncontrol.descent import Descent
+from attncontrol.functional import sharpen, smooth
+from attncontrol.maps import StepMaps
+from attncontrol.tokens import Subject
+
+
+def cross_refocusing(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region], contrast: Sequence[slice]) -> Tensor:
+    """CAR of one image."""
+    sharp = smooth(sharpen(maps[None], contrast)[0].permute(2, 0, 1))
+    terms = []
+    for subject, mask in zip(subjects, masks, strict=True):
+        for position in subject.positions:
+            image = sharp[position]
+            terms.append(1 - image[mask].max() + (image * ~mask).max())
+    return torch.stack(terms).mean()
+
+
+def self_refocusing(picture: SelfMap, masks: Sequence[Region]) -> Tensor:
+    """SAR of one image."""
+    terms = [picture[mask][:, ~mask].sum() / (~mask).sum().clamp(min=1) for mask in masks]
+    return torch.stack(terms).mean()
+
+
+@dataclass(frozen=True)
+class AttentionRefocusing(Summable):
+    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to masks.
+
+    ``weight`` is that of SAR.
+    """
+
+    layout: Layouts
+    weight: float = 1.0
+    descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
+    self_attention = True
+
+    def __post_init__(self) -> None:
+        check(self.layout)
+
+    @property
+    def words(self) -> list[str]:
+        return list(self.layout)
+
+    def __call__(self, maps: StepMaps) -> Tensor:
+        mean, picture = maps.mean(), maps.picture()
+        of_words, of_cells = (
+            [on_grid(place, *each.shape[1:3]).to(each.device) for place in self.layout.values()] for each in (mean, picture)
+        )
+        losses = []
+        for image, own, subjects, contrast in zip(mean, picture, maps.subjects, maps.contrast, strict=True):
+            cross = cross_refocusing(image, subjects, of_words, contrast)
+            losses.append(cross + self.weight * self_refocusing(own, of_cells))
+        return torch.stack(losses)
+
+
+def example() -> AttentionRefocusing:
+    """For the prompt "a red cat and a frog"."""
+    return AttentionRefocusing({"cat": (0.0, 0.0, 0.5, 1.0), "frog": (0.5, 0.25, 1.0, 0.75)})

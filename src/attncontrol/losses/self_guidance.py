@@ -1,0 +1,79 @@
+"""Diffusion self-guidance (Epstein et al. 2023, arXiv 2306.00986): place and size of what a word names.
+
+    norm(A)     = (A - min A) / (max A - min A)
+    shape       = norm(sigmoid(s (norm(A) - 1/2)))                                       s = 10
+    size        = mean of shape                                                          in 0 .. 1
+    centroid    = sum over cells of A (x, y) / sum A                                     cell centres in fractions of the picture
+    L           = sum over words of  |property - target|                                 (for the centroid of both coordinates)
+
+A: mean over heads and layers, summed over the tokens of the word. The paper takes targets from the original run of the same seed:
+record it and shift what ``centroid`` and ``size`` say of its maps. Appearance, a mean of features over the shape, is not offered.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from attncontrol.axes import PixelMap
+from attncontrol.compose import Summable
+from attncontrol.descent import Descent
+from attncontrol.maps import StepMaps
+
+SHARPNESS = 10.0
+
+
+def _norm(values: PixelMap) -> PixelMap:
+    return (values - values.min()) / (values.max() - values.min()).clamp(min=1e-12)
+
+
+def shape(word: PixelMap) -> PixelMap:
+    """Soft outline of a word's map, 0 .. 1."""
+    return _norm((SHARPNESS * (_norm(word) - 0.5)).sigmoid())
+
+
+def size(word: PixelMap) -> Tensor:
+    """Share of the picture."""
+    return shape(word).mean()
+
+
+def centroid(word: PixelMap) -> Tensor:
+    """(x, y) of the centre of mass."""
+    height, width = word.shape
+    y = ((torch.arange(height, device=word.device).to(word) + 0.5) / height)[:, None]
+    x = (torch.arange(width, device=word.device).to(word) + 0.5) / width
+    return torch.stack([(word * x).sum(), (word * y).sum()]) / word.sum().clamp(min=1e-12)
+
+
+@dataclass(frozen=True)
+class SelfGuidance(Summable):
+    """Objective for ``steer``: ``centers`` maps words to (x, y), ``sizes`` to shares of the picture, all in 0 .. 1."""
+
+    centers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
+
+    def __post_init__(self) -> None:
+        values = [*self.sizes.values(), *(v for center in self.centers.values() for v in center)]
+        if not values or not all(0 <= value <= 1 for value in values):
+            raise ValueError(f"centers and sizes are fractions of the picture between 0 and 1, at least one, not {values}")
+
+    @property
+    def words(self) -> list[str]:
+        return [*self.centers, *self.sizes]
+
+    def __call__(self, maps: StepMaps) -> Tensor:
+        losses = []
+        for image, subjects in zip(maps.mean(), maps.subjects, strict=True):
+            words = [image[..., list(subject.positions)].sum(-1) for subject in subjects]
+            places, rest = words[: len(self.centers)], words[len(self.centers) :]
+            terms = [centroid(w) - w.new_tensor(c) for w, c in zip(places, self.centers.values(), strict=True)]
+            terms += [(size(w) - s)[None] for w, s in zip(rest, self.sizes.values(), strict=True)]
+            losses.append(torch.cat(terms).abs().sum())
+        return torch.stack(losses)
+
+
+def example() -> SelfGuidance:
+    """For the prompt "a red cat and a frog"."""
+    return SelfGuidance(centers={"cat": (0.25, 0.5)}, sizes={"frog": 0.1})
