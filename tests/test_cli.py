@@ -74,7 +74,7 @@ def test_prompt_files(model, tmp_path):
         (["a cat", "--words", "frog"], "'frog' is not in the prompt 'a cat'"),
         (["very quickly"], "no noun was found"),
         (["a cat", "--model", "no/such/folder"], "model could be neither found nor downloaded"),
-        (["a cat", "--method", "magic"], "choose from attend-and-excite, plain"),
+        (["a cat", "--method", "magic"], "choose from attend-and-excite, syngen"),
         (["a cat", "--seeds", "3-1"], "write seeds as 0-3,8"),
         (["a cat", "--prompts", __file__], "give either a prompt or --prompts FILE"),
         ([], "give either a prompt or --prompts FILE"),
@@ -125,3 +125,26 @@ def test_tokens_and_sites(model):
     assert {(site["kind"], site["stride"]) for site in sites} == {
         (kind, stride) for kind in ("self", "cross") for stride in (1, 2, 4)
     }
+
+
+def test_methods_boxes_and_groups(model, tmp_path):
+    common = ["--model", model, "--seeds", 0, "--steps", 2, "--out", tmp_path, "--json"]
+    code, out, _ = invoke("generate", "a red cat and a frog", "--method", "syngen", "--words", "red+cat,frog", *common)
+    assert code == 0
+    report = json.loads(out)
+    assert report["words"] == {"a red cat and a frog": ["cat", "frog"]}
+    assert len(report["pictures"][0]["losses"]) == 1
+    code, out, _ = invoke(
+        "generate", "a cat and a frog", "--method", "boxdiff", "--box", "cat=0,0,0.5,1", "--box", "frog=0.5,0.25,1,0.75", *common
+    )
+    assert code == 0
+    assert json.loads(out)["words"] == {"a cat and a frog": ["cat", "frog"]}
+    for options, message in (
+        (["--method", "boxdiff"], "need it"),
+        (["--box", "cat=0,0,1,1"], "need it"),
+        (["--method", "boxdiff", "--box", "cat=0,0,1"], "fractions of the picture"),
+        (["--method", "nothing"], "choose from"),
+    ):
+        code, _, err = invoke("generate", "a cat", *options, *common)
+        assert code == 2
+        assert message in " ".join(err.replace("\u2502", " ").split())

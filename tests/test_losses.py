@@ -11,6 +11,7 @@ from attncontrol.losses.boxdiff import BoxDiff
 from attncontrol.losses.conform import CONFORM
 from attncontrol.losses.divide_and_bind import DivideAndBind
 from attncontrol.losses.ebama import EBAMA
+from attncontrol.losses.initno import InitNO, JointLoss
 from attncontrol.losses.layout_guidance import LayoutGuidance
 from attncontrol.losses.partcraft import PartCraft
 from attncontrol.losses.predicated import Predicated
@@ -103,12 +104,25 @@ def test_losses_that_look_at_self_attention_equal_their_restatements(layout):
     pairs = list(zip(maps.mean(1), picture, strict=True))
     refocused = [reference.attention_refocusing(*pair, words, boxes, weight=0.7) for pair in pairs]
     crossed = [reference.self_cross(*pair, [[2, 3], [6], [4]]) for pair in pairs]
-    cases = [(AttentionRefocusing(layout, weight=0.7), refocused), (SelfCross(["red cat", "frog", "and"]), crossed)]
+    noisy = [reference.initno(*pair, [[2, 3], [6], [4]]) for pair in pairs]
+    cases = [
+        (JointLoss(["red cat", "frog", "and"]), noisy),
+        (AttentionRefocusing(layout, weight=0.7), refocused),
+        (SelfCross(["red cat", "frog", "and"]), crossed),
+    ]
     for objective, values in cases:
         ours, theirs = objective(step_maps(maps, objective.words, picture=picture)), torch.stack(values)
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
         gradients = [torch.autograd.grad(loss.sum(), (maps, picture), retain_graph=True) for loss in (ours, theirs)]
         torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
+
+
+def test_initno_guides_by_the_excitation():
+    maps = random_maps(0)
+    objective = InitNO(["cat", "frog"])
+    expected = [1 - min(word.max() for word in reference.word_maps(now, [[3], [6]])) for now in maps.mean(1)]
+    torch.testing.assert_close(objective(step_maps(maps, objective.words)), torch.stack(expected))
+    assert (0.5 * SynGen() + objective).search == objective.search
 
 
 def test_otsu_by_hand():

@@ -16,15 +16,45 @@ from torch import Tensor
 from transformers.utils import logging as of_transformers
 
 from attncontrol import testbed
-from attncontrol.compose import Objective
+from attncontrol.boxes import Layouts
+from attncontrol.compose import Objective, Sum
 from attncontrol.descent import Descent
 from attncontrol.errors import UnsupportedError
+from attncontrol.losses.a_star import a_star
 from attncontrol.losses.attend_and_excite import AttendAndExcite
+from attncontrol.losses.attention_refocusing import AttentionRefocusing
+from attncontrol.losses.boxdiff import BoxDiff
+from attncontrol.losses.conform import CONFORM
+from attncontrol.losses.divide_and_bind import DivideAndBind
+from attncontrol.losses.ebama import EBAMA
+from attncontrol.losses.initno import InitNO
+from attncontrol.losses.layout_guidance import LayoutGuidance
+from attncontrol.losses.predicated import Predicated
+from attncontrol.losses.self_cross import SelfCross
+from attncontrol.losses.syngen import SynGen
 from attncontrol.record import record
 from attncontrol.steer import Trace, TraceStep, steer
-from attncontrol.tokens import Words
+from attncontrol.tokens import Groups
 
-METHODS: Mapping[str, Callable[[Words], Objective]] = {"attend-and-excite": AttendAndExcite}
+METHODS: Mapping[str, Callable[[Groups | None], Objective | Sum]] = {
+    "attend-and-excite": AttendAndExcite,
+    "syngen": SynGen,
+    "a-star": a_star,
+    "ebama": EBAMA,
+    "conform": CONFORM,
+    "divide-and-bind": DivideAndBind,
+    "predicated": Predicated,
+    "initno": InitNO,
+    "self-cross": lambda words: AttendAndExcite(words) + SelfCross(words),
+}
+"""Methods that know the words of a prompt; None: by its parse."""
+
+LAYOUT_METHODS: Mapping[str, Callable[[Layouts], Objective]] = {
+    "attention-refocusing": AttentionRefocusing,
+    "boxdiff": BoxDiff,
+    "layout-guidance": LayoutGuidance,
+}
+"""Methods that know where the words shall be."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +111,27 @@ def generate(
     words: Sequence[str],
     *,
     method: str = "plain",
+    objective: Objective | Sum | None = None,
     descent: Descent | None = None,
     batch: int = 4,
     **call: Any,
 ) -> Iterator[Picture]:
-    """Pictures of one prompt, one per seed. ``method`` is "plain" or a key of METHODS; ``call`` goes to the pipeline."""
+    """Pictures of one prompt, one per seed, with maps of ``words``; steered by an objective, if given, whose name is ``method``.
+
+    ``call`` goes to the pipeline.
+    """
     for start in range(0, len(seeds), batch):
         chunk = list(seeds[start : start + batch])
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in chunk]
         began = time.perf_counter()
         with ExitStack() as stack:
-            maps = stack.enter_context(record(pipe, words))
-            trace = stack.enter_context(steer(pipe, METHODS[method](tuple(words)), descent=descent)) if method != "plain" else None
+            maps = stack.enter_context(record(pipe, words)) if words else None
+            trace = None if objective is None else stack.enter_context(steer(pipe, objective, descent=descent))
             images = pipe(prompt, num_images_per_prompt=len(chunk), generator=generators, **call).images
         seconds = (time.perf_counter() - began) / len(chunk)
         steps: list[TraceStep] = trace.steps if isinstance(trace, Trace) else []
         for i, (seed, image) in enumerate(zip(chunk, images, strict=True)):
             losses, refinements = tuple(step.losses[i] for step in steps), tuple(step.refinements[i] for step in steps)
-            yield Picture(prompt, seed, method, image, {word: maps[word][i] for word in words}, losses, refinements, seconds)
+            yield Picture(
+                prompt, seed, method, image, {word: maps[word][i] for word in words if maps}, losses, refinements, seconds
+            )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -9,8 +10,8 @@ from attncontrol.descent import Descent
 from attncontrol.maps import StepMaps
 
 Objective = Callable[[StepMaps], Tensor]
-"""One loss per image from the maps of a step. May carry ``words``, ``descent``, ``remembers`` and
-``self_attention`` as attributes."""
+"""One loss per image from the maps of a step. May carry ``words``, ``descent``, ``remembers``,
+``self_attention`` and ``search`` as attributes."""
 
 
 class Summable:
@@ -32,6 +33,11 @@ class Sum(Summable):
     @property
     def descent(self) -> Descent:
         return getattr(self.terms[0][1], "descent", Descent())
+
+    @property
+    def search(self) -> Any:
+        """That of the first term that has one, or None."""
+        return next((term.search for _, term in self.terms if hasattr(term, "search")), None)
 
 
 def terms_of(objective: object) -> tuple[tuple[float, Objective], ...]:

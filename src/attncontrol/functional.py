@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
-from attncontrol.axes import CellMasks, Distances, PixelMap, Resized, SpatialMaps, TokenMaps, WordMap
+from attncontrol.axes import CellMask, CellMasks, Distances, PixelMap, Resized, SpatialMaps, TokenMaps, WordMap
 from attncontrol.tokens import Span
 
 
@@ -65,6 +66,13 @@ def otsu(maps: WordMap) -> CellMasks:
     threshold = ordered.gather(1, between.argmax(1, keepdim=True))
     above = (values > threshold) | (ordered[:, :1] == ordered[:, -1:])
     return above.unflatten(1, maps.shape[1:])
+
+
+def peak_region(word: PixelMap) -> CellMask:
+    """The connected part of the Otsu mask (cells that share a side) that holds the largest value, without gradient."""
+    (mask,) = otsu(word[None])
+    parts = torch.from_numpy(ndimage.label(mask.cpu().numpy())[0]).to(word.device)
+    return parts == parts.flatten()[word.argmax()]
 
 
 def smooth(maps: WordMap, sigma: float = 0.5) -> WordMap:

@@ -1,5 +1,6 @@
 """``steer``: move the latents against the gradient of an objective while any pipeline samples."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -64,7 +65,11 @@ def steer(pipe: Any, objective: Objective | Sum, *, where: Where | None = None, 
     schedule: Descent = getattr(objective, "descent", Descent()) if descent is None else descent
     trace = Trace(where, default_step if schedule.step_size is None else schedule.step_size)
 
-    view = View(denoiser, family, sites, objective, pictures=picture_sites(objective, sites.values(), known))
+    def view_of(of: Objective | Sum) -> View:
+        return View(denoiser, family, sites, of, pictures=picture_sites(of, sites.values(), known))
+
+    view, search = view_of(objective), getattr(objective, "search", None)
+    views = [view, *([] if search is None else [view_of(search.objective)])]
 
     def on_call(call: DenoiserCall) -> Tensor | None:
         index, total = call.step.index, call.step.total
@@ -73,17 +78,19 @@ def steer(pipe: Any, objective: Objective | Sum, *, where: Where | None = None, 
         if index == 0:
             trace.steps.clear()
             require_true_gradients(denoiser, call.arguments)
-            view.read(pipe, call)
+            for each in views:
+                each.read(pipe, call)
             trace.subjects = view.subjects[0]
         target = schedule.target(index, total)
         if target is None and not schedule.updates(index, total):
             return None
 
-        def evaluate(images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-            return _loss_and_gradient(view, call, images, change)
-
+        evaluate = functools.partial(_loss_and_gradient, view, call)
         images = torch.arange(call.images, device=call.latents.device)
         start = torch.zeros_like(call.latents[: call.images], dtype=_wide(call.latents.dtype))
+        if index == 0 and search is not None:
+            at = functools.partial(_loss_and_gradient, views[-1], call)
+            start = search.run(at, call.latents[: call.images].to(start))
         alpha = schedule.alpha(index, total, trace.step_size)
         losses, gradient = evaluate(images, start)
         before = tuple(losses.tolist())

@@ -303,3 +303,26 @@ def self_guidance(maps, centers, sizes):
         soft = 1 / (1 + torch.exp(-10 * (unit(maps[..., token]) - 0.5)))
         loss = loss + abs(unit(soft).mean() - share)
     return loss
+
+
+def initno(maps, picture, words):
+    height, width = maps.shape[:2]
+    grid = [(y, x) for y in range(height) for x in range(width)]
+    found = word_maps(maps, words)
+    peaks = [max(grid, key=lambda c, image=image: float(image[c].detach())) for image in found]
+    rows = [gaussian(picture[peak]) for peak in peaks]
+    conflict, pairs, clean = 0, 0, 0
+    for i in range(len(words)):
+        for j in range(i + 1, len(words)):
+            conflict = conflict + sum(min(rows[i][c], rows[j][c]) for c in grid) / sum(rows[i][c] + rows[j][c] for c in grid)
+            pairs += 1
+    for image, peak in zip(found, peaks, strict=True):
+        mask, region, edge = set(otsu(image)), {peak}, [peak]
+        while edge:
+            y, x = edge.pop()
+            for near in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                if near in mask and near not in region:
+                    region.add(near)
+                    edge.append(near)
+        clean = clean + max([image[c] for c in grid if c not in region] + [0 * image[0, 0]])
+    return 1 - min(max(image[c] for c in grid) for image in found) + conflict / pairs + clean

@@ -10,7 +10,7 @@ several tokens is a subject of its own. In joint attention, which the paper does
 each text encoder by itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +21,7 @@ from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.functional import sharpen, smooth
 from attncontrol.maps import StepMaps
+from attncontrol.tokens import Groups
 
 
 def attend_and_excite(
@@ -44,7 +45,7 @@ def attend_and_excite(
 class AttendAndExcite(Summable):
     """Objective for ``steer``. ``words`` None means the nouns of the prompt."""
 
-    words: Sequence[str] | Mapping[str, Sequence[str]] | None = None
+    words: Groups | None = None
     smoothing: bool = True
     descent: Descent = field(default_factory=Descent)
 

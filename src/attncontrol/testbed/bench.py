@@ -45,6 +45,11 @@ def things_of(prompt: str) -> tuple[Thing, ...]:
     return tuple(Thing(word, words[i - 1] if words[i - 1] in COLORS else None) for i, word in enumerate(words) if word in NOUNS)
 
 
+def groups_of(prompts: Iterable[str]) -> dict[str, list[list[str]]]:
+    """The subjects of every prompt: noun, or colour and noun."""
+    return {prompt: [[word for word in (t.color, t.noun) if word] for t in things_of(prompt)] for prompt in prompts}
+
+
 def make(
     pipe: Any, jobs: Sequence[tuple[str, int]], *, method: str = "plain", batch: int = 16,
     where: Where | None = None, descent: Descent | None = None, **call: Any,
@@ -59,8 +64,7 @@ def make(
         if method == "plain":
             pictures += pipe(**arguments).images
             continue
-        words = {prompt: [thing.noun for thing in things_of(prompt)] for prompt in prompts}
-        with steer(pipe, METHODS[method](words), where=where, descent=descent):
+        with steer(pipe, METHODS[method](groups_of(prompts)), where=where, descent=descent):
             pictures += pipe(**arguments).images
     return pictures, time.perf_counter() - began
 

@@ -1,0 +1,37 @@
+"""What all commands share."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from attncontrol.errors import AttnControlError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Record and edit attention inside text-to-image diffusion models."
+)
+console = Console(stderr=True)
+
+Model = Annotated[str, typer.Option(help="sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder, or a hub id.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+@app.callback()
+def _main() -> None:
+    """Import notes and loading bars of the libraries would bury what a command says."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from attncontrol.batch import quiet
+
+    quiet()
+
+
+@contextmanager
+def clean_errors() -> Iterator[None]:
+    try:
+        yield
+    except AttnControlError as error:
+        console.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False)
+        raise typer.Exit(2) from error

@@ -1,0 +1,58 @@
+"""``attncontrol bench``."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attncontrol.cli.app import Json, Model, app, clean_errors, console
+
+
+@app.command()
+def bench(
+    suite: Annotated[str, typer.Option(help="pairs, colors or layout.")] = "pairs",
+    methods: Annotated[str | None, typer.Option(help="Separated by commas. Default: all that fit the suite.")] = None,
+    model: Model = "sprites",
+    seeds: Annotated[str, typer.Option(help="For example 0-3.")] = "0-3",
+    every: Annotated[int, typer.Option(help="Every n-th of the 276 prompts.", min=1)] = 1,
+    step_size: Annotated[list[str] | None, typer.Option(help="method=size, repeated. Default: that of the method.")] = None,
+    out: Annotated[Path, typer.Option(help="Output folder; a run that was interrupted goes on here.")] = Path("attncontrol-bench"),
+    as_json: Json = False,
+) -> None:
+    """Compare methods on a bundled model, from the same seeds: a table, a chart, and one line per picture."""
+    with clean_errors():
+        from rich.progress import track
+
+        from attncontrol import batch as engine
+        from attncontrol import testbed
+        from attncontrol.testbed import compare
+
+        if suite not in compare.SUITES:
+            raise typer.BadParameter(f"--suite {suite}: choose from {', '.join(compare.SUITES)}")
+        fitting = engine.LAYOUT_METHODS if suite == "layout" else engine.METHODS
+        chosen = methods.split(",") if methods else list(fitting)
+        if unknown := set(chosen) - set(fitting):
+            raise typer.BadParameter(
+                f"--methods {', '.join(sorted(unknown))}: for the suite {suite} choose from {', '.join(fitting)}"
+            )
+        if model not in testbed.MODELS:
+            raise typer.BadParameter(f"--model {model}: pictures can be scored for {', '.join(testbed.MODELS)} only")
+        sizes = {name: float(size) for name, _, size in (text.partition("=") for text in step_size or [])}
+        pipe = engine.load(model)
+        pipe.set_progress_bar_config(disable=True)
+
+        def progress(items: Any, description: str) -> Any:
+            return track(items, description=description, console=console)
+
+        rows = compare.run(
+            pipe, suite, chosen, engine.parse_seeds(seeds), out / "pictures.csv", every=every, step_sizes=sizes, progress=progress,
+            **testbed.CALL[model],
+        )  # fmt: skip
+        lines = compare.summary(rows)
+        (out / f"{suite}.md").write_text(compare.markdown(lines), "utf-8")
+        (out / f"{suite}.json").write_text(json.dumps(lines, indent=1), "utf-8")
+        from attncontrol.export.chart import bars
+
+        bars(lines, compare.MEASURES[suite], out / f"{suite}.png")
+    typer.echo(json.dumps(lines) if as_json else compare.markdown(lines))

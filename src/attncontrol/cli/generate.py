@@ -1,0 +1,136 @@
+"""``attncontrol generate``."""
+
+import json
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from attncontrol.cli.app import Json, Model, app, clean_errors, console
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help='For example "a cat and a frog".')] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Text file with one prompt per line.", exists=True, dir_okay=False)] = None,
+    method: Annotated[
+        str, typer.Option(help="How to guide, for example syngen or boxdiff; plain for not at all.")
+    ] = "attend-and-excite",
+    words: Annotated[
+        str | None, typer.Option(help="Subjects, separated by commas; modifiers before a '+': red+car. Default: by the parse.")
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option(help="For layout methods, repeated: word=left,top,right,bottom in fractions of the picture.")
+    ] = None,
+    model: Model = "sprites",
+    seeds: Annotated[str, typer.Option(help="For example 0-7 or 1,5,9.")] = "0-3",
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("attncontrol-out"),
+    compare: Annotated[bool, typer.Option("--compare", help="Also generate without guidance and draw both in one grid.")] = False,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps. Default: 25 for the bundled models, else 50.", min=1)] = None,
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale. Default for sprites: 2.")] = None,
+    negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    step_size: Annotated[
+        float | None, typer.Option(help="Step size of the guidance. Default: measured for the model family.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Pictures per pipeline call.", min=1)] = 4,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps ...")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
+    as_json: Json = False,
+) -> None:
+    """Generate pictures, with test-time guidance, word-map overlays and a comparison grid."""
+    if (prompt is None) == (prompts is None):
+        raise typer.BadParameter("give either a prompt or --prompts FILE")
+    lines = [prompt] if prompt is not None else [line.strip() for line in (prompts or Path()).read_text("utf-8").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    with clean_errors():
+        import torch
+
+        from attncontrol import batch as engine
+        from attncontrol import testbed
+        from attncontrol.descent import Descent
+        from attncontrol.export.folder import write
+        from attncontrol.syntax import nouns
+        from attncontrol.testbed.scorer import find
+
+        try:
+            seed_list = engine.parse_seeds(seeds)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        boxes = _boxes(box or [])
+        known = (*engine.METHODS, *engine.LAYOUT_METHODS, "plain")
+        if method not in known:
+            raise typer.BadParameter(f"--method {method}: choose from {', '.join(known)}")
+        if bool(boxes) != (method in engine.LAYOUT_METHODS):
+            raise typer.BadParameter(
+                f"--box word=left,top,right,bottom belongs to {', '.join(engine.LAYOUT_METHODS)}, which need it"
+            )
+        if dtype not in ("float32", "float16", "bfloat16"):
+            raise typer.BadParameter(f"--dtype {dtype}: choose from float32, float16, bfloat16")
+        pipe = engine.load(model, device=device, dtype=getattr(torch, dtype))
+        pipe.set_progress_bar_config(disable=True)
+        options: dict[str, Any] = {"num_inference_steps": 50} | dict(testbed.CALL.get(model, {}))
+        scale = "true_cfg_scale" if "true_cfg_scale" in options else "guidance_scale"
+        given = {"num_inference_steps": steps, scale: guidance, "negative_prompt": negative, "height": height, "width": width}
+        options |= {key: value for key, value in given.items() if value is not None}
+        groups = [word.split("+") for word in words.split(",")] if words else None
+        objective: Any = None
+        if method != "plain":
+            objective = engine.LAYOUT_METHODS[method](boxes) if boxes else engine.METHODS[method](groups)
+        default: Descent = getattr(objective, "descent", Descent())
+        descent = default if step_size is None else replace(default, step_size=step_size)
+        shown = list(boxes) or ([group[-1] for group in groups] if groups else None)
+        subjects = {line: shown or list(nouns(line)) for line in lines}
+        methods = ["plain", method] if compare and method != "plain" else [method]
+        out.mkdir(parents=True, exist_ok=True)
+        report: list[dict[str, Any]] = []
+        bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+        with bar:
+            task = bar.add_task("generating", total=len(lines) * len(seed_list) * len(methods))
+            for line in lines:
+                made: dict[str, list[Any]] = {}
+                for name in methods:
+                    bar.update(task, description=f"{name}: {line}")
+                    guided = {"objective": objective, "descent": descent} if name != "plain" else {}
+                    for picture in engine.generate(
+                        pipe, line, seed_list, subjects[line], method=name, batch=batch, **guided, **options
+                    ):
+                        made.setdefault(name, []).append(picture)
+                        bar.advance(task)
+                report += write(out, line, subjects[line], made, find if model in testbed.MODELS else None)
+        settings = {"model": model, "dtype": dtype, "device": device, "seeds": seed_list, "call": options, "step_size": step_size}
+        versions = {name: version(name) for name in ("attncontrol", "diffusers", "torch", "transformers")}
+        result = {"settings": settings, "versions": versions, "words": subjects, "pictures": report}
+        (out / "run.json").write_text(json.dumps(result, indent=1), "utf-8")
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        _show(report, out)
+
+
+def _boxes(texts: list[str]) -> dict[str, tuple[float, float, float, float]]:
+    """``["cat=0,0.2,0.5,1"]`` -> {"cat": (0.0, 0.2, 0.5, 1.0)}."""
+    boxes = {}
+    for text in texts:
+        word, _, numbers = text.rpartition("=")
+        try:
+            left, top, right, bottom = map(float, numbers.split(","))
+        except ValueError as error:
+            raise typer.BadParameter(f"--box {text}: write word=left,top,right,bottom in fractions of the picture") from error
+        boxes[word] = (left, top, right, bottom)
+    return boxes
+
+
+def _show(report: list[dict[str, Any]], out: Path) -> None:
+    table = Table("prompt", "method", "seed", "seconds", "found in the picture")
+    table.add_column("file", overflow="fold")
+    for row in report:
+        found = "" if row["found"] is None else ", ".join(row["found"]) or "nothing"
+        table.add_row(row["prompt"], row["method"], str(row["seed"]), f"{row['seconds']:.1f}", found, row["file"])
+    console.print(table)
+    console.print(f"Everything is in {out}/ (run.json repeats it).")

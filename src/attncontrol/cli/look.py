@@ -1,0 +1,98 @@
+"""Commands that look: ``parse``, ``tokens`` and ``sites``."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from attncontrol.cli.app import Json, Model, app, clean_errors, console
+
+
+@app.command()
+def parse(prompt: str, as_json: Json = False) -> None:
+    """Show the nouns of a prompt with their modifiers, as the losses see them."""
+    with clean_errors():
+        from attncontrol.syntax import analyse
+
+        found = analyse(prompt)
+    rows = [{"noun": e.noun.text, "modifiers": [word.text for word in e.modifiers], "span": list(e.span)} for e in found]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    if not rows:
+        raise typer.BadParameter(f"no noun was found in {prompt!r}; name the words yourself with --words")
+    table = Table("noun", "modifiers", "in the prompt")
+    for entity in found:
+        table.add_row(entity.noun.text, ", ".join(word.text for word in entity.modifiers), prompt[slice(*entity.span)])
+    console.print(table)
+
+
+@app.command()
+def tokens(prompt: str, model: Model = "sprites", as_json: Json = False) -> None:
+    """Show how the model's tokenizer reads a prompt."""
+    with clean_errors():
+        from attncontrol.batch import load
+        from attncontrol.families import default_encoding, family_of
+        from attncontrol.testbed import CALL
+
+        pipe = load(model)
+        found = family_of(pipe).tokens(pipe, prompt, default_encoding(pipe) | dict(CALL.get(model, {})))
+    if as_json:
+        typer.echo(json.dumps([asdict(token) for token in found]))
+        return
+    table = Table("position", "id", "token", "text of the prompt")
+    for token in found:
+        table.add_row(str(token.index), str(token.id), token.text, prompt[token.start : token.end])
+    console.print(table)
+
+
+@app.command()
+def sites(
+    model: Model = "sprites",
+    score: Annotated[bool, typer.Option("--score", help="Rank sites by how well word maps hit the true objects.")] = False,
+    heads: Annotated[bool, typer.Option("--heads", help="With --score: rank every head too.")] = False,
+    scenes: Annotated[int, typer.Option(help="With --score: scenes of the sprites world to look at.", min=1)] = 100,
+    as_json: Json = False,
+) -> None:
+    """List the attention sites of a model, or rank those that look at text."""
+    with clean_errors():
+        from attncontrol.batch import load
+        from attncontrol.families import family_of
+
+        pipe = load(model)
+        family = family_of(pipe)
+        found = family.sites(family.denoiser(pipe))
+        if score:
+            _rank(pipe, model, scenes, heads, as_json)
+            return
+    if as_json:
+        typer.echo(json.dumps([asdict(site) for site in found]))
+        return
+    table = Table("site", "kind", "heads", "stride")
+    for site in found:
+        table.add_row(site.name, site.kind, str(site.heads), str(site.stride))
+    console.print(table)
+
+
+def _rank(pipe: Any, model: str, scenes: int, heads: bool, as_json: bool) -> None:
+    """Scores of nouns, mean over timesteps, best first."""
+    from attncontrol import testbed
+    from attncontrol.analysis.grounding import mean_over_timesteps, score_sites
+    from attncontrol.families import family_of
+    from attncontrol.testbed.bench import examples
+    from attncontrol.testbed.scenes import SIZE
+
+    call = {key: value for key, value in testbed.CALL.get(model, {}).items() if key == "max_sequence_length"}
+    config: Any = family_of(pipe).denoiser(pipe).config
+    cells = getattr(pipe, "default_sample_size", None) or config.sample_size
+    side = SIZE if model in testbed.MODELS else pipe.vae_scale_factor * cells
+    scores = mean_over_timesteps(score_sites(pipe, examples(scenes, side=side), heads=heads, **call))
+    if as_json:
+        typer.echo(json.dumps([asdict(score) for score in scores]))
+        return
+    table = Table("site", "head", "pointing", "IoU", "words")
+    for row in sorted(scores, key=lambda row: -row.pointing):
+        table.add_row(row.site, "mean" if row.head is None else str(row.head), f"{row.pointing:.1%}", f"{row.iou:.2f}", str(row.n))
+    console.print(table)

@@ -1,0 +1,107 @@
+"""The table of methods: suites, what is measured per picture, resuming, and the arithmetic of the summary."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from attncontrol.batch import Picture
+from attncontrol.cli import app
+from attncontrol.testbed.bench import things_of
+from attncontrol.testbed.compare import Row, Task, _row, markdown, read, summary, tasks
+from attncontrol.testbed.scenes import render, sample
+
+
+def test_suites_are_276_tasks_each():
+    for suite in ("pairs", "colors", "layout"):
+        found = tasks(suite)
+        assert len(found) == len({task.prompt for task in found}) == 276
+        assert tasks(suite, 12) == found[::12]
+    for task in tasks("colors"):
+        first, second = things_of(task.prompt)
+        assert first.color
+        assert second.color
+        assert first.color != second.color
+    for task in tasks("layout"):
+        (one, other) = task.boxes.values()
+        assert list(task.boxes) == [thing.noun for thing in things_of(task.prompt)]
+        assert min(one[2], other[2]) <= 0.5 <= max(one[0], other[0])
+        for left, top, right, bottom in (one, other):
+            assert 0 <= left < right <= 1
+            assert 0 <= top < bottom <= 1
+            assert right - left == pytest.approx(bottom - top, abs=0.002)
+
+
+def made(picture):
+    return Picture("", 3, "plain", Image.fromarray(picture), {}, (), (), 1.5)
+
+
+def test_what_a_true_scene_scores():
+    rng = np.random.default_rng(0)
+    scene = next(scene for scene in iter(lambda: sample(rng, failures=False), None) if len(scene.named) == 2)
+    picture, masks = render(scene)
+    side = picture.shape[0]
+    boxes = {}
+    for thing, mask in zip(scene.named, masks, strict=True):
+        rows, columns = np.where(mask.any(1))[0], np.where(mask.any(0))[0]
+        boxes[thing.noun] = (columns[0] / side, rows[0] / side, (columns[-1] + 1) / side, (rows[-1] + 1) / side)
+    row = _row("layout", Task(scene.caption, boxes), made(picture))
+    assert (row.present, row.inside, row.seed, row.seconds) == (1.0, 1.0, 3, 1.5)
+    assert row.iou > 0.8
+    away = dict.fromkeys(boxes, (0.0, 0.0, 0.01, 0.01))
+    elsewhere = _row("layout", Task(scene.caption, away), made(picture))
+    assert elsewhere.inside == 0
+    assert elsewhere.iou < 0.05
+
+
+def rows():
+    made = []
+    for method, hits, seconds in (("plain", [1, 0, 0, 0], 1.0), ("syngen", [1, 1, 1, 0], 2.5)):
+        for (prompt, seed), hit in zip([("a", 0), ("a", 1), ("b", 0), ("b", 1)], hits, strict=True):
+            made.append(Row("colors", method, prompt, seed, float(hit), 0.0, float("nan"), float("nan"), 0.9, seconds))
+    return made
+
+
+def test_summary_by_hand():
+    plain, guided = summary(rows())
+    assert (plain["present"], plain["present_gain"], plain["time_ratio"]) == (0.25, 0.0, 1.0)
+    assert (guided["present"], guided["present_gain"], guided["n"], guided["time_ratio"]) == (0.75, 0.5, 4, 2.5)
+    assert guided["present_interval"] == [0.5, 0.5]
+    assert markdown([plain, guided]).splitlines()[-1] == (
+        "| syngen | 4 | 75.0 (+50.0; 50 to 50) | 0.0 (+0.0; 0 to 0) | 90.0 (+0.0; 0 to 0) | 2.5 |"
+    )
+
+
+def test_bench_resumes(tmp_path):
+    options = ["bench", "--suite", "layout", "--methods", "boxdiff", "--every", "276", "--seeds", "0-1", "--json"]
+    options += ["--out", str(tmp_path)]
+    result = CliRunner().invoke(app, options)
+    assert result.exit_code == 0, result.stderr
+    lines = json.loads(result.stdout)
+    assert [(line["method"], line["n"]) for line in lines] == [("plain", 2), ("boxdiff", 2)]
+    made = read(tmp_path / "pictures.csv")
+    assert len(made) == 4
+    kept = (tmp_path / "pictures.csv").read_text().splitlines()[:-1]
+    (tmp_path / "pictures.csv").write_text("\n".join(kept) + "\n")
+    again = CliRunner().invoke(app, options)
+    for one, other in zip(made, read(tmp_path / "pictures.csv"), strict=True):
+        assert (one.method, one.seed, one.present) == (other.method, other.seed, other.present)
+        assert one.iou == pytest.approx(other.iou, abs=0.02)
+    assert [line["method"] for line in json.loads(again.stdout)] == ["plain", "boxdiff"]
+    assert {"layout.md", "layout.json", "layout.png", "pictures.csv"} == {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--suite", "nothing"], "choose from pairs, colors, layout"),
+        (["--suite", "layout", "--methods", "syngen"], "choose from attention-refocusing"),
+        (["--model", "elsewhere"], "can be scored for sprites"),
+    ],
+)
+def test_clear_errors(options, message, tmp_path):
+    result = CliRunner().invoke(app, ["bench", "--out", str(tmp_path), *options])
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("\u2502", " ").split())
