@@ -270,7 +270,7 @@ def test_clear_errors(pipe):
     with pytest.raises(CouplingError, match="the denoiser was never called"), steer(pipe, OBJECTIVE):
         pass
     with (
-        pytest.raises(UnsupportedError, match="belongs to no known family; known: auraflow, chroma, flux"),
+        pytest.raises(UnsupportedError, match="belongs to no known family; known: auraflow, chroma, cogvideox"),
         steer(object(), OBJECTIVE),
     ):
         pass
