@@ -6,7 +6,7 @@ qk-norm and positional rotation. So one wrapper serves every diffusers processor
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,6 +64,12 @@ class AttentionCall:
             return self.run(), self
         output, normaliser = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*inputs, scale=self.scale)
         return output, replace(self, normaliser=normaliser)
+
+    def of_heads(self, heads: Sequence[int]) -> "AttentionCall":
+        """The call restricted to some heads."""
+        at = list(heads)
+        mask = self.mask[:, at] if self.mask is not None and self.mask.ndim == 4 and self.mask.shape[1] > 1 else self.mask
+        return replace(self, query=self.query[:, at], key=self.key[:, at], value=self.value[:, at], mask=mask, normaliser=None)
 
     def rows(self, rows: slice | Tensor) -> "AttentionCall":
         """The call restricted to some rows of the batch."""

@@ -108,6 +108,7 @@ def aside() -> Iterator[None]:
 
 
 OnCall = Callable[[DenoiserCall], Tensor | None]
+OnOutput = Callable[[DenoiserCall, Tensor], Tensor]
 
 
 @dataclass
@@ -127,8 +128,14 @@ class _Run:
 
 
 @contextmanager
-def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], None] | None = None) -> Iterator[None]:
-    """Calls ``on_call`` before and ``on_done`` after every call of the denoiser.
+def follow(
+    pipe: Any,
+    family: Family,
+    on_call: OnCall,
+    on_done: Callable[[], None] | None = None,
+    on_output: OnOutput | None = None,
+) -> Iterator[None]:
+    """Calls ``on_call`` before and ``on_done`` after every call of the denoiser; ``on_output`` changes its prediction.
 
     A tensor returned by ``on_call`` at the first call of a step (one row per image, shaped as the latents) is added to the latents
     of all branches, in units of the network input x, for the rest of the step. Raises CouplingError on exit if the denoiser or
@@ -137,6 +144,7 @@ def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], Non
     denoiser, scheduler = family.denoiser(pipe), pipe.scheduler
     require_visible_attention(pipe, denoiser)
     run = _Run()
+    current: DenoiserCall | None = None
 
     def on_start(_: dict[str, Any]) -> None:
         run.started = False
@@ -154,7 +162,8 @@ def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], Non
         vars(run).update(prompts=prompts, repeats=repeats, encoding=encoding, index=0, nth=0, change=None, started=True)
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        call = _describe(pipe, family, run, _named(denoiser, args, kwargs))
+        nonlocal current
+        current = call = _describe(pipe, family, run, _named(denoiser, args, kwargs))
         run.calls, run.started = run.calls + 1, False
         if run.nth == 0:
             run.scale, run.change = call.step.scale, None
@@ -166,6 +175,12 @@ def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], Non
         change = run.change.repeat(len(call.branches), *[1] * (run.change.ndim - 1))
         return (), call.with_latents(call.latents + change.to(call.latents)).arguments
 
+    def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if on_output is None or current is None:
+            return output
+        call = replace(current, arguments=_named(denoiser, args, kwargs))  # as later contexts changed them
+        return _with_prediction(output, on_output(call, prediction_of(output)))
+
     def on_step(bound: dict[str, Any]) -> None:
         if run.change is not None:
             bound["sample"] = bound["sample"] + run.change.to(bound["sample"]).view_as(bound["sample"]) / run.scale
@@ -173,9 +188,10 @@ def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], Non
 
     with ExitStack() as stack:
         stack.callback(denoiser.register_forward_pre_hook(before, with_kwargs=True).remove)
+        stack.callback(denoiser.register_forward_hook(after, with_kwargs=True).remove)
         if on_done is not None:
-            after = denoiser.register_forward_hook(lambda *_: on_done(), always_call=True)
-            stack.callback(after.remove)
+            done = denoiser.register_forward_hook(lambda *_: on_done(), always_call=True)
+            stack.callback(done.remove)
         if hasattr(pipe, "check_inputs"):
             stack.enter_context(_observed(pipe, "check_inputs", on_start))
         stack.enter_context(_observed(pipe, "encode_prompt", on_prompt))
@@ -188,6 +204,19 @@ def follow(pipe: Any, family: Family, on_call: OnCall, on_done: Callable[[], Non
             else "scheduler.step was never called (was pipe.scheduler replaced inside?)"
         )
         raise CouplingError(f"{what}: call this pipeline ({type(pipe).__name__}) inside the with block")
+
+
+def prediction_of(output: Any) -> Tensor:
+    """What a denoiser predicts, from the tuple or model output that it returns; lists of rows are stacked."""
+    first = output[0]
+    return torch.stack(first) if isinstance(first, list) else first
+
+
+def _with_prediction(output: Any, prediction: Tensor) -> Any:
+    first = list(prediction) if isinstance(output[0], list) else prediction
+    if isinstance(output, tuple):
+        return first, *output[1:]
+    return type(output)(**{**output, next(iter(output)): first})
 
 
 def _named(denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

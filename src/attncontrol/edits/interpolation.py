@@ -1,0 +1,79 @@
+"""Two other ways from attention to the identity, beside the straight line of ``SoftIdentity`` (HeadHunter, arXiv 2506.10978).
+
+    log-linear    A'_i ~ A_i^(1 - u) E_i^u,             E = (1 - epsilon) I + epsilon / N: the identity has no logarithm
+    Fisher-Rao    sqrt(A'_i) = (sin((1 - u) t) sqrt(A_i) + sin(u t) e_i) / sin t,          cos t = sqrt(A_ii): the geodesic
+
+Both need the diagonal of A only: with a = A_ii of the (tempered) map A and O = A V,
+
+    log-linear    A' V = O + w (V_i - O),        w = g a / (1 + g a),         g = (E_ii / E_ij)^u - 1
+    Fisher-Rao    A' V = c^2 (O - a V_i) + (d + c sqrt(a))^2 V_i,             c = sin((1 - u) t) / sin t,  d = sin(u t) / sin t
+
+HeadHunter's "fisher_rao" is a straight line between sqrt(A) and I, its "fisher_rao_slerp" this one.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from attncontrol.edits.merge import Progress, chunks, square
+from attncontrol.families import Layout
+from attncontrol.processors import AttentionCall
+
+
+def diagonal(call: AttentionCall) -> Tensor:
+    """A_ii [batch heads query 1], by parts of the rows."""
+    found = []
+    for part in chunks(call):
+        mask = call.mask if call.mask is None or call.mask.shape[-2] == 1 else call.mask[..., part, :]
+        rows = replace(call, query=call.query[:, :, part], mask=mask).probabilities()
+        found.append(rows.diagonal(part.start, 2, 3)[..., None])
+    return torch.cat(found, 2)
+
+
+def _fixed(u: float | Progress) -> float:
+    if callable(u):
+        raise TypeError("settings that change during the run are fixed by perturb(...) before every step")
+    return u
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """Edit for ``perturb``: ``u`` in 0 .. 1, or a function of the progress of the run."""
+
+    u: float | Progress = 1.0
+    epsilon: float = 1e-6
+
+    def __call__(self, call: AttentionCall, _: Layout) -> Tensor:
+        square(call)
+        u = _fixed(self.u)
+        if u == 0:
+            return call.run()
+        scale = call.query.shape[-1] ** -0.5 if call.scale is None else call.scale
+        soft = call.mask is not None and call.mask.dtype != torch.bool
+        mask = call.mask * (1 - u) if soft and call.mask is not None else call.mask
+        tempered = replace(call, scale=scale * (1 - u), mask=mask)
+        off = self.epsilon / call.key.shape[2]
+        gain = ((1 - self.epsilon + off) / off) ** u - 1
+        share = gain * diagonal(tempered)
+        output = tempered.run()
+        return output + (share / (1 + share)).to(output) * (call.value - output)
+
+
+@dataclass(frozen=True)
+class FisherRao:
+    """Edit for ``perturb``: ``u`` in 0 .. 1, or a function of the progress of the run."""
+
+    u: float | Progress = 1.0
+
+    def __call__(self, call: AttentionCall, _: Layout) -> Tensor:
+        square(call)
+        u = _fixed(self.u)
+        if u == 0:
+            return call.run()
+        own = diagonal(call).clamp(0, 1)
+        angle = own.sqrt().acos().clamp(min=1e-6)
+        kept, added = ((1 - u) * angle).sin() / angle.sin(), (u * angle).sin() / angle.sin()
+        rest, self_ = kept**2, (added + kept * own.sqrt()) ** 2
+        output = call.run()
+        return rest.to(output) * (output - own.to(output) * call.value) + self_.to(output) * call.value

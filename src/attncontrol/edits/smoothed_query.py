@@ -1,0 +1,70 @@
+"""Smoothed energy guidance (SEG, Hong 2024, arXiv 2408.00760): queries are blurred over the picture; SoftSEG of HeadHunter.
+
+    A'  = (1 - u) softmax(q k) + u softmax((G * q) k)           G: 2-D Gaussian of deviation ``sigma`` in cells; infinite: the mean
+
+Blurring queries is blurring the logits over the grid of queries. The kernel has the official code's size, the odd number at or
+below ceil(6 sigma) + 1, at most the side of the grid, with reflected borders, on the true grid (the official code: square ones).
+Queries are taken after normalisation and rotation. Text queries of joint attention stay, except with ``scope="all"``, HeadHunter's
+SoftSEG: the mean over all positions, for an infinite ``sigma`` only.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attncontrol.edits.merge import Progress, lerp
+from attncontrol.errors import UnsupportedError
+from attncontrol.families import Layout
+from attncontrol.processors import AttentionCall
+
+
+def _taps(sigma: float, cells: int, like: Tensor) -> Tensor:
+    size = math.ceil(6 * sigma) + 1 - math.ceil(6 * sigma) % 2
+    size = min(size, cells - (cells % 2 - 1) if cells % 2 else cells - 1)
+    place = torch.arange(size, device=like.device, dtype=torch.float64) - (size - 1) / 2
+    taps = torch.exp(-0.5 * (place / sigma) ** 2)
+    return (taps / taps.sum()).to(like)
+
+
+def blur(query: Tensor, grid: tuple[int, ...], sigma: float) -> Tensor:
+    """Queries [batch heads cells dim] of a picture (or the frames of a video), blurred within each picture."""
+    height, width = grid[-2:]
+    planes = query.transpose(2, 3).unflatten(3, (-1, height, width)).flatten(0, 3)[:, None]
+    for axis, cells in ((2, height), (3, width)):
+        taps = _taps(sigma, cells, query)
+        half = (len(taps) - 1) // 2
+        padding = (0, 0, half, half) if axis == 2 else (half, half, 0, 0)
+        kernel = taps[None, None, :, None] if axis == 2 else taps[None, None, None, :]
+        planes = F.conv2d(F.pad(planes, padding, mode="reflect"), kernel)
+    shape = (*query.shape[:2], query.shape[3], -1)
+    return planes[:, 0].reshape(shape).transpose(2, 3)
+
+
+@dataclass(frozen=True)
+class SmoothedQuery:
+    """Edit for ``perturb``: ``u`` in 0 .. 1, or a function of the progress of the run."""
+
+    sigma: float = math.inf
+    u: float | Progress = 1.0
+    scope: Literal["picture", "all"] = "picture"
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0 or (self.scope == "all" and not math.isinf(self.sigma)):
+            raise ValueError(f"sigma is a number of cells above 0, and infinite for scope='all', not {self.sigma}")
+
+    def __call__(self, call: AttentionCall, layout: Layout) -> Tensor:
+        return lerp(call.run, lambda: replace(call, query=self._smoothed(call.query, layout)).run(), self.u)
+
+    def _smoothed(self, query: Tensor, layout: Layout) -> Tensor:
+        if self.scope == "all":
+            return query.mean(2, keepdim=True).expand_as(query).contiguous()
+        if not isinstance(layout.image, slice):
+            raise UnsupportedError("text of different lengths in the rows of one batch; pass one prompt at a time, or scope='all'")
+        smoothed, picture = query.clone(), query[:, :, layout.image]
+        mean = picture.mean(2, keepdim=True).expand_as(picture)
+        smoothed[:, :, layout.image] = mean if math.isinf(self.sigma) else blur(picture, layout.grid, self.sigma)
+        return smoothed

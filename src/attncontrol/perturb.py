@@ -1,0 +1,145 @@
+"""``perturb``: a second, deliberately weakened prediction, and guidance away from it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attncontrol.errors import SiteError
+from attncontrol.families import Layout, family_of
+from attncontrol.processors import AttentionCall, tap
+from attncontrol.sites import Site, Where
+from attncontrol.steps import DenoiserCall, aside, follow, prediction_of
+
+Edit = Callable[[AttentionCall, Layout], Tensor]
+"""The output of an attention call, for all the heads that it is given."""
+Heads = Sequence[tuple[str, int]]
+"""(site, head)."""
+
+
+@dataclass(frozen=True)
+class On:
+    """An edit with its place: ``heads`` (all of ``where`` if None)."""
+
+    edit: Edit
+    where: Where | None = None
+    heads: Heads | None = None
+
+
+@contextmanager
+def perturb(
+    pipe: Any,
+    edit: Edit | Sequence[On],
+    *,
+    scale: float | Callable[[float], float],
+    where: Where | None = None,
+    heads: Heads | None = None,
+    steps: tuple[float, float] = (0.0, 1.0),
+    rescale: float = 0.0,
+) -> Iterator[None]:
+    """Adds w (e_cond - e_perturbed) to the prediction, on top of whatever guidance the pipeline does.
+
+    e_perturbed is one more conditional pass in which ``edit`` changes attention at the sites of ``where``, or at ``heads``
+    [(site, head), ...] only; several edits with places of their own are a list of ``On``. The difference is added to every branch
+    of the batch, and the same one in the second call of a step, so that classifier-free guidance, which is linear, leaves it as it
+    is for any guidance scale. Pipelines that rescale the guided prediction rescale it too.
+
+    ``scale`` is w >= 0, or a function of the progress of the run, as any setting of an edit may be; ``steps`` is the share of the
+    run in which it acts. ``rescale`` r in 0 .. 1 multiplies the changed conditional prediction by 1 - r + r std(e_cond) / std(it).
+    Conventions: here, in diffusers and HeadHunter's pipelines w = scale; papers that write
+    e_p + g (e - e_p) have g = w + 1.
+
+    Raises SiteError if nothing is selected, UnsupportedError, CouplingError.
+    """
+    family = family_of(pipe)
+    denoiser = family.denoiser(pipe)
+    known = {site.name: site for site in family.sites(denoiser)}
+    placed = edit if isinstance(edit, Sequence) else [On(edit, where, heads)]
+    plan = [(on.edit, _selected(on, known)) for on in placed]
+    sites = {name: known[name] for _, chosen in plan for name in chosen}
+    difference: Tensor | None = None
+
+    def on_output(call: DenoiserCall, prediction: Tensor) -> Tensor:
+        nonlocal difference
+        progress = call.step.index / max(call.step.total - 1, 1)
+        if not call.nth:
+            difference = None
+        if not steps[0] <= progress <= steps[1] or not sites:
+            return prediction
+        if "cond" in call.branches:
+            rows = call.rows("cond")
+            w = scale(progress) if callable(scale) else scale
+            now = [(_at(of, progress), chosen) for of, chosen in plan]
+            if w == 0 or all(getattr(of, "u", 1) == 0 for of, _ in now):
+                return prediction  # bit-identical
+            weakened = _weakened(call, rows, now)
+            difference = _rescaled(prediction[rows], w * (prediction[rows] - weakened), rescale)
+        if difference is None or "skip" in call.branches:
+            return prediction
+        return prediction + difference.repeat(len(call.branches), *[1] * (difference.ndim - 1))
+
+    def _weakened(call: DenoiserCall, rows: slice, now: Sequence[tuple[Edit, Mapping[str, tuple[int, ...]]]]) -> Tensor:
+        part = call.select(torch.arange(rows.start, rows.stop))
+
+        def handler(attention: AttentionCall) -> Tensor:
+            if attention.index:
+                return attention.run()
+            layout = family.layout(denoiser, part.arguments, attention.site)
+            return _edited(
+                attention, layout, [(of, chosen[attention.site.name]) for of, chosen in now if attention.site.name in chosen]
+            )
+
+        with aside(), torch.no_grad(), tap(denoiser, sites, handler):
+            return prediction_of(denoiser.forward(**part.arguments))  # not __call__: contexts see only the pipeline's own calls
+
+    with follow(pipe, family, lambda _: None, on_output=on_output):
+        yield
+
+
+def _selected(on: On, known: Mapping[str, Site]) -> dict[str, tuple[int, ...]]:
+    """Heads by site."""
+    if on.heads is None and on.where is None:
+        raise SiteError(
+            "say which attention to weaken: where=Where(kind='self', layers=('mid_block',)) or heads=[(site, head), ...]"
+        )
+    if on.heads is None:
+        assert on.where is not None
+        return {site.name: tuple(range(site.heads)) for site in on.where.select(known.values())}
+    allowed = known if on.where is None else {site.name: site for site in on.where.select(known.values())}
+    chosen: dict[str, tuple[int, ...]] = {}
+    for name, head in on.heads:
+        if name not in allowed or not 0 <= head < allowed[name].heads:
+            heads = f"; it has {allowed[name].heads} heads" if name in allowed else f"; sites are: {', '.join(allowed)}"
+            raise SiteError(f"there is no head {head} at {name!r}{heads}")
+        chosen[name] = (*chosen.get(name, ()), head)
+    return chosen
+
+
+def _at(edit: Edit, progress: float) -> Edit:
+    """The edit with every setting that is a function of the progress fixed."""
+    if not is_dataclass(edit) or isinstance(edit, type):
+        return edit
+    moving = {field.name: getattr(edit, field.name) for field in fields(edit) if callable(getattr(edit, field.name))}
+    return replace(edit, **{name: value(progress) for name, value in moving.items()})
+
+
+def _edited(call: AttentionCall, layout: Layout, edits: Sequence[tuple[Edit, tuple[int, ...]]]) -> Tensor:
+    """The output in which each edit made its heads; only these are computed twice."""
+    count = call.query.shape[1]
+    if len(edits) == 1 and len(set(edits[0][1])) == count:
+        return edits[0][0](call, layout)
+    output = call.run().clone()
+    for edit, heads in edits:
+        output[:, list(heads)] = edit(call.of_heads(heads), layout)
+    return output
+
+
+def _rescaled(base: Tensor, difference: Tensor, share: float) -> Tensor:
+    if not share:
+        return difference
+    changed, axes = base + difference, tuple(range(1, base.ndim))
+    factor = base.std(axes, keepdim=True) / changed.std(axes, keepdim=True)
+    return changed * (share * factor + 1 - share) - base
