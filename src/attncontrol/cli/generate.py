@@ -127,10 +127,14 @@ def _boxes(texts: list[str]) -> dict[str, tuple[float, float, float, float]]:
 
 
 def _show(report: list[dict[str, Any]], out: Path) -> None:
-    table = Table("prompt", "method", "seed", "seconds", "found in the picture")
-    table.add_column("file", overflow="fold")
+    """One line per prompt and seed: what each method shows, or the seconds it took where no scorer knows."""
+    methods = list(dict.fromkeys(row["method"] for row in report))
+    cells: dict[tuple[str, int], dict[str, str]] = {}
     for row in report:
-        found = "" if row["found"] is None else ", ".join(row["found"]) or "nothing"
-        table.add_row(row["prompt"], row["method"], str(row["seed"]), f"{row['seconds']:.1f}", found, row["file"])
+        found = f"{row['seconds']:.1f} s" if row["found"] is None else ", ".join(row["found"]) or "nothing"
+        cells.setdefault((row["prompt"], row["seed"]), {})[row["method"]] = found
+    table = Table("prompt", "seed", *methods)
+    for (prompt, seed), found_by in cells.items():
+        table.add_row(prompt, str(seed), *(found_by[method] for method in methods))
     console.print(table)
-    console.print(f"Everything is in {out}/ (run.json repeats it).")
+    console.print(f"Pictures, maps and run.json, which repeats it, are in {out}/")
