@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attncontrol.errors import SiteError
+from attncontrol.calls import DenoiserCall, aside, prediction_of
+from attncontrol.errors import CouplingError, SiteError
 from attncontrol.families import Layout, family_of
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.sites import Site, Where
-from attncontrol.steps import DenoiserCall, aside, follow, prediction_of
+from attncontrol.steps import follow
 
 Edit = Callable[[AttentionCall, Layout], Tensor]
 """The output of an attention call, for all the heads that it is given."""
@@ -21,12 +22,19 @@ Heads = Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True)
+class PerImage:
+    """Heads of its own for every image of the batch."""
+
+    heads: tuple[Heads, ...]
+
+
+@dataclass(frozen=True)
 class On:
     """An edit with its place: ``heads`` (all of ``where`` if None)."""
 
     edit: Edit
     where: Where | None = None
-    heads: Heads | None = None
+    heads: Heads | PerImage | None = None
 
 
 @contextmanager
@@ -36,16 +44,17 @@ def perturb(
     *,
     scale: float | Callable[[float], float],
     where: Where | None = None,
-    heads: Heads | None = None,
+    heads: Heads | PerImage | None = None,
     steps: tuple[float, float] = (0.0, 1.0),
     rescale: float = 0.0,
 ) -> Iterator[None]:
     """Adds w (e_cond - e_perturbed) to the prediction, on top of whatever guidance the pipeline does.
 
     e_perturbed is one more conditional pass in which ``edit`` changes attention at the sites of ``where``, or at ``heads``
-    [(site, head), ...] only; several edits with places of their own are a list of ``On``. The difference is added to every branch
-    of the batch, and the same one in the second call of a step, so that classifier-free guidance, which is linear, leaves it as it
-    is for any guidance scale. Pipelines that rescale the guided prediction rescale it too.
+    [(site, head), ...] only, which ``PerImage`` gives for every image of the batch; several edits with places of their own are a
+    list of ``On``. The difference is added to every branch of the batch, and the same one in the second call of a step, so that
+    classifier-free guidance, which is linear, leaves it as it is for any guidance scale. Pipelines that rescale the guided
+    prediction rescale it too.
 
     ``scale`` is w >= 0, or a function of the progress of the run, as any setting of an edit may be; ``steps`` is the share of the
     run in which it acts. ``rescale`` r in 0 .. 1 multiplies the changed conditional prediction by 1 - r + r std(e_cond) / std(it).
@@ -73,6 +82,8 @@ def perturb(
             rows = call.rows("cond")
             w = scale(progress) if callable(scale) else scale
             now = [(_at(of, progress), chosen) for of, chosen in plan]
+            if any(len(mask) not in (1, call.images) for _, chosen in now for mask in chosen.values()):
+                raise CouplingError(f"heads are given per image, but not for {call.images} images")
             if w == 0 or all(getattr(of, "u", 1) == 0 for of, _ in now):
                 return prediction  # bit-identical
             weakened = _weakened(call, rows, now)
@@ -81,7 +92,7 @@ def perturb(
             return prediction
         return prediction + difference.repeat(len(call.branches), *[1] * (difference.ndim - 1))
 
-    def _weakened(call: DenoiserCall, rows: slice, now: Sequence[tuple[Edit, Mapping[str, tuple[int, ...]]]]) -> Tensor:
+    def _weakened(call: DenoiserCall, rows: slice, now: Sequence[tuple[Edit, Mapping[str, Tensor]]]) -> Tensor:
         part = call.select(torch.arange(rows.start, rows.stop))
 
         def handler(attention: AttentionCall) -> Tensor:
@@ -99,22 +110,23 @@ def perturb(
         yield
 
 
-def _selected(on: On, known: Mapping[str, Site]) -> dict[str, tuple[int, ...]]:
-    """Heads by site."""
+def _selected(on: On, known: Mapping[str, Site]) -> dict[str, Tensor]:
+    """By site which heads are changed, [image head], or [1 head] if the same ones in all images."""
     if on.heads is None and on.where is None:
         raise SiteError(
             "say which attention to weaken: where=Where(kind='self', layers=('mid_block',)) or heads=[(site, head), ...]"
         )
-    if on.heads is None:
-        assert on.where is not None
-        return {site.name: tuple(range(site.heads)) for site in on.where.select(known.values())}
     allowed = known if on.where is None else {site.name: site for site in on.where.select(known.values())}
-    chosen: dict[str, tuple[int, ...]] = {}
-    for name, head in on.heads:
-        if name not in allowed or not 0 <= head < allowed[name].heads:
-            heads = f"; it has {allowed[name].heads} heads" if name in allowed else f"; sites are: {', '.join(allowed)}"
-            raise SiteError(f"there is no head {head} at {name!r}{heads}")
-        chosen[name] = (*chosen.get(name, ()), head)
+    if on.heads is None:
+        return {name: torch.ones(1, site.heads, dtype=torch.bool) for name, site in allowed.items()}
+    images = on.heads.heads if isinstance(on.heads, PerImage) else (on.heads,)
+    chosen: dict[str, Tensor] = {}
+    for image, heads in enumerate(images):
+        for name, head in heads:
+            if name not in allowed or not 0 <= head < allowed[name].heads:
+                has = f"; it has {allowed[name].heads} heads" if name in allowed else f"; sites are: {', '.join(allowed)}"
+                raise SiteError(f"there is no head {head} at {name!r}{has}")
+            chosen.setdefault(name, torch.zeros(len(images), allowed[name].heads, dtype=torch.bool))[image, head] = True
     return chosen
 
 
@@ -126,14 +138,15 @@ def _at(edit: Edit, progress: float) -> Edit:
     return replace(edit, **{name: value(progress) for name, value in moving.items()})
 
 
-def _edited(call: AttentionCall, layout: Layout, edits: Sequence[tuple[Edit, tuple[int, ...]]]) -> Tensor:
+def _edited(call: AttentionCall, layout: Layout, edits: Sequence[tuple[Edit, Tensor]]) -> Tensor:
     """The output in which each edit made its heads; only these are computed twice."""
-    count = call.query.shape[1]
-    if len(edits) == 1 and len(set(edits[0][1])) == count:
+    if len(edits) == 1 and edits[0][1].all():
         return edits[0][0](call, layout)
     output = call.run().clone()
-    for edit, heads in edits:
-        output[:, list(heads)] = edit(call.of_heads(heads), layout)
+    for edit, chosen in edits:
+        heads = chosen.any(0).nonzero()[:, 0].tolist()
+        own = chosen[:, heads, None, None].to(output.device)
+        output[:, heads] = torch.where(own, edit(call.of_heads(heads), layout), output[:, heads])
     return output
 
 

@@ -8,12 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from attncontrol.calls import DenoiserCall, probing
 from attncontrol.errors import CouplingError
 from attncontrol.families import Layout, family_of, text_mass
 from attncontrol.maps import AttentionMaps
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.sites import TEXT, Where
-from attncontrol.steps import DenoiserCall, follow, probing
+from attncontrol.steps import follow
 from attncontrol.tokens import Span, Token, Words, resolve
 
 Axis = Literal["step", "head"]

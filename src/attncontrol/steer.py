@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attncontrol.calls import DenoiserCall, aside
 from attncontrol.compose import Objective, Sum
 from attncontrol.descent import Descent
 from attncontrol.errors import NonFiniteError, UnsupportedError
 from attncontrol.families import family_of
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.sites import Where
-from attncontrol.steps import DenoiserCall, aside, follow
+from attncontrol.steps import follow
 from attncontrol.supported import require_linear_steps, require_true_gradients
 from attncontrol.tokens import Subject
 from attncontrol.view import View, picture_sites

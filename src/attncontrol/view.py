@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attncontrol.calls import DenoiserCall
 from attncontrol.compose import Objective, Sum, terms_of
 from attncontrol.errors import UnsupportedError
 from attncontrol.families import Family, Layout, text_mass
 from attncontrol.maps import StepMaps
 from attncontrol.processors import AttentionCall
 from attncontrol.sites import Site
-from attncontrol.steps import DenoiserCall
 from attncontrol.tokens import Span, Subject, Token, at, subjects
 
 

@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attncontrol.calls import DenoiserCall, aside
 from attncontrol.families import Family, family_of, text_mass
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.sites import TEXT, Site, Where
-from attncontrol.steps import DenoiserCall, aside, follow
+from attncontrol.steps import follow
 from attncontrol.tokens import find
 
 ALL = "all sites"

@@ -1,0 +1,113 @@
+"""The search for heads: the same answer batched, interrupted and image by image."""
+
+import json
+
+import pytest
+import torch
+
+from attncontrol import Where
+from attncontrol.edits.soft_identity import SoftIdentity
+from attncontrol.errors import CouplingError
+from attncontrol.heads import load_heads, search_heads
+from attncontrol.perturb import PerImage, perturb
+from tests.test_families import run
+from tests.tiny import tiny_sd
+
+WHERE = Where(kind="self", layers=("mid_block", "up_blocks.0"))
+JOBS = [("a cat", 0), ("a frog", 1), ("a cat and a frog", 2), ("a dog", 3)]
+CALL = {"num_inference_steps": 2, "output_type": "np", "height": 64, "width": 64, "guidance_scale": 1.0}
+NAME = "mid_block.attentions.0.transformer_blocks.0.attn1"
+
+
+def redness(pictures, _):
+    return [float(picture[..., 0].mean() - picture[..., 1:].mean()) for picture in pictures]
+
+
+def search(pipe, jobs=JOBS, **options):
+    return search_heads(
+        pipe, jobs, options.pop("objective", redness), edit=SoftIdentity(), scale=3.0, where=WHERE, **options, **CALL
+    )
+
+
+def test_every_image_has_heads_of_its_own():
+    pipe = tiny_sd()
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    options = {"height": 64, "width": 64}
+    sets = [[(NAME, 0)], [(NAME, 1), (NAME, 3)]]
+    with perturb(pipe, SoftIdentity(), scale=3.0, heads=PerImage(tuple(sets))):
+        both = run("sd", pipe, ["a cat", "a frog"], latents=latents.clone(), **options)
+    for i, (prompt, heads) in enumerate(zip(["a cat", "a frog"], sets, strict=True)):
+        with perturb(pipe, SoftIdentity(), scale=3.0, heads=heads):
+            alone = run("sd", pipe, prompt, latents=latents[i : i + 1].clone(), **options)
+        torch.testing.assert_close(both[i], alone[0], rtol=0, atol=1e-9)
+    with (
+        pytest.raises(CouplingError, match="not for 1 images"),
+        perturb(pipe, SoftIdentity(), scale=3.0, heads=PerImage(tuple(sets))),
+    ):
+        run("sd", pipe, "a cat", **options)
+
+
+def test_batching_changes_nothing_and_the_best_are_chosen():
+    pipe = tiny_sd()
+    batched, single = search(pipe, batch=7, rounds=2, top_k=2), search(pipe, batch=1, rounds=2, top_k=2)
+    assert batched.heads == single.heads
+    assert len(set(batched.heads)) == 4
+    first = batched.rounds[0]
+    assert first.scores == pytest.approx(single.rounds[0].scores, abs=1e-6)
+    assert list(first.chosen) == sorted(first.scores, key=lambda head: -first.scores[head])[:2]
+    assert not set(first.chosen) & set(batched.rounds[1].scores)
+    by_hand = []
+    for prompt, seed in JOBS:
+        with perturb(pipe, SoftIdentity(), scale=3.0, heads=[first.chosen[0]]):
+            by_hand += redness(pipe(prompt, generator=torch.Generator().manual_seed(seed), **CALL).images, None)
+    assert first.scores[first.chosen[0]] == pytest.approx(sum(by_hand) / 4, abs=1e-6)
+
+
+def test_an_interrupted_search_goes_on(tmp_path):
+    pipe, cache, made = tiny_sd(), tmp_path / "scores.jsonl", []
+
+    def counting(pictures, prompts):
+        if len(made) >= 20:
+            raise KeyboardInterrupt
+        made.extend(prompts)
+        return redness(pictures, prompts)
+
+    with pytest.raises(KeyboardInterrupt):
+        search(pipe, batch=4, cache=cache, objective=counting)
+    assert len(cache.read_text().splitlines()) == 20
+    with cache.open("a") as lines:
+        lines.write('["half a li')  # as kill -9 leaves it
+    cache.write_text(cache.read_text() + "\n")
+    made.clear()
+    whole, again = search(pipe, batch=4), []
+
+    def noting(pictures, prompts):
+        again.extend(prompts)
+        return redness(pictures, prompts)
+
+    resumed = search(pipe, batch=4, cache=cache, objective=noting)
+    total = sum(len(each.scores) for each in whole.rounds) * len(JOBS)
+    assert len(again) == total - 20
+    assert resumed.rounds[0].scores == pytest.approx(whole.rounds[0].scores, abs=1e-6)
+    again.clear()
+    assert search(pipe, batch=4, cache=cache, objective=noting).heads == resumed.heads
+    assert not again
+    resumed.save(tmp_path / "heads.json")
+    assert load_heads(tmp_path / "heads.json") == list(resumed.heads)
+    assert {tuple(row[:2]) for row in json.loads((tmp_path / "heads.json").read_text())["rounds"][0]["scores"]} == set(
+        resumed.rounds[0].scores
+    )
+
+
+def test_halving_makes_fewer_pictures():
+    pipe, made = tiny_sd(), []
+
+    def noting(pictures, prompts):
+        made.extend(prompts)
+        return redness(pictures, prompts)
+
+    halved = search(pipe, objective=noting, halving=True, top_k=1)
+    count = len(halved.rounds[0].scores)
+    half, quarter = max(1, count // 2), max(1, count // 4)
+    assert len(made) == count + half + 2 * quarter
+    assert halved.rounds[0].jobs[halved.heads[0]] == 4
