@@ -137,6 +137,13 @@ def cross_sites(transformer: Any) -> tuple[Site, ...]:
     )
 
 
+def refiner_sites(transformer: Any) -> tuple[Site, ...]:
+    """Of Lumina 2 and its kin: joint ``layers``, ``noise_refiner`` of the picture; ``context_refiner`` sees the text alone."""
+    kinds: dict[str, Kind] = {"layers": "joint", "noise_refiner": "self"}
+    patch = transformer.config.get("patch_size") or min(transformer.config["all_patch_size"])
+    return transformer_sites(transformer, lambda name, _: kinds.get(name.partition(".")[0]), patch)
+
+
 def patch_layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     """Of cross-attention: the queries are the patches, the keys the text."""
     return Layout(patch_grid(transformer, arguments))

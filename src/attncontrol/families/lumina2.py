@@ -8,15 +8,9 @@ from typing import Any
 
 from diffusers import Lumina2Transformer2DModel
 
-from attncontrol.families import Arguments, Family, Layout, patch_grid, transformer_sites, two_calls
-from attncontrol.sites import Kind, Site, Where
+from attncontrol.families import Arguments, Family, Layout, patch_grid, refiner_sites, two_calls
+from attncontrol.sites import Site, Where
 from attncontrol.tokens import Token, tokenize
-
-_KINDS: dict[str, Kind] = {"layers": "joint", "noise_refiner": "self"}
-
-
-def _sites(transformer: Any) -> tuple[Site, ...]:
-    return transformer_sites(transformer, lambda name, _: _KINDS.get(name.partition(".")[0]), transformer.config.patch_size)
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
@@ -42,7 +36,7 @@ FAMILY = Family(
     name="lumina2",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), Lumina2Transformer2DModel),
     denoiser=lambda pipe: pipe.transformer,
-    sites=_sites,
+    sites=refiner_sites,
     branches=two_calls,
     tokens=_tokens,
     layout=_layout,

@@ -11,17 +11,11 @@ from diffusers import ZImageTransformer2DModel
 from torch import Tensor
 
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import MARK, Arguments, Family, Layout, chat, encode, one_call, transformer_sites
-from attncontrol.sites import Kind, Site, Where
+from attncontrol.families import MARK, Arguments, Family, Layout, chat, encode, one_call, refiner_sites
+from attncontrol.sites import Site, Where
 from attncontrol.tokens import Token, tokenize
 
-_KINDS: dict[str, Kind] = {"layers": "joint", "noise_refiner": "self"}
 _MULTIPLE = 32
-
-
-def _sites(transformer: Any) -> tuple[Site, ...]:
-    patch = min(transformer.config.all_patch_size)
-    return transformer_sites(transformer, lambda name, _: _KINDS.get(name.partition(".")[0]), patch)
 
 
 def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
@@ -55,7 +49,7 @@ FAMILY = Family(
     name="zimage",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), ZImageTransformer2DModel),
     denoiser=lambda pipe: pipe.transformer,
-    sites=_sites,
+    sites=refiner_sites,
     branches=_branches,
     tokens=_tokens,
     layout=_layout,
