@@ -71,6 +71,12 @@ class AttentionCall:
         mask = self.mask[:, at] if self.mask is not None and self.mask.ndim == 4 and self.mask.shape[1] > 1 else self.mask
         return replace(self, query=self.query[:, at], key=self.key[:, at], value=self.value[:, at], mask=mask, normaliser=None)
 
+    def of_queries(self, queries: slice) -> "AttentionCall":
+        """The call restricted to some queries."""
+        mask = self.mask if self.mask is None or self.mask.shape[-2] == 1 else self.mask[..., queries, :]
+        normaliser = None if self.normaliser is None else self.normaliser[:, :, queries]
+        return replace(self, query=self.query[:, :, queries], mask=mask, normaliser=normaliser)
+
     def rows(self, rows: slice | Tensor) -> "AttentionCall":
         """The call restricted to some rows of the batch."""
         mask = self.mask[rows] if self.mask is not None and self.mask.ndim == 4 and self.mask.shape[0] > 1 else self.mask
@@ -103,11 +109,10 @@ class AttentionCall:
         marked keys; else the attention output for values that are these columns is the same product, in memory of queries x head
         width, with gradients from the kernel.
         """
-        mask = self.mask if self.mask is None or self.mask.shape[-2] == 1 else self.mask[..., queries, :]
-        part = replace(self, query=self.query[:, :, queries], mask=mask)
-        if self.normaliser is not None:
+        part = self.of_queries(queries)
+        if part.normaliser is not None:
             marked = columns.amax((0, 2)).nonzero()[:, 0]
-            probabilities = (part._logits(self.key[:, :, marked]) - self.normaliser[:, :, queries, None]).exp()
+            probabilities = (part._logits(self.key[:, :, marked]) - part.normaliser[..., None]).exp()
             return probabilities @ columns[:, None, marked].to(probabilities)
         if self.key.shape[2] <= _SHORT and not (self.is_causal or self.enable_gqa):
             probabilities = part.probabilities()

@@ -16,25 +16,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from attncontrol.edits.merge import Progress, chunks, square
+from attncontrol.edits.merge import Progress, fixed, softmax_rows, square
 from attncontrol.families import Layout
 from attncontrol.processors import AttentionCall
 
 
 def diagonal(call: AttentionCall) -> Tensor:
-    """A_ii [batch heads query 1], by parts of the rows."""
-    found = []
-    for part in chunks(call):
-        mask = call.mask if call.mask is None or call.mask.shape[-2] == 1 else call.mask[..., part, :]
-        rows = replace(call, query=call.query[:, :, part], mask=mask).probabilities()
-        found.append(rows.diagonal(part.start, 2, 3)[..., None])
-    return torch.cat(found, 2)
-
-
-def _fixed(u: float | Progress) -> float:
-    if callable(u):
-        raise TypeError("settings that change during the run are fixed by perturb(...) before every step")
-    return u
+    """A_ii [batch heads query 1]."""
+    return torch.cat([rows.diagonal(start, 2, 3)[..., None] for start, rows in softmax_rows(call)], 2)
 
 
 @dataclass(frozen=True)
@@ -46,7 +35,7 @@ class LogLinear:
 
     def __call__(self, call: AttentionCall, _: Layout) -> Tensor:
         square(call)
-        u = _fixed(self.u)
+        u = fixed(self.u)
         if u == 0:
             return call.run()
         scale = call.query.shape[-1] ** -0.5 if call.scale is None else call.scale
@@ -68,7 +57,7 @@ class FisherRao:
 
     def __call__(self, call: AttentionCall, _: Layout) -> Tensor:
         square(call)
-        u = _fixed(self.u)
+        u = fixed(self.u)
         if u == 0:
             return call.run()
         own = diagonal(call).clamp(0, 1)

@@ -1,6 +1,6 @@
 """What edits share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
@@ -11,13 +11,19 @@ Progress = Callable[[float], float]
 """A setting that changes during the run, from the share of it that is done, 0 .. 1."""
 
 
+def fixed(setting: float | Progress) -> float:
+    """The setting, which ``perturb`` has fixed for the step."""
+    if callable(setting):
+        raise TypeError("settings that change during the run are fixed by perturb(...) before every step")
+    return setting
+
+
 def lerp(start: Callable[[], Tensor], end: Callable[[], Tensor], u: float | Progress) -> Tensor:
     """(1 - u) start + u end, where only what is needed is computed."""
-    if callable(u):
-        raise TypeError("settings that change during the run are fixed by perturb(...) before every step")
-    if u == 0:
+    share = fixed(u)
+    if share == 0:
         return start()
-    return end() if u == 1 else start().lerp(end(), u)
+    return end() if share == 1 else start().lerp(end(), share)
 
 
 def square(call: AttentionCall) -> None:
@@ -29,7 +35,7 @@ def square(call: AttentionCall) -> None:
         )
 
 
-def chunks(call: AttentionCall, size: int = 512) -> list[slice]:
-    """Parts of the queries, for what needs rows of the softmax."""
-    count = call.query.shape[2]
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+def softmax_rows(call: AttentionCall, size: int = 512) -> Iterator[tuple[int, Tensor]]:
+    """The softmax by groups of rows: the number of the first one, and [batch heads some key]."""
+    for start in range(0, call.query.shape[2], size):
+        yield start, call.of_queries(slice(start, start + size)).probabilities()

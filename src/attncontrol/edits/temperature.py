@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from attncontrol.edits.merge import Progress, chunks
+from attncontrol.edits.merge import Progress, fixed, softmax_rows
 from attncontrol.families import Layout
 from attncontrol.processors import AttentionCall
 
@@ -22,23 +22,16 @@ class Temperature:
     tau: float | Progress
 
     def __call__(self, call: AttentionCall, _: Layout) -> Tensor:
-        if callable(self.tau):
-            raise TypeError("settings that change during the run are fixed by perturb(...) before every step")
-        if self.tau == 1:
+        tau = fixed(self.tau)
+        if tau == 1:
             return call.run()
-        if self.tau == 0:
+        if tau == 0:
             return _largest(call)
         scale = call.query.shape[-1] ** -0.5 if call.scale is None else call.scale
         soft = call.mask is not None and call.mask.dtype != torch.bool
-        return replace(
-            call, scale=scale / self.tau, mask=call.mask / self.tau if soft and call.mask is not None else call.mask
-        ).run()
+        return replace(call, scale=scale / tau, mask=call.mask / tau if soft and call.mask is not None else call.mask).run()
 
 
 def _largest(call: AttentionCall) -> Tensor:
-    found = []
-    for part in chunks(call):
-        mask = call.mask if call.mask is None or call.mask.shape[-2] == 1 else call.mask[..., part, :]
-        best = replace(call, query=call.query[:, :, part], mask=mask).probabilities().argmax(-1, keepdim=True)
-        found.append(call.value.gather(2, best.expand(-1, -1, -1, call.value.shape[-1])))
-    return torch.cat(found, 2)
+    best = torch.cat([rows.argmax(-1, keepdim=True) for _, rows in softmax_rows(call)], 2)
+    return call.value.gather(2, best.expand(-1, -1, -1, call.value.shape[-1]))
