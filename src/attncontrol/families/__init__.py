@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from attncontrol.errors import UnsupportedError
 from attncontrol.processors import AttentionCall
 from attncontrol.sites import Kind, Site, Where
-from attncontrol.tokens import Token
+from attncontrol.tokens import Token, tokenize
 
 Arguments = Mapping[str, Any]
 """The named arguments of one call of the denoiser."""
@@ -135,6 +135,11 @@ def cross_sites(transformer: Any) -> tuple[Site, ...]:
     return transformer_sites(
         transformer, lambda name, _: "cross" if name.endswith("attn2") else "self", transformer.config.patch_size
     )
+
+
+def t5_tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    """Of pipelines whose only text is that of T5, filled up to ``max_sequence_length``."""
+    return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"], encoder="t5")
 
 
 def refiner_sites(transformer: Any) -> tuple[Site, ...]:

@@ -6,13 +6,8 @@ import torch
 from diffusers import ChromaTransformer2DModel
 
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import Arguments, Family, Layout, flux
+from attncontrol.families import Arguments, Family, Layout, flux, t5_tokens
 from attncontrol.sites import Site
-from attncontrol.tokens import Token, tokenize
-
-
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"], encoder="t5")
 
 
 def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
@@ -30,7 +25,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=flux.FAMILY.sites,
     branches=flux.FAMILY.branches,
-    tokens=_tokens,
+    tokens=t5_tokens,
     layout=_layout,
     steering=flux.FAMILY.steering,
     latents=flux.FAMILY.latents,

@@ -7,17 +7,12 @@ from typing import Any
 
 from diffusers import CogVideoXTransformer3DModel
 
-from attncontrol.families import VIDEO, Arguments, Family, Layout, one_call, text_length, transformer_sites
+from attncontrol.families import VIDEO, Arguments, Family, Layout, one_call, t5_tokens, text_length, transformer_sites
 from attncontrol.sites import Site
-from attncontrol.tokens import Token, tokenize
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
     return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
-
-
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"], encoder="t5")
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
@@ -32,7 +27,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,
-    tokens=_tokens,
+    tokens=t5_tokens,
     layout=_layout,
     steering=VIDEO,
     batch_axis={"image_rotary_emb": None},

@@ -7,17 +7,12 @@ from typing import Any
 
 from diffusers import LTXVideoTransformer3DModel
 
-from attncontrol.families import VIDEO, Arguments, Family, Layout, one_call, transformer_sites
+from attncontrol.families import VIDEO, Family, Layout, one_call, t5_tokens, transformer_sites
 from attncontrol.sites import Site
-from attncontrol.tokens import Token, tokenize
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
     return transformer_sites(transformer, lambda name, _: "cross" if name.endswith("attn2") else "self", 1)
-
-
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"], encoder="t5")
 
 
 FAMILY = Family(
@@ -26,7 +21,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,
-    tokens=_tokens,
+    tokens=t5_tokens,
     layout=lambda _, arguments, __: Layout((arguments["num_frames"], arguments["height"], arguments["width"])),
     steering=VIDEO,
 )

@@ -8,9 +8,9 @@ from typing import Any
 from diffusers import WanTransformer3DModel
 
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import VIDEO, Arguments, Family, Layout, transformer_sites, two_calls
+from attncontrol.families import VIDEO, Arguments, Family, Layout, t5_tokens, transformer_sites, two_calls
 from attncontrol.sites import Site
-from attncontrol.tokens import Token, tokenize
+from attncontrol.tokens import Token
 
 
 def _denoiser(pipe: Any) -> Any:
@@ -32,7 +32,7 @@ def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 
     if prompt_clean(prompt) != prompt:
         raise UnsupportedError(f"the pipeline reads {prompt!r} as {prompt_clean(prompt)!r}; pass it in this form")
-    return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"], encoder="t5")
+    return t5_tokens(pipe, prompt, encoding)
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
