@@ -38,6 +38,11 @@ def on_grid(place: "Box | Region", height: int, width: int) -> CellMask:
     return (coverage > 0.5) | (coverage == coverage.max())
 
 
+def masks_like(layout: Layouts, maps: torch.Tensor) -> list[CellMask]:
+    """The mask of every word on the grid of ``maps`` [batch height width ...], on their device."""
+    return [on_grid(place, *maps.shape[1:3]).to(maps.device) for place in layout.values()]
+
+
 def _covered(start: float, stop: float, cells: int) -> torch.Tensor:
     """How much of every cell of an axis lies between two fractions."""
     edges = torch.arange(cells + 1, dtype=torch.float64) / cells

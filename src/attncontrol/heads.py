@@ -94,7 +94,7 @@ def search_heads(
                 scores = _scores(pipe, chunk, base, objective, edit, scale, call)
                 known |= {(_key(base, head), job): score for (head, job), score in zip(chunk, scores, strict=True)}
                 _append(cache, [(_key(base, head), job, score) for (head, job), score in zip(chunk, scores, strict=True)])
-            means = {head: sum(known[_key(base, head), job] for job in part) / len(part) for head in alive}
+            means = {head: _mean(known, base, head, part) for head in alive}
             used |= dict.fromkeys(alive, len(part))
             ranked = sorted(alive, key=lambda head: -means[head])
             if share < 1:

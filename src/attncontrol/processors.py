@@ -98,9 +98,19 @@ class AttentionCall:
             return logits.softmax(-1) * self.mask.any(-1, keepdim=True)
         return (logits + self.mask).softmax(-1)
 
+    @property
+    def factor(self) -> float:
+        """What the products of queries and keys are multiplied by."""
+        return float(self.query.shape[-1] ** -0.5) if self.scale is None else self.scale
+
+    def tempered(self, factor: float) -> "AttentionCall":
+        """The call with all logits multiplied, masks of numbers included."""
+        soft = self.mask is not None and self.mask.dtype != torch.bool
+        mask = self.mask * factor if soft and self.mask is not None else self.mask
+        return replace(self, scale=self.factor * factor, mask=mask, normaliser=None)
+
     def _logits(self, key: Key) -> Tensor:
-        scale = self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
-        return _at_least_single((self.query * scale) @ key.transpose(-1, -2))
+        return _at_least_single((self.query * self.factor) @ key.transpose(-1, -2))
 
     def mass(self, columns: Tensor, queries: slice) -> Probabilities:
         """probabilities()[queries] @ columns, for 0/1 ``columns`` [batch key column]: mass on groups of keys, exact.

@@ -11,7 +11,7 @@ Both need the diagonal of A only: with a = A_ii of the (tempered) map A and O = 
 HeadHunter's "fisher_rao" is a straight line between sqrt(A) and I, its "fisher_rao_slerp" this one.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -38,10 +38,7 @@ class LogLinear:
         u = fixed(self.u)
         if u == 0:
             return call.run()
-        scale = call.query.shape[-1] ** -0.5 if call.scale is None else call.scale
-        soft = call.mask is not None and call.mask.dtype != torch.bool
-        mask = call.mask * (1 - u) if soft and call.mask is not None else call.mask
-        tempered = replace(call, scale=scale * (1 - u), mask=mask)
+        tempered = call.tempered(1 - u)
         off = self.epsilon / call.key.shape[2]
         gain = ((1 - self.epsilon + off) / off) ** u - 1
         share = gain * diagonal(tempered)

@@ -30,9 +30,8 @@ def among_picture(call: AttentionCall, layout: Layout) -> Tensor:
     if not isinstance(image, slice) or call.mask is not None:
         raise UnsupportedError(f"{call.site.name} masks text, or has text of different lengths in its rows: use scope='all'")
     part = replace(call, query=call.query[:, :, image], key=call.key[:, :, layout.text], value=call.value[:, :, layout.text])
-    scale = call.query.shape[-1] ** -0.5 if call.scale is None else call.scale
-    own = (call.query[:, :, image] * call.key[:, :, image]).sum(-1) * scale
-    text = (part.query * scale) @ part.key.transpose(-1, -2)
+    own = (call.query[:, :, image] * call.key[:, :, image]).sum(-1) * call.factor
+    text = (part.query * call.factor) @ part.key.transpose(-1, -2)
     weight = (own - text.logsumexp(-1)).sigmoid()[..., None]
     output = call.run().clone()
     output[:, :, image] = weight * call.value[:, :, image] + (1 - weight) * (text.softmax(-1) @ part.value)

@@ -5,7 +5,7 @@
 Its code multiplies the logits by a "temperature" that is 1 / tau.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,9 +27,7 @@ class Temperature:
             return call.run()
         if tau == 0:
             return _largest(call)
-        scale = call.query.shape[-1] ** -0.5 if call.scale is None else call.scale
-        soft = call.mask is not None and call.mask.dtype != torch.bool
-        return replace(call, scale=scale / tau, mask=call.mask / tau if soft and call.mask is not None else call.mask).run()
+        return call.tempered(1 / tau).run()
 
 
 def _largest(call: AttentionCall) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import Region, SelfMap, SpatialMaps
-from attncontrol.boxes import Layouts, check, on_grid
+from attncontrol.boxes import Layouts, check, masks_like
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.functional import sharpen, smooth
@@ -63,9 +63,7 @@ class AttentionRefocusing(Summable):
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean, picture = maps.mean(), maps.picture()
-        of_words, of_cells = (
-            [on_grid(place, *each.shape[1:3]).to(each.device) for place in self.layout.values()] for each in (mean, picture)
-        )
+        of_words, of_cells = masks_like(self.layout, mean), masks_like(self.layout, picture)
         losses = []
         for image, own, subjects, contrast in zip(mean, picture, maps.subjects, maps.contrast, strict=True):
             cross = cross_refocusing(image, subjects, of_words, contrast)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import PixelMap, Region, SpatialMaps
-from attncontrol.boxes import Layouts, check, on_grid
+from attncontrol.boxes import Layouts, check, masks_like
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.functional import sharpen, smooth
@@ -70,7 +70,7 @@ class BoxDiff(Summable):
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()
-        masks = [on_grid(place, *mean.shape[1:3]).to(mean.device) for place in self.layout.values()]
+        masks = masks_like(self.layout, mean)
         losses = []
         for image, subjects, contrast in zip(mean, maps.subjects, maps.contrast, strict=True):
             losses.append(boxdiff(image, [subject.positions for subject in subjects], masks, contrast))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import HeadMaps, Region
-from attncontrol.boxes import Layouts, check, on_grid
+from attncontrol.boxes import Layouts, check, masks_like
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.maps import StepMaps
@@ -42,7 +42,7 @@ class LayoutGuidance(Summable):
     def __call__(self, maps: StepMaps) -> Tensor:
         terms = []
         for layer in maps.layers.values():
-            masks = [on_grid(place, *layer.shape[2:4]).to(layer.device) for place in self.layout.values()]
+            masks = masks_like(self.layout, layer[:, 0])
             for k, mask in enumerate(masks):
                 of_images = []
                 for heads, subjects in zip(layer, maps.subjects, strict=True):

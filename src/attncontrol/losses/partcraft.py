@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.axes import Region, SpatialMaps
-from attncontrol.boxes import Layouts, check, on_grid
+from attncontrol.boxes import Layouts, check, masks_like
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.maps import StepMaps
@@ -46,7 +46,7 @@ class PartCraft(Summable):
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()
-        masks = [on_grid(place, *mean.shape[1:3]).to(mean.device) for place in self.layout.values()]
+        masks = masks_like(self.layout, mean)
         return torch.stack([partcraft(image, of, masks) for image, of in zip(mean, maps.subjects, strict=True)])
 
 
