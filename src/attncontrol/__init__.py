@@ -6,24 +6,25 @@ from attncontrol.families import family_of
 from attncontrol.losses.attend_and_excite import AttendAndExcite
 from attncontrol.maps import AttentionMaps, StepMaps
 from attncontrol.record import estimate_bytes, record
-from attncontrol.sites import Site, Where
+from attncontrol.sites import Where
 from attncontrol.steer import Trace, steer
-from attncontrol.tokens import Span, locate
+from attncontrol.store import load, save
+from attncontrol.tokens import locate
 
 __version__ = "0.1.0"
 __all__ = [
     "AttendAndExcite",
     "AttentionMaps",
     "Descent",
-    "Site",
-    "Span",
     "StepMaps",
     "Trace",
     "Where",
     "estimate_bytes",
     "family_of",
+    "load",
     "locate",
     "record",
+    "save",
     "steer",
     "testbed",
 ]

@@ -1,8 +1,9 @@
 """What objectives see in one step, and what a recording returns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +11,11 @@ from torch import Tensor
 from attncontrol.axes import Means, PictureMaps, Recorded, TokenMaps, WordMap
 from attncontrol.errors import CouplingError, WordError
 from attncontrol.functional import resize
-from attncontrol.tokens import Subject, Token
+from attncontrol.sites import Site
+from attncontrol.tokens import Span, Subject, Token
+
+Direction = Literal["image->text", "text->image", "image->image", "text->text"]
+"""From the queries to the keys, whose probabilities sum to 1."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +71,36 @@ def words_outside(maps: StepMaps) -> list[list[list[int]]]:
     ]
 
 
+@dataclass(eq=False)
 class AttentionMaps:
-    """Recorded attention, filled while the pipeline runs.
+    """Recorded attention, filled while the pipeline runs; ``save`` and ``load`` keep it.
 
-    ``layers`` maps site names to float32 tensors [batch branch step heads height width token] on the CPU, of videos [batch branch
+    ``layers`` maps site names to tensors [batch branch step heads height width token] on the CPU, of videos [batch branch
     step heads frames height width token]. A reduced axis has length 1: the mean over steps and heads is kept unless asked
-    otherwise. ``labels[b]`` names the token axis for image b: a word asked for (the probability of attending to any of its tokens:
-    their sum), or every token of the text sequence.
+    otherwise. ``spans[b]`` name the token axis for image b: a word asked for (the probability of attending to any of its tokens:
+    their sum), or every token of its text sequence ``tokens[b]``. ``steps``, ``timesteps`` and ``sigmas`` (the scheduler's own, or
+    noise per signal) are those of the recorded steps. ``about`` says what ran: pipeline, model, scheduler, guidance, seeds and
+    versions. ``pictures`` are the user's to set: the pictures that were made.
     """
 
-    def __init__(self) -> None:
-        self.layers: dict[str, Recorded] = {}
-        self.labels: tuple[tuple[str, ...], ...] = ()
-        self.branches: tuple[str, ...] = ()
-        self.timesteps: tuple[float, ...] = ()
-        self.prompts: tuple[str, ...] = ()
+    layers: Mapping[str, Recorded] = field(default_factory=dict)
+    sites: Mapping[str, Site] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ()
+    tokens: tuple[tuple[Token, ...], ...] = ()
+    spans: tuple[tuple[Span, ...], ...] = ()
+    branches: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+    timesteps: tuple[float, ...] = ()
+    sigmas: tuple[float | None, ...] = ()
+    direction: Direction = "image->text"
+    reductions: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+    pictures: Sequence[Any] = ()
+
+    @property
+    def labels(self) -> tuple[tuple[str, ...], ...]:
+        """The names along the token axis, for every image."""
+        return tuple(tuple(span.text for span in of_image) for of_image in self.spans)
 
     def __getitem__(self, word: str) -> WordMap:
         """[batch height width]: mean over layers, heads and steps of the first branch, on the finest grid. Videos: with frames."""

@@ -71,7 +71,7 @@ class AttentionCall:
         mask = self.mask[:, at] if self.mask is not None and self.mask.ndim == 4 and self.mask.shape[1] > 1 else self.mask
         return replace(self, query=self.query[:, at], key=self.key[:, at], value=self.value[:, at], mask=mask, normaliser=None)
 
-    def of_queries(self, queries: slice) -> "AttentionCall":
+    def of_queries(self, queries: slice | Tensor) -> "AttentionCall":
         """The call restricted to some queries."""
         mask = self.mask if self.mask is None or self.mask.shape[-2] == 1 else self.mask[..., queries, :]
         normaliser = None if self.normaliser is None else self.normaliser[:, :, queries]

@@ -108,9 +108,9 @@ def follow(
             done = denoiser.register_forward_hook(lambda *_: on_done(), always_call=True)
             stack.callback(done.remove)
         if hasattr(pipe, "check_inputs"):
-            stack.enter_context(_observed(pipe, "check_inputs", on_start))
-        stack.enter_context(_observed(pipe, "encode_prompt", on_prompt))
-        stack.enter_context(_observed(scheduler, "step", on_step))
+            stack.enter_context(observed(pipe, "check_inputs", on_start))
+        stack.enter_context(observed(pipe, "encode_prompt", on_prompt))
+        stack.enter_context(observed(scheduler, "step", on_step))
         yield
     if not run.calls or not run.steps:
         what = (
@@ -149,7 +149,7 @@ def _describe(pipe: Any, family: Family, run: _Run, arguments: dict[str, Any]) -
 
 
 @contextmanager
-def _observed(owner: Any, name: str, observe: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+def observed(owner: Any, name: str, observe: Callable[[dict[str, Any]], None]) -> Iterator[None]:
     """``observe`` sees (and may change) the named arguments of every call of a method of one object. Undone on exit."""
     method = getattr(owner, name)
     previous = vars(owner).get(name)

@@ -1,0 +1,157 @@
+"""Records on disk: the same maps come back, read with safetensors and json alone, streamed step by step."""
+
+import gc
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from attncontrol import load, record, save
+from attncontrol.errors import CouplingError, UnsupportedError
+from tests.test_record import LAYER, PROMPT, run
+
+
+@pytest.fixture
+def maps(pipe):
+    with record(pipe, ["cat", "turtle"], keep=("step", "head"), branches=("cond", "uncond")) as found:
+        run(pipe, images=2)
+    found.pictures = [Image.fromarray(np.full((64, 96, 3), value, np.uint8)) for value in (10, 200)]
+    return found
+
+
+def test_what_is_saved_comes_back(maps, tmp_path):
+    back = load(save(maps, tmp_path / "run.safetensors"))
+    assert list(back.layers) == list(maps.layers)
+    for name, of_layer in maps.layers.items():
+        assert torch.equal(back.layers[name], of_layer)
+    for name in ("sites", "prompts", "tokens", "spans", "branches", "steps", "timesteps", "sigmas", "direction", "reductions"):
+        assert getattr(back, name) == getattr(maps, name), name
+    assert back.about == maps.about
+    assert [np.asarray(p).mean() for p in back.pictures] == [10, 200]
+    assert torch.equal(back["cat"], maps["cat"])
+
+
+def test_what_ran_is_written_down(maps):
+    assert maps.steps == (0, 1, 2)
+    assert maps.about["seeds"] == [0]
+    assert maps.about["scheduler"] == "DDIMScheduler"
+    assert maps.about["guidance_scale"] == 7.5
+    assert maps.about["not_run"] == []
+    assert maps.reductions == ("sum over the tokens of a word",)
+    assert [span.positions for span in maps.spans[0]] == [(2,), (5, 6)]
+    assert maps.sigmas[0] > maps.sigmas[1] > maps.sigmas[2] > 0
+    assert maps.sites[LAYER].stride == 2
+
+
+def test_the_format_is_plain(maps, tmp_path):
+    """As the README says: safetensors and json are enough."""
+    file = save(maps, tmp_path / "run.safetensors")
+    with safe_open(file, "np") as tensors:
+        header = json.loads(tensors.metadata()["attncontrol"])
+        of_layer = tensors.get_tensor(f"maps/{LAYER}")
+    at = dict(zip(header["dims"], of_layer.shape, strict=True))
+    assert at == {"image": 2, "branch": 2, "step": 3, "head": 4, "height": 4, "width": 6, "token": 2}
+    assert header["branches"] == ["cond", "uncond"]
+    assert [word["text"] for word in header["images"][0]["words"]] == ["cat", "turtle"]
+    token = header["images"][0]["tokens"][5]
+    assert (token["text"], PROMPT[token["start"] : token["end"]], token["special"]) == ("tur", "tur", False)
+    np.testing.assert_array_equal(of_layer, maps.layers[LAYER].numpy())
+
+
+@pytest.mark.parametrize(("encoding", "size", "error"), [("float16", 0.5, 5e-4), ("bfloat16", 0.5, 4e-3), ("sqrt8", 0.3, 4e-3)])
+def test_encodings_are_small_and_close(maps, tmp_path, encoding, size, error):
+    full, small = (save(maps, tmp_path / f"{e}.safetensors", encoding=e) for e in ("float32", encoding))
+    count = sum(t.nbytes for name, t in load_file(small).items() if name != "pictures")
+    assert count <= size * sum(t.nbytes for name, t in load_file(full).items() if name != "pictures")
+    for name, of_layer in load(small).layers.items():
+        peak = of_layer.amax((-3, -2), keepdim=True)
+        assert ((of_layer - maps.layers[name]).abs() / peak).max() < error
+
+
+def test_quantised_zeros_stay_zero(maps, tmp_path):
+    maps.layers = {name: torch.zeros_like(of_layer) for name, of_layer in maps.layers.items()}
+    back = load(save(maps, tmp_path / "zero.safetensors", encoding="sqrt8"))
+    assert all(torch.equal(of_layer, torch.zeros_like(of_layer)) for of_layer in back.layers.values())
+
+
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+def test_streamed_steps_equal_kept_steps(pipe, tmp_path, guidance):
+    with record(pipe, ["cat"], keep=("step",)) as whole:
+        plain = run(pipe, guidance_scale=guidance)
+    with record(pipe, ["cat"], to=tmp_path / "run") as streamed:
+        again = run(pipe, guidance_scale=guidance)
+        streamed.pictures = [Image.new("RGB", (96, 64))]
+    assert torch.equal(plain, again)
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
+        "pictures.safetensors", "step-0000.safetensors", "step-0001.safetensors", "step-0002.safetensors",
+    ]  # fmt: skip
+    back = load(tmp_path / "run")
+    assert back.steps == whole.steps
+    assert back.sigmas == whole.sigmas
+    assert back.pictures[0].size == (96, 64)
+    for name, of_layer in whole.layers.items():
+        assert torch.equal(back.layers[name], of_layer)
+        assert torch.equal(streamed.layers[name], of_layer)
+    with pytest.raises(CouplingError, match="holds a record already"), record(pipe, ["cat"], to=tmp_path / "run"):
+        pass
+    one = load(tmp_path / "run" / "step-0001.safetensors")
+    assert one.steps == (1,)
+    assert torch.equal(one.layers[LAYER], whole.layers[LAYER][:, :, 1:2])
+
+
+def test_a_killed_run_leaves_its_finished_steps(pipe, tmp_path):
+    def kill(_pipe, step, _timestep, kwargs):
+        if step == 1:
+            raise KeyboardInterrupt
+        return kwargs
+
+    with pytest.raises(KeyboardInterrupt), record(pipe, ["cat"], to=tmp_path):
+        run(pipe, callback_on_step_end=kill)
+    assert load(tmp_path).steps == (0,)
+
+
+def test_a_streamed_run_holds_one_step(pipe, tmp_path):
+    """Floats alive that belong to the recording, by the size of its maps."""
+    alive = []
+
+    def look(_pipe, _step, _timestep, kwargs):
+        gc.collect()
+        alive.append(sum(type(o) is torch.Tensor and o.shape == (1, 1, 1, 1, 8, 12, 1) for o in gc.get_objects()))
+        return kwargs
+
+    with record(pipe, ["cat"], to=tmp_path):
+        run(pipe, steps=5, callback_on_step_end=look)
+    assert len(set(alive)) == 1
+    assert alive[0] > 0
+
+
+def test_bad_files_are_refused(maps, tmp_path):
+    with pytest.raises(UnsupportedError, match=r"holds no attention record: there is no step-\*.safetensors"):
+        load(tmp_path)
+    with pytest.raises(UnsupportedError, match="is not an attention record"):
+        load(tmp_path / "missing.safetensors")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(UnsupportedError, match=r"write one with attncontrol\.save"):
+        load(tmp_path / "other.safetensors")
+    save_file({}, tmp_path / "new.safetensors", {"attncontrol": '{"schema": 2}'})
+    with pytest.raises(UnsupportedError, match="schema 2, this version reads 1"):
+        load(tmp_path / "new.safetensors")
+    maps.layers = {}
+    with pytest.raises(CouplingError, match="nothing is recorded yet"):
+        save(maps, tmp_path / "empty.safetensors")
+
+
+def test_a_recording_that_is_too_large_is_refused_before_the_first_step(pipe):
+    calls = []
+    hook = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+    with (
+        pytest.raises(UnsupportedError, match=r"would hold 0.0 GiB, more than limit=0.0 GiB; name words"),
+        record(pipe, limit=10.0),
+    ):
+        run(pipe)
+    hook.remove()
+    assert not calls
