@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -148,3 +149,35 @@ def test_methods_boxes_and_groups(model, tmp_path):
         code, _, err = invoke("generate", "a cat", *options, *common)
         assert code == 2
         assert message in " ".join(err.replace("\u2502", " ").split())
+
+
+def test_heads_are_searched_drawn_and_used(model, tmp_path):
+    options = ("--model", model, "--seeds", "0-1", "--out", tmp_path / "heads", "--layers", "mid_block,up_blocks.0", "--top-k", 2)
+    code, out, error = invoke("heads", "search", "a cat", "--objective", "redness", *options, "--json")
+    assert code == 0, error
+    found = json.loads(out)
+    assert found == json.loads((tmp_path / "heads" / "heads.json").read_text())
+    scores = {(name, head): score for name, head, score, _ in found["rounds"][0]["scores"]}
+    assert len(scores) == 4 + 2 * 4
+    assert [tuple(head) for head in found["heads"]] == sorted(scores, key=lambda head: -scores[head])[:2]
+    with Image.open(tmp_path / "heads" / "scores.png") as picture:
+        assert min(picture.size) > 200
+    lines = (tmp_path / "heads" / "scores.jsonl").read_text().splitlines()
+    assert len(lines) == 2 * len(scores)
+    again = invoke("heads", "search", "a cat", "--objective", "redness", *options, "--json")
+    assert json.loads(again[1]) == found
+    assert len((tmp_path / "heads" / "scores.jsonl").read_text().splitlines()) == len(lines)  # nothing was made twice
+    generate = ("generate", "a cat", "--model", model, "--seeds", "0", "--steps", 3, "--method", "plain", "--compare")
+    code, out, error = invoke(*generate, "--heads", tmp_path / "heads" / "heads.json", "--out", tmp_path / "out", "--json")
+    assert code == 0, error
+    report = json.loads(out)
+    assert report["settings"]["heads"] == found["heads"]
+    assert [row["method"] for row in report["pictures"]] == ["plain", "heads"]
+    plain, weakened = (np.asarray(Image.open(tmp_path / "out" / row["file"])) for row in report["pictures"])
+    assert (plain != weakened).any()
+
+
+def test_heads_search_says_what_is_wrong(model):
+    code, _, error = invoke("heads", "search", "a cat", "--model", model, "--objective", "beauty")
+    assert code == 2
+    assert "quality, redness, size" in error

@@ -9,6 +9,7 @@ from diffusers import DDIMScheduler, StableDiffusion3PAGPipeline, StableDiffusio
 from attncontrol import AttendAndExcite, Descent, Where, record, steer
 from attncontrol.edits.interpolation import FisherRao, LogLinear
 from attncontrol.edits.skip import SkipAttention
+from attncontrol.edits.skip_layers import SkipLayers
 from attncontrol.edits.smoothed_query import SmoothedQuery
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.edits.soft_uniform import SoftUniform
@@ -234,6 +235,46 @@ def test_it_composes_with_steering():
     torch.testing.assert_close(kept[0], kept[1])
 
 
+def test_skipped_layers_equal_the_sd3_pipeline_of_diffusers():
+    pipe = sd3()
+    options = {
+        "num_inference_steps": 4, "output_type": "latent", "height": 64, "width": 96, "max_sequence_length": 16,
+        "guidance_scale": 4.0, "num_images_per_prompt": 2,
+    }  # fmt: skip
+    theirs = {"skip_guidance_layers": [1], "skip_layer_guidance_scale": 2.5, "skip_layer_guidance_start": 0.2}
+    expected = pipe("a cat", generator=torch.Generator().manual_seed(0), skip_layer_guidance_stop=0.6, **theirs, **options).images
+    with perturb(pipe, SkipLayers(("transformer_blocks.1",)), scale=2.5, steps=(0.3, 0.7)):  # the steps 1 and 2 of 0 .. 3
+        ours = pipe("a cat", generator=torch.Generator().manual_seed(0), **options).images
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9)
+    plain = pipe("a cat", generator=torch.Generator().manual_seed(0), **options).images
+    assert (ours - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_skipped_layers_equal_a_model_without_them(name):
+    """e + w (e - e') where e' is the prediction after the blocks were taken out of the model."""
+    layers = ("transformer_blocks.0", "single_transformer_blocks.1") if name == "flux" else ("transformer_blocks.1",)
+    pipe, kept = ALL[name](), []
+    denoiser = family_of(pipe).denoiser(pipe)
+    with perturb(pipe, SkipLayers(layers), scale=2.0):
+        denoiser.register_forward_hook(lambda _m, _a, kwargs, out: kept.append((kwargs, out[0].clone())), with_kwargs=True)
+        run(name, pipe, steps=1, guidance_scale=1.0)
+    arguments, found = kept[0]
+    full = denoiser.forward(**arguments)[0]
+    for path in layers:
+        parent, _, number = path.rpartition(".")
+        del denoiser.get_submodule(parent)[int(number)]
+    without = denoiser.forward(**arguments)[0]
+    torch.testing.assert_close(found, full + 2 * (full - without))
+
+
+def test_blocks_are_selected_by_whole_names():
+    """ "transformer_blocks.1" is not transformer_blocks.10."""
+    names = [f"transformer_blocks.{k}.attn" for k in range(12)]
+    sites = [Site(name, "joint", 2, 2) for name in names]
+    assert [site.name for site in Where(layers=("transformer_blocks.1",)).select(sites)] == [names[1]]
+
+
 def test_clear_errors():
     pipe = tiny_sd()
     with pytest.raises(SiteError, match="say which attention to weaken"), perturb(pipe, SoftIdentity(), scale=1.0):
@@ -246,5 +287,8 @@ def test_clear_errors():
         pass
     with pytest.raises(UnsupportedError, match="no identity"), perturb(pipe, SoftIdentity(), scale=1.0, where=Where(kind="cross")):
         run("sd", pipe)
+    missing = SkipLayers(("blocks.1",))
+    with pytest.raises(SiteError, match=r"no block 'blocks\.1'; blocks are: transform"), perturb(sd3(), missing, scale=1.0):
+        pass
     with pytest.raises(ValueError, match="sigma is a number of cells above 0"):
         SmoothedQuery(0.0)

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,18 +113,20 @@ def generate(
     method: str = "plain",
     objective: Objective | Sum | None = None,
     descent: Descent | None = None,
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
     batch: int = 4,
     **call: Any,
 ) -> Iterator[Picture]:
     """Pictures of one prompt, one per seed, with maps of ``words``; steered by an objective, if given, whose name is ``method``.
 
-    ``call`` goes to the pipeline.
+    ``around`` makes another context for every call of the pipeline; ``call`` goes to the pipeline.
     """
     for start in range(0, len(seeds), batch):
         chunk = list(seeds[start : start + batch])
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in chunk]
         began = time.perf_counter()
         with ExitStack() as stack:
+            stack.enter_context(around())
             maps = stack.enter_context(record(pipe, words)) if words else None
             trace = None if objective is None else stack.enter_context(steer(pipe, objective, descent=descent))
             images = pipe(prompt, num_images_per_prompt=len(chunk), generator=generators, **call).images

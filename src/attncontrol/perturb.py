@@ -1,7 +1,7 @@
 """``perturb``: a second, deliberately weakened prediction, and guidance away from it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attncontrol.calls import DenoiserCall, aside, prediction_of
+from attncontrol.edits.skip_layers import SkipLayers
 from attncontrol.errors import CouplingError, SiteError
 from attncontrol.families import Layout, family_of
 from attncontrol.processors import AttentionCall, tap
@@ -32,7 +33,7 @@ class PerImage:
 class On:
     """An edit with its place: ``heads`` (all of ``where`` if None)."""
 
-    edit: Edit
+    edit: Edit | SkipLayers
     where: Where | None = None
     heads: Heads | PerImage | None = None
 
@@ -40,7 +41,7 @@ class On:
 @contextmanager
 def perturb(
     pipe: Any,
-    edit: Edit | Sequence[On],
+    edit: Edit | SkipLayers | Sequence[On],
     *,
     scale: float | Callable[[float], float],
     where: Where | None = None,
@@ -52,9 +53,9 @@ def perturb(
 
     e_perturbed is one more conditional pass in which ``edit`` changes attention at the sites of ``where``, or at ``heads``
     [(site, head), ...] only, which ``PerImage`` gives for every image of the batch; several edits with places of their own are a
-    list of ``On``. The difference is added to every branch of the batch, and the same one in the second call of a step, so that
-    classifier-free guidance, which is linear, leaves it as it is for any guidance scale. Pipelines that rescale the guided
-    prediction rescale it too.
+    list of ``On``; ``SkipLayers`` leaves out whole blocks. The difference is added to every branch of the batch, the same one in
+    the second call of a step, so that classifier-free guidance, which is linear, leaves it as it is for any guidance scale.
+    Pipelines that rescale the guided prediction rescale it too.
 
     ``scale`` is w >= 0, or a function of the progress of the run, as any setting of an edit may be; ``steps`` is the share of the
     run in which it acts. ``rescale`` r in 0 .. 1 multiplies the changed conditional prediction by 1 - r + r std(e_cond) / std(it).
@@ -67,7 +68,8 @@ def perturb(
     denoiser = family.denoiser(pipe)
     known = {site.name: site for site in family.sites(denoiser)}
     placed = edit if isinstance(edit, Sequence) else [On(edit, where, heads)]
-    plan = [(on.edit, _selected(on, known)) for on in placed]
+    plan = [(on.edit, _selected(on, known)) for on in placed if not isinstance(on.edit, SkipLayers)]
+    skips = [on.edit for on in placed if isinstance(on.edit, SkipLayers)]
     sites = {name: known[name] for _, chosen in plan for name in chosen}
     difference: Tensor | None = None
 
@@ -76,7 +78,7 @@ def perturb(
         progress = call.step.index / max(call.step.total - 1, 1)
         if not call.nth:
             difference = None
-        if not steps[0] <= progress <= steps[1] or not sites:
+        if not steps[0] <= progress <= steps[1] or not (sites or skips):
             return prediction
         if "cond" in call.branches:
             rows = call.rows("cond")
@@ -84,7 +86,7 @@ def perturb(
             now = [(_at(of, progress), chosen) for of, chosen in plan]
             if any(len(mask) not in (1, call.images) for _, chosen in now for mask in chosen.values()):
                 raise CouplingError(f"heads are given per image, but not for {call.images} images")
-            if w == 0 or all(getattr(of, "u", 1) == 0 for of, _ in now):
+            if w == 0 or (not skips and all(getattr(of, "u", 1) == 0 for of, _ in now)):
                 return prediction  # bit-identical
             weakened = _weakened(call, rows, now)
             difference = _rescaled(prediction[rows], w * (prediction[rows] - weakened), rescale)
@@ -103,10 +105,16 @@ def perturb(
                 attention, layout, [(of, chosen[attention.site.name]) for of, chosen in now if attention.site.name in chosen]
             )
 
-        with aside(), torch.no_grad(), tap(denoiser, sites, handler):
+        with ExitStack() as stack:
+            for skipped in skipping:
+                stack.enter_context(skipped())
+            for each in (aside(), torch.no_grad(), tap(denoiser, sites, handler)):
+                stack.enter_context(each)
             return prediction_of(denoiser.forward(**part.arguments))  # not __call__: contexts see only the pipeline's own calls
 
-    with follow(pipe, family, lambda _: None, on_output=on_output):
+    with ExitStack() as stack:
+        skipping = [stack.enter_context(skip.watch(denoiser)) for skip in skips]
+        stack.enter_context(follow(pipe, family, lambda _: None, on_output=on_output))
         yield
 
 

@@ -1,7 +1,9 @@
 """``attncontrol generate``."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +40,12 @@ def generate(
     step_size: Annotated[
         float | None, typer.Option(help="Step size of the guidance. Default: measured for the model family.")
     ] = None,
+    heads: Annotated[
+        Path | None,
+        typer.Option(help="Heads to weaken: the result of heads search.", exists=True, dir_okay=False),
+    ] = None,
+    heads_scale: Annotated[float, typer.Option(help="With --heads: w in e + w (e - e_weakened).")] = 3.0,
+    u: Annotated[float, typer.Option(help="With --heads: how much of them becomes the identity (SoftPAG).", min=0, max=1)] = 1.0,
     batch: Annotated[int, typer.Option(help="Pictures per pipeline call.", min=1)] = 4,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps ...")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
@@ -54,7 +62,10 @@ def generate(
         from attncontrol import batch as engine
         from attncontrol import testbed
         from attncontrol.descent import Descent
+        from attncontrol.edits.soft_identity import SoftIdentity
         from attncontrol.export.folder import write
+        from attncontrol.heads import load_heads
+        from attncontrol.perturb import perturb
         from attncontrol.syntax import nouns
         from attncontrol.testbed.scorer import find
 
@@ -86,7 +97,9 @@ def generate(
         descent = default if step_size is None else replace(default, step_size=step_size)
         shown = list(boxes) or ([group[-1] for group in groups] if groups else None)
         subjects = {line: shown or list(nouns(line)) for line in lines}
-        methods = ["plain", method] if compare and method != "plain" else [method]
+        weakened = partial(perturb, pipe, SoftIdentity(u), scale=heads_scale, heads=load_heads(heads)) if heads else nullcontext
+        guided_name = "+".join(part for part in (method if method != "plain" else "", "heads" if heads else "") if part) or "plain"
+        methods = ["plain", guided_name] if compare and guided_name != "plain" else [guided_name]
         out.mkdir(parents=True, exist_ok=True)
         report: list[dict[str, Any]] = []
         bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
@@ -96,14 +109,22 @@ def generate(
                 made: dict[str, list[Any]] = {}
                 for name in methods:
                     bar.update(task, description=f"{name}: {line}")
-                    guided = {"objective": objective, "descent": descent} if name != "plain" else {}
+                    guided = {"objective": objective, "descent": descent, "around": weakened} if name != "plain" else {}
                     for picture in engine.generate(
                         pipe, line, seed_list, subjects[line], method=name, batch=batch, **guided, **options
                     ):
                         made.setdefault(name, []).append(picture)
                         bar.advance(task)
                 report += write(out, line, subjects[line], made, find if model in testbed.MODELS else None)
-        settings = {"model": model, "dtype": dtype, "device": device, "seeds": seed_list, "call": options, "step_size": step_size}
+        settings: dict[str, Any] = {
+            "model": model,
+            "dtype": dtype,
+            "device": device,
+            "seeds": seed_list,
+            "call": options,
+            "step_size": step_size,
+        }
+        settings |= {"heads": load_heads(heads), "heads_scale": heads_scale, "u": u} if heads else {}
         versions = {name: version(name) for name in ("attncontrol", "diffusers", "torch", "transformers")}
         result = {"settings": settings, "versions": versions, "words": subjects, "pictures": report}
         (out / "run.json").write_text(json.dumps(result, indent=1), "utf-8")
