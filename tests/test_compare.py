@@ -4,13 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from attncontrol.batch import Picture
 from attncontrol.cli import app
 from attncontrol.testbed.bench import things_of
-from attncontrol.testbed.compare import Row, Task, _row, markdown, read, summary, tasks
+from attncontrol.testbed.compare import Row, Task, _chunks, _row, markdown, read, summary, tasks
+from attncontrol.testbed.memory import peak_memory
 from attncontrol.testbed.scenes import render, sample
 
 
@@ -35,7 +37,7 @@ def test_suites_are_276_tasks_each():
 
 
 def made(picture):
-    return Picture("", 3, "plain", Image.fromarray(picture), {}, (), (), 1.5)
+    return Picture("", 3, "plain", Image.fromarray(picture), {}, (), (), 1.5, 10.0)
 
 
 def test_what_a_true_scene_scores():
@@ -48,7 +50,7 @@ def test_what_a_true_scene_scores():
         rows, columns = np.where(mask.any(1))[0], np.where(mask.any(0))[0]
         boxes[thing.noun] = (columns[0] / side, rows[0] / side, (columns[-1] + 1) / side, (rows[-1] + 1) / side)
     row = _row("layout", Task(scene.caption, boxes), made(picture))
-    assert (row.present, row.inside, row.seed, row.seconds) == (1.0, 1.0, 3, 1.5)
+    assert (row.present, row.inside, row.seed, row.seconds, row.memory) == (1.0, 1.0, 3, 1.5, 10.0)
     assert row.iou > 0.8
     away = dict.fromkeys(boxes, (0.0, 0.0, 0.01, 0.01))
     elsewhere = _row("layout", Task(scene.caption, away), made(picture))
@@ -60,8 +62,23 @@ def rows():
     made = []
     for method, hits, seconds in (("plain", [1, 0, 0, 0], 1.0), ("syngen", [1, 1, 1, 0], 2.5)):
         for (prompt, seed), hit in zip([("a", 0), ("a", 1), ("b", 0), ("b", 1)], hits, strict=True):
-            made.append(Row("colors", method, prompt, seed, float(hit), 0.0, float("nan"), float("nan"), 0.9, seconds))
+            made.append(
+                Row("colors", method, prompt, seed, float(hit), 0.0, float("nan"), float("nan"), 0.9, seconds, 20 * seconds)
+            )
     return made
+
+
+def test_a_batch_with_boxes_has_one_prompt():
+    jobs = [("a", 0), ("a", 1), ("a", 2), ("b", 0)]
+    assert _chunks(jobs, 2, alone=True) == [[("a", 0), ("a", 1)], [("a", 2)], [("b", 0)]]
+    assert _chunks(jobs, 3, alone=False) == [jobs[:3], jobs[3:]]
+
+
+def test_the_peak_of_memory_is_seen():
+    with peak_memory(torch.device("cpu")) as held:
+        block = torch.ones(64 * 2**18)  # 64 MiB
+        del block
+    assert 60 < held[0] < 80
 
 
 def test_summary_by_hand():
@@ -70,7 +87,7 @@ def test_summary_by_hand():
     assert (guided["present"], guided["present_gain"], guided["n"], guided["time_ratio"]) == (0.75, 0.5, 4, 2.5)
     assert guided["present_interval"] == [0.5, 0.5]
     assert markdown([plain, guided]).splitlines()[-1] == (
-        "| syngen | 4 | 75.0 (+50.0; 50 to 50) | 0.0 (+0.0; 0 to 0) | 90.0 (+0.0; 0 to 0) | 2.5 |"
+        "| syngen | 4 | 75.0 (+50.0; 50 to 50) | 0.0 (+0.0; 0 to 0) | 90.0 (+0.0; 0 to 0) | 2.5 | 2.5 |"
     )
 
 

@@ -34,7 +34,8 @@ from attncontrol.losses.self_cross import SelfCross
 from attncontrol.losses.syngen import SynGen
 from attncontrol.record import record
 from attncontrol.steer import Trace, TraceStep, steer
-from attncontrol.tokens import Groups
+from attncontrol.testbed.memory import peak_memory
+from attncontrol.tokens import Groups, Words
 
 METHODS: Mapping[str, Callable[[Groups | None], Objective | Sum]] = {
     "attend-and-excite": AttendAndExcite,
@@ -59,7 +60,9 @@ LAYOUT_METHODS: Mapping[str, Callable[[Layouts], Objective]] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """One generated picture. ``maps`` are word maps [height width]; ``losses`` and ``refinements`` are per guided step."""
+    """One generated picture. ``maps`` are word maps [height width]; ``losses`` and ``refinements`` are per guided step;
+    ``memory`` is what its pipeline call held at most above what was held before, MiB.
+    """
 
     prompt: str
     seed: int
@@ -69,6 +72,7 @@ class Picture:
     losses: tuple[float, ...]
     refinements: tuple[int, ...]
     seconds: float
+    memory: float
 
 
 def load(model: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
@@ -106,9 +110,8 @@ def parse_seeds(text: str) -> list[int]:
 
 def generate(
     pipe: Any,
-    prompt: str,
-    seeds: Sequence[int],
-    words: Sequence[str],
+    jobs: Sequence[tuple[str, int]],
+    words: Words | None,
     *,
     method: str = "plain",
     objective: Objective | Sum | None = None,
@@ -117,23 +120,25 @@ def generate(
     batch: int = 4,
     **call: Any,
 ) -> Iterator[Picture]:
-    """Pictures of one prompt, one per seed, with maps of ``words``; steered by an objective, if given, whose name is ``method``.
+    """Pictures of ``jobs``, (prompt, seed) each, with maps of ``words``; steered by an objective, if given, called ``method``.
 
-    ``around`` makes another context for every call of the pipeline; ``call`` goes to the pipeline.
+    A picture does not depend on its batch. ``around`` makes another context for every call of the pipeline; ``call`` goes to the
+    pipeline.
     """
-    for start in range(0, len(seeds), batch):
-        chunk = list(seeds[start : start + batch])
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in chunk]
+    for start in range(0, len(jobs), batch):
+        prompts, seeds = zip(*jobs[start : start + batch], strict=True)
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         began = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(around())
+            held = stack.enter_context(peak_memory(pipe.device))
             maps = stack.enter_context(record(pipe, words)) if words else None
             trace = None if objective is None else stack.enter_context(steer(pipe, objective, descent=descent))
-            images = pipe(prompt, num_images_per_prompt=len(chunk), generator=generators, **call).images
-        seconds = (time.perf_counter() - began) / len(chunk)
+            images = pipe(list(prompts), generator=generators, **call).images
+        seconds = (time.perf_counter() - began) / len(seeds)
         steps: list[TraceStep] = trace.steps if isinstance(trace, Trace) else []
-        for i, (seed, image) in enumerate(zip(chunk, images, strict=True)):
+        labels, means = (maps.labels, maps.mean()) if maps else (((),) * len(seeds), None)
+        for i, image in enumerate(images):
+            found = {} if means is None else {word: means[i, ..., k] for k, word in enumerate(labels[i])}
             losses, refinements = tuple(step.losses[i] for step in steps), tuple(step.refinements[i] for step in steps)
-            yield Picture(
-                prompt, seed, method, image, {word: maps[word][i] for word in words if maps}, losses, refinements, seconds
-            )
+            yield Picture(prompts[i], seeds[i], method, image, found, losses, refinements, seconds, held[0])

@@ -111,7 +111,7 @@ def generate(
                     bar.update(task, description=f"{name}: {line}")
                     guided = {"objective": objective, "descent": descent, "around": weakened} if name != "plain" else {}
                     for picture in engine.generate(
-                        pipe, line, seed_list, subjects[line], method=name, batch=batch, **guided, **options
+                        pipe, [(line, seed) for seed in seed_list], subjects[line], method=name, batch=batch, **guided, **options
                     ):
                         made.setdefault(name, []).append(picture)
                         bar.advance(task)

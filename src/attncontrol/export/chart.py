@@ -10,7 +10,7 @@ from attncontrol.heads import HeadSearch
 
 def bars(lines: Sequence[Mapping[str, Any]], measures: Sequence[str], file: Path) -> None:
     """One group of bars per measure, one bar per method, in percent; whiskers are the intervals of the gain over plain."""
-    figure = _figure(2 + 2.4 * len(measures), 4)
+    figure = _figure(2 + 2.4 * len(measures), 4.0)
     axes = figure.subplots()
     width = 0.85 / len(lines)
     for k, line in enumerate(lines):

@@ -14,6 +14,7 @@ it found.
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from attncontrol.testbed.bench import benchmark_prompts, groups_of, things_of
 from attncontrol.testbed.scenes import COLORS, SIZE, Thing, caption
 from attncontrol.testbed.scorer import Finding, find, shows
 
+Job = tuple[str, int]
+"""(prompt, seed)."""
 SUITES = ("pairs", "colors", "layout")
 MEASURES = {
     "pairs": ("present", "confidence"),
@@ -81,9 +84,10 @@ class Row:
     inside: float
     confidence: float
     seconds: float
+    memory: float
 
 
-_NUMBERS = ("present", "bound", "iou", "inside", "confidence", "seconds")
+_NUMBERS = ("present", "bound", "iou", "inside", "confidence", "seconds", "memory")
 
 
 def run(
@@ -94,40 +98,37 @@ def run(
     file: Path,
     *,
     every: int = 1,
+    batch: int = 32,
     step_sizes: Mapping[str, float],
     progress: Callable[[Iterable[Any], str], Iterable[Any]],
     **call: Any,
 ) -> list[Row]:
-    """Rows of all methods, plain first; those that ``file`` holds are not made again, new ones are appended prompt by prompt."""
+    """Rows of all methods, plain first; those that ``file`` holds are not made again, new ones are appended batch by batch."""
     rows = read(file)
     done = {(row.suite, row.method, row.prompt, row.seed) for row in rows}
+    of_prompt = {task.prompt: task for task in tasks(suite, every)}
     for method in ("plain", *methods):
-        for task in progress(tasks(suite, every), f"{suite}: {method}"):
-            open_seeds = [seed for seed in seeds if (suite, method, task.prompt, seed) not in done]
-            if not open_seeds:
-                continue
+        open_jobs = [(p, seed) for p in of_prompt for seed in seeds if (suite, method, p, seed) not in done]
+        for jobs in progress(_chunks(open_jobs, batch, method in LAYOUT_METHODS), f"{suite}: {method}"):
+            prompts = [prompt for prompt, _ in jobs]
             objective: Any = None
             if method in LAYOUT_METHODS:
-                objective = LAYOUT_METHODS[method](task.boxes)
+                objective = LAYOUT_METHODS[method](of_prompt[prompts[0]].boxes)
             elif method != "plain":
-                objective = METHODS[method](groups_of([task.prompt]))
+                objective = METHODS[method](groups_of(prompts))
             descent = getattr(objective, "descent", Descent())
             descent = replace(descent, step_size=step_sizes[method]) if method in step_sizes else descent
-            pictures = generate(
-                pipe,
-                task.prompt,
-                open_seeds,
-                [],
-                method=method,
-                objective=objective,
-                descent=descent,
-                batch=len(open_seeds),
-                **call,
-            )
-            made = [_row(suite, task, picture) for picture in pictures]
+            pictures = generate(pipe, jobs, None, method=method, objective=objective, descent=descent, batch=batch, **call)
+            made = [_row(suite, of_prompt[picture.prompt], picture) for picture in pictures]
             _append(file, made)
             rows += made
     return [row for row in rows if row.suite == suite and row.method in ("plain", *methods) and row.seed in seeds]
+
+
+def _chunks(jobs: Sequence[Job], size: int, alone: bool) -> list[list[Job]]:
+    """At most ``size`` jobs each; with ``alone`` of one prompt each, as an objective with boxes serves one."""
+    groups = [list(of) for _, of in groupby(jobs, lambda job: job[0])] if alone else [list(jobs)]
+    return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
 
 
 def _row(suite: str, task: Task, picture: Any) -> Row:
@@ -145,6 +146,7 @@ def _row(suite: str, task: Task, picture: Any) -> Row:
         inside=_mean([_centred(of[noun], box) if noun in of else 0.0 for noun, box in task.boxes.items()]),
         confidence=_mean([finding.confidence for finding in known]),
         seconds=picture.seconds,
+        memory=round(picture.memory, 1),
     )
 
 
@@ -187,7 +189,8 @@ def _append(file: Path, rows: Sequence[Row]) -> None:
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One line per method: every measure, its gain over plain with a 95 % bootstrap interval over prompts, and the time ratio.
+    """One line per method: every measure, its gain over plain with a 95 % bootstrap interval over prompts, and what it costs
+    against plain: time, and memory above the weights.
 
     Only pictures that both made are compared.
     """
@@ -206,9 +209,13 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
             line[measure] = round(float(np.nanmean(ours)), 4)
             line[f"{measure}_gain"] = round(float(np.nanmean(ours - theirs)), 4)
             line[f"{measure}_interval"] = [round(float(v), 4) for v in np.quantile(gains, (0.025, 0.975))]
-        seconds = [float(np.median([of[key].seconds for key in keys])) for of in (made, plain)]
-        lines.append(line | {"time_ratio": round(seconds[0] / seconds[1], 2)})
+        seconds, memory = ([float(np.median([getattr(of[key], name) for key in keys])) for of in (made, plain)] for name in _COSTS)
+        ratios = {"time_ratio": round(seconds[0] / seconds[1], 2), "memory_ratio": round(memory[0] / max(memory[1], 1e-9), 2)}
+        lines.append(line | ratios)
     return lines
+
+
+_COSTS = ("seconds", "memory")
 
 
 def _by_prompt(
@@ -224,7 +231,7 @@ def _by_prompt(
 def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
     """The table for people: rates in percent, gains in points with their intervals."""
     measures = [key for key in lines[0] if f"{key}_gain" in lines[0]]
-    head = ["method", "n", *measures, "time"]
+    head = ["method", "n", *measures, "time", "memory"]
     table = [head, ["---"] * len(head)]
     for line in lines:
         cells = [line["method"], str(line["n"])]
@@ -232,5 +239,5 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
             low, high = (100 * v for v in line[f"{measure}_interval"])
             gain = "" if line["method"] == "plain" else f" ({100 * line[f'{measure}_gain']:+.1f}; {low:.0f} to {high:.0f})"
             cells.append(f"{100 * line[measure]:.1f}{gain}")
-        table.append([*cells, f"{line['time_ratio']:.1f}"])
+        table.append([*cells, f"{line['time_ratio']:.1f}", f"{line['memory_ratio']:.1f}"])
     return "\n".join(f"| {' | '.join(row)} |" for row in table) + "\n"
