@@ -53,7 +53,7 @@ def save(maps: AttentionMaps, file: Path | str, *, encoding: Encoding = "float32
         tensors |= _encoded(name, of_layer, encoding)
     if len(maps.pictures):
         tensors["pictures"] = _pixels(maps.pictures)
-    _write(Path(file), tensors, _header(maps, encoding))
+    _write(Path(file), tensors, header(maps, encoding))
     return Path(file)
 
 
@@ -133,7 +133,8 @@ def _read_pictures(file: Path) -> tuple[Image.Image, ...]:
         return tuple(Image.fromarray(p) for p in tensors.get_tensor("pictures")) if "pictures" in tensors.keys() else ()  # noqa: SIM118
 
 
-def _header(maps: AttentionMaps, encoding: Encoding) -> dict[str, Any]:
+def header(maps: AttentionMaps, encoding: Encoding) -> dict[str, Any]:
+    """The JSON header of a record, as a dict."""
     video = next(iter(maps.layers.values())).ndim == 8
     images = [
         {"prompt": prompt, "tokens": [asdict(t) for t in tokens], "words": [asdict(s) for s in spans]}

@@ -1,0 +1,115 @@
+"""Commands that make and convert attention records: ``record`` and ``export``."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attncontrol.cli.app import Json, Model, app, clean_errors, console
+
+FORMATS = {"npz": "to_npz", "zarr": "to_zarr", "csv": "to_dataframe"}
+Words = Annotated[str | None, typer.Option(help="Words, separated by commas; 'all' for every token. Default: nouns and modifiers.")]
+Keep = Annotated[str, typer.Option(help="Axes that are kept, not averaged: step, head or both, separated by a comma.")]
+
+
+@app.command()
+def record(
+    prompt: str,
+    words: Words = None,
+    model: Model = "sprites",
+    method: Annotated[str, typer.Option(help="Guidance during the run, for example attend-and-excite.")] = "plain",
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps. Default: 25 for the bundled models, else 50.", min=1)] = None,
+    keep: Keep = "step,head",
+    uncond: Annotated[bool, typer.Option("--uncond", help="Also the unconditional branch of classifier-free guidance.")] = False,
+    encoding: Annotated[str, typer.Option(help="float32, float16, bfloat16 or sqrt8 (8 bits).")] = "float16",
+    out: Annotated[Path, typer.Option(help="A file *.safetensors, or a folder that gets every step when it is done.")] = Path(
+        "record.safetensors"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Generate one picture and keep what its words attended to; look at it with ``attncontrol inspect``."""
+    with clean_errors():
+        import torch
+
+        from attncontrol import batch as engine
+        from attncontrol import testbed
+        from attncontrol.record import record as recording
+        from attncontrol.steer import steer
+        from attncontrol.store import save
+
+        if encoding not in ("float32", "float16", "bfloat16", "sqrt8"):
+            raise typer.BadParameter(f"--encoding {encoding}: choose from float32, float16, bfloat16, sqrt8")
+        if method not in (*engine.METHODS, "plain"):
+            raise typer.BadParameter(f"--method {method}: choose from {', '.join((*engine.METHODS, 'plain'))}")
+        pipe = engine.load(model)
+        call: dict[str, Any] = {"num_inference_steps": 50} | dict(testbed.CALL.get(model, {}))
+        call |= {} if steps is None else {"num_inference_steps": steps}
+        options: dict[str, Any] = {"keep": _axes(keep), "branches": ("cond", "uncond") if uncond else ("cond",)}
+        stream = out.suffix != ".safetensors"
+        if stream:
+            options |= {"to": out, "encoding": encoding}
+        with ExitStack() as stack:
+            if method != "plain":
+                stack.enter_context(steer(pipe, engine.METHODS[method](None)))
+            maps = stack.enter_context(recording(pipe, words_of(prompt, words), **options))
+            maps.pictures = pipe(prompt, generator=torch.Generator().manual_seed(seed), **call).images
+        if not stream:
+            save(maps, out, encoding=encoding)  # type: ignore[arg-type]  # checked
+    files = list(out.glob("*.safetensors")) if stream else [out]
+    size = sum(file.stat().st_size for file in files)
+    if as_json:
+        typer.echo(json.dumps({"record": str(out), "bytes": size, "words": maps.labels[0], "steps": len(maps.steps)}))
+    else:
+        console.print(
+            f"{out}: {len(maps.layers)} layers, {len(maps.steps)} steps, {size / 1e6:.1f} MB. attncontrol inspect {out} --open"
+        )
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(help="A record: a file, or a folder of steps.", exists=True)],
+    format: Annotated[str, typer.Option(help="npz, zarr, or csv (statistics of every map).")] = "npz",
+    out: Annotated[Path | None, typer.Option(help="Default: beside the record.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a record in the format of another library."""
+    if format not in FORMATS:
+        raise typer.BadParameter(f"--format {format}: choose from {', '.join(FORMATS)}")
+    target = out or path.with_suffix(f".{format}")
+    with clean_errors():
+        from attncontrol.export import arrays
+        from attncontrol.store import load
+
+        maps = load(path)
+        if format == "csv":
+            arrays.to_dataframe(maps).to_csv(target, index=False)
+        else:
+            getattr(arrays, FORMATS[format])(maps, target)
+    if as_json:
+        typer.echo(json.dumps({"file": str(target)}))
+    else:
+        console.print(f"{target} is written")
+
+
+def words_of(prompt: str, words: str | None) -> list[str] | None:
+    """Of the option ``--words``."""
+    from attncontrol.syntax import analyse
+
+    if words == "all":
+        return None
+    if words:
+        return words.split(",")
+    found = [word.text for entity in analyse(prompt) for word in (entity.noun, *entity.modifiers)]
+    if not found:
+        raise typer.BadParameter(f"no noun was found in {prompt!r}; name the words yourself with --words")
+    return list(dict.fromkeys(found))
+
+
+def _axes(keep: str) -> tuple[Any, ...]:
+    axes = tuple(axis for axis in keep.split(",") if axis)
+    if unknown := set(axes) - {"step", "head"}:
+        raise typer.BadParameter(f"--keep {', '.join(unknown)}: choose from step, head")
+    return axes
