@@ -1,5 +1,6 @@
 """What objectives see in one step, and what a recording returns."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -128,3 +129,13 @@ class AttentionMaps:
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {tuple(maps.shape)}" for name, maps in self.layers.items())
         return f"AttentionMaps({len(self.prompts)} images, {len(self.timesteps)} steps, {self.nbytes / 1e6:.1f} MB; {shapes})"
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows."""
+        from attncontrol.export.sheets import words_sheet
+
+        if not self.layers or self.direction != "image->text":
+            return None
+        stream = io.BytesIO()
+        words_sheet(self).save(stream, "png")
+        return stream.getvalue()

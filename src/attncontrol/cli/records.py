@@ -9,7 +9,7 @@ import typer
 
 from attncontrol.cli.app import Json, Model, app, clean_errors, console
 
-FORMATS = {"npz": "to_npz", "zarr": "to_zarr", "csv": "to_dataframe"}
+FORMATS = ("npz", "zarr", "csv", "png")
 Words = Annotated[str | None, typer.Option(help="Words, separated by commas; 'all' for every token. Default: nouns and modifiers.")]
 Keep = Annotated[str, typer.Option(help="Axes that are kept, not averaged: step, head or both, separated by a comma.")]
 
@@ -45,6 +45,7 @@ def record(
         if method not in (*engine.METHODS, "plain"):
             raise typer.BadParameter(f"--method {method}: choose from {', '.join((*engine.METHODS, 'plain'))}")
         pipe = engine.load(model)
+        pipe.set_progress_bar_config(disable=True)
         call: dict[str, Any] = {"num_inference_steps": 50} | dict(testbed.CALL.get(model, {}))
         call |= {} if steps is None else {"num_inference_steps": steps}
         options: dict[str, Any] = {"keep": _axes(keep), "branches": ("cond", "uncond") if uncond else ("cond",)}
@@ -71,23 +72,24 @@ def record(
 @app.command()
 def export(
     path: Annotated[Path, typer.Argument(help="A record: a file, or a folder of steps.", exists=True)],
-    format: Annotated[str, typer.Option(help="npz, zarr, or csv (statistics of every map).")] = "npz",
+    format: Annotated[str, typer.Option(help="npz, zarr, csv (statistics of every map), or png (a folder of pictures).")] = "npz",
     out: Annotated[Path | None, typer.Option(help="Default: beside the record.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a record in the format of another library."""
+    """Write a record as pictures, or for another library."""
     if format not in FORMATS:
         raise typer.BadParameter(f"--format {format}: choose from {', '.join(FORMATS)}")
-    target = out or path.with_suffix(f".{format}")
+    target = out or path.with_suffix(".pictures" if format == "png" else f".{format}")
     with clean_errors():
         from attncontrol.export import arrays
+        from attncontrol.export.sheets import write_pictures
         from attncontrol.store import load
 
         maps = load(path)
         if format == "csv":
             arrays.to_dataframe(maps).to_csv(target, index=False)
         else:
-            getattr(arrays, FORMATS[format])(maps, target)
+            {"npz": arrays.to_npz, "zarr": arrays.to_zarr, "png": write_pictures}[format](maps, target)
     if as_json:
         typer.echo(json.dumps({"file": str(target)}))
     else:

@@ -1,0 +1,90 @@
+"""Pictures of records: what they show, in pixels."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attncontrol import AttentionMaps
+from attncontrol.errors import UnsupportedError
+from attncontrol.export.pictures import heat, overlay
+from attncontrol.export.sheets import animation, heads_sheet, over_layers, steps_sheet, words_sheet, write_pictures
+from attncontrol.sites import Site
+from attncontrol.tokens import Span
+
+
+def made(values, *, steps=3, heads=2, pictures=True, height=4, width=6):
+    """``values`` at the cell of the step (row 1), elsewhere 0; the second word everywhere 0.5."""
+    cells = torch.zeros(1, 1, steps, heads, height, width, 2)
+    for step in range(steps):
+        cells[0, 0, step, :, 1, step, 0] = values
+    cells[..., 1] = 0.5
+    return AttentionMaps(
+        layers={"a": cells, "b": cells[..., ::2, ::2, :] * 0}, sites={n: Site(n, "cross", heads, 1) for n in "ab"},
+        prompts=("a cat in the sky",), tokens=((),), spans=((Span("cat", (1,)), Span("sky", (2,))),), branches=("cond",),
+        steps=tuple(range(steps)), timesteps=(900.0, 500.0, 100.0)[:steps],
+        pictures=[Image.new("RGB", (96, 64), "black")] if pictures else (),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("peak", [1e-4, 1.0, 8.0])
+def test_any_range_of_values_fills_the_scale(peak):
+    values = torch.zeros(4, 6)
+    values[1, 2] = peak
+    drawn = np.asarray(overlay(Image.new("RGB", (96, 64), "black"), values), dtype=int)
+    row, column = np.unravel_index(drawn.sum(-1).argmax(), drawn.shape[:2])
+    assert abs(row - 24) < 9  # the middle of cell (1, 2) of 16 px
+    assert abs(column - 40) < 9
+    brightest = 0.8 * heat(np.array(1.0)).astype(float)
+    assert np.abs(drawn[row, column] - brightest).max() < 6
+
+
+def test_equal_values_show_as_the_lowest():
+    drawn = np.asarray(overlay(Image.new("RGB", (96, 64), "black"), torch.ones(4, 6)))
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 1
+
+
+def test_the_mean_over_layers_keeps_the_steps():
+    of_steps = over_layers(made(0.8), 0)
+    assert of_steps.shape == (3, 4, 6, 2)
+    assert of_steps[1, 1, 1, 0] == pytest.approx(0.4)  # the second layer is zero
+    assert of_steps[1, 1, 2, 0] == 0
+
+
+def test_the_animation_has_a_frame_per_step_on_one_scale():
+    maps = made(0.8)
+    maps.layers["a"][0, 0, 2] *= 0.5
+    frames = [np.asarray(frame, dtype=int) for frame in animation(maps)]
+    assert len(frames) == 3
+    assert not np.array_equal(frames[0], frames[1])
+    brightest = [(frame[..., 0] - frame[..., 2]).max() for frame in frames]  # yellow
+    assert brightest[0] == brightest[1] > brightest[2]
+
+
+def test_sheets_are_written_for_what_was_kept(tmp_path):
+    names = {file.name for file in write_pictures(made(0.8), tmp_path / "all")}
+    assert names == {"words.png", "steps.png", "steps.gif", "heads.cat.png", "heads.sky.png"}
+    with Image.open(tmp_path / "all" / "steps.gif") as film:
+        assert film.n_frames == 3
+    reduced = made(0.8, heads=1, pictures=False)
+    reduced.sites = {n: Site(n, "cross", 4, 1) for n in "ab"}
+    reduced.layers = {name: of_layer.mean(2, keepdim=True) for name, of_layer in reduced.layers.items()}
+    assert {file.name for file in write_pictures(reduced, tmp_path / "mean")} == {"words.png"}
+    assert steps_sheet(made(0.8)).width > words_sheet(made(0.8)).width
+    assert heads_sheet(made(0.8), 0).height > 2 * 96
+
+
+def test_notebooks_show_the_words():
+    maps = made(0.8)
+    with Image.open(io.BytesIO(maps._repr_png_())) as shown:
+        assert shown.size == words_sheet(maps).size
+    assert AttentionMaps()._repr_png_() is None
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path):
+    maps = made(0.8)
+    maps.direction = "text->image"
+    with pytest.raises(UnsupportedError, match="not of text->image"):
+        write_pictures(maps, tmp_path)
