@@ -119,3 +119,24 @@ def two_class(word, truth):
     scaled = (full - full.min()) / max(full.max() - full.min(), 1e-300)
     ap = average_precision(np.concatenate([scaled.ravel(), 1 - scaled.ravel()]), np.concatenate([truth.ravel(), ~truth.ravel()]))
     return (mask == truth).mean(), sum(overlaps) / 2, ap
+
+
+def entropy(plane):
+    p = [v / plane.sum() for v in plane.flat]
+    return -sum(v * math.log(v) for v in p if v > 0) / math.log(plane.size)
+
+
+def spread(plane):
+    height, width = plane.shape
+    p = plane / plane.sum()
+    y = sum(p[j, i] * j for j in range(height) for i in range(width))
+    x = sum(p[j, i] * i for j in range(height) for i in range(width))
+    variance = sum(p[j, i] * ((j - y) ** 2 + (i - x) ** 2) for j in range(height) for i in range(width))
+    return math.sqrt(variance) / math.sqrt(height**2 + width**2)
+
+
+def spectrum(among):
+    """By the eigenvalues of the random walk D^-1 W, which are 1 minus those of the normalised Laplacian."""
+    rows = among / among.sum(1, keepdims=True)
+    w = (rows + rows.T) / 2
+    return np.sort(1 - np.linalg.eigvals(w / w.sum(1, keepdims=True)).real)

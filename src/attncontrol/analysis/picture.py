@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,36 +64,54 @@ def record_pictures(
 ) -> AttentionMaps:
     """The same for several pictures of one size, each with its prompt and words (all tokens if None); see ``record``.
 
-    Picture i has the noise of ``seed`` + i, so batches do not matter. ``call`` goes to the pipeline, which is stopped at its first
-    call of the denoiser. The denoiser runs once, on the conditional rows alone; other contexts do not see it. Raises WordError,
+    ``call`` goes to the pipeline, see ``noised_call``. The denoiser runs once, and other contexts do not see it. Raises WordError,
     SiteError; UnsupportedError if the scheduler's noise is not known.
     """
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
     sites = {site.name: site for site in (where or KINDS[direction]).select(family.sites(denoiser))}
     require_direction(tuple(sites.values()), direction)
-    noisy = _noisy(pipe, family, pictures, timestep, seed)
-    sigma, done = noise_per_signal(pipe.scheduler, timestep), reductions(frozenset(keep), direction)
+    part = noised_call(pipe, pictures, prompts, timestep=timestep, seed=seed, **call)
     maps = AttentionMaps(
-        sites=sites, prompts=tuple(prompts), branches=("cond",), steps=(0,), timesteps=(timestep,), sigmas=(sigma,),
-        direction=direction, reductions=done,
-    )  # fmt: skip
+        sites=sites,
+        prompts=tuple(prompts),
+        tokens=tuple(family.tokens(pipe, prompt, part.step.encoding) for prompt in prompts),
+        branches=("cond",),
+        steps=(0,),
+        timesteps=(timestep,),
+        sigmas=(noise_per_signal(pipe.scheduler, timestep),),
+        direction=direction,
+        reductions=reductions(frozenset(keep), direction),
+        about=about(pipe, part) | {"picture": True, "seed": seed, "steps": 1},
+    )
+    maps.spans = _spans(maps, words)
+    maps.layers = _probe(denoiser, family, part, maps, "head" in keep)
+    return maps
+
+
+@torch.no_grad()
+def noised_call(
+    pipe: Any, pictures: Sequence[np.ndarray], prompts: Sequence[str], *, timestep: float, seed: int = 0, **call: Any
+) -> DenoiserCall:
+    """The call of the denoiser on pictures noised to a timestep, conditional rows alone: ``denoiser.forward(**it.arguments)``.
+
+    Picture i has the noise of ``seed`` + i, so batches do not matter. ``call`` goes to the pipeline, which is stopped before it
+    calls the denoiser.
+    """
+    family, found = family_of(pipe), []
+    noisy = _noisy(pipe, family, pictures, timestep, seed)
 
     def on_call(step: DenoiserCall) -> None:
-        if "cond" not in step.branches:
-            return
-        part = step.select(torch.arange(len(pictures)) + step.rows("cond").start).with_latents(noisy.to(step.latents))
-        maps.tokens = tuple(family.tokens(pipe, prompt, step.step.encoding) for prompt in prompts)
-        maps.spans = _spans(maps, words)
-        maps.about = about(pipe, step) | {"picture": True, "seed": seed, "steps": 1}
-        maps.layers = _probe(denoiser, family, part, maps, "head" in keep)
-        raise _Done
+        if "cond" in step.branches:
+            part = step.select(torch.arange(len(pictures)) + step.rows("cond").start)
+            found.append(replace(part.with_latents(noisy.to(step.latents)), branches=("cond",)))
+            raise _Done
 
     height, width = pictures[0].shape[:2]
     arguments = {"num_inference_steps": 10, "height": height, "width": width, "output_type": "latent"} | call
     with suppress(_Done), _only(pipe.scheduler, timestep), follow(pipe, family, on_call):
         pipe(list(prompts), generator=torch.Generator().manual_seed(0), **arguments)
-    return maps
+    return found[0]
 
 
 def noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: float) -> Tensor:
