@@ -220,6 +220,11 @@ def test_propagation(how):
         torch.testing.assert_close(found.sum((1, 2)), words.sum((1, 2)))
 
 
+def test_what_lies_above_the_mean():
+    maps = torch.tensor([[[1.0, 2.0, 6.0]], [[4.0, 4.0, 4.0]]])
+    assert propagation.foreground(maps).tolist() == [[[0, 0, 3]], [[0, 0, 0]]]
+
+
 def test_propagation_of_recordings(pipe):
     call = {"height": 64, "width": 96, "num_inference_steps": 1, "output_type": "latent"}
     with record(pipe, ["cat"]) as words, record(pipe, direction="image->image", where=Where(kind="self")) as cells:

@@ -180,7 +180,7 @@ def test_rows_of_an_evaluation_by_hand():
 
 def test_methods_see_every_timestep_and_direction():
     looks = {"image->text": {"keep": ("head",)}, "image->image": {"where": Where(kind="self", stride=2)}}
-    methods = METHODS | {"propagated": propagating(METHODS["mean"], 2)}
+    methods = METHODS | {"propagated": propagating(METHODS["mean"]), "uncut": propagating(METHODS["mean"], 2, cut=False)}
     scenes = examples(2)
     rows = evaluate(ZOO["sd"](), scenes, methods, timesteps=(600.0, 200.0), looks=looks)
     summaries = summarise(rows)

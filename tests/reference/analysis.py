@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy.optimize import linprog
 
 
 def cubic(distance, a=-0.75):
@@ -140,3 +141,80 @@ def spectrum(among):
     rows = among / among.sum(1, keepdims=True)
     w = (rows + rows.T) / 2
     return np.sort(1 - np.linalg.eigvals(w / w.sum(1, keepdims=True)).real)
+
+
+def residual(attention):
+    """0.5 A + 0.5 I with rows that sum to 1."""
+    size = len(attention)
+    mixed = np.array([[0.5 * attention[i, j] + 0.5 * (i == j) for j in range(size)] for i in range(size)])
+    return np.array([row / sum(row) for row in mixed])
+
+
+def rollout(layers):
+    """By summing over every path through the layers, from the last one down."""
+    size = len(layers[0])
+    found = np.eye(size)
+    for attention in reversed(layers):
+        mixed, longer = residual(attention), np.zeros((size, size))
+        for i in range(size):
+            for j in range(size):
+                longer[i, j] = sum(found[i, k] * mixed[k, j] for k in range(size))
+        found = longer
+    return found
+
+
+def flow(layers, query, group):
+    """The largest flow as a linear program: variables are the flows of the edges."""
+    size, depth = len(layers[0]), len(layers)
+    capacity = np.array([residual(attention) for attention in layers])  # layer from to
+    number = np.arange(capacity.size).reshape(capacity.shape)
+    gain, balance = np.zeros(capacity.size), []
+    for j in group:
+        gain[number[0, :, j]] -= 1  # linprog minimises
+    for layer in range(depth):
+        for i in range(size):
+            row = np.zeros(capacity.size)
+            row[number[layer, i]] += 1  # leaves i
+            if layer + 1 < depth:
+                row[number[layer + 1, :, i]] -= 1  # comes to i
+            if layer + 1 < depth or i != query:
+                balance.append(row)
+    bounds = [(0, c) for c in capacity.ravel()]
+    for j in set(range(size)) - set(group):
+        for i in range(size):
+            bounds[number[0, i, j]] = (0, 0)  # leads nowhere
+    result = linprog(gain, A_eq=np.array(balance), b_eq=np.zeros(len(balance)), bounds=bounds)
+    assert result.success
+    return -result.fun
+
+
+def a_bar(attention, gradient):
+    heads, queries, keys = attention.shape
+    return np.array(
+        [
+            [sum(max(0, gradient[h, i, j] * attention[h, i, j]) for h in range(heads)) / heads for j in range(keys)]
+            for i in range(queries)
+        ]
+    )
+
+
+def normalised(relevance):
+    rest = relevance - np.eye(len(relevance))
+    return np.array([row / sum(row) if sum(row) else row for row in rest]) + np.eye(len(relevance))
+
+
+def bi_modal(layers, cells, tokens):
+    """Equations 5 to 11 with R as a dictionary of pairs of streams: "s" the picture, "q" the text."""
+    sizes = {"s": cells, "q": tokens}
+    r = {(a, b): np.eye(sizes[a]) if a == b else np.zeros((sizes[a], sizes[b])) for a in "sq" for b in "sq"}
+    for stream, kind, attention, gradient in layers:
+        x = "s" if stream == "picture" else "q"
+        y = "q" if x == "s" else "s"
+        bar = a_bar(attention, gradient)
+        if kind == "self":
+            r[x, x], r[x, y] = r[x, x] + bar @ r[x, x], r[x, y] + bar @ r[x, y]
+        else:
+            new = r[x, y] + normalised(r[x, x]).T @ bar @ normalised(r[y, y])
+            r[x, x] = r[x, x] + bar @ r[y, x]
+            r[x, y] = new
+    return r

@@ -20,7 +20,7 @@ from torch import Tensor
 from attncontrol.analysis import aggregate
 from attncontrol.analysis.grounding import Example, shown
 from attncontrol.analysis.picture import record_pictures
-from attncontrol.analysis.propagation import How, propagated
+from attncontrol.analysis.propagation import How, foreground, propagated
 from attncontrol.analysis.segment import iou, pointing, two_class
 from attncontrol.functional import otsu
 from attncontrol.maps import AttentionMaps, Direction
@@ -72,9 +72,17 @@ METHODS: Mapping[str, Method] = {
 }
 
 
-def propagating(method: Method, times: int = 1, how: How = "gather") -> Method:
-    """The method's maps carried along attention among cells: for ``looks`` of "image->text" and "image->image", in this order."""
-    return lambda words, cells: propagated(method(words), cells, times=times, how=how)
+def propagating(method: Method, times: int = 1, how: How = "gather", *, cut: bool = True) -> Method:
+    """The method's maps carried along attention among cells, and what of them is above its mean if ``cut``.
+
+    For ``looks`` of "image->text" and "image->image", in this order.
+    """
+
+    def of(words: AttentionMaps, cells: AttentionMaps) -> Tensor:
+        carried = propagated(method(words), cells, times=times, how=how)
+        return foreground(carried) if cut else carried
+
+    return of
 
 
 def evaluate(
