@@ -218,3 +218,18 @@ def bi_modal(layers, cells, tokens):
             r[x, x] = r[x, x] + bar @ r[y, x]
             r[x, y] = new
     return r
+
+
+def attended(query, key, value):
+    """Attention outputs [query dim] of one head, one query after the other."""
+    outputs = []
+    for q in query:
+        logits = key @ q / math.sqrt(len(q))
+        p = np.exp(logits - logits.max())
+        outputs.append((p / p.sum()) @ value)
+    return np.array(outputs)
+
+
+def concept_products(cells, pieces, concepts):
+    """``cells`` and ``pieces`` [position width] with heads side by side."""
+    return np.array([[sum(cell @ pieces[p] for p in of) / len(of) for cell in cells] for of in concepts])
