@@ -1,6 +1,7 @@
 """ConceptAttention against a third stream that is written out, and on running pipelines."""
 
 import itertools
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from torch import nn
 from attncontrol import Where, record
 from attncontrol.analysis.concept_attention import concept_attention, concepts_of_picture, products
 from attncontrol.analysis.picture import noised_call
+from attncontrol.edits.skip import SkipAttention
 from attncontrol.errors import CouplingError, SiteError, UnsupportedError, WordError
 from attncontrol.families import family_of
+from attncontrol.perturb import perturb
 from tests.reference import analysis as reference
 from tests.test_analysis_picture import pictures
 from tests.zoo import ZOO, flux, sd3, sd35
@@ -163,6 +166,34 @@ def test_the_first_step_of_a_run_is_noise(name):
     with concept_attention(pipe, CONCEPTS, **options) as found:
         pipe("a cat", latents=latents, **CALL | {"num_inference_steps": 1, "output_type": "latent"})
     torch.testing.assert_close(found.maps, seen.maps, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_other_contexts_are_not_seen(outside):
+    """The extra pass of perturb is not the model's own: the maps of the first step stay, and so does the picture."""
+    pipe = ZOO["sd3"]()
+
+    def run(*contexts):
+        with ExitStack() as stack:
+            entered = [stack.enter_context(context) for context in contexts]
+            image = pipe(
+                "a cat", generator=torch.Generator().manual_seed(0), **CALL | {"num_inference_steps": 1, "output_type": "latent"}
+            ).images
+        return image, entered
+
+    def weakened():
+        return perturb(pipe, SkipAttention(), where=Where(layers=("transformer_blocks.1",)), scale=2.0)
+
+    def concepts():
+        return concept_attention(pipe, CONCEPTS, where=ALL, max_sequence_length=16)
+
+    plain, (expected,) = run(concepts())
+    image, _ = run(weakened())
+    order = [weakened(), concepts()] if outside else [concepts(), weakened()]
+    other, entered = run(*order)
+    assert torch.equal(other, image)
+    assert not torch.equal(other, plain)
+    torch.testing.assert_close(entered[1 if outside else 0].maps, expected.maps, rtol=0, atol=1e-6)
 
 
 def test_errors():

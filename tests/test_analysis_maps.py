@@ -80,6 +80,7 @@ def test_word_pieces_by_hand():
         found = aggregate.merge(cell, positions, how)
         torch.testing.assert_close(found[0, 0, 0], torch.tensor(values))
         assert found[1, 0, 0, 1] == 0  # the second image has one word
+    assert aggregate.merge(cell, [[], [[2]]]).flatten().tolist() == [0.0, pytest.approx(0.3)]
     assert aggregate.merge(cell, positions, "max")[1, 0, 0, 0] == pytest.approx(0.4)
 
 

@@ -1,5 +1,6 @@
 """Attention on noised pictures against explicit passes, and methods scored on them."""
 
+import inspect
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,13 +19,15 @@ from attncontrol import Where, record
 from attncontrol.analysis import aggregate
 from attncontrol.analysis.evaluation import METHODS, Found, evaluate, joined, of_image, propagating, summarise
 from attncontrol.analysis.grounding import Example
-from attncontrol.analysis.picture import noise_per_signal, noised, record_picture, record_pictures
+from attncontrol.analysis.picture import noise_per_signal, noised, noised_call, record_picture, record_pictures
 from attncontrol.errors import SiteError, UnsupportedError, WordError
 from attncontrol.families import family_of
 from attncontrol.testbed.bench import examples
 from tests.test_record import LAYER, Reference
-from tests.zoo import EXTRA, ZOO
+from tests.zoo import EXTRA, MORE, ZOO
+from tests.zoo_chat import CHAT, EXTRA_CHAT
 
+EVERY = ZOO | MORE | CHAT
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
@@ -113,6 +116,31 @@ def test_pictures_in_every_family(name):
     assert torch.equal(pipe("a cat", generator=torch.Generator().manual_seed(0), **plain).images, before)
     assert "set_timesteps" not in vars(pipe.scheduler)
     assert not denoiser._forward_pre_hooks
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_denoiser_is_told_the_timestep_as_in_a_run(name):
+    """In the units and the type that the pipeline uses, for timesteps of its schedule; its encoder makes latents of its own."""
+    pipe = EVERY[name]()
+    family = family_of(pipe)
+    denoiser = family.denoiser(pipe)
+    call = {k: v for k, v in (EXTRA | EXTRA_CHAT).get(name, {}).items() if k not in ("height", "width")}
+    seen, names = [], list(inspect.signature(denoiser.forward).parameters)
+
+    def look(_, args, kwargs):
+        seen.append(dict(zip(names, args, strict=False)) | kwargs)
+
+    hook = denoiser.register_forward_pre_hook(look, with_kwargs=True)
+    pipe(prompt=["a cat"], height=64, width=96, num_inference_steps=3, output_type="latent", **call)
+    hook.remove()
+    timesteps = list(dict.fromkeys(pipe.scheduler.timesteps.tolist()))
+    told = [torch.as_tensor(arguments[family.time]).flatten()[0] for arguments in seen]
+    for timestep, expected in zip(timesteps, told[:: len(told) // len(timesteps)], strict=False):
+        part = noised_call(pipe, pictures(1), ["a cat"], timestep=float(timestep), **call)
+        assert float(torch.as_tensor(part.arguments[family.time]).flatten()[0]) == pytest.approx(float(expected), rel=1e-6)
+        assert part.latents.shape[1:] == seen[0][family.sample][0].shape
+        assert part.latents.dtype == torch.float64
+    record_picture(pipe, pictures(1)[0], "a cat", ["cat"], timestep=250.5, **call)
 
 
 def test_the_timestep_of_the_schedule_gives_what_a_run_records():

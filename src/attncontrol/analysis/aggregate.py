@@ -73,11 +73,11 @@ def merge(maps: Means, positions: Sequence[Sequence[Sequence[int]]], how: Pieces
 
     Images with fewer words than others are filled with zeros.
     """
-    rows = []
-    for of_image, words in zip(maps, positions, strict=True):
-        found = torch.stack([_MERGE[how](of_image[..., list(pieces)]) for pieces in words], -1)
-        rows.append(F.pad(found, (0, max(map(len, positions)) - len(words))))
-    return torch.stack(rows)
+    found = maps.new_zeros(*maps.shape[:-1], max(map(len, positions)))
+    for b, words in enumerate(positions):
+        for k, pieces in enumerate(words):
+            found[b, ..., k] = _MERGE[how](maps[b][..., list(pieces)])
+    return found
 
 
 def word_maps(

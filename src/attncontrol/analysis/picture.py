@@ -110,7 +110,7 @@ def noised_call(
     height, width = pictures[0].shape[:2]
     arguments = {"num_inference_steps": 10, "height": height, "width": width, "output_type": "latent"} | call
     with suppress(_Done), _only(pipe.scheduler, timestep), follow(pipe, family, on_call):
-        pipe(list(prompts), generator=torch.Generator().manual_seed(0), **arguments)
+        pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), **arguments)
     return found[0]
 
 
