@@ -17,7 +17,8 @@ from diffusers import (
 
 from attncontrol import Where, record
 from attncontrol.analysis import aggregate
-from attncontrol.analysis.evaluation import METHODS, Found, evaluate, joined, of_image, propagating, summarise
+from attncontrol.analysis.concept_attention import concepts_of_picture
+from attncontrol.analysis.evaluation import METHODS, Found, evaluate, joined, of_image, propagating, scored, summarise
 from attncontrol.analysis.grounding import Example
 from attncontrol.analysis.picture import noise_per_signal, noised, noised_call, record_picture, record_pictures
 from attncontrol.errors import SiteError, UnsupportedError, WordError
@@ -216,6 +217,10 @@ def test_methods_see_every_timestep_and_direction():
     assert all(s.n == 4 and 0 <= s.miou <= 1 for s in summaries)
     again = evaluate(ZOO["sd"](), scenes, methods, timesteps=(600.0, 200.0), looks=looks, batch=1)
     assert sorted(map(str, again)) == sorted(map(str, rows))
+    concepts = concepts_of_picture(ZOO["sd3"](), scenes[0].picture, "a picture", list(scenes[0].masks), timestep=600.0)
+    first, second = scored(concepts.maps[0], scenes[0], method="concepts", timestep=600.0)
+    assert (first.word, second.word) == tuple(scenes[0].masks)
+    assert first.method == "concepts"
     flat = {"cat": np.ones((8, 8), bool)}
     with pytest.raises(WordError, match="'cat' is not in the prompt"):
         evaluate(ZOO["sd"](), [Example(scenes[0].picture, "a dog", flat)])

@@ -8,7 +8,7 @@ together, as its steps. The map [height width] of a word against the mask of wha
     accuracy, miou, ap    ``segment.two_class``, the protocol of ConceptAttention
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from attncontrol.analysis.grounding import Example, shown
 from attncontrol.analysis.picture import record_pictures
 from attncontrol.analysis.propagation import How, foreground, propagated
 from attncontrol.analysis.segment import iou, pointing, two_class
+from attncontrol.axes import WordMaps
 from attncontrol.functional import otsu
 from attncontrol.maps import AttentionMaps, Direction
 
@@ -109,10 +110,7 @@ def evaluate(
             for i, example in enumerate(chunk):
                 mine = [of_image(maps, i) for maps in of_time]
                 for name, method in methods.items():
-                    scored = _scored(method(*mine), example)
-                    found += [
-                        Found(name, timestep, start + i, word, *scores) for word, scores in zip(example.masks, scored, strict=True)
-                    ]
+                    found += scored(method(*mine), example, method=name, timestep=timestep, picture=start + i)
     return found
 
 
@@ -158,9 +156,13 @@ def of_image(maps: AttentionMaps, image: int) -> AttentionMaps:
     )
 
 
-def _scored(words: Tensor, example: Example) -> Iterator[tuple[float, bool, float, float, float]]:
-    for word, mask in zip(words, example.masks.values(), strict=True):
+def scored(words: WordMaps, example: Example, *, method: str, timestep: float | None = None, picture: int = 0) -> list[Found]:
+    """Maps of the words of an example, however they were made, such as those of ``concepts_of_picture``."""
+    rows = []
+    for map_, (word, mask) in zip(words, example.masks.items(), strict=True):
         truth = torch.from_numpy(mask)
-        full = F.interpolate(word[None, None], mask.shape, mode="bilinear", align_corners=False)[0]
-        both = two_class(word, truth)
-        yield iou(otsu(full)[0], truth), pointing(full[0], truth), both.accuracy, both.miou, both.ap
+        full = F.interpolate(map_[None, None], mask.shape, mode="bilinear", align_corners=False)[0]
+        both = two_class(map_, truth)
+        overlap, peak = iou(otsu(full)[0], truth), pointing(full[0], truth)
+        rows.append(Found(method, timestep, picture, word, overlap, peak, both.accuracy, both.miou, both.ap))
+    return rows
