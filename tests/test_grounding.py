@@ -37,16 +37,16 @@ def test_every_family_can_be_scored(name):
     family = family_of(pipe)
     call = {k: v for k, v in EXTRA.get(name, {}).items() if k not in ("height", "width")}
     scenes = examples(3)
-    scores = score_sites(pipe, scenes, steps=4, at=(1, 2), heads=True, batch=2, **call)
+    scores = score_sites(pipe, scenes, timesteps=(700.0, 312.5), heads=True, batch=2, **call)
     sites = [site for site in family.sites(family.denoiser(pipe)) if site.kind != "self"]
     timesteps = sorted({score.timestep for score in scores})
-    assert len(timesteps) == 2
+    assert timesteps == [312.5, 700.0]
     assert len(scores) == 2 * (1 + len(sites) + sum(site.heads for site in sites))
     assert {score.site for score in scores} == {ALL, *(site.name for site in sites)}
     assert all(score.n == 6 and 0 <= score.iou <= 1 for score in scores)
     assert all(score.pointing * 6 == pytest.approx(round(score.pointing * 6)) for score in scores)
     assert not family.denoiser(pipe)._forward_pre_hooks
-    again = score_sites(pipe, scenes, steps=4, at=(1, 2), heads=True, batch=3, seed=0, **call)
+    again = score_sites(pipe, scenes, timesteps=(700.0, 312.5), heads=True, batch=3, seed=0, **call)
     for one, other in zip(scores, again, strict=True):  # batches do not matter
         assert (one.site, one.head, one.timestep, one.pointing) == (other.site, other.head, other.timestep, other.pointing)
         assert one.iou == pytest.approx(other.iou, abs=1e-3)

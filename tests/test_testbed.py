@@ -41,9 +41,9 @@ def test_it_loads_in_float32_and_runs_in_bfloat16(sprites):
 
 
 def test_word_maps_point_at_the_objects(sprites):
-    scores = point(sprites, scenes=40, at=(4,))["noun"]
+    scores = point(sprites, scenes=40, timesteps=(500.0,))["noun"]
     assert scores[0]["site"] == ALL
-    assert scores[0]["timestep"] == 501
+    assert scores[0]["timestep"] == 500
     assert scores[0]["n"] == 80
     assert scores[0]["pointing"] >= 0.85
     assert scores[0]["iou"] >= 0.3

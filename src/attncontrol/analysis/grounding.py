@@ -8,8 +8,7 @@ Each picture is encoded and noised to the level of a denoising step; one forward
 Maps are resized bilinearly to the size of the mask.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attncontrol.calls import DenoiserCall, aside
-from attncontrol.families import Family, family_of, text_mass
-from attncontrol.processors import AttentionCall, tap
-from attncontrol.sites import TEXT, Site, Where
-from attncontrol.steps import follow
-from attncontrol.tokens import find
+from attncontrol.analysis.picture import record_pictures
+from attncontrol.analysis.segment import above, iou, pointing
+from attncontrol.maps import AttentionMaps
+from attncontrol.sites import TEXT, Where
 
 ALL = "all sites"
 
@@ -35,6 +32,15 @@ class Example:
     picture: np.ndarray
     prompt: str
     masks: dict[str, np.ndarray]
+
+
+def shown(examples: Sequence[Example]) -> dict[str, Any]:
+    """The arguments of ``record_pictures``."""
+    return {
+        "pictures": [example.picture for example in examples],
+        "prompts": [example.prompt for example in examples],
+        "words": [tuple(example.masks) for example in examples],
+    }
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,7 @@ def score_sites(
     pipe: Any,
     examples: Sequence[Example],
     *,
-    steps: int = 10,
-    at: Iterable[int] = (1, 3, 5, 7),
+    timesteps: Sequence[float] = (800.0, 600.0, 400.0, 200.0),
     heads: bool = False,
     where: Where = TEXT,
     batch: int = 16,
@@ -63,21 +68,22 @@ def score_sites(
 ) -> list[Score]:
     """Scores of every site, each timestep by itself, with ``heads`` also of every head.
 
-    ``at`` are the indices of the steps of a run of ``steps`` whose noise levels are used; ``call`` goes to the pipeline, which is
-    stopped after the last of them. Raises WordError if a word is not in its prompt.
+    ``call`` goes to the pipeline. Raises WordError if a word is not in its prompt.
     """
+    options: dict[str, Any] = {"where": where, "keep": ("head",)} | call
     hits: dict[tuple[str, int | None, float], list[tuple[bool, float]]] = {}
     for start in range(0, len(examples), batch):
         chunk = examples[start : start + batch]
-        for timestep, maps in _maps(pipe, chunk, set(at), steps, where, seed + start, call):
+        for timestep in timesteps:
+            maps = record_pictures(pipe, **shown(chunk), timestep=timestep, seed=seed + start, **options)
             for key, of_images in _grouped(maps, heads):
                 kept = hits.setdefault((*key, timestep), [])
-                for example, words in zip(chunk, of_images, strict=True):
-                    kept += [_score(word, mask) for word, mask in zip(words, example.masks.values(), strict=True)]
+                for example, found in zip(chunk, of_images, strict=True):
+                    kept += [_score(word, mask) for word, mask in zip(found, example.masks.values(), strict=True)]
     rows = []
     for (site, head, timestep), scored in hits.items():
-        pointing, iou = np.mean(scored, axis=0)
-        rows.append(Score(site, head, timestep, float(pointing), float(iou), len(scored)))
+        peaks, overlaps = np.mean(scored, axis=0)
+        rows.append(Score(site, head, timestep, float(peaks), float(overlaps), len(scored)))
     return rows
 
 
@@ -93,88 +99,22 @@ def mean_over_timesteps(scores: Sequence[Score]) -> list[Score]:
     return rows
 
 
-class _Done(Exception):  # noqa: N818 - a signal, not an error
-    """Ends the pipeline's run."""
-
-
-Maps = dict[str, list[Tensor]]
-"""By site, for every picture [word heads height width]."""
-
-
-def _maps(
-    pipe: Any, examples: Sequence[Example], at: set[int], steps: int, where: Where, seed: int, call: dict[str, Any]
-) -> Iterator[tuple[float, Maps]]:
-    """The maps of the noised pictures at each of the steps ``at``, by timestep."""
-    family = family_of(pipe)
-    denoiser = family.denoiser(pipe)
-    sites = {site.name: site for site in where.select(family.sites(denoiser))}
-    pictures = torch.from_numpy(np.stack([e.picture for e in examples])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    clean = family.encode(pipe, pictures)
-    noise = torch.stack(
-        [torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(seed + i)) for i in range(len(clean))]
-    )
-    found: list[tuple[float, Maps]] = []
-
-    def groups(part: DenoiserCall) -> list[list[tuple[int, ...]]]:
-        encoding = part.step.encoding
-        return [[find(family.tokens(pipe, e.prompt, encoding), e.prompt, word).positions for word in e.masks] for e in examples]
-
-    def on_call(step: DenoiserCall) -> None:
-        if step.nth or step.step.index not in at:
-            return
-        timestep = pipe.scheduler.timesteps[step.step.index]
-        noisy = _noised(pipe.scheduler, clean, noise, timestep).to(step.latents) * step.step.scale
-        part = step.select(torch.arange(len(examples)) + step.rows("cond").start).with_latents(noisy)
-        found.append((float(timestep), _probe(denoiser, family, sites, part, groups(part))))
-        if len(found) == len(at):
-            raise _Done
-
-    height, width = examples[0].picture.shape[:2]
-    arguments = {"num_inference_steps": steps, "height": height, "width": width, "output_type": "latent"} | call
-    with suppress(_Done), follow(pipe, family, on_call):
-        pipe([e.prompt for e in examples], generator=torch.Generator().manual_seed(0), **arguments)
-    yield from found
-
-
-@torch.no_grad()
-def _probe(denoiser: Any, family: Family, sites: dict[str, Site], part: DenoiserCall, groups: list[list[tuple[int, ...]]]) -> Maps:
-    """One forward of the denoiser; nothing else sees it."""
-    maps: Maps = {}
-
-    def keep(call: AttentionCall) -> Tensor:
-        if call.index == 0:
-            mass = text_mass(call, family.layout(denoiser, part.arguments, call.site), groups)
-            maps[call.site.name] = [m[..., : len(g)].permute(3, 0, 1, 2).float() for m, g in zip(mass, groups, strict=True)]
-        return call.run()
-
-    with aside(), tap(denoiser, sites, keep):
-        denoiser.forward(**part.arguments)  # not __call__: contexts see only the pipeline's own calls
-    return maps
-
-
-def _grouped(maps: Maps, heads: bool) -> Iterator[tuple[tuple[str, int | None], list[Tensor]]]:
+def _grouped(maps: AttentionMaps, heads: bool) -> Iterator[tuple[tuple[str, int | None], list[Tensor]]]:
     """[word height width] of every picture, for all sites together, every site and, if asked, every head."""
-    means = {site: [words.mean(1) for words in of_images] for site, of_images in maps.items()}
-    side = max((words[0].shape[-2:] for words in means.values()), key=lambda grid: grid[0] * grid[1])
-    resized = [[F.interpolate(words[None], side, mode="bilinear")[0] for words in of_images] for of_images in means.values()]
-    yield (ALL, None), [torch.stack(of_image).mean(0) for of_image in zip(*resized, strict=True)]
-    for site, of_images in maps.items():
-        yield (site, None), means[site]
-        for head in range(of_images[0].shape[1] if heads else 0):
-            yield (site, head), [words[:, head] for words in of_images]
+
+    def cut(of_sites: Tensor) -> list[Tensor]:
+        """[image height width token] without the filling."""
+        return [of[..., : len(spans)].permute(2, 0, 1) for of, spans in zip(of_sites, maps.spans, strict=True)]
+
+    yield (ALL, None), cut(maps.mean())
+    for site, of_site in maps.layers.items():
+        yield (site, None), cut(of_site[:, 0, 0].mean(1))
+        for head in range(of_site.shape[3] if heads else 0):
+            yield (site, head), cut(of_site[:, 0, 0, head])
 
 
 def _score(word: Tensor, mask: np.ndarray) -> tuple[bool, float]:
     """(peak inside, overlap) of one map."""
-    full = F.interpolate(word[None, None], mask.shape, mode="bilinear")[0, 0].numpy()
-    peak = np.unravel_index(full.argmax(), full.shape)
-    high = full > (full.min() + full.max()) / 2
-    return bool(mask[peak]), float((high & mask).sum() / max((high | mask).sum(), 1))
-
-
-def _noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """The latents that the scheduler's own forward process reaches at a timestep of its schedule."""
-    if hasattr(scheduler, "scale_noise"):  # rectified flow
-        noisy: Tensor = scheduler.scale_noise(clean, timestep[None], noise)
-        return noisy
-    return scheduler.add_noise(clean, noise, timestep[None])
+    full = F.interpolate(word[None, None], mask.shape, mode="bilinear")[0, 0]
+    truth = torch.from_numpy(mask)
+    return pointing(full, truth), iou(above(full[None])[0], truth)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from diffusers import SanaTransformer2DModel
+from torch import Tensor
 
 from attncontrol.families import Arguments, Family, one_call, patch_layout, transformer_sites
 from attncontrol.sites import Site, Where
@@ -27,6 +28,12 @@ def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     return tuple(replace(token, index=i) for i, token in enumerate(kept))
 
 
+def _encode(pipe: Any, pictures: Tensor) -> Tensor:
+    """Its autoencoder has no distribution."""
+    latents: Tensor = pipe.vae.encode(pictures.to(pipe.vae.device, pipe.vae.dtype)).latent
+    return latents * pipe.vae.config.scaling_factor
+
+
 FAMILY = Family(
     name="sana",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), SanaTransformer2DModel),
@@ -36,4 +43,5 @@ FAMILY = Family(
     tokens=_tokens,
     layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), 20.0),
+    encode=_encode,
 )

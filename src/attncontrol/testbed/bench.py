@@ -203,8 +203,8 @@ def main() -> None:
     if args.measure == "single":
         result = single(pipe, seeds, **options)
     elif args.measure == "point":
-        at = (0, 2, 4, 6) if args.model == "sprites" else (1, 3, 5, 7)  # timesteps near 900, 700, 500 and 300 of 1000
-        result = point(pipe, at=at, **{k: v for k, v in options.items() if k == "max_sequence_length"})
+        at = (900.0, 700.0, 500.0, 300.0)
+        result = point(pipe, timesteps=at, **{k: v for k, v in options.items() if k == "max_sequence_length"})
     else:
         layers = tuple(args.layers.split(",")) if args.layers else ()
         where = Where(kind=("cross", "joint"), stride=args.stride, layers=layers) if args.stride or layers else None
