@@ -5,7 +5,10 @@ export function floats(text) {
 }
 
 function bytes(text) {
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const characters = atob(text);
+  const found = new Uint8Array(characters.length);
+  for (let k = 0; k < found.length; k++) found[k] = characters.charCodeAt(k);
+  return found;
 }
 
 async function inflate(text) {

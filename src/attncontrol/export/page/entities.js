@@ -4,7 +4,7 @@ import { cosine, sumOfMaps } from "inspector/record";
 import { VIEW } from "inspector/state";
 
 const FORMULA =
-  "Agreement = cosine similarity of two maps a, b over the cells i: Σ aᵢbᵢ / √(Σ aᵢ² · Σ bᵢ²). 1 where they have the same shape, 0 where they do not meet. For the layers, step or head chosen above.";
+  "Agreement = cosine similarity of two maps a, b over the cells i: Σ aᵢbᵢ / √(Σ aᵢ² · Σ bᵢ²). 1 where they have the same shape, 0 where they do not meet. ▲: a modifier agrees more with another noun than with its own. For the layers, step or head chosen above.";
 
 export function createEntities(record, state) {
   const list = el("ul", { class: "entities" });
@@ -33,11 +33,12 @@ function pair(modifier, noun, own, others, map) {
 }
 
 function agreement({ text, value, own = false }, best) {
-  const stolen = !own && value > best;
+  const stolen = !own && value > best + 0.01;
+  const said = `with ${text}${stolen ? " ▲" : ""}`;
   return el(
     "div",
-    { class: own ? "pair own" : "pair", "data-noun": text, "data-agreement": value.toFixed(3), style: { "--share": Math.max(value, 0) } },
-    el("span", {}, own ? `with ${text}` : `with ${text}${stolen ? " (higher than its own noun)" : ""}`),
+    { class: `pair${own ? " own" : ""}${stolen ? " stolen" : ""}`, title: stolen ? "more than with its own noun" : null, "data-noun": text, "data-agreement": value.toFixed(3), style: { "--share": Math.max(value, 0) } },
+    el("span", {}, said),
     el("span", { class: "meter" }),
     el("span", { class: "number" }, value.toFixed(2)),
   );

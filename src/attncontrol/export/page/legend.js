@@ -11,21 +11,22 @@ export function createLegend(record, records, state) {
     const missing = shownWords(state).filter((name) => !layers.some((layer) => layer.name === name));
     const gone = missing.map((name) => el("p", { class: "muted" }, `“${name}” is not recorded here.`));
     const nothing = layers.length || missing.length ? [] : [el("p", { class: "muted" }, "Choose a word of the prompt to see its map.")];
-    legend.replaceChildren(...layers.map(bar), ...gone, ...nothing);
+    const { width, height } = layers[0]?.map ?? {};
+    const grid = width ? [el("p", { class: "muted" }, `Probability of attending to the word, ${width} × ${height} cells`)] : [];
+    legend.replaceChildren(el("div", { class: "bars" }, layers.map(bar)), ...grid, ...gone, ...nothing);
   });
   return legend;
 }
 
-function bar({ name, map, range, color }) {
+function bar({ name, range, color }) {
   const background = color ? `linear-gradient(90deg, ${css(color, 0)}, ${css(color)})` : HEAT_GRADIENT;
-  const flat = range.high > range.low ? "" : " · the same everywhere";
+  const flat = range.high > range.low ? null : "the same everywhere";
   return el(
     "div",
     { class: "bar" },
-    el("b", {}, name),
+    el("b", { title: name }, name),
     el("span", { class: "number low" }, write(range.low)),
-    el("span", { class: "ramp", style: { background } }),
+    flat ? el("span", { class: "muted" }, flat) : el("span", { class: "ramp", style: { background } }),
     el("span", { class: "number high" }, write(range.high)),
-    el("span", { class: "muted" }, `${map.width} × ${map.height} cells${flat}`),
   );
 }

@@ -32,7 +32,8 @@ export async function start(page) {
 function initial(records) {
   const first = records[0];
   const names = [...new Set(records.flatMap((record) => record.images.flatMap(({ words }) => words)))];
-  const word = first.images[0].words[0];
+  const { words, entities } = first.images[0];
+  const word = words[entities.found.flatMap(({ noun }) => noun.words)[0] ?? 0];
   return {
     image: 0, branch: first.branches[0], group: `${first.groups[0].kind} ${first.groups[0].name}`, step: 0, frame: 0, head: null,
     stepCount: first.steps.length, names, words: [word], preview: null, focus: word,
@@ -44,7 +45,8 @@ function panel(record, records, state) {
   const title = records.length > 1 ? el("h2", { class: "record-title" }, record.title) : null;
   const picture = el("section", { class: "look", "aria-label": "Picture" }, createPicture(record, records, state), createLegend(record, records, state));
   const side = el("div", { class: "side" }, createRanking(record, state), createEntities(record, state));
-  const heads = record.hasHeads ? el("div", { class: "heads-row" }, createHeads(record, records, state), createScatter(record, state)) : null;
+  const wide = record.heads.some(({ count }) => count > 12);
+  const heads = record.hasHeads ? el("div", { class: wide ? "heads-row wide" : "heads-row" }, createHeads(record, records, state), createScatter(record, records, state)) : null;
   const body = el("div", { class: "body" }, picture, side, heads, createNotes(record, state));
   return el("article", { class: "record", "aria-label": record.title }, title, createPrompt(record, state), body);
 }

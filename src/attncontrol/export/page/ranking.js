@@ -26,7 +26,7 @@ function ranked(record, state, at) {
     const map = record.map(state, name);
     if (!map) return [];
     const { column, row, index } = cellAt(map, at);
-    return [{ name, value: map.values[index], where: `column ${column}, row ${row} of ${map.width} × ${map.height}` }];
+    return [{ name, value: map.values[index], where: `column ${column}, row ${row}` }];
   });
   return rows.sort((a, b) => b.value - a.value);
 }

@@ -73,7 +73,7 @@ export async function openRecord(stored) {
     return { entropy: stats[from], share: stats[from + 1] };
   }
 
-  return { ...stored, map, peak, stepAt, headMap, headPeak, headStats, hasHeads: Boolean(head) };
+  return { ...stored, stats, map, peak, stepAt, headMap, headPeak, headStats, hasHeads: Boolean(head) };
 }
 
 /** The sum of the maps of several words, or null if one is missing. */
