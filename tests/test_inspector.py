@@ -180,7 +180,7 @@ def test_axes_that_were_not_kept_are_left_out_and_named():
     assert found["stats"] is None
     assert found["steps"] == []
     assert found["heads"] == []
-    assert 'Means over steps and heads; record with keep=("step", "head",) to see them apart.' in found["reduced"]
+    assert "Means over steps and heads; record with keep=('step', 'head') to see them apart." in found["reduced"]
 
 
 def test_videos_have_frames():

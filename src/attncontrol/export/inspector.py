@@ -34,7 +34,7 @@ def page(maps: AttentionMaps, other: AttentionMaps | None = None, *, titles: Seq
     shown = [maps] if other is None else [maps, other]
     for each in shown:
         require_picture_maps(each)
-    records = [content(each, title, CELLS // len(shown)) for each, title in zip(shown, titles, strict=False)]
+    records = [content(each, title, CELLS // len(shown)) for each, title in zip(shown, titles[: len(shown)], strict=True)]
     folder = files("attncontrol.export").joinpath("page")
     scripts = {file.name.removesuffix(".js"): file.read_text("utf-8") for file in folder.iterdir() if file.name.endswith(".js")}
     environment = Environment(loader=PackageLoader("attncontrol.export", "page"), autoescape=True, undefined=StrictUndefined)
@@ -106,8 +106,8 @@ def _before(maps: AttentionMaps, axes: payload.Axes) -> list[str]:
     said = [f"Recorded as: {', '.join(maps.reductions)}."] if maps.reductions else []
     missing = [axis for axis, gone in (("step", axes.steps == 1 < len(maps.steps)), ("head", not axes.has_heads)) if gone]
     if missing:
-        means, kept = " and ".join(f"{axis}s" for axis in missing), ", ".join(f'"{axis}"' for axis in missing)
-        said.append(f"Means over {means}; record with keep=({kept},) to see them apart.")
+        means = " and ".join(f"{axis}s" for axis in missing)
+        said.append(f"Means over {means}; record with keep={tuple(missing)} to see them apart.")
     return said
 
 
