@@ -36,9 +36,13 @@ def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
 
 
 def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
-    """The layers 5 to 12 of Self-Cross guidance for SD3 medium; its step size of 20 assumes 24 layers."""
+    """The layers 5 to 12 and step 20 of Self-Cross guidance for SD3 medium with its 24 layers; of fewer layers the last third, which
+    localises words best in the bundled model (``attncontrol sites --score``), and the step measured there.
+    """
     joint = [site.name for site in sites if site.kind == "joint"]
-    return Where(kind="joint", layers=tuple(joint[5:13] or joint)), 20.0
+    if len(joint) > 12:
+        return Where(kind="joint", layers=tuple(joint[5:13])), 20.0
+    return Where(kind="joint", layers=tuple(joint[2 * len(joint) // 3 :])), 8.0
 
 
 FAMILY = Family(

@@ -12,7 +12,7 @@ MODELS: Mapping[str, str] = MappingProxyType({"sprites": "sd", "sprites-sd3": "s
 CALL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "sprites": {"num_inference_steps": 25, "guidance_scale": 2.0},
-        "sprites-sd3": {"num_inference_steps": 25, "guidance_scale": 3.0, "max_sequence_length": 32},
+        "sprites-sd3": {"num_inference_steps": 25, "guidance_scale": 5.0, "max_sequence_length": 32},
         "sprites-flux": {"num_inference_steps": 25, "true_cfg_scale": 3.0, "negative_prompt": "", "max_sequence_length": 32},
     }
 )
