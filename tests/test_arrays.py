@@ -7,12 +7,14 @@ import pandas
 import pytest
 import torch
 import xarray
+from PIL import Image
 from typer.testing import CliRunner
 
 from attncontrol import AttentionMaps, load, record
 from attncontrol.cli import app
 from attncontrol.export.arrays import to_dataframe, to_npz, to_xarray, to_zarr
 from attncontrol.sites import Site
+from attncontrol.testbed.bench import examples
 from attncontrol.tokens import Span
 from tests.test_record import LAYER, run
 
@@ -79,10 +81,27 @@ def test_from_the_command_line(tmp_path):
     assert one.branches == ("cond", "uncond")
     assert one.about["seeds"] == [0]
     torch.testing.assert_close(one["cat"], other["cat"], rtol=0, atol=2e-3)
+    assert invoke("export", file, "--format", "png")[0] == 0
+    assert {f"heads.{word}.png" for word in ("cat", "red", "frog")} < {f.name for f in (tmp_path / "run.pictures").iterdir()}
     assert invoke("export", file, "--format", "csv")[0] == 0
     table = pandas.read_csv(tmp_path / "run.csv")
     assert set(table["word"]) == {"cat", "red", "frog"}
     assert len(table) == sum(of.shape[1] * of.shape[2] * of.shape[3] * 3 for of in one.layers.values())
-    assert "choose from npz, zarr, csv" in " ".join(invoke("export", file, "--format", "pt")[2].split())
+    assert "choose from npz, zarr, csv, png" in " ".join(invoke("export", file, "--format", "pt")[2].split())
     assert "choose from step, head" in " ".join(invoke("record", "a cat", "--keep", "layer")[2].split())
     assert "choose from float32" in " ".join(invoke("record", "a cat", "--encoding", "int4")[2].split())
+
+
+def test_maps_of_a_real_picture(tmp_path):
+    """The peak of a noun's map lies in that object."""
+    scene = examples(1)[0]
+    Image.fromarray(scene.picture).save(tmp_path / "scene.png")
+    options = ("--prompt", scene.prompt, "--words", ",".join(scene.masks), "--out", str(tmp_path / "maps.safetensors"))
+    result = CliRunner().invoke(app, ["maps", str(tmp_path / "scene.png"), *options, "--json"])
+    assert result.exit_code == 0, result.stderr
+    maps = load(tmp_path / "maps.safetensors")
+    assert maps.timesteps == (300.0,)
+    assert maps.pictures[0].size == (128, 128)
+    for word, mask in scene.masks.items():
+        row, column = np.unravel_index(int(maps[word][0].argmax()), tuple(maps[word][0].shape))
+        assert mask[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8].any()

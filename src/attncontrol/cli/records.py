@@ -1,4 +1,4 @@
-"""Commands that make and convert attention records: ``record`` and ``export``."""
+"""Commands that make and convert attention records: ``record``, ``maps`` and ``export``."""
 
 import json
 from contextlib import ExitStack
@@ -67,6 +67,47 @@ def record(
         console.print(
             f"{out}: {len(maps.layers)} layers, {len(maps.steps)} steps, {size / 1e6:.1f} MB. attncontrol inspect {out} --open"
         )
+
+
+@app.command()
+def maps(
+    image: Annotated[Path, typer.Argument(help="A picture that exists.", exists=True, dir_okay=False)],
+    prompt: Annotated[str, typer.Option(help="What it shows.")],
+    words: Words = None,
+    model: Model = "sprites",
+    timestep: Annotated[
+        float, typer.Option(help="Noise that is added, 0 to 1000; objects are found best near 300.", min=0, max=1000)
+    ] = 300.0,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    keep: Keep = "head",
+    out: Annotated[Path, typer.Option(help="A file *.safetensors.")] = Path("record.safetensors"),
+    as_json: Json = False,
+) -> None:
+    """Record what the words of a prompt attend to in a real picture: encoded, noised, seen by the model once."""
+    with clean_errors():
+        import numpy as np
+        from PIL import Image
+
+        from attncontrol import batch as engine
+        from attncontrol import testbed
+        from attncontrol.analysis.picture import record_picture
+        from attncontrol.store import save
+
+        pipe = engine.load(model)
+        call = {key: value for key, value in testbed.CALL.get(model, {}).items() if key == "max_sequence_length"}
+        with Image.open(image) as opened:
+            picture = opened.convert("RGB")
+        multiple = 2 * pipe.vae_scale_factor  # transformers cut the latents into patches of two
+        picture = picture.resize([max(multiple, round(side / multiple) * multiple) for side in picture.size])
+        found = record_picture(
+            pipe, np.asarray(picture), prompt, words_of(prompt, words), timestep=timestep, seed=seed, keep=_axes(keep), **call
+        )
+        found.pictures = [picture]
+        save(found, out)
+    if as_json:
+        typer.echo(json.dumps({"record": str(out), "bytes": out.stat().st_size, "words": found.labels[0]}))
+    else:
+        console.print(f"{out}: {len(found.layers)} layers, {out.stat().st_size / 1e6:.1f} MB")
 
 
 @app.command()

@@ -36,8 +36,8 @@ def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
 
 
 def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
-    """The layers 5 to 12 and step 20 of Self-Cross guidance for SD3 medium with its 24 layers; of fewer layers the last third, which
-    localises words best in the bundled model (``attncontrol sites --score``), and the step measured there.
+    """The layers 5 to 12 and step 20 of Self-Cross guidance for SD3 medium with its 24 layers; of fewer layers the last third,
+    which localises words best in the bundled model (``attncontrol sites --score``), and the step measured there.
     """
     joint = [site.name for site in sites if site.kind == "joint"]
     if len(joint) > 12:
