@@ -30,7 +30,10 @@ def test_commands_exist():
     assert len(calls) >= 5
     for call in calls:
         name, *arguments = shlex.split(call)
-        known = {option for parameter in commands[name].params for option in parameter.opts}
+        command = commands[name]
+        if hasattr(command, "commands"):  # a group
+            command = command.commands[arguments.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
         assert {argument for argument in arguments if argument.startswith("--")} <= known
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
 from attncontrol import AttendAndExcite, record, steer, testbed
 from attncontrol.analysis.grounding import ALL
@@ -15,19 +15,34 @@ from attncontrol.testbed.scenes import Thing
 from attncontrol.testbed.scorer import find, shows
 
 
-@pytest.fixture(scope="module")
-def sprites():
+def loaded(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pipe = StableDiffusionPipeline.from_pretrained(testbed.path("sd"))
+        pipe = DiffusionPipeline.from_pretrained(testbed.path(testbed.MODELS[name]))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def test_size_and_names():
-    folder = Path(testbed.path("sd"))
-    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 12e6
-    with pytest.raises(ValueError, match=r"no bundled model is called 'sd9'; there are: sd"):
+@pytest.fixture(scope="module")
+def sprites():
+    return loaded("sprites")
+
+
+@pytest.fixture(scope="module", params=list(testbed.MODELS))
+def model(request):
+    """Its name and its pipeline."""
+    return request.param, loaded(request.param)
+
+
+@pytest.mark.parametrize("folder", testbed.MODELS.values())
+def test_size(folder):
+    assert sum(file.stat().st_size for file in Path(testbed.path(folder)).rglob("*") if file.is_file()) <= 12e6
+
+
+def test_names():
+    with pytest.raises(
+        ValueError, match=f"no bundled model is called 'sd9'; there are: {', '.join(sorted(testbed.MODELS.values()))}"
+    ):
         testbed.path("sd9")
 
 
@@ -40,8 +55,10 @@ def test_it_loads_in_float32_and_runs_in_bfloat16(sprites):
     assert all(0 <= loss <= 1 for step in trace.steps for loss in step.losses)
 
 
-def test_word_maps_point_at_the_objects(sprites):
-    scores = point(sprites, scenes=40, timesteps=(500.0,))["noun"]
+def test_word_maps_point_at_the_objects(model):
+    name, pipe = model
+    call = {key: value for key, value in testbed.CALL[name].items() if key == "max_sequence_length"}
+    scores = point(pipe, scenes=40, timesteps=(500.0,), **call)["noun"]
     assert scores[0]["site"] == ALL
     assert scores[0]["timestep"] == 500
     assert scores[0]["n"] == 80
@@ -49,16 +66,18 @@ def test_word_maps_point_at_the_objects(sprites):
     assert scores[0]["iou"] >= 0.3
 
 
-def test_attend_and_excite_rescues_subjects(sprites):
-    result = pairs(sprites, "attend-and-excite", [100, 101], every=40, where=None, descent=None, **testbed.CALL["sprites"])
+def test_attend_and_excite_rescues_subjects(model):
+    name, pipe = model
+    result = pairs(pipe, "attend-and-excite", [100, 101], every=40, where=None, descent=None, **testbed.CALL[name])
     assert result["present"]["all"]["gain"] > 0.05
     assert result["present"]["all"]["n"] == 16
 
 
-def test_single_subjects(sprites):
+def test_single_subjects(model):
+    name, pipe = model
     things = [Thing("cat"), Thing("frog"), Thing("car", "blue"), Thing("balloon", "red"), Thing("crown"), Thing("apple", "green")]
     prompts = [f"a {thing.color or ''} {thing.noun}".replace("  ", " ") for thing in things]
-    pictures, _ = make(sprites, [(prompt, 0) for prompt in prompts], **testbed.CALL["sprites"])
+    pictures, _ = make(pipe, [(prompt, 0) for prompt in prompts], **testbed.CALL[name])
     assert np.mean([shows(found, thing) for found, thing in zip(find(pictures), things, strict=True)]) >= 5 / 6
 
 
