@@ -145,15 +145,21 @@ def _is_head(token: Any) -> bool:
     """A noun that does not stand before another one as its modifier."""
     if token.pos_ not in ("NOUN", "PROPN") or token.lower_ in _ACTIONS:
         return False
-    if token.head.lower_ in _ACTIONS and token.dep_ == "compound":  # "a scarf sitting beside", read as one noun
+    if _acts(token):
         return True
     if not token.whitespace_ and token.i + 1 < len(token.doc) and token.nbor(1).text == "-" and token.head.pos_ == "VERB":
         return False  # "hand" of "hand-painted"
     return not (token.dep_ in _BEFORE and token.i < token.head.i and token.head.pos_ in ("NOUN", "PROPN"))
 
 
+def _acts(token: Any) -> bool:
+    """What "a woolen scarf sitting beside" is read as: one noun, of which "scarf" is a part."""
+    return token.head.lower_ in _ACTIONS and token.dep_ == "compound"
+
+
 def _modifiers(noun: Any) -> Iterator[Any]:
-    for child in noun.lefts:
+    before = [*noun.lefts, *(child for child in noun.head.lefts if child.i < noun.i)] if _acts(noun) else noun.lefts
+    for child in before:
         if child.dep_ in _BEFORE and not any(grandchild.dep_ == "case" for grandchild in child.children):
             yield child
             yield from _chain(child, _INSIDE)
