@@ -1,7 +1,8 @@
 """Time and memory on a full-size, randomly initialised SD 1.5 UNet at 512 px in float32: python -m tests.perf.sd15 {steer,record}.
 
 steer    a run steered by attncontrol against diffusers' own Attend-and-Excite pipeline: same steps, same thresholds, same scheduler
-record   a run that records the maps of all words of the prompt against a plain run
+record   runs that record all words of the prompt against a plain run: their mean (``record``), every step and layer streamed to a
+         folder (``stream``), and where it is installed attention-map-diffusers 1.0.0, all timesteps (``peer``)
 
 Every variant runs in a process of its own, in turns; memory is the peak resident size above that after loading.
 """
@@ -13,6 +14,9 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionAttendAndExcitePipeline, StableDiffusionPipeline, UNet2DConditionModel
@@ -21,7 +25,7 @@ from attncontrol import AttendAndExcite, Descent, Where, record, steer
 from attncontrol.testbed.text import make_tokenizer
 from tests.tiny import tiny_text_encoder, tiny_vae
 
-PROMPT = "a cat and a frog"
+PROMPT, WORDS = "a cat and a frog", ["a", "cat", "and", "frog"]
 
 
 def components():
@@ -43,7 +47,7 @@ def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def variant(name: str, steps: int, guided: int):
+def variant(name: str, steps: int, guided: int, folder: Path):
     theirs = name == "diffusers"
     cls = StableDiffusionAttendAndExcitePipeline if theirs else StableDiffusionPipeline
     pipe = cls(**components(), requires_safety_checker=False)
@@ -58,25 +62,38 @@ def variant(name: str, steps: int, guided: int):
         with steer(pipe, AttendAndExcite(["cat", "frog"]), where=Where(kind="cross", stride=4), descent=descent):
             latents = pipe(PROMPT, **call).images
     elif name == "record":
-        with record(pipe, ["a", "cat", "and", "frog"]):
+        with record(pipe, WORDS):
             latents = pipe(PROMPT, **call).images
+    elif name == "stream":
+        with record(pipe, WORDS, to=folder, encoding="float16"):
+            latents = pipe(PROMPT, **call).images
+    elif name == "peer":
+        from attention_map_diffusers import AttentionCapture
+
+        with AttentionCapture(pipe, relations=["image->text"], timesteps="all", mode="fast") as capture:
+            latents = pipe(PROMPT, **call).images
+        torch.save(capture.compute(), folder / "maps.pt")
     else:
         latents = pipe(PROMPT, **call).images
-    return {"seconds": time.perf_counter() - began, "mib": peak_mib() - before, "sum": latents.double().sum().item()}
+    written = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "mib": peak_mib() - before, "sum": latents.double().sum().item(), "written_mib": written}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["steer", "record", "diffusers", "plain"])
+    parser.add_argument("what", choices=["steer", "record", "diffusers", "plain", "stream", "peer"])
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--guided", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--one", action="store_true", help="run one variant in this process")
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(variant(args.what, args.steps, args.guided)))
+        with TemporaryDirectory() as folder:
+            print(json.dumps(variant(args.what, args.steps, args.guided, Path(folder))))
         return
-    names = {"steer": ("diffusers", "steer"), "record": ("plain", "record")}[args.what]
+    peers = ("peer",) if find_spec("attention_map_diffusers") else ()
+    names = {"steer": ("diffusers", "steer"), "record": ("plain", "record", "stream", *peers)}[args.what]
     runs = {name: [] for name in names}
     for _ in range(args.repeats):
         for name in names:
@@ -85,8 +102,9 @@ def main() -> None:
             runs[name].append(json.loads(done.stdout.splitlines()[-1]))
             print(name, runs[name][-1], flush=True)
     for key in ("seconds", "mib"):
-        peer, ours = (statistics.median(run[key] for run in runs[name]) for name in names)
-        print(f"{key}: {names[1]} / {names[0]} = {ours:.1f} / {peer:.1f} = {ours / peer:.3f}")
+        first, *others = (statistics.median(run[key] for run in runs[name]) for name in names)
+        for name, of in zip(names[1:], others, strict=True):
+            print(f"{key}: {name} / {names[0]} = {of:.1f} / {first:.1f} = {of / first:.3f}")
 
 
 if __name__ == "__main__":
