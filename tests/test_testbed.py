@@ -40,9 +40,8 @@ def test_size(folder):
 
 
 def test_names():
-    with pytest.raises(
-        ValueError, match=f"no bundled model is called 'sd9'; there are: {', '.join(sorted(testbed.MODELS.values()))}"
-    ):
+    known = ", ".join(sorted(testbed.MODELS.values()))
+    with pytest.raises(ValueError, match=f"no bundled model is called 'sd9'; there are: {known}"):
         testbed.path("sd9")
 
 

@@ -13,7 +13,14 @@ CALL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "sprites": {"num_inference_steps": 25, "guidance_scale": 2.0},
         "sprites-sd3": {"num_inference_steps": 25, "guidance_scale": 5.0, "max_sequence_length": 32},
-        "sprites-flux": {"num_inference_steps": 25, "true_cfg_scale": 3.0, "negative_prompt": "", "max_sequence_length": 32},
+        "sprites-flux": {
+            "num_inference_steps": 25,
+            "true_cfg_scale": 5.0,
+            "negative_prompt": "",
+            "max_sequence_length": 32,
+            "height": 128,
+            "width": 128,
+        },
     }
 )
 """How each bundled model is called; the transformers have read texts of 32 positions only."""
