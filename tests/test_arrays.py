@@ -35,6 +35,7 @@ def test_npz(maps, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::UserWarning:zarr", "ignore::FutureWarning")
 def test_xarray_and_zarr(maps, tmp_path):
+    pytest.importorskip("zarr")  # needs Python 3.11
     dataset = to_xarray(maps)
     at = dataset[LAYER].sel(branch="uncond", step=1).isel(image=0, token=1)
     assert at.dims == ("head_1", "height_4", "width_6")
