@@ -17,7 +17,7 @@ from attncontrol.families import Family, family_of
 from attncontrol.maps import AttentionMaps, Direction
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.provenance import about, reductions, sigma
-from attncontrol.relations import KINDS, related, require_direction
+from attncontrol.relations import related, sites_with
 from attncontrol.sites import TEXT, Where
 from attncontrol.steps import follow, observed
 from attncontrol.store import Encoding, load, save, save_pictures
@@ -55,8 +55,7 @@ def record(
     """
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
-    sites = {site.name: site for site in (where or KINDS[direction]).select(family.sites(denoiser))}
-    require_direction(tuple(sites.values()), direction)
+    sites = sites_with(family.sites(denoiser), direction, where)
     kept = frozenset(keep) if to is None else frozenset(keep) | {"step"}
     maps = AttentionMaps(sites=sites, branches=tuple(branches), direction=direction, reductions=reductions(kept, direction))
     recorder = _Recorder(pipe, family, maps, words, kept, steps, None if to is None else Path(to), encoding, limit)

@@ -24,14 +24,16 @@ KINDS = {
 """Where each direction exists."""
 
 
-def require_direction(sites: Sequence[Site], direction: Direction) -> None:
-    """Raises SiteError if one of the sites has no such queries or keys."""
+def sites_with(known: Sequence[Site], direction: Direction, where: Where | None) -> dict[str, Site]:
+    """The sites of ``where``, or all that have the direction, by name. Raises SiteError if one has no such queries or keys."""
+    sites = (where or KINDS[direction]).select(known)
     kinds = KINDS[direction].kind or ()
     if wrong := [site for site in sites if site.kind not in kinds]:
         raise SiteError(
             f"{wrong[0].name} is {wrong[0].kind}-attention, which has no {direction}; that exists at sites of kind {kinds}: "
             f"leave where=... out, or give a narrower one"
         )
+    return {site.name: site for site in sites}
 
 
 def related(call: AttentionCall, layout: Layout, groups: Groups, direction: Direction) -> Tensor:

@@ -25,7 +25,7 @@ from attncontrol.maps import AttentionMaps, Direction
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.provenance import about, reductions
 from attncontrol.record import Axis
-from attncontrol.relations import KINDS, related, require_direction
+from attncontrol.relations import related, sites_with
 from attncontrol.sites import Where
 from attncontrol.steps import follow
 from attncontrol.tokens import Span, find
@@ -69,8 +69,7 @@ def record_pictures(
     """
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
-    sites = {site.name: site for site in (where or KINDS[direction]).select(family.sites(denoiser))}
-    require_direction(tuple(sites.values()), direction)
+    sites = sites_with(family.sites(denoiser), direction, where)
     part = noised_call(pipe, pictures, prompts, timestep=timestep, seed=seed, **call)
     maps = AttentionMaps(
         sites=sites,

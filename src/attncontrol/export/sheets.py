@@ -1,6 +1,7 @@
 """Pictures of a whole record: words over steps, heads of all layers, an animation."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ def write_pictures(maps: AttentionMaps, folder: Path) -> list[Path]:
 
     Raises UnsupportedError for other directions than image->text, and for videos.
     """
+    maps = replace(maps, layers=dict(maps.layers))  # those on disk are read once
     if maps.direction != "image->text" or any(of_layer.ndim != 7 for of_layer in maps.layers.values()):
         raise UnsupportedError(f"pictures are drawn of the attention of pictures to text, not of {maps.direction} or videos")
     folder.mkdir(parents=True, exist_ok=True)
