@@ -1,10 +1,13 @@
 """Every loss against a slow re-statement, values and gradients, in float64; and by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from attncontrol.boxes import on_grid
-from attncontrol.functional import otsu
+from attncontrol.errors import UnsupportedError
+from attncontrol.functional import centroid, otsu, size
 from attncontrol.losses.a_star import Retention, Segregation, a_star
 from attncontrol.losses.attention_refocusing import AttentionRefocusing
 from attncontrol.losses.boxdiff import BoxDiff
@@ -15,8 +18,9 @@ from attncontrol.losses.initno import InitNO, JointLoss
 from attncontrol.losses.layout_guidance import LayoutGuidance
 from attncontrol.losses.partcraft import PartCraft
 from attncontrol.losses.predicated import Predicated
+from attncontrol.losses.rearrange import Rearrange
 from attncontrol.losses.self_cross import SelfCross
-from attncontrol.losses.self_guidance import SelfGuidance, centroid, size
+from attncontrol.losses.self_guidance import SelfGuidance
 from attncontrol.losses.syngen import SynGen
 from attncontrol.maps import StepMaps
 from tests.reference import losses as reference
@@ -141,6 +145,34 @@ def test_place_and_size_by_hand():
     for bad in ({}, {"cat": (0.5, 1.5)}):
         with pytest.raises(ValueError, match="fractions of the picture between 0 and 1"):
             SelfGuidance(centers=bad)
+
+
+CHANGES = {"moves": {"cat": (-0.1, 0.2)}, "scales": {"frog": 1.5}, "shapes": ["red cat"], "appearances": ["frog", "cat"]}
+
+
+def test_rearranging_equals_its_restatement():
+    maps, features = random_maps(0, count=3).requires_grad_(), random_maps(1, count=3)[:, 0].detach().requires_grad_()
+    objective, layers = Rearrange(**CHANGES), {"self": features, "same": 2 * features}
+    ours = objective(replace(step_maps(maps, objective.words), features=layers))
+    mean = maps.mean(1)
+    of_words = torch.cat([mean, mean[..., 2:3] + mean[..., 3:4]], -1)  # token 9: "red cat"
+    each = [[layer[i] for layer in layers.values()] for i in range(3)]
+    changes = {3: (-0.1, 0.2)}, {6: 1.5}, [9], [6, 3]
+    first = of_words[0].detach(), [layer.detach() for layer in each[0]]
+    theirs = [reference.rearrange(of_words[i], each[i], *first, *changes) for i in (1, 2)]
+    torch.testing.assert_close(ours, torch.stack([ours[0] * 0, *theirs]), rtol=1e-9, atol=1e-12)
+    gradients = [torch.autograd.grad(loss, (maps, features), retain_graph=True) for loss in (ours.sum(), sum(theirs))]
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
+    assert all(gradient[0].abs().max() == 0 and gradient[1:].abs().amax() > 1e-4 for gradient in gradients[0])
+
+
+def test_rearranging_needs_the_first_picture():
+    for bad in ({}, {"scales": {"cat": 0.0}}):
+        with pytest.raises(ValueError, match="at least one word, and factors of size above 0"):
+            Rearrange(**bad)
+    objective = Rearrange(shapes=["cat"])
+    with pytest.raises(UnsupportedError, match="the original: make at least two"):
+        objective(step_maps(random_maps(0, count=1), ["cat"]))
 
 
 def test_self_attention_of_several_grids_is_averaged_on_the_finest():

@@ -5,6 +5,7 @@ import torch
 
 from attncontrol import Descent, Where, steer
 from attncontrol.errors import UnsupportedError
+from attncontrol.losses.rearrange import Rearrange
 from attncontrol.losses.self_cross import SelfCross
 from tests.reference.loops import Softmax
 from tests.test_families import ALL, run
@@ -65,6 +66,47 @@ def test_pictures_are_the_softmax_of_the_same_block(name, monkeypatch):
         torch.testing.assert_close(ours.flatten(3).flatten(1, 2), expected, rtol=0, atol=tolerance)
 
 
+class Outputs:
+    """Keeps what attention among the cells puts out."""
+
+    features = True
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, maps):
+        (layer,) = maps.features.values()
+        self.seen.append(layer.detach())
+        return layer.flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("name", ["sd", "pixart", "sd35", "flux"])
+def test_features_are_the_outputs_of_the_same_block(name):
+    pipe = ALL[name]()
+    outputs = Outputs()
+    with steer(pipe, outputs, where=WHERE[name], descent=STILL):
+        run(name, pipe)
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    module, kept = denoiser.get_submodule(SITES[name]), []
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def within(*_):
+        torch.nn.functional.scaled_dot_product_attention = lambda *args, **kwargs: kept.append(kernel(*args, **kwargs)) or kept[-1]
+
+    def after(*_):
+        torch.nn.functional.scaled_dot_product_attention = kernel
+
+    handles = [module.register_forward_pre_hook(within), module.register_forward_hook(after)]
+    try:
+        run(name, pipe)
+    finally:
+        torch.nn.functional.scaled_dot_product_attention = kernel
+        for handle in handles:
+            handle.remove()
+    first = kept[0][-1:, :, PICTURE.get(name, slice(None))].transpose(1, 2).flatten(2)
+    torch.testing.assert_close(outputs.seen[0].flatten(1, 2), first, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["sd", "sd3", "flux", "pixart"])
 def test_steering_by_self_attention_and_checkpointing(name):
     pipe = ALL[name]()
@@ -84,3 +126,20 @@ def test_linear_self_attention_has_no_map():
     pipe = ALL["sana"]()
     with pytest.raises(UnsupportedError, match="no self-attention with a map"), steer(pipe, SelfCross(["cat"])):
         run("sana", pipe)
+
+
+def test_rearranging_leaves_the_first_picture_alone():
+    pipe, moves = ALL["sd"](), {"cat": (0.3, 0.0)}
+
+    def two():
+        generators = [torch.Generator().manual_seed(seed) for seed in (3, 3)]
+        return pipe(["a cat and a turtle"] * 2, num_inference_steps=2, generator=generators, output_type="latent").images
+
+    plain, descent = two(), Descent(step_size=20.0, guided=1.0, thresholds={})
+    with steer(pipe, Rearrange(moves=moves, appearances=["turtle"]), where=WHERE["sd"], descent=descent) as trace:
+        original, moved = two()
+    assert torch.equal(original, plain[0])
+    assert (moved - plain[1]).abs().max() > 1e-5
+    assert all(step.losses[0] == 0 < step.losses[1] for step in trace.steps)
+    with pytest.raises(UnsupportedError, match="takes no refinement"), steer(pipe, Rearrange(moves), descent=Descent()):
+        pass

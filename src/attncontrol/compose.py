@@ -11,7 +11,7 @@ from attncontrol.maps import StepMaps
 
 Objective = Callable[[StepMaps], Tensor]
 """One loss per image from the maps of a step. May carry ``words``, ``descent``, ``remembers``,
-``self_attention`` and ``search`` as attributes."""
+``self_attention``, ``features``, ``compares`` (with the first image of the batch) and ``search`` as attributes."""
 
 
 class Summable:

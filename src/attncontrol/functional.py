@@ -98,3 +98,26 @@ def sharpen(maps: TokenMaps, parts: Sequence[slice], temperature: float = 100.0)
     for part in parts:
         sharp[..., part] = (temperature * maps[..., part]).softmax(-1)
     return sharp
+
+
+def unit_range(values: PixelMap) -> PixelMap:
+    """(A - min A) / (max A - min A)."""
+    return (values - values.min()) / (values.max() - values.min()).clamp(min=1e-12)
+
+
+def shape(word: PixelMap) -> PixelMap:
+    """Soft outline of a word's map: unit_range(sigmoid(10 (unit_range(A) - 1/2))), 0 .. 1."""
+    return unit_range((10 * (unit_range(word) - 0.5)).sigmoid())
+
+
+def size(word: PixelMap) -> Tensor:
+    """Share of the picture."""
+    return shape(word).mean()
+
+
+def centroid(word: PixelMap) -> Tensor:
+    """(x, y) of the centre of mass."""
+    height, width = word.shape
+    y = ((torch.arange(height, device=word.device).to(word) + 0.5) / height)[:, None]
+    x = (torch.arange(width, device=word.device).to(word) + 0.5) / width
+    return torch.stack([(word * x).sum(), (word * y).sum()]) / word.sum().clamp(min=1e-12)

@@ -29,7 +29,8 @@ class StepMaps:
     parts of the axis that compete in a softmax over tokens: one, or one per text encoder. ``previous`` is ``mean()`` after the
     step before, without gradient, for objectives with ``remembers = True``; None in the first step. ``pictures``, for objectives
     with ``self_attention = True``, maps site names to [batch height width key_height key_width]: attention among the cells of
-    the picture, mean over heads, rows summing to 1.
+    the picture, mean over heads, rows summing to 1. ``features``, for objectives with ``features = True``, maps site names to
+    [batch height width channel]: what that attention puts out, heads side by side.
     """
 
     layers: Mapping[str, Tensor]
@@ -38,6 +39,7 @@ class StepMaps:
     contrast: tuple[tuple[slice, ...], ...]
     previous: TokenMaps | None = None
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
 
     def mean(self) -> TokenMaps:
         """Unweighted mean over all heads of all layers; layers of different grids are resized to the finest one."""

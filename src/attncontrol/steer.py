@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attncontrol.calls import DenoiserCall, aside
-from attncontrol.compose import Objective, Sum
+from attncontrol.compose import Objective, Sum, terms_of
 from attncontrol.descent import Descent
 from attncontrol.errors import NonFiniteError, UnsupportedError
 from attncontrol.families import family_of
@@ -19,7 +19,7 @@ from attncontrol.sites import Where
 from attncontrol.steps import follow
 from attncontrol.supported import require_linear_steps, require_true_gradients
 from attncontrol.tokens import Subject
-from attncontrol.view import View, picture_sites
+from attncontrol.view import Seen, View, sites_among_cells
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,13 @@ def steer(pipe: Any, objective: Objective | Sum, *, where: Where | None = None, 
     where = where or default_where
     sites = {site.name: site for site in where.select(known)}
     schedule: Descent = getattr(objective, "descent", Descent()) if descent is None else descent
+    if schedule.thresholds and any(getattr(term, "compares", False) for _, term in terms_of(objective)):
+        raise UnsupportedError("an objective that compares with the first picture takes no refinement: Descent(thresholds={})")
     trace = Trace(where, default_step if schedule.step_size is None else schedule.step_size)
 
     def view_of(of: Objective | Sum) -> View:
-        return View(denoiser, family, sites, of, pictures=picture_sites(of, sites.values(), known))
+        pictures, features = (sites_among_cells(of, wanted, sites.values(), known) for wanted in ("self_attention", "features"))
+        return View(denoiser, family, sites, of, pictures=pictures, features=features)
 
     view, search = view_of(objective), getattr(objective, "search", None)
     views = [view, *([] if search is None else [view_of(search.objective)])]
@@ -139,31 +142,24 @@ def _loss_and_gradient(view: View, call: DenoiserCall, images: Tensor, change: T
     """Losses [batch] and gradients (shape of ``change[images]``) in x of some images, at x + change."""
     part = call.select(call.rows("cond").start + images)
     latents, numbers = part.latents, images.tolist()
-    layers: dict[str, Tensor] = {}
-    pictures: dict[str, Tensor] = {}
+    seen = Seen()
 
     def handler(attention: AttentionCall) -> Tensor:
         if attention.index:
             return attention.run()
-        layout, name = view.family.layout(view.denoiser, part.arguments, attention.site), attention.site.name
-        again = name in layers or name in pictures  # gradient checkpointing computes it again
-        probabilities = view.probabilities(attention, layout, numbers) if name in view.sites else None
-        picture = view.picture(attention, layout) if name in view.pictures else None
-        if not again:
-            layers.update({} if probabilities is None else {name: probabilities})
-            pictures.update({} if picture is None else {name: picture})
-            if len(layers) == len(view.sites) and len(pictures) == len(view.pictures):
-                raise _Enough
-        if probabilities is None or view.keys is not None:
-            return attention.run()
-        return probabilities.flatten(2, 3).to(attention.value.dtype) @ attention.value  # no second pass of the kernel
+        layout = view.family.layout(view.denoiser, part.arguments, attention.site)
+        again = view.complete(seen)  # gradient checkpointing computes it again
+        output = view.look(attention, layout, numbers, seen)
+        if view.complete(seen) and not again:
+            raise _Enough
+        return output
 
-    with aside(), torch.enable_grad(), tap(view.denoiser, view.sites | view.pictures, handler):
+    with aside(), torch.enable_grad(), tap(view.denoiser, view.sites | view.pictures | view.features, handler):
         x = (latents + change[images]).detach().requires_grad_()
         part = part.with_latents(x)
         with suppress(_Enough):
             view.denoiser.forward(**part.arguments)  # not __call__: contexts see only the pipeline's own calls
-        losses = view.losses(layers, pictures, numbers)
+        losses = view.losses(seen, numbers)
         # half-precision backward passes underflow without a scale
         boost = 256.0 if latents.dtype == torch.float16 else 1.0
         (gradient,) = torch.autograd.grad(losses.sum() * boost, x)

@@ -36,6 +36,7 @@ class View:
     latest: dict[int, Tensor] = field(default_factory=dict)
     keys: tuple[tuple[int, ...], ...] | None = None
     pictures: dict[str, Site] = field(default_factory=dict)
+    features: dict[str, Site] = field(default_factory=dict)
 
     def read(self, pipe: Any, call: DenoiserCall) -> None:
         @functools.cache
@@ -50,10 +51,11 @@ class View:
             self.tokens = tuple(tuple(token for token in of if not token.special) for of in self.tokens)
             self.keys = tuple(tuple(token.index for token in of) for of in self.tokens)
 
-    def losses(self, layers: dict[str, Tensor], pictures: dict[str, Tensor], images: list[int]) -> Tensor:
+    def losses(self, seen: "Seen", images: list[int]) -> Tensor:
         """[batch] losses of some images."""
-        ordered = {name: layers[name] for name in self.sites}
-        maps = StepMaps(ordered, (), tuple(self.tokens[i] for i in images), (), pictures=pictures)
+        ordered = {name: seen.layers[name] for name in self.sites}
+        tokens = tuple(self.tokens[i] for i in images)
+        maps = StepMaps(ordered, (), tokens, (), pictures=seen.pictures, features=seen.features)
         contrast = tuple(_encoders(of) if self.keys else (self.family.contrast or slice(None),) for of in maps.tokens)
         if any(getattr(term, "remembers", False) for _, term in terms_of(self.objective)):
             if all(i in self.previous for i in images):
@@ -78,18 +80,54 @@ class View:
 
     def picture(self, call: AttentionCall, layout: Layout) -> Tensor:
         """[batch height width key_height key_width] of one attention call: mean over heads, from the picture to the picture."""
-        images = layout.image if isinstance(layout.image, tuple) else (layout.image,) * len(call.query)
         mean = call.probabilities().mean(1)
-        among = torch.stack([of_row[image][:, image] for of_row, image in zip(mean, images, strict=True)])
+        among = torch.stack([of_row[image][:, image] for of_row, image in zip(mean, _images(layout, call), strict=True)])
         return (among / among.sum(2, keepdim=True)).unflatten(2, layout.grid).unflatten(1, layout.grid)
 
+    def look(self, call: AttentionCall, layout: Layout, images: list[int], seen: "Seen") -> Tensor:
+        """The output of one attention call; adds to ``seen`` what the objective looks at. The first time counts: gradient
+        checkpointing runs a site again."""
+        name = call.site.name
+        probabilities = self.probabilities(call, layout, images) if name in self.sites else None
+        picture = self.picture(call, layout) if name in self.pictures else None
+        if probabilities is not None and self.keys is None:
+            output = probabilities.flatten(2, 3).to(call.value.dtype) @ call.value  # no second pass of the kernel
+        else:
+            output = call.run()
+        if probabilities is not None:
+            seen.layers.setdefault(name, probabilities)
+        if picture is not None:
+            seen.pictures.setdefault(name, picture)
+        if name in self.features:
+            rows = zip(output.transpose(1, 2).flatten(2), _images(layout, call), strict=True)
+            seen.features.setdefault(name, torch.stack([of_row[image] for of_row, image in rows]).unflatten(1, layout.grid))
+        return output
 
-def picture_sites(objective: Objective | Sum, chosen: Iterable[Site], known: Iterable[Site]) -> dict[str, Site]:
-    """Where an objective that looks at attention among the cells of the picture does so: beside the chosen sites of text.
+    def complete(self, seen: "Seen") -> bool:
+        """Whether every site has been seen."""
+        return not (self.sites.keys() - seen.layers or self.pictures.keys() - seen.pictures or self.features.keys() - seen.features)
+
+
+@dataclass
+class Seen:
+    """What one pass of the denoiser has shown of the sites of a view."""
+
+    layers: dict[str, Tensor] = field(default_factory=dict)
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+
+def _images(layout: Layout, call: AttentionCall) -> tuple[slice, ...]:
+    """The positions of the picture, for every row of the batch."""
+    return layout.image if isinstance(layout.image, tuple) else (layout.image,) * len(call.query)
+
+
+def sites_among_cells(objective: Objective | Sum, wanted: str, chosen: Iterable[Site], known: Iterable[Site]) -> dict[str, Site]:
+    """Where an objective with the attribute ``wanted`` looks at attention among the cells of the picture: beside the chosen sites.
 
     That is in the same call of joint attention, and in the self-attention of the block whose cross-attention was chosen.
     """
-    if not any(getattr(term, "self_attention", False) for _, term in terms_of(objective)):
+    if not any(getattr(term, wanted, False) for _, term in terms_of(objective)):
         return {}
     joint = {site.name: site for site in chosen if site.kind == "joint"}
     blocks = {site.name.rpartition(".")[0] for site in chosen if site.kind == "cross"}

@@ -290,18 +290,51 @@ def unit(image):
     return (image - image.min()) / (image.max() - image.min())
 
 
+def place(maps, token):
+    height, width = maps.shape[:2]
+    total = sum(pixels(maps, token))
+    x = sum(maps[r, c, token] * (c + 0.5) / width for r in range(height) for c in range(width)) / total
+    y = sum(maps[r, c, token] * (r + 0.5) / height for r in range(height) for c in range(width)) / total
+    return x, y
+
+
+def outline(maps, token):
+    return unit(1 / (1 + torch.exp(-10 * (unit(maps[..., token]) - 0.5))))
+
+
+def look(maps, token, layer):
+    """Mean of the features of a layer over the outline of a token."""
+    mask = outline(maps, token).detach()
+    cells = [(r, c) for r in range(mask.shape[0]) for c in range(mask.shape[1])]
+    return [sum(mask[cell] * layer[(*cell, k)] for cell in cells) / mask.sum() for k in range(layer.shape[-1])]
+
+
 def self_guidance(maps, centers, sizes):
     """``centers``: token -> (x, y); ``sizes``: token -> share."""
-    height, width = maps.shape[:2]
     loss = 0
     for token, (x0, y0) in centers.items():
-        total = sum(pixels(maps, token))
-        x = sum(maps[r, c, token] * (c + 0.5) / width for r in range(height) for c in range(width)) / total
-        y = sum(maps[r, c, token] * (r + 0.5) / height for r in range(height) for c in range(width)) / total
+        x, y = place(maps, token)
         loss = loss + abs(x - x0) + abs(y - y0)
     for token, share in sizes.items():
-        soft = 1 / (1 + torch.exp(-10 * (unit(maps[..., token]) - 0.5)))
-        loss = loss + abs(unit(soft).mean() - share)
+        loss = loss + abs(outline(maps, token).mean() - share)
+    return loss
+
+
+def rearrange(maps, layers, first, first_layers, moves, scales, shapes, appearances):
+    """Against another picture: ``moves``: token -> way, ``scales``: token -> factor; the rest lists of tokens."""
+    loss = 0
+    for token, (dx, dy) in moves.items():
+        (x, y), (x0, y0) = place(maps, token), place(first, token)
+        loss = loss + abs(x - (x0 + dx)) + abs(y - (y0 + dy))
+    for token, factor in scales.items():
+        loss = loss + abs(outline(maps, token).mean() - factor * outline(first, token).mean())
+    for token in shapes:
+        a, b = pixels(outline(maps, token)[..., None], 0), pixels(outline(first, token)[..., None], 0)
+        loss = loss + sum(abs(p - q) for p, q in zip(a, b, strict=True)) / len(a)
+    for token in appearances:
+        for layer, other in zip(layers, first_layers, strict=True):
+            a, b = look(maps, token, layer), look(first, token, other)
+            loss = loss + sum(abs(p - q) for p, q in zip(a, b, strict=True)) / len(a) / len(layers)
     return loss
 
 

@@ -7,7 +7,7 @@
     L           = sum over words of  |property - target|                                 (for the centroid of both coordinates)
 
 A: mean over heads and layers, summed over the tokens of the word. The paper takes targets from the original run of the same seed:
-record it and shift what ``centroid`` and ``size`` say of its maps. Appearance, a mean of features over the shape, is not offered.
+record it and shift what ``functional.centroid`` and ``size`` say of its maps, or see ``rearrange``, which compares within a batch.
 """
 
 from collections.abc import Mapping
@@ -16,34 +16,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attncontrol.axes import PixelMap
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
+from attncontrol.functional import centroid, size
 from attncontrol.maps import StepMaps
-
-SHARPNESS = 10.0
-
-
-def _norm(values: PixelMap) -> PixelMap:
-    return (values - values.min()) / (values.max() - values.min()).clamp(min=1e-12)
-
-
-def shape(word: PixelMap) -> PixelMap:
-    """Soft outline of a word's map, 0 .. 1."""
-    return _norm((SHARPNESS * (_norm(word) - 0.5)).sigmoid())
-
-
-def size(word: PixelMap) -> Tensor:
-    """Share of the picture."""
-    return shape(word).mean()
-
-
-def centroid(word: PixelMap) -> Tensor:
-    """(x, y) of the centre of mass."""
-    height, width = word.shape
-    y = ((torch.arange(height, device=word.device).to(word) + 0.5) / height)[:, None]
-    x = (torch.arange(width, device=word.device).to(word) + 0.5) / width
-    return torch.stack([(word * x).sum(), (word * y).sum()]) / word.sum().clamp(min=1e-12)
 
 
 @dataclass(frozen=True)
