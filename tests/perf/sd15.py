@@ -1,8 +1,10 @@
-"""Time and memory on a full-size, randomly initialised SD 1.5 UNet at 512 px in float32: python -m tests.perf.sd15 {steer,record}.
+"""Time and memory on a full-size, randomly initialised SD 1.5 UNet at 512 px in float32: python -m tests.perf.sd15 WHAT, one of
 
 steer    a run steered by attncontrol against diffusers' own Attend-and-Excite pipeline: same steps, same thresholds, same scheduler
 record   runs that record all words of the prompt against a plain run: their mean (``record``), every step and layer streamed to a
-         folder (``stream``), and where it is installed attention-map-diffusers 1.0.0, all timesteps (``peer``)
+         folder (``stream``), and where they are installed attention-map-diffusers 1.0.0, all timesteps, and DAAM 0.2.0
+perturb  without classifier-free guidance, the weakened pass of all heads of the middle block (``perturb``) and diffusers' own PAG
+         pipeline (``pag``) against the plain run of one conditional pass per step (``alone``): what is above 1 is the cost
 
 Every variant runs in a process of its own, in turns; memory is the peak resident size above that after loading.
 """
@@ -19,12 +21,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionAttendAndExcitePipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    DDIMScheduler,
+    StableDiffusionAttendAndExcitePipeline,
+    StableDiffusionPAGPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 
 from attncontrol import AttendAndExcite, Descent, Where, record, steer
+from attncontrol.edits.soft_identity import SoftIdentity
+from attncontrol.perturb import perturb
 from attncontrol.testbed.text import make_tokenizer
 from tests.tiny import tiny_text_encoder, tiny_vae
 
+VARIANTS = {"steer": ("diffusers", "steer"), "record": ("plain", "record", "stream"), "perturb": ("alone", "perturb", "pag")}
+PEERS = ("attention_map_diffusers", "daam")
 PROMPT, WORDS = "a cat and a frog", ["a", "cat", "and", "frog"]
 
 
@@ -48,26 +60,39 @@ def peak_mib():
 
 
 def variant(name: str, steps: int, guided: int, folder: Path):
-    theirs = name == "diffusers"
-    cls = StableDiffusionAttendAndExcitePipeline if theirs else StableDiffusionPipeline
+    cls = {"diffusers": StableDiffusionAttendAndExcitePipeline, "pag": StableDiffusionPAGPipeline}.get(
+        name, StableDiffusionPipeline
+    )
     pipe = cls(**components(), requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     call = {"num_inference_steps": steps, "output_type": "latent", "generator": torch.Generator().manual_seed(0)}
+    call |= {"guidance_scale": 1.0} if name in ("alone", "perturb", "pag") else {}
     before, began = peak_mib(), time.perf_counter()
-    if theirs:
+    if name == "diffusers":
         call |= {"token_indices": [2, 5], "max_iter_to_alter": guided, "thresholds": {}}
         latents = pipe(PROMPT, **call).images
     elif name == "steer":
         descent = Descent(guided=guided / steps, thresholds={})
         with steer(pipe, AttendAndExcite(["cat", "frog"]), where=Where(kind="cross", stride=4), descent=descent):
             latents = pipe(PROMPT, **call).images
+    elif name == "perturb":
+        with perturb(pipe, SoftIdentity(), scale=3.0, where=Where(kind="self", layers=("mid_block",))):
+            latents = pipe(PROMPT, **call).images
+    elif name == "pag":
+        latents = pipe(PROMPT, pag_scale=3.0, **call).images
     elif name == "record":
         with record(pipe, WORDS):
             latents = pipe(PROMPT, **call).images
     elif name == "stream":
         with record(pipe, WORDS, to=folder, encoding="float16"):
             latents = pipe(PROMPT, **call).images
-    elif name == "peer":
+    elif name == "daam":
+        from daam import trace
+
+        with torch.no_grad(), trace(pipe) as capture:
+            latents = pipe(PROMPT, **call).images
+            torch.save(capture.compute_global_heat_map(PROMPT).heat_maps, folder / "maps.pt")
+    elif name == "attention_map_diffusers":
         from attention_map_diffusers import AttentionCapture
 
         with AttentionCapture(pipe, relations=["image->text"], timesteps="all", mode="fast") as capture:
@@ -82,7 +107,7 @@ def variant(name: str, steps: int, guided: int, folder: Path):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["steer", "record", "diffusers", "plain", "stream", "peer"])
+    parser.add_argument("what", choices=[*VARIANTS, "diffusers", "plain", "stream", "alone", "pag", *PEERS])
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--guided", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
@@ -92,8 +117,8 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             print(json.dumps(variant(args.what, args.steps, args.guided, Path(folder))))
         return
-    peers = ("peer",) if find_spec("attention_map_diffusers") else ()
-    names = {"steer": ("diffusers", "steer"), "record": ("plain", "record", "stream", *peers)}[args.what]
+    peers = [name for name in PEERS if find_spec(name)]
+    names = [*VARIANTS[args.what], *(peers if args.what == "record" else ())]
     runs = {name: [] for name in names}
     for _ in range(args.repeats):
         for name in names:
