@@ -1,6 +1,7 @@
 """Edits against written-out matrices; perturbation guidance against diffusers' pipelines and hand-written sums."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -133,6 +134,33 @@ def test_every_family(name):
         with perturb(pipe, edit, scale=scale, where=ANYWHERE, heads=heads):
             assert torch.equal(run(name, pipe), plain)
     assert torch.equal(run(name, pipe), plain)
+
+
+@pytest.mark.parametrize("name", [n for n in ALL if n != "sana"])
+def test_blocks_before_the_change_run_once(name, monkeypatch):
+    pipe, counts, kept = ALL[name](), [], []
+    denoiser = family_of(pipe).denoiser(pipe)
+    last = ANYWHERE.select(family_of(pipe).sites(denoiser))[-1].name
+    first = next(of[0] for of in denoiser.children() if isinstance(of, torch.nn.ModuleList) and len(of))
+    ran = 0
+
+    def count(*_):
+        nonlocal ran
+        ran += 1
+
+    next(module for module in first.modules() if not list(module.children())).register_forward_hook(count)
+    options = {"negative_prompt": "a", "true_cfg_scale": 3.0} if name == "flux" else {}
+    for sharing in (True, False):
+        if not sharing:
+            monkeypatch.setattr("attncontrol.perturb.shared", lambda *_: nullcontext(lambda *_: nullcontext()))
+        with perturb(pipe, SoftIdentity(0.5), scale=2.0, where=Where(layers=(last,))):
+            kept.append(run(name, pipe, **options))
+        counts.append(ran)
+    shared, all_of_them = counts[0], counts[1] - counts[0]
+    assert shared > 0
+    assert all_of_them - shared in (shared, shared // 2)  # of two calls per step one is conditional
+    torch.testing.assert_close(kept[0], kept[1], rtol=0, atol=1e-5 if name == "hunyuandit" else 1e-8)
+    assert not any("forward" in vars(module) for module in denoiser.modules())
 
 
 def predictions(pipe, edit_in):

@@ -12,6 +12,7 @@ from attncontrol.calls import DenoiserCall, aside, prediction_of
 from attncontrol.edits.skip_layers import SkipLayers
 from attncontrol.errors import CouplingError, SiteError
 from attncontrol.families import Layout, family_of
+from attncontrol.prefix import shared
 from attncontrol.processors import AttentionCall, tap
 from attncontrol.sites import Site, Where
 from attncontrol.steps import follow
@@ -53,7 +54,8 @@ def perturb(
 
     e_perturbed is one more conditional pass in which ``edit`` changes attention at the sites of ``where``, or at ``heads``
     [(site, head), ...] only, which ``PerImage`` gives for every image of the batch; several edits with places of their own are a
-    list of ``On``; ``SkipLayers`` leaves out whole blocks. The difference is added to every branch of the batch, the same one in
+    list of ``On``; ``SkipLayers`` leaves out whole blocks. Blocks before the first change are not computed again; their outputs are
+    held meanwhile. The difference is added to every branch of the batch, the same one in
     the second call of a step, so that classifier-free guidance, which is linear, leaves it as it is for any guidance scale.
     Pipelines that rescale the guided prediction rescale it too.
 
@@ -106,6 +108,7 @@ def perturb(
             )
 
         with ExitStack() as stack:
+            stack.enter_context(again(rows, len(call.latents)))
             for skipped in skipping:
                 stack.enter_context(skipped())
             for each in (aside(), torch.no_grad(), tap(denoiser, sites, handler)):
@@ -114,6 +117,7 @@ def perturb(
 
     with ExitStack() as stack:
         skipping = [stack.enter_context(skip.watch(denoiser)) for skip in skips]
+        again = stack.enter_context(shared(denoiser, [*sites, *(name for skip in skips for name in skip.layers)]))
         stack.enter_context(follow(pipe, family, lambda _: None, on_output=on_output))
         yield
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attncontrol.errors import SiteError, UnsupportedError
+from attncontrol.prefix import standing_in
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,10 @@ class SkipLayers:
 
         @contextmanager
         def skipped() -> Iterator[None]:
-            try:
+            with ExitStack() as stack:
                 for name in self.layers:
-                    modules[name].forward = _passing(modules[name], name, returned[name])
+                    stack.enter_context(standing_in(modules[name], _passing(modules[name], name, returned[name])))
                 yield
-            finally:
-                for name in self.layers:
-                    modules[name].__dict__.pop("forward", None)
 
         with ExitStack() as stack:
             for name in self.layers:
