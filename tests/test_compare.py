@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from attncontrol.batch import Picture
 from attncontrol.cli import app
+from attncontrol.testbed import compare
 from attncontrol.testbed.bench import things_of
 from attncontrol.testbed.compare import Row, Task, _chunks, _row, markdown, read, summary, tasks
 from attncontrol.testbed.memory import peak_memory
@@ -89,6 +90,24 @@ def test_summary_by_hand():
     assert markdown([plain, guided]).splitlines()[-1] == (
         "| syngen | 4 | 75.0 (+50.0; 50 to 50) | 0.0 (+0.0; 0 to 0) | 90.0 (+0.0; 0 to 0) | 2.5 | 2.5 |"
     )
+
+
+def test_schedules_of_methods_may_be_replaced(tmp_path, monkeypatch):
+    seen = {}
+
+    def generate(_, jobs, __, *, method, descent, **___):
+        seen[method] = descent
+        return [Picture(prompt, seed, method, Image.new("RGB", (128, 128)), {}, (), (), 1.0, 1.0) for prompt, seed in jobs]
+
+    monkeypatch.setattr(compare, "generate", generate)
+    options = {"every": 276, "step_sizes": {"ebama": 3.0}, "progress": lambda items, _: items}
+    compare.run(None, "colors", ["conform", "ebama"], [0], tmp_path / "a.csv", **options)
+    assert (seen["conform"].step_size, seen["conform"].max_refinements) == (None, 20)
+    compare.run(None, "colors", ["conform", "ebama"], [0], tmp_path / "b.csv", refinements=0, **options)
+    assert {name: (of.step_size, of.max_refinements) for name, of in seen.items() if name != "plain"} == {
+        "conform": (None, 0),
+        "ebama": (3.0, 0),
+    }
 
 
 def test_bench_resumes(tmp_path):

@@ -17,6 +17,9 @@ def bench(
     seeds: Annotated[str, typer.Option(help="For example 0-3.")] = "0-3",
     every: Annotated[int, typer.Option(help="Every n-th of the 276 prompts.", min=1)] = 1,
     step_size: Annotated[list[str] | None, typer.Option(help="method=size, repeated. Default: that of the method.")] = None,
+    refinements: Annotated[
+        int | None, typer.Option(help="Largest number at a step; 0 for none. Default: that of the method.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Output folder; a run that was interrupted goes on here.")] = Path("attncontrol-bench"),
     as_json: Json = False,
 ) -> None:
@@ -45,10 +48,9 @@ def bench(
         def progress(items: Any, description: str) -> Any:
             return track(items, description=description, console=console)
 
-        rows = compare.run(
-            pipe, suite, chosen, engine.parse_seeds(seeds), out / "pictures.csv", every=every, step_sizes=sizes, progress=progress,
-            **testbed.CALL[model],
-        )  # fmt: skip
+        settings: dict[str, Any] = {"every": every, "step_sizes": sizes, "refinements": refinements, "progress": progress}
+        file = out / "pictures.csv"
+        rows = compare.run(pipe, suite, chosen, engine.parse_seeds(seeds), file, **settings, **testbed.CALL[model])
         lines = compare.summary(rows)
         (out / f"{suite}.md").write_text(compare.markdown(lines), "utf-8")
         (out / f"{suite}.json").write_text(json.dumps(lines, indent=1), "utf-8")

@@ -100,10 +100,14 @@ def run(
     every: int = 1,
     batch: int = 32,
     step_sizes: Mapping[str, float],
+    refinements: int | None = None,
     progress: Callable[[Iterable[Any], str], Iterable[Any]],
     **call: Any,
 ) -> list[Row]:
-    """Rows of all methods, plain first; those that ``file`` holds are not made again, new ones are appended batch by batch."""
+    """Rows of all methods, plain first; those that ``file`` holds are not made again, new ones are appended batch by batch.
+
+    ``step_sizes`` by method and ``refinements``, the largest number at a step, replace those of the methods.
+    """
     rows = read(file)
     done = {(row.suite, row.method, row.prompt, row.seed) for row in rows}
     of_prompt = {task.prompt: task for task in tasks(suite, every)}
@@ -118,6 +122,7 @@ def run(
                 objective = METHODS[method](groups_of(prompts))
             descent = getattr(objective, "descent", Descent())
             descent = replace(descent, step_size=step_sizes[method]) if method in step_sizes else descent
+            descent = descent if refinements is None else replace(descent, max_refinements=refinements)
             pictures = generate(pipe, jobs, None, method=method, objective=objective, descent=descent, batch=batch, **call)
             made = [_row(suite, of_prompt[picture.prompt], picture) for picture in pictures]
             _append(file, made)
