@@ -105,10 +105,12 @@ def test_the_map_of_a_word_shows_itself():
     assert any(np.array_equal(drawn[y : y + 171, -262:-6], tile) for y in range(30, drawn.shape[0] - 170))
     assert np.array_equal(pixels(word._repr_png_()), drawn)
     two = replace(
-        maps, layers={n: torch.cat([of, of]) for n, of in maps.layers.items()}, prompts=maps.prompts * 2, spans=maps.spans * 2,
+        maps, layers={n: torch.cat([of, of]) for n, of in maps.layers.items()}, prompts=("cat",) * 2, spans=maps.spans * 2,
         tokens=maps.tokens * 2, pictures=[*maps.pictures] * 2,
     )  # fmt: skip
     assert two["cat"].show().width == word.show().width + 262
+    fewer = replace(two, spans=(maps.spans[0], maps.spans[0][:1]))  # the second image has no second word
+    assert words_sheet(fewer, 0).width > words_sheet(fewer, 1).width
 
 
 def test_the_map_of_a_word_is_a_tensor(tmp_path):
