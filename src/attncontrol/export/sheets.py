@@ -54,7 +54,7 @@ def words_sheet(maps: AttentionMaps, image: int = 0) -> Image.Image:
 
 
 def word_sheet(maps: AttentionMaps, word: str) -> Image.Image:
-    """A word over the picture of every image in one row, mean over layers, heads and steps; each map from its minimum to its maximum.
+    """A word over the picture of every image in one row; each map from its minimum to its maximum.
 
     Raises UnsupportedError as ``write_pictures``.
     """
