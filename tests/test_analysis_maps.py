@@ -224,6 +224,9 @@ def test_propagation(how):
 def test_what_lies_above_the_mean():
     maps = torch.tensor([[[1.0, 2.0, 6.0]], [[4.0, 4.0, 4.0]]])
     assert propagation.foreground(maps).tolist() == [[[0, 0, 3]], [[0, 0, 0]]]
+    deviation = (14 / 3) ** 0.5
+    above = torch.tensor([[[0.0, 0.0, 3 - 0.5 * deviation]], [[0.0, 0.0, 0.0]]])
+    torch.testing.assert_close(propagation.foreground(maps, 0.5), above)
 
 
 def test_propagation_of_recordings(pipe):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from attncontrol import record
+from attncontrol import Where, locate, record
 from attncontrol.analysis import aggregate, magnets, relevance, rollout
-from attncontrol.analysis.picture import record_picture
-from attncontrol.errors import UnsupportedError, WordError
+from attncontrol.analysis.picture import noised_call, record_picture
+from attncontrol.errors import SiteError, UnsupportedError, WordError
 from attncontrol.families import family_of
 from attncontrol.processors import tap
 from tests.reference import analysis as reference
@@ -134,6 +134,53 @@ def test_relevance_of_a_prediction(pipe):
     found = relevance.attended(start, "picture", "cross", kept[0].detach(), gradient).picture_text
     torch.testing.assert_close(found, relevance.weighted(kept[0].detach(), gradient))  # R_ss = R_qq = I, whose N is I
     assert found.max() > 0
+
+
+@pytest.mark.parametrize("name", ["sd", "sd3", "flux"])
+def test_relevance_of_words_in_a_picture(name):
+    """Every attention and its gradient by hand, put together by the reference."""
+    pipe, picture = ZOO[name](), pictures(1, 32, 48)[0]
+    call = {} if name == "sd" else {"max_sequence_length": 16}
+    options = {"timestep": 500.0, "seed": 1} | call
+    score = torch.sum
+    found = relevance.relevance_of_picture(pipe, picture, "a red turtle", ["red", "turtle"], score=score, **options)
+    family = family_of(pipe)
+    denoiser, part = family.denoiser(pipe), noised_call(pipe, [picture], ["a red turtle"], **options)
+    grid = (4, 6) if name == "sd" else (2, 3)
+    sites = [s for s in family.sites(denoiser) if s.kind == "joint" or family.layout(denoiser, part.arguments, s).grid == grid]
+    kept = []
+
+    def explicit(of):
+        kept.append((of.query @ of.key.transpose(2, 3) / of.query.shape[3] ** 0.5).softmax(3).requires_grad_())
+        return kept[-1] @ of.value
+
+    with tap(denoiser, {site.name: site for site in sites}, explicit):
+        gradients = torch.autograd.grad(denoiser.forward(**part.arguments)[0].sum(), kept)
+    pairs_of = [(a.detach()[0].numpy(), g[0].numpy()) for a, g in zip(kept, gradients, strict=True)]
+    cells = grid[0] * grid[1]
+    if name == "sd":
+        layers = [("picture", site.kind, *of) for site, of in zip(sites, pairs_of, strict=True)]
+        expected = reference.bi_modal(layers, cells, 32)["s", "q"]
+    else:
+        whole = np.eye(kept[0].shape[2])
+        for attention, gradient in pairs_of:
+            whole = whole + reference.a_bar(attention, gradient) @ whole
+        expected = whole[:cells, cells:] if name == "sd3" else whole[-cells:, :-cells]
+    for word, of_word in zip(("red", "turtle"), found, strict=True):
+        positions = list(locate(pipe, "a red turtle", word, **call).positions)
+        np.testing.assert_allclose(of_word.flatten(), expected[:, positions].sum(1), rtol=1e-6, atol=1e-12)
+    assert found.shape == (2, *grid)
+    assert found.max() > 0
+    assert not relevance.relevance_of_picture(pipe, picture, "a red turtle", ["red"], **options).requires_grad
+
+
+def test_relevance_needs_sites_that_fit(pipe):
+    for where, seen in ((Where(kind="self"), r"kinds \['self'\]"), (Where(kind="cross"), r"grids \[\(.*\), \(.*\)\]")):
+        with pytest.raises(SiteError, match=seen):
+            relevance.relevance_of_picture(pipe, pictures(1)[0], "a cat", ["cat"], timestep=500.0, where=where)
+    with pytest.raises(WordError, match="'frog' is not in the prompt"):
+        relevance.relevance_of_picture(pipe, pictures(1)[0], "a cat", ["frog"], timestep=500.0)
+    assert not any("Control" in type(of).__name__ for of in pipe.unet.attn_processors.values())
 
 
 def test_sinks_by_hand():

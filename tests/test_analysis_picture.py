@@ -18,7 +18,7 @@ from diffusers import (
 from attncontrol import Where, record
 from attncontrol.analysis import aggregate
 from attncontrol.analysis.concept_attention import concepts_of_picture
-from attncontrol.analysis.evaluation import METHODS, Found, evaluate, joined, of_image, propagating, scored, summarise
+from attncontrol.analysis.evaluation import METHODS, Found, evaluate, joined, of_image, of_layers, propagating, scored, summarise
 from attncontrol.analysis.grounding import Example
 from attncontrol.analysis.picture import noise_per_signal, noised, noised_call, record_picture, record_pictures
 from attncontrol.errors import SiteError, UnsupportedError, WordError
@@ -207,9 +207,15 @@ def test_rows_of_an_evaluation_by_hand():
     assert {row.picture for row in rows} == {0, 1, 2}
 
 
+def test_a_method_on_some_layers(pipe):
+    maps = record_picture(pipe, pictures(1)[0], "a cat", ["cat"], timestep=500.0)
+    other = record_picture(pipe, pictures(1)[0], "a cat", ["cat"], timestep=500.0, where=Where(layers=(LAYER,)))
+    assert torch.equal(of_layers(METHODS["mean"], [LAYER])(maps), METHODS["mean"](other))
+
+
 def test_methods_see_every_timestep_and_direction():
     looks = {"image->text": {"keep": ("head",)}, "image->image": {"where": Where(kind="self", stride=2)}}
-    methods = METHODS | {"propagated": propagating(METHODS["mean"]), "uncut": propagating(METHODS["mean"], 2, cut=False)}
+    methods = METHODS | {"propagated": propagating(METHODS["mean"]), "uncut": propagating(METHODS["mean"], 2, cut=None)}
     scenes = examples(2)
     rows = evaluate(ZOO["sd"](), scenes, methods, timesteps=(600.0, 200.0), looks=looks)
     summaries = summarise(rows)

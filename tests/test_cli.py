@@ -105,6 +105,9 @@ def test_parse():
     code, _, err = invoke("parse", "very blue")
     assert code == 2
     assert "no noun was found in 'very blue'" in err
+    code, _, err = invoke("record", "very blue")
+    assert code == 2
+    assert "no noun was found in the prompt 'very blue'" in " ".join(err.split())
 
 
 def test_sites_are_ranked(model):

@@ -1,6 +1,10 @@
 """Pictures of records: what they show, in pixels."""
 
+import html
 import io
+import re
+from base64 import b64decode
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,11 +80,47 @@ def test_sheets_are_written_for_what_was_kept(tmp_path):
     assert heads_sheet(made(0.8), 0).height > 2 * 96
 
 
+def pixels(png):
+    with Image.open(io.BytesIO(png)) as shown:
+        return np.asarray(shown.convert("RGB"))
+
+
 def test_notebooks_show_the_words():
     maps = made(0.8)
-    with Image.open(io.BytesIO(maps._repr_png_())) as shown:
-        assert shown.size == words_sheet(maps).size
-    assert AttentionMaps()._repr_png_() is None
+    expected = np.asarray(words_sheet(maps))
+    assert np.array_equal(pixels(maps._repr_png_()), expected)
+    tile = np.asarray(overlay(maps.pictures[0], maps["cat"][0]).resize((192, 128), Image.Resampling.LANCZOS))
+    assert any(np.array_equal(expected[92:220, x : x + 192], tile) for x in range(expected.shape[1] - 191))  # second of three
+    source, text = re.fullmatch(r'<img src="data:image/png;base64,(.*)"><pre .*>(.*)</pre>', maps._repr_html_()).groups()
+    assert np.array_equal(pixels(b64decode(source)), expected)
+    assert html.unescape(text) == repr(maps)
+    assert AttentionMaps()._repr_png_() is AttentionMaps()._repr_html_() is None
+
+
+def test_the_map_of_a_word_shows_itself():
+    maps = made(0.8)
+    word = maps["cat"]
+    drawn = np.asarray(word.show())
+    tile = np.asarray(overlay(maps.pictures[0], word[0]).resize((256, 171), Image.Resampling.LANCZOS))
+    assert any(np.array_equal(drawn[y : y + 171, -262:-6], tile) for y in range(30, drawn.shape[0] - 170))
+    assert np.array_equal(pixels(word._repr_png_()), drawn)
+    two = replace(
+        maps, layers={n: torch.cat([of, of]) for n, of in maps.layers.items()}, prompts=("cat",) * 2, spans=maps.spans * 2,
+        tokens=maps.tokens * 2, pictures=[*maps.pictures] * 2,
+    )  # fmt: skip
+    assert two["cat"].show().width == word.show().width + 262
+    fewer = replace(two, spans=(maps.spans[0], maps.spans[0][:1]))  # the second image has no second word
+    assert words_sheet(fewer, 0).width > words_sheet(fewer, 1).width
+
+
+def test_the_map_of_a_word_is_a_tensor(tmp_path):
+    word = made(0.8)["cat"]
+    assert {type(of) for of in (word + 1, word[0], word.double(), torch.stack([word]))} == {torch.Tensor}
+    torch.testing.assert_close(word, made(0.8).mean()[..., 0])
+    torch.save(word, tmp_path / "word.pt")
+    kept = torch.load(tmp_path / "word.pt")  # without the record, and of no class that a loader must know
+    assert type(kept) is torch.Tensor
+    assert torch.equal(kept, word)
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
@@ -88,3 +128,6 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
     maps.direction = "text->image"
     with pytest.raises(UnsupportedError, match="not of text->image"):
         write_pictures(maps, tmp_path)
+    with pytest.raises(UnsupportedError, match="not of text->image"):
+        maps["cat"].show()
+    assert maps["cat"]._repr_png_() is maps._repr_png_() is None

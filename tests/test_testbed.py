@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
 from attncontrol import AttendAndExcite, record, steer, testbed
 from attncontrol.analysis.grounding import ALL
-from attncontrol.testbed.bench import make, pairs, point
+from attncontrol.testbed.bench import make, pairs, point, read
 from attncontrol.testbed.scenes import Thing
 from attncontrol.testbed.scorer import find, shows
 
@@ -63,6 +63,17 @@ def test_word_maps_point_at_the_objects(model):
     assert scores[0]["n"] == 80
     assert scores[0]["pointing"] >= 0.85
     assert scores[0]["iou"] >= 0.3
+
+
+def test_ways_of_reading(model):
+    name, pipe = model
+    call = {key: value for key, value in testbed.CALL[name].items() if key == "max_sequence_length"}
+    rows = {row["method"]: row for row in read(pipe, scenes=8, **call)}
+    assert {(row["n"], row["timestep"]) for row in rows.values()} == {(16, 300.0)}
+    assert ("ConceptAttention" in rows) == (name != "sprites")
+    plain, carried = rows["mean"], rows["mean, propagated twice, cut 0.75 deviations above"]
+    assert carried["iou"] > plain["iou"] + 0.02
+    assert carried["pointing"] >= 0.8
 
 
 def test_attend_and_excite_rescues_subjects(model):

@@ -1,6 +1,8 @@
 """What objectives see in one step, and what a recording returns."""
 
+import html
 import io
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -9,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from attncontrol.axes import Means, PictureMaps, Recorded, TokenMaps, WordMap
+from attncontrol.axes import Means, PictureMaps, Recorded, TokenMaps
 from attncontrol.errors import CouplingError, WordError
 from attncontrol.functional import resize
 from attncontrol.sites import Site
@@ -43,7 +45,7 @@ class StepMaps:
 
     def mean(self) -> TokenMaps:
         """Unweighted mean over all heads of all layers; layers of different grids are resized to the finest one."""
-        return _mean_of([maps.sum(1) for maps in self.layers.values()], sum(maps.shape[1] for maps in self.layers.values()))
+        return mean_of([maps.sum(1) for maps in self.layers.values()], sum(maps.shape[1] for maps in self.layers.values()))
 
     def picture(self) -> PictureMaps:
         """Mean of ``pictures``, on the finest grid; rows sum to 1."""
@@ -60,7 +62,8 @@ def _on_grid(maps: PictureMaps, height: int, width: int) -> Tensor:
     return keys / keys.sum((3, 4), keepdim=True)
 
 
-def _mean_of(sums: list[Tensor], count: int) -> Means:
+def mean_of(sums: list[Tensor], count: int) -> Means:
+    """Sum of maps [*leading height width token] on the finest of their grids, divided by ``count``."""
     height, width = max((maps.shape[-3:-1] for maps in sums), key=lambda grid: grid[0] * grid[1])
     fine = (resize(maps.flatten(0, -4), height, width).unflatten(0, maps.shape[:-3]) for maps in sums)
     return reduce(torch.add, fine) / count
@@ -105,14 +108,19 @@ class AttentionMaps:
         """The names along the token axis, for every image."""
         return tuple(tuple(span.text for span in of_image) for of_image in self.spans)
 
-    def __getitem__(self, word: str) -> WordMap:
-        """[batch height width]: mean over layers, heads and steps of the first branch, on the finest grid. Videos: with frames."""
+    def __getitem__(self, word: str) -> "ShownMap":
+        """[batch height width]: mean over layers, heads and steps of the first branch, on the finest grid. Videos: with frames.
+
+        ``.show()`` draws it over the pictures.
+        """
         mean = self.mean()
         missing = [labels for labels in self.labels if word not in labels]
         if missing:
             raise WordError(f"{word!r} was not recorded; recorded are: {', '.join(missing[0])}")
         index = torch.tensor([labels.index(word) for labels in self.labels])
-        return mean[torch.arange(len(index)), ..., index]
+        found = mean[torch.arange(len(index)), ..., index].as_subclass(ShownMap)
+        found.maps, found.word = self, word
+        return found
 
     def mean(self, branch: str | None = None) -> Means:
         """[batch height width token], of videos [batch frames height width token]: mean over layers, heads and steps.
@@ -122,7 +130,7 @@ class AttentionMaps:
         if not self.layers:
             raise CouplingError("nothing is recorded yet; the maps are complete when the record(...) block ends")
         b = 0 if branch is None else self.branches.index(branch)
-        return _mean_of([maps[:, b].mean((1, 2)) for maps in self.layers.values()], len(self.layers))
+        return mean_of([maps[:, b].mean((1, 2)) for maps in self.layers.values()], len(self.layers))
 
     @property
     def nbytes(self) -> int:
@@ -133,11 +141,44 @@ class AttentionMaps:
         return f"AttentionMaps({len(self.prompts)} images, {len(self.timesteps)} steps, {self.nbytes / 1e6:.1f} MB; {shapes})"
 
     def _repr_png_(self) -> bytes | None:
-        """What a notebook shows."""
-        from attncontrol.export.sheets import words_sheet
+        """What a notebook shows, or a viewer that takes no HTML."""
+        from attncontrol.export.sheets import drawable, words_sheet
 
-        if not self.layers or self.direction != "image->text":
+        return _png(words_sheet(self)) if drawable(self) else None
+
+    def _repr_html_(self) -> str | None:
+        """The picture, and below it what was recorded."""
+        picture = self._repr_png_()
+        if picture is None:
             return None
-        stream = io.BytesIO()
-        words_sheet(self).save(stream, "png")
-        return stream.getvalue()
+        source = f"data:image/png;base64,{b64encode(picture).decode()}"
+        return f'<img src="{source}"><pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
+
+
+class ShownMap(Tensor):
+    """[batch *frames height width] of one word: a tensor that can show itself. What is computed or saved of it is a plain one."""
+
+    __torch_function__: Any = torch._C._disabled_torch_function_impl
+    maps: AttentionMaps
+    word: str
+
+    def show(self) -> Any:
+        """A PIL image: the map over the picture, for every image of the batch. Raises UnsupportedError for what
+        ``write_pictures`` does not draw."""
+        from attncontrol.export.sheets import word_sheet
+
+        return word_sheet(self.maps, self.word)
+
+    def _repr_png_(self) -> bytes | None:
+        from attncontrol.export.sheets import drawable
+
+        return _png(self.show()) if drawable(self.maps) else None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.as_subclass(Tensor).__reduce_ex__(protocol)
+
+
+def _png(image: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "png")
+    return stream.getvalue()

@@ -21,7 +21,7 @@ from attncontrol.relations import related, sites_with
 from attncontrol.sites import TEXT, Where
 from attncontrol.steps import follow, observed
 from attncontrol.store import Encoding, load, save, save_pictures
-from attncontrol.tokens import Span, Words, resolve
+from attncontrol.tokens import Words, each, resolve
 
 Axis = Literal["step", "head"]
 
@@ -126,7 +126,7 @@ class _Recorder:
         if maps.direction == "image->image":
             maps.spans = ((),) * len(prompts)
         elif self.words is None:
-            maps.spans = tuple(tuple(Span(t.text, (t.index,)) for t in of_image) for of_image in maps.tokens)
+            maps.spans = each(maps.tokens)
         maps.about |= about(self.pipe, call)
         if (size := self.size(call)) > self.limit:
             raise UnsupportedError(

@@ -126,6 +126,11 @@ def at(tokens: Sequence[Token], text: str, start: int, end: int) -> Span:
     return Span(text, positions)
 
 
+def each(tokens: Sequence[Sequence[Token]]) -> tuple[tuple[Span, ...], ...]:
+    """Every token of every text sequence by itself."""
+    return tuple(tuple(Span(token.text, (token.index,)) for token in of) for of in tokens)
+
+
 Words = Sequence[str] | Mapping[str, Sequence[str]]
 Group = str | Sequence[str]
 Groups = Sequence[Group] | Mapping[str, Sequence[Group]]

@@ -8,7 +8,7 @@ together, as its steps. The map [height width] of a word against the mask of wha
     accuracy, miou, ap    ``segment.two_class``, the protocol of ConceptAttention
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,15 +73,24 @@ METHODS: Mapping[str, Method] = {
 }
 
 
-def propagating(method: Method, times: int = 1, how: How = "gather", *, cut: bool = True) -> Method:
-    """The method's maps carried along attention among cells, and what of them is above its mean if ``cut``.
+def of_layers(method: Method, names: Collection[str]) -> Method:
+    """The method on some layers alone, such as those that localise words."""
+
+    def of(words: AttentionMaps, *rest: AttentionMaps) -> Tensor:
+        return method(replace(words, layers={name: words.layers[name] for name in names}), *rest)
+
+    return of
+
+
+def propagating(method: Method, times: int = 1, how: How = "gather", *, cut: float | None = 0.0) -> Method:
+    """The method's maps carried along attention among cells, and of them what ``foreground`` leaves above ``cut``, all if None.
 
     For ``looks`` of "image->text" and "image->image", in this order.
     """
 
     def of(words: AttentionMaps, cells: AttentionMaps) -> Tensor:
         carried = propagated(method(words), cells, times=times, how=how)
-        return foreground(carried) if cut else carried
+        return carried if cut is None else foreground(carried, cut)
 
     return of
 

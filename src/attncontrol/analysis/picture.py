@@ -28,7 +28,7 @@ from attncontrol.record import Axis
 from attncontrol.relations import related, sites_with
 from attncontrol.sites import Where
 from attncontrol.steps import follow
-from attncontrol.tokens import Span, find
+from attncontrol.tokens import Span, each, find
 
 
 def record_picture(
@@ -155,7 +155,7 @@ def _spans(maps: AttentionMaps, words: Sequence[Sequence[str]] | None) -> tuple[
     if maps.direction == "image->image":
         return ((),) * len(maps.prompts)
     if words is None:
-        return tuple(tuple(Span(token.text, (token.index,)) for token in tokens) for tokens in maps.tokens)
+        return each(maps.tokens)
     named = zip(maps.tokens, maps.prompts, words, strict=True)
     return tuple(tuple(find(tokens, prompt, word) for word in of) for tokens, prompt, of in named)
 

@@ -6,7 +6,7 @@ S is row-stochastic, [cell cell], from the querying cell to those it looks at; m
     spread      m' = (S^T)^n m          a cell hands its value on to what it looks at; the sum of the map stays
     symmetric   m' = N^n m              N = D^(-1/2) W D^(-1/2), W = (S + S^T) / 2, D its row sums: undirected
 
-    foreground  max(0, m - mean(m)): without the floor that gathering leaves everywhere
+    foreground  max(0, m - mean(m) - c std(m)): without the floor that gathering leaves everywhere
 
 ``gather`` is the usual choice (DAAM-i2i, DiffSegmenter: arXiv 2309.02773); every further power of S smooths more.
 """
@@ -40,9 +40,10 @@ def propagate(words: WordMaps, among: SelfMap, times: int = 1, how: How = "gathe
     return flat.unflatten(1, words.shape[1:])
 
 
-def foreground(words: WordMaps) -> WordMaps:
-    """What lies above each map's own mean."""
-    return (words - words.mean((1, 2), keepdim=True)).clamp(min=0)
+def foreground(words: WordMaps, above: float = 0.0) -> WordMaps:
+    """What lies more than ``above`` standard deviations above each map's own mean."""
+    floor = words.mean((1, 2), keepdim=True) + above * words.std((1, 2), correction=0, keepdim=True)
+    return (words - floor).clamp(min=0)
 
 
 def among_cells(maps: AttentionMaps, image: int = 0, *, most: int = 1024) -> SelfMap:

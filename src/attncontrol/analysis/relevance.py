@@ -15,16 +15,30 @@ Two sequences, s (picture) that looks at q (text), with R_ss = R_qq = I and R_sq
 
 N divides the rows of R - I by their sums and adds I (8, 9). Layers come in the order of the forward pass. The maps of layers must
 be on one grid; a row of zeros in R - I stays.
+
+``relevance_of_picture`` does all this for a pipeline.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from attncontrol.axes import HeadRows, Relevances, Sequences
+from attncontrol.analysis.picture import noised_call
+from attncontrol.axes import HeadRows, Relevances, Sequences, WordMaps
+from attncontrol.calls import aside, prediction_of
+from attncontrol.errors import SiteError
+from attncontrol.families import Layout, family_of
+from attncontrol.processors import AttentionCall, tap
+from attncontrol.sites import Site, Where
+from attncontrol.tokens import find
+
+Layer = tuple[Site, Tensor, Tensor]
+"""Where, attention and its gradient, each [batch heads query key]."""
 
 
 def weighted(attention: HeadRows, gradient: HeadRows) -> Relevances:
@@ -85,6 +99,75 @@ def two_sequences(layers: Iterable[tuple[Stream, Kind, Tensor, Tensor]], start: 
     for stream, kind, attention, gradient in layers:
         start = attended(start, stream, kind, attention, gradient)
     return start
+
+
+def relevance_of_picture(
+    pipe: Any,
+    picture: np.ndarray,
+    prompt: str,
+    words: Sequence[str],
+    *,
+    timestep: float,
+    seed: int = 0,
+    score: Callable[[Tensor], Tensor] = lambda prediction: prediction.square().mean(),
+    where: Where | None = None,
+    **call: Any,
+) -> WordMaps:
+    """Where in a picture the prediction rests on words [word height width]: R from cells to the tokens of each word, their sum.
+
+    ``score`` makes y of the denoiser's prediction. ``where`` are by default all sites of joint attention or, without it, those of
+    cross- and self-attention on the finest grid of at most 1,024 cells. Every layer's attention and its gradient are held, heads x
+    query x key numbers each. ``call`` goes to the pipeline; see ``picture.noised_call``. Raises WordError; SiteError if the sites
+    are of several grids or look at no text.
+    """
+    family = family_of(pipe)
+    denoiser: Any = family.denoiser(pipe)
+    part = noised_call(pipe, [picture], [prompt], timestep=timestep, seed=seed, **call)
+    tokens = family.tokens(pipe, prompt, part.step.encoding)
+    positions = [list(find(tokens, prompt, word).positions) for word in words]
+    layouts = {site: family.layout(denoiser, part.arguments, site) for site in family.sites(denoiser)}
+    sites = _chosen(layouts, where)
+    kept: list[tuple[Site, Tensor]] = []
+
+    def explicit(attention: AttentionCall) -> Tensor:
+        if attention.index:
+            return attention.run()
+        kept.append((attention.site, attention.probabilities().requires_grad_()))
+        return kept[-1][1].to(attention.value) @ attention.value
+
+    with torch.enable_grad(), aside(), tap(denoiser, {site.name: site for site in sites}, explicit):
+        value = score(prediction_of(denoiser.forward(**part.arguments)))
+    gradients = torch.autograd.grad(value, [attention for _, attention in kept])
+    layers = [(site, attention.detach(), of) for (site, attention), of in zip(kept, gradients, strict=True)]
+    return _of_words(layers, layouts[sites[0]], positions)
+
+
+def _chosen(layouts: Mapping[Site, Layout], where: Where | None) -> tuple[Site, ...]:
+    cells = {site: math.prod(layout.grid) for site, layout in layouts.items()}
+    finest = max((count for count in cells.values() if count <= 1024), default=0)
+    joint = [site for site in layouts if site.kind == "joint"]
+    sites = where.select(layouts) if where else tuple(joint or [site for site in layouts if cells[site] == finest])
+    grids, kinds = {layouts[site].grid for site in sites}, {site.kind for site in sites}
+    if len(grids) != 1 or kinds not in ({"joint"}, {"cross"}, {"cross", "self"}):
+        raise SiteError(
+            "relevance needs sites of one grid, of joint attention or of cross- and self-attention, not of the grids "
+            f"{sorted(grids)} and kinds {sorted(kinds)}; choose them with where=Where(stride=..., kind=...)"
+        )
+    return sites
+
+
+def _of_words(layers: Sequence[Layer], layout: Layout, positions: Sequence[Sequence[int]]) -> WordMaps:
+    """Of layers in the order of the forward pass."""
+    if layers[0][0].kind == "joint":
+        image = layout.image if isinstance(layout.image, slice) else layout.image[0]
+        found = one_sequence((of, gradient) for _, of, gradient in layers)[0, image, layout.text]
+    else:
+        cells, text = next(of.shape[2:] for site, of, _ in layers if site.kind == "cross")
+        start = Relevance.start(1, cells, text, layers[0][1])
+        for site, of, gradient in layers:
+            start = attended(start, "picture", "self" if site.kind == "self" else "cross", of, gradient)
+        found = start.picture_text[0]
+    return torch.stack([found[:, of].sum(1) for of in positions]).unflatten(1, layout.grid)
 
 
 def _eye(batch: int, size: int, like: Tensor) -> Tensor:

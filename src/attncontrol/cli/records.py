@@ -138,17 +138,14 @@ def export(
 
 
 def words_of(prompt: str, words: str | None) -> list[str] | None:
-    """Of the option ``--words``."""
-    from attncontrol.syntax import analyse
+    """Of the option ``--words``. Raises WordError if it is not given and the prompt has no noun."""
+    from attncontrol.syntax import subjects_of
 
     if words == "all":
         return None
     if words:
         return words.split(",")
-    found = [word.text for entity in analyse(prompt) for word in (entity.noun, *entity.modifiers)]
-    if not found:
-        raise typer.BadParameter(f"no noun was found in {prompt!r}; name the words yourself with --words")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(word.text for entity in subjects_of(prompt) for word in (entity.noun, *entity.modifiers)))
 
 
 def _axes(keep: str) -> tuple[Any, ...]:

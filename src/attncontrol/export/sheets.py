@@ -5,14 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from attncontrol.errors import CouplingError, UnsupportedError
 from attncontrol.export.pictures import grid, overlay
-from attncontrol.functional import resize
-from attncontrol.maps import AttentionMaps
+from attncontrol.maps import AttentionMaps, mean_of
 
 _GROUND = 224  # gray, where a record has no picture
 
@@ -23,8 +21,7 @@ def write_pictures(maps: AttentionMaps, folder: Path) -> list[Path]:
     Raises UnsupportedError for other directions than image->text, and for videos.
     """
     maps = replace(maps, layers=dict(maps.layers))  # those on disk are read once
-    if maps.direction != "image->text" or any(of_layer.ndim != 7 for of_layer in maps.layers.values()):
-        raise UnsupportedError(f"pictures are drawn of the attention of pictures to text, not of {maps.direction} or videos")
+    _check(maps)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for image in range(len(maps.prompts)):
@@ -50,10 +47,20 @@ def _sheets(maps: AttentionMaps, image: int) -> Iterator[tuple[str, Image.Image]
 
 def words_sheet(maps: AttentionMaps, image: int = 0) -> Image.Image:
     """The picture and the overlay of every word in one row, mean over layers, heads and steps."""
-    ground, mean = _ground(maps, image), over_layers(maps, image).mean(0)
-    tiles = [ground, *(overlay(ground, mean[..., k]) for k in range(mean.shape[-1]))]
+    ground, mean = _ground(maps, image), maps.mean()[image]
+    tiles = [ground, *(overlay(ground, mean[..., k]) for k in range(len(maps.labels[image])))]
     title = f"{maps.prompts[image]}: mean over layers, heads and steps; each map from its minimum to its maximum"
     return grid({"": tiles}, ["", *maps.labels[image]], title=title)
+
+
+def word_sheet(maps: AttentionMaps, word: str) -> Image.Image:
+    """A word over the picture of every image in one row; each map from its minimum to its maximum.
+
+    Raises UnsupportedError as ``write_pictures``.
+    """
+    _check(maps)
+    tiles = [overlay(_ground(maps, image), one) for image, one in enumerate(maps[word])]
+    return grid({word: tiles}, [""] * len(tiles), cell=256)
 
 
 def steps_sheet(maps: AttentionMaps, image: int = 0, columns: int = 8) -> Image.Image:
@@ -94,13 +101,21 @@ def animation(maps: AttentionMaps, image: int = 0) -> list[Image.Image]:
     return frames
 
 
-def over_layers(maps: AttentionMaps, image: int, branch: int = 0) -> Tensor:
+def over_layers(maps: AttentionMaps, image: int) -> Tensor:
     """[step height width token]: mean over layers and heads on the finest grid; one step where the mean over steps was recorded."""
     if not maps.layers:
         raise CouplingError("nothing is recorded yet; the maps are complete when the record(...) block ends")
-    of_layers = [of_layer[image, branch].mean(1) for of_layer in maps.layers.values()]
-    height, width = max((of.shape[1:3] for of in of_layers), key=lambda side: side[0] * side[1])
-    return torch.stack([resize(of, height, width) for of in of_layers]).mean(0)
+    return mean_of([of_layer[image, 0].mean(1) for of_layer in maps.layers.values()], len(maps.layers))
+
+
+def drawable(maps: AttentionMaps) -> bool:
+    """Attention of pictures, not videos, to text."""
+    return maps.direction == "image->text" and bool(maps.layers) and next(iter(maps.layers.values())).ndim == 7
+
+
+def _check(maps: AttentionMaps) -> None:
+    if maps.layers and not drawable(maps):
+        raise UnsupportedError(f"pictures are drawn of the attention of pictures to text, not of {maps.direction} or videos")
 
 
 def _kept_steps(maps: AttentionMaps) -> bool:

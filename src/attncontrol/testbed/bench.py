@@ -1,8 +1,9 @@
-"""Measures the bundled models: ``python -m attncontrol.testbed.bench {single,pairs,point} ...``; prints JSON.
+"""Measures the bundled models: ``python -m attncontrol.testbed.bench {single,pairs,point,read} ...``; prints JSON.
 
 single   how often a single-subject prompt shows its noun, and its noun in its colour
 pairs    how often both subjects of the 276 Attend-and-Excite prompts are shown, plain and guided, from the same seeds
 point    how often the peak of a word's map lies inside that object, on noised true scenes, per site and timestep
+read     how well ways of reading the attention find the objects, on noised true scenes
 """
 
 import argparse
@@ -19,16 +20,20 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from attncontrol.analysis import evaluation
+from attncontrol.analysis.concept_attention import concepts_of_picture
 from attncontrol.analysis.grounding import Example, score_sites
 from attncontrol.batch import METHODS, load, parse_seeds
 from attncontrol.descent import Descent
-from attncontrol.sites import Where
+from attncontrol.families import family_of
+from attncontrol.sites import TEXT, Where
 from attncontrol.steer import steer
 from attncontrol.testbed import CALL
 from attncontrol.testbed.scenes import COLORS, NOUNS, SIZE, Scene, Thing, caption, render, sample
 from attncontrol.testbed.scorer import find, shows
 
 _STDERR = Console(stderr=True)  # standard output carries the JSON
+BACKGROUND = ("a",)  # named beside the objects for ConceptAttention: these encoders have read no word for what lies behind
 GROUPS = ("animal-animal", "animal-object", "object-object")
 
 
@@ -175,17 +180,42 @@ def point(pipe: Any, *, scenes: int = 200, **call: Any) -> dict[str, list[dict[s
     }
 
 
+def read(pipe: Any, *, scenes: int = 500, seed: int = 9, timestep: float = 300.0, **call: Any) -> list[dict[str, Any]]:
+    """Scores of nouns by every method; see ``analysis.evaluation``. ConceptAttention has the nouns and BACKGROUND as concepts."""
+    family = family_of(pipe)
+    sites = family.sites(family.denoiser(pipe))
+    localising = TEXT if isinstance(family.steering, str) else family.steering(sites)[0]
+    mean = evaluation.METHODS["mean"]
+    methods = {
+        **evaluation.METHODS,
+        "mean of the layers that localise words": evaluation.of_layers(mean, [site.name for site in localising.select(sites)]),
+        "mean, propagated once, cut at its mean": evaluation.propagating(mean),
+        "mean, propagated twice, cut 0.75 deviations above": evaluation.propagating(mean, times=2, cut=0.75),
+    }
+    chosen = examples(scenes, seed=seed)
+    looks: evaluation.Looks = {"image->text": {"keep": ("head",)}, "image->image": {}}
+    found = evaluation.evaluate(pipe, chosen, methods, timesteps=(timestep,), looks=looks, **call)
+    for i, example in enumerate(chosen if family.name in ("sd3", "flux") else []):
+        concepts = (*example.masks, *BACKGROUND)
+        of = concepts_of_picture(pipe, example.picture, example.prompt, concepts, timestep=timestep, seed=i, **call)
+        maps = (of.maps if of.maps is not None else torch.empty(0))[0, : len(example.masks)]
+        found += evaluation.scored(maps, example, method="ConceptAttention", timestep=timestep, picture=i)
+    return [vars(row) for row in evaluation.summarise(found)]
+
+
 def _unique(scene: Scene, thing: Thing) -> bool:
     return sum(other.color == thing.color for other in scene.named) == 1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("measure", choices=["single", "pairs", "point"])
+    parser.add_argument("measure", choices=["single", "pairs", "point", "read"])
     parser.add_argument("--model", default="sprites")
     parser.add_argument("--method", default="attend-and-excite")
     parser.add_argument("--seeds", default="0-3")
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--scenes", type=int, default=500, help="of read")
+    parser.add_argument("--timestep", type=float, default=300.0, help="of read")
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--stride", type=int)
     parser.add_argument("--layers", help="module paths or patterns, separated by commas")
@@ -199,12 +229,14 @@ def main() -> None:
     if args.guidance is not None:
         options["true_cfg_scale" if "true_cfg_scale" in options else "guidance_scale"] = args.guidance
     seeds = parse_seeds(args.seeds)
+    reading = {k: v for k, v in options.items() if k == "max_sequence_length"}
     result: Any
     if args.measure == "single":
         result = single(pipe, seeds, **options)
     elif args.measure == "point":
-        at = (900.0, 700.0, 500.0, 300.0)
-        result = point(pipe, timesteps=at, **{k: v for k, v in options.items() if k == "max_sequence_length"})
+        result = point(pipe, timesteps=(900.0, 700.0, 500.0, 300.0), **reading)
+    elif args.measure == "read":
+        result = read(pipe, scenes=args.scenes, timestep=args.timestep, **reading)
     else:
         layers = tuple(args.layers.split(",")) if args.layers else ()
         where = Where(kind=("cross", "joint"), stride=args.stride, layers=layers) if args.stride or layers else None
