@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from attncontrol.auto import Auto
 from attncontrol.boxes import on_grid
 from attncontrol.errors import UnsupportedError
 from attncontrol.functional import centroid, otsu, size
@@ -119,6 +120,19 @@ def test_losses_that_look_at_self_attention_equal_their_restatements(layout):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
         gradients = [torch.autograd.grad(loss.sum(), (maps, picture), retain_graph=True) for loss in (ours, theirs)]
         torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
+
+
+def test_auto_takes_the_loss_of_the_prompt():
+    maps = random_maps(0, count=3)
+    plain, bound = (step_maps(maps, of, random_maps(1, count=3).mean(1)) for of in (["cat", "frog"], WORDS))
+    mixed = replace(plain, subjects=(plain.subjects[0], bound.subjects[1], plain.subjects[2]))
+    ours = Auto()(mixed)
+    expected = [
+        reference.ebama(maps[0].mean(0), [([3], []), ([6], [])], PIECES),
+        reference.syngen(maps[1].mean(0), SUBJECTS, PIECES, entities=True),
+        reference.ebama(maps[2].mean(0), [([3], []), ([6], [])], PIECES),
+    ]
+    torch.testing.assert_close(ours, torch.stack(expected), rtol=1e-9, atol=1e-12)
 
 
 def test_initno_guides_by_the_excitation():

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers.utils import logging as of_transformers
 
 from attncontrol import testbed
+from attncontrol.auto import Auto
 from attncontrol.boxes import Layouts
 from attncontrol.compose import Objective, Sum
 from attncontrol.descent import Descent
@@ -38,6 +39,7 @@ from attncontrol.testbed.memory import peak_memory
 from attncontrol.tokens import Groups, Words
 
 METHODS: Mapping[str, Callable[[Groups | None], Objective | Sum]] = {
+    "auto": Auto,
     "attend-and-excite": AttendAndExcite,
     "syngen": SynGen,
     "a-star": a_star,

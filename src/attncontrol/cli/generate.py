@@ -20,7 +20,7 @@ def generate(
     prompt: Annotated[str | None, typer.Argument(help='For example "a cat and a frog".')] = None,
     prompts: Annotated[Path | None, typer.Option(help="Text file with one prompt per line.", exists=True, dir_okay=False)] = None,
     method: Annotated[
-        str, typer.Option(help="How to guide, for example syngen or boxdiff; plain for not at all.")
+        str, typer.Option(help="How to guide: auto, or for example syngen or boxdiff; plain for not at all.")
     ] = "attend-and-excite",
     words: Annotated[
         str | None, typer.Option(help="Subjects, separated by commas; modifiers before a '+': red+car. Default: by the parse.")
