@@ -6,6 +6,7 @@ import torch
 
 from attncontrol import record
 from attncontrol.analysis import aggregate, overlap, propagation, segment
+from attncontrol.analysis.edges import along_edges
 from attncontrol.errors import SiteError, WordError
 from attncontrol.functional import otsu
 from attncontrol.maps import AttentionMaps
@@ -219,6 +220,24 @@ def test_propagation(how):
         torch.testing.assert_close(propagation.propagate(torch.ones_like(words), among, 4), torch.ones_like(words))
     if how == "spread":
         torch.testing.assert_close(found.sum((1, 2)), words.sum((1, 2)))
+
+
+def test_maps_along_the_edges_of_a_picture():
+    rng = np.random.default_rng(3)
+    picture = rng.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    words = torch.from_numpy(rng.random((2, 2, 3)))
+    found = along_edges(words, picture, radius=2 / 3, epsilon=0.01)
+    for word, expected in zip(words.numpy(), found, strict=True):
+        wide = reference.upscaled(word, 6, 9, reference.linear, 1)
+        np.testing.assert_allclose(expected, reference.guided(wide, picture, 2, 0.01), rtol=0, atol=1e-12)
+    square = np.full((32, 32, 3), 200, np.uint8)
+    square[10:21, 10:21] = (20, 120, 40)
+    coarse = torch.zeros(1, 4, 4)
+    coarse[:, 1:3, 1:3] = 1.0
+    sharp = along_edges(coarse, square)[0]
+    assert sharp.dtype == torch.float32
+    assert sharp[10:21, 10:21].min() > 2 * sharp[square[..., 0] == 200].max()
+    torch.testing.assert_close(along_edges(torch.full((1, 4, 4), 0.3), square), torch.full((1, 32, 32), 0.3))
 
 
 def test_what_lies_above_the_mean():

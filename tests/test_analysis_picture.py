@@ -18,7 +18,18 @@ from diffusers import (
 from attncontrol import Where, record
 from attncontrol.analysis import aggregate
 from attncontrol.analysis.concept_attention import concepts_of_picture
-from attncontrol.analysis.evaluation import METHODS, Found, evaluate, joined, of_image, of_layers, propagating, scored, summarise
+from attncontrol.analysis.evaluation import (
+    METHODS,
+    Found,
+    along,
+    evaluate,
+    joined,
+    of_image,
+    of_layers,
+    propagating,
+    scored,
+    summarise,
+)
 from attncontrol.analysis.grounding import Example
 from attncontrol.analysis.picture import noise_per_signal, noised, noised_call, record_picture, record_pictures
 from attncontrol.errors import SiteError, UnsupportedError, WordError
@@ -216,6 +227,7 @@ def test_a_method_on_some_layers(pipe):
 def test_methods_see_every_timestep_and_direction():
     looks = {"image->text": {"keep": ("head",)}, "image->image": {"where": Where(kind="self", stride=2)}}
     methods = METHODS | {"propagated": propagating(METHODS["mean"]), "uncut": propagating(METHODS["mean"], 2, cut=None)}
+    methods |= {"along": along(METHODS["mean"]), "smooth": along(METHODS["mean"], cut=None)}
     scenes = examples(2)
     rows = evaluate(ZOO["sd"](), scenes, methods, timesteps=(600.0, 200.0), looks=looks)
     summaries = summarise(rows)

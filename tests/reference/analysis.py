@@ -233,3 +233,27 @@ def attended(query, key, value):
 def concept_products(cells, pieces, concepts):
     """``cells`` and ``pieces`` [position width] with heads side by side."""
     return np.array([[sum(cell @ pieces[p] for p in of) / len(of) for cell in cells] for of in concepts])
+
+
+def guided(values, picture, reach, epsilon):
+    """Least squares window by window: values ~ a . color + b with a penalty on a; then the mean over the windows of a pixel."""
+    colors = picture / 255.0
+    rows, columns = values.shape
+
+    def window(y, x):
+        down, right = range(max(0, y - reach), min(rows, y + reach + 1)), range(max(0, x - reach), min(columns, x + reach + 1))
+        return [(j, i) for j in down for i in right]
+
+    fits = {}
+    for y in range(rows):
+        for x in range(columns):
+            cells = window(y, x)
+            design = np.array([[*colors[cell], 1.0] for cell in cells])
+            penalty = np.diag([epsilon * len(cells)] * 3 + [0.0])
+            fits[y, x] = np.linalg.solve(design.T @ design + penalty, design.T @ np.array([values[cell] for cell in cells]))
+    found = np.zeros((rows, columns))
+    for y in range(rows):
+        for x in range(columns):
+            fit = np.mean([fits[cell] for cell in window(y, x)], axis=0)
+            found[y, x] = max(0.0, fit @ [*colors[y, x], 1.0])
+    return found

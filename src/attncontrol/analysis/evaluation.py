@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.analysis import aggregate
+from attncontrol.analysis.edges import along_edges
 from attncontrol.analysis.grounding import Example, shown
 from attncontrol.analysis.picture import record_pictures
 from attncontrol.analysis.propagation import How, foreground, propagated
@@ -95,6 +96,16 @@ def propagating(method: Method, times: int = 1, how: How = "gather", *, cut: flo
     return of
 
 
+def along(method: Method, *, cut: float | None = 0.5) -> Method:
+    """The method's maps along the edges of the picture, and of them what ``foreground`` leaves above ``cut``, all if None."""
+
+    def of(words: AttentionMaps, *rest: AttentionMaps) -> Tensor:
+        sharp = along_edges(method(words, *rest), np.asarray(words.pictures[0]))
+        return sharp if cut is None else foreground(sharp, cut)
+
+    return of
+
+
 def evaluate(
     pipe: Any,
     examples: Sequence[Example],
@@ -162,6 +173,7 @@ def of_image(maps: AttentionMaps, image: int) -> AttentionMaps:
         prompts=maps.prompts[image : image + 1],
         tokens=maps.tokens[image : image + 1],
         spans=maps.spans[image : image + 1],
+        pictures=maps.pictures[image : image + 1],
     )
 
 

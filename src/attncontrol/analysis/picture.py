@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from attncontrol.calls import DenoiserCall, aside
@@ -82,6 +83,7 @@ def record_pictures(
         direction=direction,
         reductions=reductions(frozenset(keep), direction),
         about=about(pipe, part) | {"picture": True, "seed": seed, "steps": 1},
+        pictures=tuple(map(Image.fromarray, pictures)),
     )
     maps.spans = _spans(maps, words)
     maps.layers = _probe(denoiser, family, part, maps, "head" in keep)

@@ -102,7 +102,6 @@ def maps(
         found = record_picture(
             pipe, np.asarray(picture), prompt, words_of(prompt, words), timestep=timestep, seed=seed, keep=_axes(keep), **call
         )
-        found.pictures = [picture]
         save(found, out)
     if as_json:
         typer.echo(json.dumps({"record": str(out), "bytes": out.stat().st_size, "words": found.labels[0]}))

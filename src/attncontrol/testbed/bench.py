@@ -191,6 +191,7 @@ def read(pipe: Any, *, scenes: int = 500, seed: int = 9, timestep: float = 300.0
         "mean of the layers that localise words": evaluation.of_layers(mean, [site.name for site in localising.select(sites)]),
         "mean, propagated once, cut at its mean": evaluation.propagating(mean),
         "mean, propagated twice, cut 0.75 deviations above": evaluation.propagating(mean, times=2, cut=0.75),
+        "mean along the edges of the picture, cut 0.5 deviations above": evaluation.along(mean),
     }
     chosen = examples(scenes, seed=seed)
     looks: evaluation.Looks = {"image->text": {"keep": ("head",)}, "image->image": {}}
