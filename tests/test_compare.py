@@ -12,7 +12,7 @@ from attncontrol.batch import Picture
 from attncontrol.cli import app
 from attncontrol.testbed import compare
 from attncontrol.testbed.bench import things_of
-from attncontrol.testbed.compare import Row, Task, _chunks, _row, markdown, read, summary, tasks
+from attncontrol.testbed.compare import Row, Task, _row, markdown, read, summary, tasks
 from attncontrol.testbed.memory import peak_memory
 from attncontrol.testbed.scenes import render, sample
 
@@ -67,12 +67,6 @@ def rows():
                 Row("colors", method, prompt, seed, float(hit), 0.0, float("nan"), float("nan"), 0.9, seconds, 20 * seconds)
             )
     return made
-
-
-def test_a_batch_with_boxes_has_one_prompt():
-    jobs = [("a", 0), ("a", 1), ("a", 2), ("b", 0)]
-    assert _chunks(jobs, 2, alone=True) == [[("a", 0), ("a", 1)], [("a", 2)], [("b", 0)]]
-    assert _chunks(jobs, 3, alone=False) == [jobs[:3], jobs[3:]]
 
 
 def test_the_peak_of_memory_is_seen():

@@ -102,6 +102,20 @@ def test_boxdiff_and_layout_guidance_equal_their_restatements():
         torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [BoxDiff, LayoutGuidance, AttentionRefocusing, PartCraft])
+def test_every_prompt_may_have_a_layout_of_its_own(kind):
+    maps = step_maps(random_maps(0, height=4, width=5), ["cat", "frog"])
+    one, other = {"cat": BOXES["frog"], "frog": BOXES["red cat"]}, {"cat": (0.0, 0.0, 0.5, 1.0), "frog": BOXES["frog"]}
+    expected = torch.stack([kind(one)(maps)[0], kind(other)(maps)[1]])
+    objective = kind({"a": one, "b": other})
+    assert objective.words == {"a": ["cat", "frog"], "b": ["cat", "frog"]}
+    torch.testing.assert_close(objective(replace(maps, prompts=("a", "b"))), expected)
+    with pytest.raises(ValueError, match="the box of 'cat' must be"):
+        kind({"a": one, "b": {"cat": (0.5, 0.0, 0.5, 1.0)}})
+    with pytest.raises(ValueError, match="it is empty"):
+        kind({"a": {}})
+
+
 @pytest.mark.parametrize("layout", [BOXES, {"red cat": (0.0, 0.0, 1.0, 1.0), "frog": (0.5, 0.0, 1.0, 1.0)}])
 def test_losses_that_look_at_self_attention_equal_their_restatements(layout):
     maps, picture = random_maps(0, height=4, width=5).requires_grad_(), cells(random_maps(0, height=4, width=5)).requires_grad_()

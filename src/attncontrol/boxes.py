@@ -1,6 +1,6 @@
 """Boxes and masks of a layout, in fractions of the picture."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -8,12 +8,41 @@ from attncontrol.axes import CellMask, Region
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, each between 0 and 1."""
-Layouts = Mapping[str, "Box | Region"]
+Layout = Mapping[str, "Box | Region"]
 """Word -> box, or mask (height, width) of any size."""
+Layouts = Layout | Mapping[str, Layout]
+"""One layout for all prompts, or prompt -> its own."""
 
 
-def check(layout: Layouts) -> None:
-    """Raises ValueError for a box that is empty or outside the picture, and for an empty mask."""
+def check(layouts: Layouts) -> None:
+    """Raises ValueError for a box that is empty or outside the picture, for an empty mask, and for no box at all."""
+    for layout in _by_prompt(layouts).values():
+        _check(layout)
+
+
+def words_of(layouts: Layouts) -> "list[str] | dict[str, list[str]]":
+    """The words of the layout, or of each prompt."""
+    by_prompt = {prompt: list(layout) for prompt, layout in _by_prompt(layouts).items()}
+    return by_prompt.get(None) or {str(prompt): words for prompt, words in by_prompt.items()}
+
+
+def masks_like(layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str | None]) -> list[list[CellMask]]:
+    """For every image, with its prompt, the mask of each word on the grid of ``maps`` [batch height width ...], on their device."""
+    masks = {
+        prompt: [on_grid(place, *maps.shape[1:3]).to(maps.device) for place in layout.values()]
+        for prompt, layout in _by_prompt(layouts).items()
+    }
+    return [masks.get(None) or masks[prompt] for prompt in (prompts or [None] * len(maps))]
+
+
+def _by_prompt(layouts: Layouts) -> dict[str | None, Layout]:
+    """None stands for all prompts."""
+    if layouts and all(isinstance(layout, Mapping) for layout in layouts.values()):
+        return dict(layouts)  # type: ignore[arg-type]  # as every value was looked at
+    return {None: layouts}  # type: ignore[dict-item]
+
+
+def _check(layout: Layout) -> None:
     if not layout:
         raise ValueError("a layout maps words to boxes, such as {'cat': (0.0, 0.2, 0.5, 0.9)}; it is empty")
     for word, place in layout.items():
@@ -36,11 +65,6 @@ def on_grid(place: "Box | Region", height: int, width: int) -> CellMask:
         rows, columns = _covered(top, bottom, height), _covered(left, right, width)
         coverage = rows[:, None] * columns
     return (coverage > 0.5) | (coverage == coverage.max())
-
-
-def masks_like(layout: Layouts, maps: torch.Tensor) -> list[CellMask]:
-    """The mask of every word on the grid of ``maps`` [batch height width ...], on their device."""
-    return [on_grid(place, *maps.shape[1:3]).to(maps.device) for place in layout.values()]
 
 
 def _covered(start: float, stop: float, cells: int) -> torch.Tensor:

@@ -32,7 +32,7 @@ class StepMaps:
     step before, without gradient, for objectives with ``remembers = True``; None in the first step. ``pictures``, for objectives
     with ``self_attention = True``, maps site names to [batch height width key_height key_width]: attention among the cells of
     the picture, mean over heads, rows summing to 1. ``features``, for objectives with ``features = True``, maps site names to
-    [batch height width channel]: what that attention puts out, heads side by side.
+    [batch height width channel]: what that attention puts out, heads side by side. ``prompts`` has one entry per image.
     """
 
     layers: Mapping[str, Tensor]
@@ -42,6 +42,7 @@ class StepMaps:
     previous: TokenMaps | None = None
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    prompts: tuple[str | None, ...] = ()
 
     def mean(self) -> TokenMaps:
         """Unweighted mean over all heads of all layers; layers of different grids are resized to the finest one."""

@@ -30,6 +30,7 @@ class View:
     family: Family
     sites: dict[str, Site]
     objective: Objective | Sum
+    prompts: tuple[str | None, ...] = ()
     tokens: tuple[tuple[Token, ...], ...] = ()
     subjects: tuple[tuple[tuple[Subject, ...], ...], ...] = ()
     previous: dict[int, Tensor] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class View:
         def tokens_of(prompt: str) -> tuple[Token, ...]:
             return self.family.tokens(pipe, prompt, call.step.encoding)
 
-        prompts = call.step.prompts
+        self.prompts = prompts = call.step.prompts
         self.subjects = tuple(_subjects(tokens_of, term, prompts) for _, term in terms_of(self.objective))
         self.previous, self.latest = {}, {}
         self.tokens = tuple(() if prompt is None else tokens_of(prompt) for prompt in prompts)
@@ -54,8 +55,8 @@ class View:
     def losses(self, seen: "Seen", images: list[int]) -> Tensor:
         """[batch] losses of some images."""
         ordered = {name: seen.layers[name] for name in self.sites}
-        tokens = tuple(self.tokens[i] for i in images)
-        maps = StepMaps(ordered, (), tokens, (), pictures=seen.pictures, features=seen.features)
+        tokens, prompts = tuple(self.tokens[i] for i in images), tuple(self.prompts[i] for i in images)
+        maps = StepMaps(ordered, (), tokens, (), pictures=seen.pictures, features=seen.features, prompts=prompts)
         contrast = tuple(_encoders(of) if self.keys else (self.family.contrast or slice(None),) for of in maps.tokens)
         if any(getattr(term, "remembers", False) for _, term in terms_of(self.objective)):
             if all(i in self.previous for i in images):

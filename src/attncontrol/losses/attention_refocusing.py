@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import Region, SelfMap, SpatialMaps
-from attncontrol.boxes import Layouts, check, masks_like
+from attncontrol.boxes import Layouts, check, masks_like, words_of
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.functional import sharpen, smooth
 from attncontrol.maps import StepMaps
-from attncontrol.tokens import Subject
+from attncontrol.tokens import Groups, Subject
 
 
 def cross_refocusing(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region], contrast: Sequence[slice]) -> Tensor:
@@ -44,7 +44,8 @@ def self_refocusing(picture: SelfMap, masks: Sequence[Region]) -> Tensor:
 
 @dataclass(frozen=True)
 class AttentionRefocusing(Summable):
-    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to masks.
+    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to
+    masks; or prompts to such layouts.
 
     ``weight`` is that of SAR.
     """
@@ -58,16 +59,16 @@ class AttentionRefocusing(Summable):
         check(self.layout)
 
     @property
-    def words(self) -> list[str]:
-        return list(self.layout)
+    def words(self) -> Groups:
+        return words_of(self.layout)
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean, picture = maps.mean(), maps.picture()
-        of_words, of_cells = masks_like(self.layout, mean), masks_like(self.layout, picture)
+        of_words, of_cells = (masks_like(self.layout, of, maps.prompts) for of in (mean, picture))
         losses = []
-        for image, own, subjects, contrast in zip(mean, picture, maps.subjects, maps.contrast, strict=True):
-            cross = cross_refocusing(image, subjects, of_words, contrast)
-            losses.append(cross + self.weight * self_refocusing(own, of_cells))
+        for i, (image, own) in enumerate(zip(mean, picture, strict=True)):
+            cross = cross_refocusing(image, maps.subjects[i], of_words[i], maps.contrast[i])
+            losses.append(cross + self.weight * self_refocusing(own, of_cells[i]))
         return torch.stack(losses)
 
 

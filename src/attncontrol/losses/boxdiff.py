@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import PixelMap, Region, SpatialMaps
-from attncontrol.boxes import Layouts, check, masks_like
+from attncontrol.boxes import Layouts, check, masks_like, words_of
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.functional import sharpen, smooth
 from attncontrol.maps import StepMaps
+from attncontrol.tokens import Groups
 
 SHARE = 0.2
 
@@ -56,7 +57,9 @@ def boxdiff(maps: SpatialMaps, positions: Sequence[Sequence[int]], masks: Sequen
 
 @dataclass(frozen=True)
 class BoxDiff(Summable):
-    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to masks."""
+    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to
+    masks; or prompts to such layouts.
+    """
 
     layout: Layouts
     descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
@@ -65,15 +68,15 @@ class BoxDiff(Summable):
         check(self.layout)
 
     @property
-    def words(self) -> list[str]:
-        return list(self.layout)
+    def words(self) -> Groups:
+        return words_of(self.layout)
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()
-        masks = masks_like(self.layout, mean)
+        masks = masks_like(self.layout, mean, maps.prompts)
         losses = []
-        for image, subjects, contrast in zip(mean, maps.subjects, maps.contrast, strict=True):
-            losses.append(boxdiff(image, [subject.positions for subject in subjects], masks, contrast))
+        for image, subjects, of_image, contrast in zip(mean, maps.subjects, masks, maps.contrast, strict=True):
+            losses.append(boxdiff(image, [subject.positions for subject in subjects], of_image, contrast))
         return torch.stack(losses)
 
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import HeadMaps, Region
-from attncontrol.boxes import Layouts, check, masks_like
+from attncontrol.boxes import Layouts, check, masks_like, words_of
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.maps import StepMaps
+from attncontrol.tokens import Groups
 
 
 def energy(maps: HeadMaps, mask: Region) -> Tensor:
@@ -27,7 +28,9 @@ def energy(maps: HeadMaps, mask: Region) -> Tensor:
 
 @dataclass(frozen=True)
 class LayoutGuidance(Summable):
-    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to masks."""
+    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to
+    masks; or prompts to such layouts.
+    """
 
     layout: Layouts
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, guided=0.2, thresholds={}))
@@ -36,19 +39,19 @@ class LayoutGuidance(Summable):
         check(self.layout)
 
     @property
-    def words(self) -> list[str]:
-        return list(self.layout)
+    def words(self) -> Groups:
+        return words_of(self.layout)
 
     def __call__(self, maps: StepMaps) -> Tensor:
         terms = []
         for layer in maps.layers.values():
-            masks = masks_like(self.layout, layer[:, 0])
-            for k, mask in enumerate(masks):
-                of_images = []
-                for heads, subjects in zip(layer, maps.subjects, strict=True):
-                    tokens = heads[..., list(subjects[k].positions)].permute(0, 3, 1, 2).flatten(0, 1)
-                    of_images.append(energy(tokens, mask))
-                terms.append(torch.stack(of_images))
+            of_images = []
+            masks = masks_like(self.layout, layer[:, 0], maps.prompts)
+            for heads, subjects, of_image in zip(layer, maps.subjects, masks, strict=True):
+                pairs = zip(subjects, of_image, strict=True)
+                words = [energy(heads[..., list(s.positions)].permute(0, 3, 1, 2).flatten(0, 1), mask) for s, mask in pairs]
+                of_images.append(torch.stack(words).mean())
+            terms.append(torch.stack(of_images))
         return torch.stack(terms).mean(0)
 
 

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.axes import Region, SpatialMaps
-from attncontrol.boxes import Layouts, check, masks_like
+from attncontrol.boxes import Layouts, check, masks_like, words_of
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.maps import StepMaps
-from attncontrol.tokens import Subject
+from attncontrol.tokens import Groups, Subject
 
 
 def partcraft(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region]) -> Tensor:
@@ -32,7 +32,9 @@ def partcraft(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Re
 
 @dataclass(frozen=True)
 class PartCraft(Summable):
-    """Objective for ``steer``. ``layout`` maps words of the prompt to masks (height, width) of any size, or to boxes in 0 .. 1."""
+    """Objective for ``steer``. ``layout`` maps words of the prompt to masks (height, width) of any size, or to
+    boxes in 0 .. 1; or prompts to such layouts.
+    """
 
     layout: Layouts
     descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
@@ -41,13 +43,13 @@ class PartCraft(Summable):
         check(self.layout)
 
     @property
-    def words(self) -> list[str]:
-        return list(self.layout)
+    def words(self) -> Groups:
+        return words_of(self.layout)
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()
-        masks = masks_like(self.layout, mean)
-        return torch.stack([partcraft(image, of, masks) for image, of in zip(mean, maps.subjects, strict=True)])
+        masks = masks_like(self.layout, mean, maps.prompts)
+        return torch.stack([partcraft(*of_image) for of_image in zip(mean, maps.subjects, masks, strict=True)])
 
 
 def example() -> PartCraft:

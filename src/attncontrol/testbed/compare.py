@@ -14,7 +14,6 @@ it found.
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,6 @@ from attncontrol.testbed.bench import benchmark_prompts, groups_of, things_of
 from attncontrol.testbed.scenes import COLORS, SIZE, Thing, caption
 from attncontrol.testbed.scorer import Finding, find, shows
 
-Job = tuple[str, int]
-"""(prompt, seed)."""
 SUITES = ("pairs", "colors", "layout")
 MEASURES = {
     "pairs": ("present", "confidence"),
@@ -113,11 +110,11 @@ def run(
     of_prompt = {task.prompt: task for task in tasks(suite, every)}
     for method in ("plain", *methods):
         open_jobs = [(p, seed) for p in of_prompt for seed in seeds if (suite, method, p, seed) not in done]
-        for jobs in progress(_chunks(open_jobs, batch, method in LAYOUT_METHODS), f"{suite}: {method}"):
+        for jobs in progress([open_jobs[i : i + batch] for i in range(0, len(open_jobs), batch)], f"{suite}: {method}"):
             prompts = [prompt for prompt, _ in jobs]
             objective: Any = None
             if method in LAYOUT_METHODS:
-                objective = LAYOUT_METHODS[method](of_prompt[prompts[0]].boxes)
+                objective = LAYOUT_METHODS[method]({prompt: of_prompt[prompt].boxes for prompt in prompts})
             elif method != "plain":
                 objective = METHODS[method](groups_of(prompts))
             descent = getattr(objective, "descent", Descent())
@@ -128,12 +125,6 @@ def run(
             _append(file, made)
             rows += made
     return [row for row in rows if row.suite == suite and row.method in ("plain", *methods) and row.seed in seeds]
-
-
-def _chunks(jobs: Sequence[Job], size: int, alone: bool) -> list[list[Job]]:
-    """At most ``size`` jobs each; with ``alone`` of one prompt each, as an objective with boxes serves one."""
-    groups = [list(of) for _, of in groupby(jobs, lambda job: job[0])] if alone else [list(jobs)]
-    return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
 
 
 def _row(suite: str, task: Task, picture: Any) -> Row:
