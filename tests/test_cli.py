@@ -183,4 +183,4 @@ def test_heads_are_searched_drawn_and_used(model, tmp_path):
 def test_heads_search_says_what_is_wrong(model):
     code, _, error = invoke("heads", "search", "a cat", "--model", model, "--objective", "beauty")
     assert code == 2
-    assert "quality, redness, size" in error
+    assert "quality, shape, redness, size" in error

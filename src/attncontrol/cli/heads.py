@@ -23,7 +23,8 @@ def _group() -> None:
 def search(
     prompts: Annotated[list[str], typer.Argument(help='Prompts, for example "a frog" "a red car".')],
     objective: Annotated[
-        str, typer.Option(help="quality, redness or size (bundled models), or your own as module:function(pictures, prompts).")
+        str,
+        typer.Option(help="quality, shape, redness or size (bundled models), or your own as module:function(pictures, prompts)."),
     ] = "quality",
     model: Model = "sprites",
     seeds: Annotated[str, typer.Option(help="For example 0-3.")] = "0-3",
