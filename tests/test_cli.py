@@ -180,7 +180,26 @@ def test_heads_are_searched_drawn_and_used(model, tmp_path):
     assert (plain != weakened).any()
 
 
+def test_heads_strip(model, tmp_path):
+    name = "mid_block.attentions.0.transformer_blocks.0.attn1"
+    (tmp_path / "heads.json").write_text(json.dumps({"heads": [[name, 0], [name, 3]]}))
+    options = ("--heads", tmp_path / "heads.json", "--model", model, "--steps", 2, "--out", tmp_path / "strip.png")
+    code, out, error = invoke("heads", "strip", "a car", "--seeds", "3-4", "--u", "0,1", *options, "--json")
+    assert code == 0, error
+    plain, weakened = json.loads(out)
+    assert (plain["u"], plain["shift"], weakened["u"], len(weakened["scores"])) == (0, 0, 1, 2)
+    spread = np.std(plain["scores"], ddof=1)
+    assert weakened["shift"] == pytest.approx((np.mean(weakened["scores"]) - np.mean(plain["scores"])) / spread)
+    with Image.open(tmp_path / "strip.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[1] > 2 * 192
+    assert (pixels[80:240, 40:200] != 255).any()  # a picture, not the ground
+    code, _, error = invoke("heads", "strip", "a car", "--seeds", "3", *options)
+    assert code == 2
+    assert "at least two seeds" in " ".join(error.replace("\u2502", " ").split())
+
+
 def test_heads_search_says_what_is_wrong(model):
     code, _, error = invoke("heads", "search", "a cat", "--model", model, "--objective", "beauty")
     assert code == 2
-    assert "quality, redness, size" in error
+    assert "quality, shape, redness, size" in " ".join(error.replace("\u2502", " ").split())

@@ -8,7 +8,7 @@ import torch
 from attncontrol import Where
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import CouplingError
-from attncontrol.heads import load_heads, search_heads
+from attncontrol.heads import load_heads, search_heads, strengths
 from attncontrol.perturb import PerImage, perturb
 from tests.test_families import run
 from tests.tiny import tiny_sd
@@ -111,3 +111,35 @@ def test_halving_makes_fewer_pictures():
     half, quarter = max(1, count // 2), max(1, count // 4)
     assert len(made) == count + half + 2 * quarter
     assert halved.rounds[0].jobs[halved.heads[0]] == 4
+
+
+def test_strengths_are_shifts_in_deviations_of_the_plain_pictures():
+    pipe, seeds, heads = tiny_sd(), [4, 5, 6], [(NAME, 0), (NAME, 2)]
+    found = strengths(pipe, "a cat", seeds, redness, heads, us=(0.0, 0.5, 1.0), batch=2, **CALL)
+    assert [each.u for each in found] == [0, 0.5, 1]
+    by_hand = []
+    for u in (0.0, 0.5, 1.0):
+        for seed in seeds:
+            with perturb(pipe, SoftIdentity(u), scale=3.0, heads=heads):
+                by_hand += redness(pipe("a cat", generator=torch.Generator().manual_seed(seed), **CALL).images, None)
+    scores = torch.tensor(by_hand, dtype=torch.float64).view(3, 3)
+    torch.testing.assert_close(torch.tensor([each.scores for each in found], dtype=torch.float64), scores, rtol=0, atol=1e-6)
+    expected = (scores.mean(1) - scores[0].mean()) / scores[0].std()
+    assert [each.shift for each in found] == pytest.approx(expected.tolist(), abs=1e-3)
+    assert found[0].shift == 0
+    assert found[2].shift != 0
+    assert (found[0].pictures[1] != found[2].pictures[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"us": (0.5, 1.0)}, r"not u = \[0.5, 1.0\] over 2 seeds"),
+        ({"seeds": [0]}, "over 1 seeds"),
+        ({"objective": lambda pictures, _: [0.25] * len(pictures)}, "of all 2 seeds score 0.25"),
+    ],
+)
+def test_strengths_need_something_to_compare_with(options, message):
+    options = {"seeds": [0, 1], "objective": redness, "us": (0.0, 1.0)} | options
+    with pytest.raises(ValueError, match=message):
+        strengths(tiny_sd(), "a cat", heads=[(NAME, 0)], **options, **CALL)

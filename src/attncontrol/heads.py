@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
 
+from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.families import family_of
 from attncontrol.perturb import Edit, Heads, PerImage, perturb
 from attncontrol.sites import Where
@@ -46,6 +48,54 @@ class HeadSearch:
             for each in self.rounds
         ]
         file.write_text(json.dumps({"heads": self.heads, "rounds": rounds}, indent=1), "utf-8")
+
+
+@dataclass(frozen=True)
+class Strength:
+    """What heads do at strength ``u``: ``scores`` and ``pictures`` by seed, in order; ``shift``, the mean of the scores minus that
+    of the plain pictures, in standard deviations (n - 1) of the plain ones over seeds.
+    """
+
+    u: float
+    shift: float
+    scores: tuple[float, ...]
+    pictures: tuple[Any, ...]
+
+
+def strengths(
+    pipe: Any,
+    prompt: str,
+    seeds: Sequence[int],
+    objective: Objective,
+    heads: Heads,
+    *,
+    edit: Callable[[float], Edit] = SoftIdentity,
+    us: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    scale: float = 3.0,
+    batch: int = 16,
+    **call: Any,
+) -> tuple[Strength, ...]:
+    """How the objective moves with u, the strength at which ``heads`` are weakened by ``edit(u)``; the first u must be 0, plain.
+
+    Heads of a concept move it steadily with u (SoftPAG, Ahn et al. 2025, arXiv 2506.10978). ``call`` goes to the pipeline.
+    Raises ValueError if the first u is not 0, for fewer than two seeds, and if all plain pictures score the same.
+    """
+    if not us or us[0] != 0 or len(seeds) < 2:
+        raise ValueError(f"shifts are measured against u = 0 over at least two seeds, not u = {list(us)} over {len(seeds)} seeds")
+    made: list[Strength] = []
+    for u in us:
+        pictures: list[Any] = []
+        for start in range(0, len(seeds), batch):
+            part = seeds[start : start + batch]
+            with perturb(pipe, edit(u), scale=scale, heads=heads):
+                generators = [torch.Generator().manual_seed(seed) for seed in part]
+                pictures.extend(pipe(prompt=[prompt] * len(part), generator=generators, **call).images)
+        scores = tuple(float(score) for score in objective(pictures, [prompt] * len(seeds)))
+        plain = made[0].scores if made else scores
+        if len(set(plain)) == 1:
+            raise ValueError(f"the plain pictures of all {len(seeds)} seeds score {plain[0]}: there is no deviation to measure in")
+        made.append(Strength(u, (mean(scores) - mean(plain)) / stdev(plain), scores, tuple(pictures)))
+    return tuple(made)
 
 
 def load_heads(file: Path) -> Heads:

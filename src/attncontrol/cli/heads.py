@@ -1,6 +1,7 @@
 """``attncontrol heads``."""
 
 import importlib
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,16 +15,12 @@ heads = typer.Typer(no_args_is_help=True, help="Attention heads whose weakening 
 app.add_typer(heads, name="heads")
 
 
-@heads.callback()
-def _group() -> None:
-    """Keeps ``search`` a command of its own."""
-
-
 @heads.command()
 def search(
     prompts: Annotated[list[str], typer.Argument(help='Prompts, for example "a frog" "a red car".')],
     objective: Annotated[
-        str, typer.Option(help="quality, redness or size (bundled models), or your own as module:function(pictures, prompts).")
+        str,
+        typer.Option(help="quality, shape, redness or size (bundled models), or your own as module:function(pictures, prompts)."),
     ] = "quality",
     model: Model = "sprites",
     seeds: Annotated[str, typer.Option(help="For example 0-3.")] = "0-3",
@@ -42,16 +39,12 @@ def search(
     """Search for heads; interrupted, it goes on where it was. ``generate --heads`` and ``perturb(heads=...)`` take the result."""
     with clean_errors():
         from attncontrol import batch as engine
-        from attncontrol import testbed
         from attncontrol.edits.soft_identity import SoftIdentity
         from attncontrol.export.chart import head_scores
         from attncontrol.heads import search_heads
 
         function = _objective(objective)
-        pipe = engine.load(model)
-        pipe.set_progress_bar_config(disable=True)
-        call = dict(testbed.CALL.get(model, {"num_inference_steps": 50}))
-        call["true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"] = guidance
+        pipe, call = _pipeline(model, guidance)
         out.mkdir(parents=True, exist_ok=True)
         try:
             jobs = [(prompt, seed) for prompt in prompts for seed in engine.parse_seeds(seeds)]
@@ -76,6 +69,62 @@ def search(
             table.add_row(str(number), name, str(head), f"{each.scores[name, head]:.4f}")
     console.print(table)
     console.print(f"heads.json, for generate --heads, and the scores of all heads, scores.png, are in {out}/")
+
+
+@heads.command()
+def strip(
+    prompt: Annotated[str, typer.Argument(help='For example "a car".')],
+    file: Annotated[Path, typer.Option("--heads", help="The result of heads search.", exists=True, dir_okay=False)],
+    objective: Annotated[
+        str, typer.Option(help="What is measured: quality, shape, redness, size, or module:function(pictures, prompts).")
+    ] = "redness",
+    model: Model = "sprites",
+    seeds: Annotated[str, typer.Option(help="Of the measurement; the first one is shown.")] = "0-7",
+    us: Annotated[str, typer.Option("--u", help="Strengths from 0, separated by commas.")] = "0,0.25,0.5,0.75,1",
+    scale: Annotated[float, typer.Option(help="w in e + w (e - e_weakened).")] = 3.0,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 is none, as in the search.")] = 1.0,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps. Default: 25 for the bundled models, else 50.", min=1)] = None,
+    out: Annotated[Path, typer.Option(help="PNG file.")] = Path("strip.png"),
+    as_json: Json = False,
+) -> None:
+    """How much heads do at strengths u from 0 to 1: shifts of the objective in deviations over seeds, and a strip of one seed."""
+    with clean_errors():
+        from attncontrol import batch as engine
+        from attncontrol.export.pictures import grid
+        from attncontrol.heads import load_heads, strengths
+
+        function, weakened = _objective(objective), load_heads(file)
+        pipe, call = _pipeline(model, guidance)
+        call |= {} if steps is None else {"num_inference_steps": steps}
+        try:
+            numbers, values = engine.parse_seeds(seeds), [float(u) for u in us.split(",")]
+            found = strengths(pipe, prompt, numbers, function, weakened, us=values, scale=scale, **call)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        count = f"{len(weakened)} head{'s' * (len(weakened) != 1)}"
+        title = f"{prompt}, seed {numbers[0]}: {count} weakened; shift of {objective} in deviations over {len(numbers)} seeds"
+        labels = ["plain" if each.u == 0 else f"u = {each.u:g}  ({each.shift:+.1f})" for each in found]
+        grid({"": [each.pictures[0] for each in found]}, labels, title=title).save(out)
+    if as_json:
+        typer.echo(json.dumps([{"u": each.u, "shift": each.shift, "scores": each.scores} for each in found]))
+        return
+    table = Table("u", f"mean {objective}", "shift in deviations")
+    for each in found:
+        table.add_row(f"{each.u:g}", f"{sum(each.scores) / len(each.scores):.4f}", f"{each.shift:+.2f}")
+    console.print(table)
+    console.print(f"The strip of seed {numbers[0]} is {out}")
+
+
+def _pipeline(model: str, guidance: float) -> tuple[Any, dict[str, Any]]:
+    """With the arguments of its call."""
+    from attncontrol import batch as engine
+    from attncontrol import testbed
+
+    pipe = engine.load(model)
+    pipe.set_progress_bar_config(disable=True)
+    call = dict(testbed.CALL.get(model, {"num_inference_steps": 50}))
+    call["true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"] = guidance
+    return pipe, call
 
 
 def _objective(name: str) -> Any:

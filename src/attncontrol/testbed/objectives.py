@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from attncontrol.testbed.quality import sprite_iou
 from attncontrol.testbed.scorer import find
 
 
@@ -32,4 +33,9 @@ def size(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
     return [float(sum(f.mask.mean() for f in findings)) for findings in find(list(pictures))]
 
 
-OBJECTIVES = {"quality": quality, "redness": redness, "size": size}
+def shape(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
+    """How much what the pictures show has the shape of clean sprites, whatever the prompt: ``testbed.quality.sprite_iou``."""
+    return [sprite_iou(findings) for findings in find(list(pictures))]
+
+
+OBJECTIVES = {"quality": quality, "shape": shape, "redness": redness, "size": size}

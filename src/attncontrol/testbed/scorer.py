@@ -4,7 +4,7 @@ A fully convolutional network reads the picture alone and labels every cell of 4
 ``attncontrol.testbed.train_scorer`` makes its weights.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -24,6 +24,7 @@ from attncontrol.testbed.scenes import COLORS, NOUNS, Thing
 STRIDE = 4  # pixels per cell
 WEIGHTS = files("attncontrol.testbed").joinpath("weights", "scorer.safetensors")
 MIN_AREA = 240  # pixels: 40 % of the smallest sprite (600); fewer than one ghost in 1000 validation scenes is larger
+Pictures = Sequence[Image.Image] | Sequence[np.ndarray] | np.ndarray
 _COLOR_NAMES = tuple(COLORS)
 _BATCH = 32
 
@@ -71,13 +72,17 @@ class Scorer(nn.Module):
         self.decoders = nn.ModuleList(_Block(w) for w in widths[:-1])
         self.head = nn.Sequential(nn.GroupNorm(8, first), nn.SiLU(), nn.Conv2d(first, 1 + len(NOUNS) + len(COLORS), 1))
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, 3, height, width) in [-1, 1] -> logits (batch, 25, h, w) of background and NOUNS, and (batch, 11, h, w)."""
+    def encode(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(batch, 3, height, width) in [-1, 1] -> the middle (batch, 96, height / 16, width / 16), and what goes around it."""
         x, skips = self.stem(pictures), []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             skips.append(encoder(x))
             x = down(skips[-1])
-        x = self.middle(x)
+        return self.middle(x), skips
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, 3, height, width) in [-1, 1] -> logits (batch, 25, h, w) of background and NOUNS, and (batch, 11, h, w)."""
+        x, skips = self.encode(pictures)
         for skip, up, decoder in reversed(list(zip(skips, self.ups, self.decoders, strict=True))):
             x = decoder(skip + F.interpolate(up(x), size=skip.shape[-2:]))
         nouns, colors = self.head(x).split((1 + len(NOUNS), len(COLORS)), 1)
@@ -117,20 +122,34 @@ def _findings(nouns: np.ndarray, colors: np.ndarray) -> tuple[Finding, ...]:
     return tuple(found)
 
 
+def _batches(pictures: Pictures) -> Iterator[Tensor]:
+    arrays = [np.asarray(p.convert("RGB")) if isinstance(p, Image.Image) else p for p in pictures]
+    if len({a.shape for a in arrays}) > 1 or any(side % 8 for a in arrays[:1] for side in a.shape[:2]):
+        raise ValueError("pictures must have one size, with sides that are multiples of 8")
+    for start in range(0, len(arrays), _BATCH):
+        yield to_tensor(np.stack(arrays[start : start + _BATCH])).contiguous(memory_format=torch.channels_last)
+
+
 @torch.inference_mode()
-def find(pictures: Sequence[Image.Image] | Sequence[np.ndarray] | np.ndarray) -> list[tuple[Finding, ...]]:
+def features(pictures: Pictures) -> np.ndarray:
+    """Features [picture 96] float32 of pictures as ``find`` takes them: the middle of the network, mean over its cells.
+
+    The middle sees most of a sprite at once; the last features, from which cells are labelled, see little more than colour edges.
+    """
+    found = [_network().encode(batch)[0].mean((2, 3)).numpy() for batch in _batches(pictures)]
+    return np.concatenate(found) if found else np.zeros((0, 96), np.float32)
+
+
+@torch.inference_mode()
+def find(pictures: Pictures) -> list[tuple[Finding, ...]]:
     """The findings of each picture, at most one per noun, in the order of NOUNS.
 
     ``pictures`` are PIL images or uint8 arrays (height, width, 3), all of one size whose sides are multiples of 8. A noun is
     present where its probability, interpolated to pixels, exceeds 1/2 on a connected group of MIN_AREA pixels.
     """
-    arrays = [np.asarray(p.convert("RGB")) if isinstance(p, Image.Image) else p for p in pictures]
-    if len({a.shape for a in arrays}) > 1 or any(side % 8 for a in arrays[:1] for side in a.shape[:2]):
-        raise ValueError("pictures must have one size, with sides that are multiples of 8")
     found = []
-    for start in range(0, len(arrays), _BATCH):
-        batch = to_tensor(np.stack(arrays[start : start + _BATCH]))
-        for nouns, colors in zip(*_network()(batch.contiguous(memory_format=torch.channels_last)), strict=True):
+    for batch in _batches(pictures):
+        for nouns, colors in zip(*_network()(batch), strict=True):
             cells = torch.cat((nouns.softmax(0)[1:], colors.log_softmax(0)))
             pixels = F.interpolate(cells[None], size=batch.shape[-2:], mode="bilinear")[0].numpy()
             found.append(_findings(*np.split(pixels, [len(NOUNS)])))

@@ -1,0 +1,88 @@
+"""What a search for heads costs on the bundled UNet: python -m tests.perf.heads [--steps 6 --prompts 1 --seeds 2 --rounds 2].
+
+exact      search_heads: heads share batches, those already chosen are not tried again
+naive      one pipeline call per picture, every remaining head set made anew, as in Algorithm 1 of HeadHunter (arXiv 2506.10978)
+halving    search_heads(halving=True)
+
+All weaken heads of the middle and the first upper block (12) with ``perturb``, which computes blocks before the first change once:
+the ratio is that of batching alone. The exact search must choose the heads of the naive one. Time of the processor does not count
+other work on the machine.
+"""
+
+import argparse
+import time
+
+import torch
+
+from attncontrol import Where
+from attncontrol.batch import load
+from attncontrol.edits.soft_identity import SoftIdentity
+from attncontrol.heads import search_heads
+from attncontrol.perturb import perturb
+from attncontrol.testbed.objectives import quality, shape
+
+WHERE = Where(kind="self", layers=("mid_block", "up_blocks.0"))
+PROMPTS = ["a frog", "a red car", "a lion", "a blue clock"]
+SCALE = 3.0
+
+
+def objective(pictures, prompts):
+    """Both are continuous, and their sum has no ties where no sprite is found yet in some pictures."""
+    return [a + b for a, b in zip(quality(pictures, prompts), shape(pictures, prompts), strict=True)]
+
+
+def naive(pipe, pool, jobs, rounds, top_k, call):
+    chosen, scores = [], []
+    for _ in range(rounds):
+        means = {}
+        for head in (head for head in pool if head not in chosen):
+            total = 0.0
+            for prompt, seed in jobs:
+                with perturb(pipe, SoftIdentity(), scale=SCALE, heads=[*chosen, head]):
+                    picture = pipe(prompt, generator=torch.Generator().manual_seed(seed), **call).images
+                total += objective(picture, [prompt])[0]
+            means[head] = total / len(jobs)
+        scores.append(means)
+        chosen += sorted(means, key=lambda head: -means[head])[:top_k]
+    return chosen, scores
+
+
+def timed(work):
+    began, wall = time.process_time(), time.perf_counter()
+    found = work()
+    return found, time.process_time() - began, time.perf_counter() - wall
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("steps", 6), ("prompts", 1), ("seeds", 2), ("rounds", 2), ("top-k", 2), ("batch", 16)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args()
+    pipe = load("sprites")
+    pipe.set_progress_bar_config(disable=True)
+    call = {"num_inference_steps": args.steps, "guidance_scale": 1.0}
+    jobs = [(prompt, seed) for prompt in PROMPTS[: args.prompts] for seed in range(args.seeds)]
+    options = {"edit": SoftIdentity(), "scale": SCALE, "where": WHERE, "rounds": args.rounds, "top_k": args.top_k}
+    pipe("a cat", **call)  # what the first call alone pays
+
+    exact, seconds, wall = timed(lambda: search_heads(pipe, jobs, objective, batch=args.batch, **options, **call))
+    pool = list(exact.rounds[0].scores)
+    (heads, scores), naive_seconds, naive_wall = timed(lambda: naive(pipe, pool, jobs, args.rounds, args.top_k, call))
+    halved, halved_seconds, _ = timed(
+        lambda: search_heads(pipe, jobs, objective, batch=args.batch, halving=True, **options, **call)
+    )
+
+    pictures = sum(len(each.scores) for each in exact.rounds) * len(jobs)
+    print(f"{len(pool)} heads, {len(jobs)} jobs, {args.rounds} rounds of {args.top_k}, {args.steps} steps: {pictures} pictures")
+    print(f"exact   {seconds:7.1f} s of the processor, {wall:7.1f} s of the clock")
+    print(f"naive   {naive_seconds:7.1f} s of the processor, {naive_wall:7.1f} s of the clock")
+    print(f"exact / naive = {seconds / naive_seconds:.3f} of the processor, {wall / naive_wall:.3f} of the clock")
+    largest = max(abs(each.scores[head] - of[head]) for each, of in zip(exact.rounds, scores, strict=True) for head in of
+                  if head in each.scores)  # fmt: skip
+    print(f"same heads: {list(exact.heads) == heads}; largest difference of a mean score {largest:.1e}")
+    shared = len(set(halved.heads) & set(exact.heads))
+    print(f"halving / exact = {halved_seconds / seconds:.3f} of the processor; {shared} of {len(exact.heads)} heads as exact")
+
+
+if __name__ == "__main__":
+    main()
