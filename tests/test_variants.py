@@ -8,6 +8,7 @@ from diffusers import (
     FirstBlockCacheConfig,
     FluxImg2ImgPipeline,
     FluxInpaintPipeline,
+    PixArtSigmaPipeline,
     StableDiffusion3Img2ImgPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
@@ -21,7 +22,7 @@ from attncontrol.errors import UnsupportedError
 from attncontrol.families import family_of
 from tests.test_families import run
 from tests.tiny import tiny_sd
-from tests.zoo import flux, sd3, sdxl
+from tests.zoo import flux, pixart, sd3, sdxl
 
 WORDS = ["cat", "turtle"]
 OBJECTIVE = AttendAndExcite(WORDS)
@@ -77,6 +78,15 @@ def test_image_to_image(name):
     with steer(pipe, OBJECTIVE, where=ANY, descent=Descent(step_size=1.0, guided=1.0, thresholds={})) as trace:
         call()
     assert [step.index for step in trace.steps] == [0, 1, 2]
+
+
+def test_pixart_sigma_is_steered_as_pixart_alpha():
+    alpha = pixart()
+    sigma = PixArtSigmaPipeline(**alpha.components)
+    sigma.set_progress_bar_config(disable=True)
+    options = {"max_sequence_length": 24, "use_resolution_binning": False}
+    found = [guided(pipe, lambda pipe=pipe: run("pixart", pipe, **options)) for pipe in (alpha, sigma)]
+    same(*found)
 
 
 def test_inpainting():
