@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from attncontrol import AttentionMaps, load, record
 from attncontrol.cli import app
-from attncontrol.export.arrays import to_dataframe, to_npz, to_xarray, to_zarr
 from attncontrol.sites import Site
 from attncontrol.testbed.bench import examples
 from attncontrol.tokens import Span
@@ -27,7 +26,7 @@ def maps(pipe):
 
 
 def test_npz(maps, tmp_path):
-    with np.load(to_npz(maps, tmp_path / "run.npz")) as arrays:
+    with np.load(maps.to_npz(tmp_path / "run.npz")) as arrays:
         assert set(arrays) == {*maps.layers, "attncontrol"}
         np.testing.assert_array_equal(arrays[LAYER], maps.layers[LAYER].numpy())
         assert json.loads(str(arrays["attncontrol"]))["branches"] == ["cond", "uncond"]
@@ -36,14 +35,14 @@ def test_npz(maps, tmp_path):
 @pytest.mark.filterwarnings("ignore::UserWarning:zarr", "ignore::FutureWarning")
 def test_xarray_and_zarr(maps, tmp_path):
     pytest.importorskip("zarr")  # needs Python 3.11
-    dataset = to_xarray(maps)
+    dataset = maps.to_xarray()
     at = dataset[LAYER].sel(branch="uncond", step=1).isel(image=0, token=1)
     assert at.dims == ("head_1", "height_4", "width_6")
     np.testing.assert_array_equal(at.values[0], maps.layers[LAYER][0, 1, 1, 0, ..., 1].numpy())
     assert dataset["word"].values.tolist() == [["cat", "turtle"]]
     assert dataset["timestep"].values.tolist() == list(maps.timesteps)
     assert dataset[LAYER].attrs["kind"] == "cross"
-    with xarray.open_zarr(str(to_zarr(maps, tmp_path / "run.zarr")), consolidated=False) as back:
+    with xarray.open_zarr(str(maps.to_zarr(tmp_path / "run.zarr")), consolidated=False) as back:
         np.testing.assert_array_equal(back[LAYER].values, dataset[LAYER].values)
 
 
@@ -55,7 +54,7 @@ def test_statistics_by_hand():
         layers={"a": cells}, sites={"a": Site("a", "cross", 4, 1)}, prompts=("p",), tokens=((),),
         spans=((Span("cat", (1,)), Span("sky", (2,))),), branches=("cond",), steps=(0, 1),
     )  # fmt: skip
-    cat, sky = to_dataframe(maps).to_dict("records")
+    cat, sky = maps.to_dataframe().to_dict("records")
     assert (cat["word"], cat["step"], cat["head"], cat["max"], cat["mean"]) == ("cat", -1, -1, 0.5, 0.0625)
     assert (cat["peak_x"], cat["peak_y"], cat["centroid_x"], cat["centroid_y"]) == (0.875, 0.75, 0.875, 0.75)
     assert cat["entropy"] == 0

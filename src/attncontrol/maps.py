@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -136,6 +137,27 @@ class AttentionMaps:
     @property
     def nbytes(self) -> int:
         return sum(maps.numel() * maps.element_size() for maps in self.layers.values())
+
+    def to_npz(self, file: Path | str) -> Path:
+        """See ``export.arrays``, for this and the next three."""
+        from attncontrol.export import arrays
+
+        return arrays.to_npz(self, file)
+
+    def to_zarr(self, folder: Path | str) -> Path:
+        from attncontrol.export import arrays
+
+        return arrays.to_zarr(self, folder)
+
+    def to_xarray(self) -> Any:
+        from attncontrol.export import arrays
+
+        return arrays.to_xarray(self)
+
+    def to_dataframe(self) -> Any:
+        from attncontrol.export import arrays
+
+        return arrays.to_dataframe(self)
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {tuple(maps.shape)}" for name, maps in self.layers.items())
