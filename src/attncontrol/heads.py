@@ -86,10 +86,8 @@ def strengths(
     for u in us:
         pictures: list[Any] = []
         for start in range(0, len(seeds), batch):
-            part = seeds[start : start + batch]
-            with perturb(pipe, edit(u), scale=scale, heads=heads):
-                generators = [torch.Generator().manual_seed(seed) for seed in part]
-                pictures.extend(pipe(prompt=[prompt] * len(part), generator=generators, **call).images)
+            jobs = [(prompt, seed) for seed in seeds[start : start + batch]]
+            pictures.extend(_pictures(pipe, jobs, edit(u), scale, heads, call))
         scores = tuple(float(score) for score in objective(pictures, [prompt] * len(seeds)))
         plain = made[0].scores if made else scores
         if len(set(plain)) == 1:
@@ -166,12 +164,16 @@ def _key(base: tuple[Head, ...], head: Head) -> str:
 def _scores(
     pipe: Any, chunk: Sequence[tuple[Head, Job]], base: tuple[Head, ...], objective: Objective, edit: Edit, scale: float, call: Any
 ) -> list[float]:
-    prompts = [job[0] for _, job in chunk]
-    generators = [torch.Generator().manual_seed(job[1]) for _, job in chunk]
     rows = PerImage(tuple((*base, head) for head, _ in chunk))
-    with perturb(pipe, edit, scale=scale, heads=rows):
-        pictures = pipe(prompt=prompts, generator=generators, **call).images
-    return [float(score) for score in objective(pictures, prompts)]
+    pictures = _pictures(pipe, [job for _, job in chunk], edit, scale, rows, call)
+    return [float(score) for score in objective(pictures, [prompt for _, (prompt, _) in chunk])]
+
+
+def _pictures(pipe: Any, jobs: Sequence[Job], edit: Edit, scale: float, heads: Heads | PerImage, call: Mapping[str, Any]) -> Any:
+    """PIL images, or what else the pipeline is called for."""
+    prompts, generators = [prompt for prompt, _ in jobs], [torch.Generator().manual_seed(seed) for _, seed in jobs]
+    with perturb(pipe, edit, scale=scale, heads=heads):
+        return pipe(prompt=prompts, generator=generators, **call).images
 
 
 def _read(cache: Path | None) -> dict[tuple[str, Job], float]:

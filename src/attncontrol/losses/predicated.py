@@ -23,7 +23,7 @@ from torch import Tensor
 from attncontrol.axes import PixelMap, SpatialMaps
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
-from attncontrol.functional import sharpen
+from attncontrol.functional import sharpen, unit_range
 from attncontrol.maps import StepMaps
 from attncontrol.tokens import Groups, Span, Subject
 
@@ -57,8 +57,7 @@ def predicated(
     sharp, zero = sharpen(maps[None], contrast)[0], maps.sum() * 0
 
     def ranged(span: Span) -> PixelMap:
-        image = maps[..., list(span.positions)].mean(-1)
-        return (image - image.amin()) / (image.amax() - image.amin()).clamp(min=1e-12)
+        return unit_range(maps[..., list(span.positions)].mean(-1))
 
     nouns = [ranged(subject.noun) for subject in subjects]
     modifiers = [[ranged(modifier) for modifier in subject.modifiers] for subject in subjects]
