@@ -1,6 +1,7 @@
 """The table of methods: suites, what is measured per picture, resuming, and the arithmetic of the summary."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,13 +96,16 @@ def test_schedules_of_methods_may_be_replaced(tmp_path, monkeypatch):
 
     monkeypatch.setattr(compare, "generate", generate)
     options = {"every": 276, "step_sizes": {"ebama": 3.0}, "progress": lambda items, _: items}
-    compare.run(None, "colors", ["conform", "ebama"], [0], tmp_path / "a.csv", **options)
+    pipe = SimpleNamespace(dtype=torch.float32)
+    compare.run(pipe, "colors", ["conform", "ebama"], [0], tmp_path / "a" / "a.csv", **options)
     assert (seen["conform"].step_size, seen["conform"].max_refinements) == (None, 20)
-    compare.run(None, "colors", ["conform", "ebama"], [0], tmp_path / "b.csv", refinements=0, **options)
+    compare.run(pipe, "colors", ["conform", "ebama"], [0], tmp_path / "b" / "b.csv", refinements=0, **options)
     assert {name: (of.step_size, of.max_refinements) for name, of in seen.items() if name != "plain"} == {
         "conform": (None, 0),
         "ebama": (3.0, 0),
     }
+    with pytest.raises(ValueError, match=r"made with other settings.*colors-conform"):
+        compare.run(pipe, "colors", ["conform"], [1], tmp_path / "b" / "b.csv", **options)
 
 
 def test_bench_resumes(tmp_path):
@@ -120,7 +124,7 @@ def test_bench_resumes(tmp_path):
         assert (one.method, one.seed, one.present) == (other.method, other.seed, other.present)
         assert one.iou == pytest.approx(other.iou, abs=0.02)
     assert [line["method"] for line in json.loads(again.stdout)] == ["plain", "boxdiff"]
-    assert {"layout.md", "layout.json", "layout.png", "pictures.csv"} == {path.name for path in tmp_path.iterdir()}
+    assert {"layout.md", "layout.json", "layout.png", "pictures.csv", "settings"} == {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +133,7 @@ def test_bench_resumes(tmp_path):
         (["--suite", "nothing"], "choose from pairs, colors, layout"),
         (["--suite", "layout", "--methods", "syngen"], "choose from attention-refocusing"),
         (["--model", "elsewhere"], "can be scored for sprites"),
+        (["--dtype", "float8"], "choose from float32, float16, bfloat16"),
     ],
 )
 def test_clear_errors(options, message, tmp_path):

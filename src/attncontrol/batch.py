@@ -59,6 +59,9 @@ LAYOUT_METHODS: Mapping[str, Callable[[Layouts], Objective]] = {
 }
 """Methods that know where the words shall be."""
 
+DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Precisions of a pipeline."""
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 Model = Annotated[str, typer.Option(help="sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder, or a hub id.")]
+Dtype = Annotated[str, typer.Option(help="float32, float16 or bfloat16.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
@@ -35,3 +36,12 @@ def clean_errors() -> Iterator[None]:
     except AttnControlError as error:
         console.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False)
         raise typer.Exit(2) from error
+
+
+def precision(name: str) -> Any:
+    """The torch.dtype of ``--dtype``."""
+    from attncontrol.batch import DTYPES
+
+    if name not in DTYPES:
+        raise typer.BadParameter(f"--dtype {name}: choose from {', '.join(DTYPES)}")
+    return DTYPES[name]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attncontrol.cli.app import Json, Model, app, clean_errors, console
+from attncontrol.cli.app import Dtype, Json, Model, app, clean_errors, console, precision
 
 
 @app.command()
@@ -20,6 +20,7 @@ def bench(
     refinements: Annotated[
         int | None, typer.Option(help="Largest number at a step; 0 for none. Default: that of the method.")
     ] = None,
+    dtype: Dtype = "float32",
     out: Annotated[Path, typer.Option(help="Output folder; a run that was interrupted goes on here.")] = Path("attncontrol-bench"),
     as_json: Json = False,
 ) -> None:
@@ -42,7 +43,7 @@ def bench(
         if model not in testbed.MODELS:
             raise typer.BadParameter(f"--model {model}: pictures can be scored for {', '.join(testbed.MODELS)} only")
         sizes = {name: float(size) for name, _, size in (text.partition("=") for text in step_size or [])}
-        pipe = engine.load(model)
+        pipe = engine.load(model, dtype=precision(dtype))
         pipe.set_progress_bar_config(disable=True)
 
         def progress(items: Any, description: str) -> Any:
@@ -50,7 +51,10 @@ def bench(
 
         settings: dict[str, Any] = {"every": every, "step_sizes": sizes, "refinements": refinements, "progress": progress}
         file = out / "pictures.csv"
-        rows = compare.run(pipe, suite, chosen, engine.parse_seeds(seeds), file, **settings, **testbed.CALL[model])
+        try:
+            rows = compare.run(pipe, suite, chosen, engine.parse_seeds(seeds), file, **settings, **testbed.CALL[model])
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
         lines = compare.summary(rows)
         (out / f"{suite}.md").write_text(compare.markdown(lines), "utf-8")
         (out / f"{suite}.json").write_text(json.dumps(lines, indent=1), "utf-8")

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from attncontrol.cli.app import Json, Model, app, clean_errors, console
+from attncontrol.cli.app import Dtype, Json, Model, app, clean_errors, console, precision
 
 
 @app.command()
@@ -48,7 +48,7 @@ def generate(
     u: Annotated[float, typer.Option(help="With --heads: how much of them becomes the identity (SoftPAG).", min=0, max=1)] = 1.0,
     batch: Annotated[int, typer.Option(help="Pictures per pipeline call.", min=1)] = 4,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps ...")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
+    dtype: Dtype = "float32",
     as_json: Json = False,
 ) -> None:
     """Generate pictures, with test-time guidance, word-map overlays and a comparison grid."""
@@ -57,8 +57,6 @@ def generate(
     lines = [prompt] if prompt is not None else [line.strip() for line in (prompts or Path()).read_text("utf-8").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     with clean_errors():
-        import torch
-
         from attncontrol import batch as engine
         from attncontrol import testbed
         from attncontrol.descent import Descent
@@ -81,9 +79,7 @@ def generate(
             raise typer.BadParameter(
                 f"--box word=left,top,right,bottom belongs to {', '.join(engine.LAYOUT_METHODS)}, which need it"
             )
-        if dtype not in ("float32", "float16", "bfloat16"):
-            raise typer.BadParameter(f"--dtype {dtype}: choose from float32, float16, bfloat16")
-        pipe = engine.load(model, device=device, dtype=getattr(torch, dtype))
+        pipe = engine.load(model, device=device, dtype=precision(dtype))
         pipe.set_progress_bar_config(disable=True)
         options: dict[str, Any] = {"num_inference_steps": 50} | dict(testbed.CALL.get(model, {}))
         scale = "true_cfg_scale" if "true_cfg_scale" in options else "guidance_scale"

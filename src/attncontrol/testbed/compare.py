@@ -25,6 +25,7 @@ from attncontrol.descent import Descent
 from attncontrol.testbed.bench import benchmark_prompts, groups_of, things_of
 from attncontrol.testbed.scenes import COLORS, SIZE, Thing, caption
 from attncontrol.testbed.scorer import Finding, find, shows
+from attncontrol.testbed.settings import same_settings
 
 SUITES = ("pairs", "colors", "layout")
 MEASURES = {
@@ -95,7 +96,7 @@ def run(
     file: Path,
     *,
     every: int = 1,
-    batch: int = 32,
+    batch: int = 8,
     step_sizes: Mapping[str, float],
     refinements: int | None = None,
     progress: Callable[[Iterable[Any], str], Iterable[Any]],
@@ -104,6 +105,7 @@ def run(
     """Rows of all methods, plain first; those that ``file`` holds are not made again, new ones are appended batch by batch.
 
     ``step_sizes`` by method and ``refinements``, the largest number at a step, replace those of the methods.
+    Raises ValueError if ``file`` has pictures of a method with other settings, which are kept beside it.
     """
     rows = read(file)
     done = {(row.suite, row.method, row.prompt, row.seed) for row in rows}
@@ -120,6 +122,8 @@ def run(
             descent = getattr(objective, "descent", Descent())
             descent = replace(descent, step_size=step_sizes[method]) if method in step_sizes else descent
             descent = descent if refinements is None else replace(descent, max_refinements=refinements)
+            settings = {"dtype": str(pipe.dtype), "call": call, "descent": objective and repr(descent)}
+            same_settings(file.with_name("settings") / f"{suite}-{method}.json", settings, of=file)
             pictures = generate(pipe, jobs, None, method=method, objective=objective, descent=descent, batch=batch, **call)
             made = [_row(suite, of_prompt[picture.prompt], picture) for picture in pictures]
             _append(file, made)

@@ -17,7 +17,6 @@ interrupted run goes on, and several processes with seeds of their own may share
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -31,7 +30,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from attncontrol.batch import load, parse_seeds
+from attncontrol.batch import DTYPES, load, parse_seeds
 from attncontrol.edits.smoothed_query import SmoothedQuery
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.families import family_of
@@ -40,6 +39,7 @@ from attncontrol.perturb import Heads, On, perturb
 from attncontrol.sites import Where
 from attncontrol.testbed import CALL, MODELS
 from attncontrol.testbed.quality import Gaussian, Quality, frechet, gaussian, measure, redrawn, scene
+from attncontrol.testbed.settings import same_settings
 
 ARMS = ("plain", "pag", "seg", "softpag", "cfg", "cfg+pag", "cfg+seg", "cfg+softpag")
 MEASURES = ("frechet", "iou", "confidence", "present", "bound")
@@ -106,7 +106,7 @@ def run(
     folder: Path,
     *,
     prompted: bool = True,
-    batch: int = 32,
+    batch: int = 8,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     **call: Any,
 ) -> None:
@@ -117,9 +117,9 @@ def run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*_TRUE, *of):
-        settings = {"model": type(pipe).__name__, "prompted": prompted}
+        settings = {"model": type(pipe).__name__, "dtype": str(pipe.dtype), "prompted": prompted}
         settings |= {"arm": repr(of[name]), "call": of[name].call(call)} if name in of else {}
-        _same_settings(folder / f"{name}.json", settings)
+        same_settings(folder / f"{name}.json", settings, of=folder / f"{name}.jsonl")
     made = {name: read(folder / f"{name}.jsonl").keys() for name in (*_TRUE, *of)}
     for chunk in progress([numbers[i : i + batch] for i in range(0, len(numbers), batch)]):
         for name in (*_TRUE, *of):
@@ -164,15 +164,6 @@ def _append(file: Path, rows: Sequence[Row]) -> None:
     text = "\n".join(["", *(json.dumps(asdict(row)) for row in rows), ""])
     with file.open("ab", buffering=0) as lines:
         lines.write(text.encode())
-
-
-def _same_settings(file: Path, settings: Mapping[str, Any]) -> None:
-    text = json.dumps(settings, indent=1, default=repr)
-    if file.exists() and file.read_text("utf-8") != text:
-        raise ValueError(f"{file.with_suffix('.jsonl')} was made with other settings, {file}; choose another folder")
-    part = file.with_suffix(f".{os.getpid()}")
-    part.write_text(text, "utf-8")
-    part.replace(file)  # another process never sees half of it
 
 
 def table(folder: Path, names: Iterable[str]) -> list[dict[str, Any]]:
@@ -240,14 +231,15 @@ def main() -> None:
     parser.add_argument("--u", type=float, default=0.5, help="of softpag")
     parser.add_argument("--scale", type=float, default=3.0, help="w of the perturbation")
     parser.add_argument("--unconditional", action="store_true", help="empty prompts, and only the arms without cfg")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--out", type=Path, default=Path("attncontrol-guidance"))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     names = [name for name in args.arms.split(",") if not (args.unconditional and name.startswith("cfg"))]
-    pipe = load(args.model, device=args.device)
+    pipe = load(args.model, device=args.device, dtype=DTYPES[args.dtype])
     pipe.set_progress_bar_config(disable=True)
     call = {**CALL[args.model], **({"num_inference_steps": args.steps} if args.steps else {})}
     heads = load_heads(args.heads) if args.heads else ()
