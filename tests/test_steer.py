@@ -16,6 +16,7 @@ from diffusers import (
 )
 
 from attncontrol import AttendAndExcite, Descent, Where, record, steer
+from attncontrol.descent import early
 from attncontrol.errors import CouplingError, NonFiniteError, SiteError, UnsupportedError, WordError
 from attncontrol.losses.attend_and_excite import attend_and_excite
 from tests.reference.attend_and_excite import attend_and_excite as reference
@@ -148,6 +149,13 @@ def test_everything_is_undone(pipe):
     assert not pipe.unet._forward_pre_hooks
     assert "step" not in vars(pipe.scheduler)
     assert torch.equal(before, run(pipe))
+
+
+@pytest.mark.parametrize(("total", "refined"), [(50, 10), (25, 5), (10, 2)])
+def test_early_thresholds_refine_in_every_step_of_the_first_fifth(total, refined):
+    descent = Descent(thresholds=early(0.8))
+    targets = [descent.target(index, total) for index in range(total)]
+    assert targets == [pytest.approx(0.2)] * refined + [None] * (total - refined)
 
 
 def test_step_size_zero_changes_nothing(pipe):

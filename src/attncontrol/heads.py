@@ -72,7 +72,7 @@ def strengths(
     edit: Callable[[float], Edit] = SoftIdentity,
     us: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     scale: float = 3.0,
-    batch: int = 16,
+    batch: int = 8,
     **call: Any,
 ) -> tuple[Strength, ...]:
     """How the objective moves with u, the strength at which ``heads`` are weakened by ``edit(u)``; the first u must be 0, plain.
@@ -112,7 +112,7 @@ def search_heads(
     rounds: int = 1,
     top_k: int = 3,
     halving: bool = False,
-    batch: int = 16,
+    batch: int = 8,
     cache: Path | None = None,
     progress: Callable[[Iterable[Any], int, str], Iterable[Any]] = lambda items, *_: items,
     **call: Any,

@@ -1,21 +1,24 @@
 """What a search for heads costs on the bundled UNet: python -m tests.perf.heads [--steps 6 --prompts 1 --seeds 2 --rounds 2].
 
 exact      search_heads: heads share batches, those already chosen are not tried again
-naive      one pipeline call per picture, every remaining head set made anew, as in Algorithm 1 of HeadHunter (arXiv 2506.10978)
+naive      one pipeline call per picture, every remaining head set made anew, as in Algorithm 1 of HeadHunter (arXiv 2506.10978),
+           with the weakened pass computed in full, as PAG pipelines do
+batch 1    the same, but blocks before the first change computed once, as ``perturb`` does: against it exact gains by batching alone
 halving    search_heads(halving=True)
 
-All weaken heads of the middle and the first upper block (12) with ``perturb``, which computes blocks before the first change once:
-the ratio is that of batching alone. The exact search must choose the heads of the naive one. Time of the processor does not count
-other work on the machine.
+All weaken heads of the middle and the first upper block (12). The exact search must choose the heads of the naive one. Time of the
+processor does not count other work on the machine.
 """
 
 import argparse
 import time
+from contextlib import contextmanager, nullcontext
+from unittest.mock import patch
 
 import torch
 
 from attncontrol import Where
-from attncontrol.batch import load
+from attncontrol.batch import DTYPES, load
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.heads import search_heads
 from attncontrol.perturb import perturb
@@ -47,6 +50,11 @@ def naive(pipe, pool, jobs, rounds, top_k, call):
     return chosen, scores
 
 
+@contextmanager
+def not_shared(*_):
+    yield lambda *_: nullcontext()
+
+
 def timed(work):
     began, wall = time.process_time(), time.perf_counter()
     found = work()
@@ -55,10 +63,11 @@ def timed(work):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("steps", 6), ("prompts", 1), ("seeds", 2), ("rounds", 2), ("top-k", 2), ("batch", 16)):
+    for name, default in (("steps", 6), ("prompts", 1), ("seeds", 2), ("rounds", 2), ("top-k", 2), ("batch", 8)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
     args = parser.parse_args()
-    pipe = load("sprites")
+    pipe = load("sprites", dtype=DTYPES[args.dtype])
     pipe.set_progress_bar_config(disable=True)
     call = {"num_inference_steps": args.steps, "guidance_scale": 1.0}
     jobs = [(prompt, seed) for prompt in PROMPTS[: args.prompts] for seed in range(args.seeds)]
@@ -67,7 +76,10 @@ def main():
 
     exact, seconds, wall = timed(lambda: search_heads(pipe, jobs, objective, batch=args.batch, **options, **call))
     pool = list(exact.rounds[0].scores)
-    (heads, scores), naive_seconds, naive_wall = timed(lambda: naive(pipe, pool, jobs, args.rounds, args.top_k, call))
+    single = lambda: naive(pipe, pool, jobs, args.rounds, args.top_k, call)  # noqa: E731
+    with patch("attncontrol.perturb.shared", not_shared):
+        (heads, scores), naive_seconds, naive_wall = timed(single)
+    _, single_seconds, single_wall = timed(single)
     halved, halved_seconds, _ = timed(
         lambda: search_heads(pipe, jobs, objective, batch=args.batch, halving=True, **options, **call)
     )
@@ -76,7 +88,9 @@ def main():
     print(f"{len(pool)} heads, {len(jobs)} jobs, {args.rounds} rounds of {args.top_k}, {args.steps} steps: {pictures} pictures")
     print(f"exact   {seconds:7.1f} s of the processor, {wall:7.1f} s of the clock")
     print(f"naive   {naive_seconds:7.1f} s of the processor, {naive_wall:7.1f} s of the clock")
+    print(f"batch 1 {single_seconds:7.1f} s of the processor, {single_wall:7.1f} s of the clock")
     print(f"exact / naive = {seconds / naive_seconds:.3f} of the processor, {wall / naive_wall:.3f} of the clock")
+    print(f"exact / batch 1 = {seconds / single_seconds:.3f} of the processor, {wall / single_wall:.3f} of the clock")
     largest = max(abs(each.scores[head] - of[head]) for each, of in zip(exact.rounds, scores, strict=True) for head in of
                   if head in each.scores)  # fmt: skip
     print(f"same heads: {list(exact.heads) == heads}; largest difference of a mean score {largest:.1e}")

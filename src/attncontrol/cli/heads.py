@@ -9,7 +9,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from attncontrol.cli.app import Json, Model, app, clean_errors, console
+from attncontrol.cli.app import Dtype, Json, Model, app, clean_errors, console, precision
 
 heads = typer.Typer(no_args_is_help=True, help="Attention heads whose weakening serves an objective.")
 app.add_typer(heads, name="heads")
@@ -32,7 +32,8 @@ def search(
     u: Annotated[float, typer.Option(help="How much of the head becomes the identity (SoftPAG).", min=0, max=1)] = 1.0,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 is none, as in the paper.")] = 1.0,
     halving: Annotated[bool, typer.Option("--halving", help="Drop hopeless heads early: faster by 2, not exact.")] = False,
-    batch: Annotated[int, typer.Option(help="Pictures per pipeline call, of different heads.", min=1)] = 16,
+    batch: Annotated[int, typer.Option(help="Pictures per pipeline call, of different heads.", min=1)] = 8,
+    dtype: Dtype = "float32",
     out: Annotated[Path, typer.Option(help="Folder for heads.json, scores.png and the cache.")] = Path("attncontrol-heads"),
     as_json: Json = False,
 ) -> None:
@@ -44,7 +45,7 @@ def search(
         from attncontrol.heads import search_heads
 
         function = _objective(objective)
-        pipe, call = _pipeline(model, guidance)
+        pipe, call = _pipeline(model, guidance, dtype)
         out.mkdir(parents=True, exist_ok=True)
         try:
             jobs = [(prompt, seed) for prompt in prompts for seed in engine.parse_seeds(seeds)]
@@ -84,6 +85,7 @@ def strip(
     scale: Annotated[float, typer.Option(help="w in e + w (e - e_weakened).")] = 3.0,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 is none, as in the search.")] = 1.0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. Default: 25 for the bundled models, else 50.", min=1)] = None,
+    dtype: Dtype = "float32",
     out: Annotated[Path, typer.Option(help="PNG file.")] = Path("strip.png"),
     as_json: Json = False,
 ) -> None:
@@ -94,7 +96,7 @@ def strip(
         from attncontrol.heads import load_heads, strengths
 
         function, weakened = _objective(objective), load_heads(file)
-        pipe, call = _pipeline(model, guidance)
+        pipe, call = _pipeline(model, guidance, dtype)
         call |= {} if steps is None else {"num_inference_steps": steps}
         try:
             numbers, values = engine.parse_seeds(seeds), [float(u) for u in us.split(",")]
@@ -115,12 +117,12 @@ def strip(
     console.print(f"The strip of seed {numbers[0]} is {out}")
 
 
-def _pipeline(model: str, guidance: float) -> tuple[Any, dict[str, Any]]:
+def _pipeline(model: str, guidance: float, dtype: str) -> tuple[Any, dict[str, Any]]:
     """With the arguments of its call."""
     from attncontrol import batch as engine
     from attncontrol import testbed
 
-    pipe = engine.load(model)
+    pipe = engine.load(model, dtype=precision(dtype))
     pipe.set_progress_bar_config(disable=True)
     call = dict(testbed.CALL.get(model, {"num_inference_steps": 50}))
     call["true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"] = guidance

@@ -7,6 +7,7 @@
 
 A, S_p: means over heads and layers; rows of S_p sum to 1. The paper is followed; the official code weighs the terms by thresholds
 and steps, means over cells instead of the sum, does not divide by sum(1 - M_i), and adds an unpublished term on GLIGEN's tokens.
+Three refinements in each of the first ten of 50 steps; the official code takes two to six there and a few later.
 Each token of a word counts by itself. A box that covers the whole picture has no outside: its L_BG and SAR are 0.
 """
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from attncontrol.axes import Region, SelfMap, SpatialMaps
 from attncontrol.boxes import Layouts, check, masks_like, words_of
 from attncontrol.compose import Summable
-from attncontrol.descent import Descent
+from attncontrol.descent import Descent, early
 from attncontrol.functional import sharpen, smooth
 from attncontrol.maps import StepMaps
 from attncontrol.tokens import Groups, Subject
@@ -52,7 +53,7 @@ class AttentionRefocusing(Summable):
 
     layout: Layouts
     weight: float = 1.0
-    descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
+    descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds=early(), max_refinements=3))
     self_attention = True
 
     def __post_init__(self) -> None:

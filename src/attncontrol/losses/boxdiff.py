@@ -8,7 +8,8 @@
 
 S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, A: mean over heads and layers; near: within one cell. As in the official code
 the corner terms are means over the whole axis. k is at least 1 and boxes are fractions of the picture: the official code divides by
-zero for boxes of fewer than 5 cells, and knows pictures of 512 px only. Its refinement looks at the inner term alone.
+zero for boxes of fewer than 5 cells, and knows pictures of 512 px only. It refines the inner term alone, at three steps down to
+thresholds; here the whole loss is refined three times in each of the first ten of 50 steps, which was measured to place better.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from torch import Tensor
 from attncontrol.axes import PixelMap, Region, SpatialMaps
 from attncontrol.boxes import Layouts, check, masks_like, words_of
 from attncontrol.compose import Summable
-from attncontrol.descent import Descent
+from attncontrol.descent import Descent, early
 from attncontrol.functional import sharpen, smooth
 from attncontrol.maps import StepMaps
 from attncontrol.tokens import Groups
@@ -62,7 +63,7 @@ class BoxDiff(Summable):
     """
 
     layout: Layouts
-    descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
+    descent: Descent = field(default_factory=lambda: Descent(thresholds=early(), max_refinements=3))
 
     def __post_init__(self) -> None:
         check(self.layout)

@@ -3,8 +3,8 @@
     a_k  = sum (A_k M) / sum A_k                        share of token k's attention inside the box, of one head
     L    = mean over words and layers of   mean over the word's tokens and all heads of (1 - a_k)^2
 
-Raw probabilities, no averaging of heads before the loss. The official code steps by 30 sigma_t^2 times the gradient and up to
-five times per step until L <= 0.2; once there it never measures again. Here the loss is measured in every guided step.
+Raw probabilities, no averaging of heads before the loss. In the first ten of 50 steps up to five gradient steps each, until
+L <= 0.2. The official code steps by 30 sigma_t^2 times the gradient, and once it is there it never measures again.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from torch import Tensor
 from attncontrol.axes import HeadMaps, Region
 from attncontrol.boxes import Layouts, check, masks_like, words_of
 from attncontrol.compose import Summable
-from attncontrol.descent import Descent
+from attncontrol.descent import Descent, early
 from attncontrol.maps import StepMaps
 from attncontrol.tokens import Groups
 
@@ -33,7 +33,7 @@ class LayoutGuidance(Summable):
     """
 
     layout: Layouts
-    descent: Descent = field(default_factory=lambda: Descent(final=1.0, guided=0.2, thresholds={}))
+    descent: Descent = field(default_factory=lambda: Descent(final=1.0, guided=0.2, thresholds=early(0.8), max_refinements=4))
 
     def __post_init__(self) -> None:
         check(self.layout)
