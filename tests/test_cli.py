@@ -143,6 +143,7 @@ def test_methods_boxes_and_groups(model, tmp_path):
     )
     assert code == 0
     assert json.loads(out)["words"] == {"a cat and a frog": ["cat", "frog"]}
+    assert json.loads(out)["settings"]["boxes"] == {"cat": [0, 0, 0.5, 1], "frog": [0.5, 0.25, 1, 0.75]}
     for options, message in (
         (["--method", "boxdiff"], "need it"),
         (["--box", "cat=0,0,1,1"], "need it"),

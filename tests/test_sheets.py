@@ -13,7 +13,7 @@ from PIL import Image
 
 from attncontrol import AttentionMaps
 from attncontrol.errors import UnsupportedError
-from attncontrol.export.pictures import heat, overlay
+from attncontrol.export.pictures import boxed, heat, overlay
 from attncontrol.export.sheets import animation, heads_sheet, over_layers, steps_sheet, words_sheet, write_pictures
 from attncontrol.sites import Site
 from attncontrol.tokens import Span
@@ -48,6 +48,15 @@ def test_any_range_of_values_fills_the_scale(peak):
 def test_equal_values_show_as_the_lowest():
     drawn = np.asarray(overlay(Image.new("RGB", (96, 64), "black"), torch.ones(4, 6)))
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 1
+
+
+def test_boxes_are_drawn_at_their_edges():
+    marked = boxed(Image.new("RGB", (64, 32), "white"), {"cat": (0.0, 0.0, 0.5, 1.0), "frog": (0.5, 0.5, 1.0, 1.0)})
+    assert marked.size == (384, 192)
+    red, blue = (0xD7, 0x19, 0x1C), (0x2C, 0x5F, 0xC3)
+    assert [marked.getpixel(at) for at in ((1, 100), (100, 190), (190, 100))] == [red] * 3
+    assert [marked.getpixel(at) for at in ((300, 97), (382, 150))] == [blue] * 2
+    assert marked.getpixel((300, 50)) == marked.getpixel((100, 100)) == (255, 255, 255)
 
 
 def test_the_mean_over_layers_keeps_the_steps():

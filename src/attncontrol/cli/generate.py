@@ -111,7 +111,7 @@ def generate(
                     ):
                         made.setdefault(name, []).append(picture)
                         bar.advance(task)
-                report += write(out, line, subjects[line], made, find if model in testbed.MODELS else None)
+                report += write(out, line, subjects[line], made, find if model in testbed.MODELS else None, boxes)
         settings: dict[str, Any] = {
             "model": model,
             "dtype": dtype,
@@ -119,6 +119,7 @@ def generate(
             "seeds": seed_list,
             "call": options,
             "step_size": step_size,
+            "boxes": boxes,
         }
         settings |= {"heads": load_heads(heads), "heads_scale": heads_scale, "u": u} if heads else {}
         versions = {name: version(name) for name in ("attncontrol", "diffusers", "torch", "transformers")}

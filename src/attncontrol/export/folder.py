@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attncontrol.export.pictures import grid, overlay
+from attncontrol.export.pictures import boxed, grid, overlay
 
 
 def write(
@@ -14,10 +14,11 @@ def write(
     words: Sequence[str],
     made: Mapping[str, Sequence[Any]],
     find: Callable[[Any], Sequence[Iterable[Any]]] | None,
+    boxes: Mapping[str, tuple[float, float, float, float]],
 ) -> list[dict[str, Any]]:
     """Writes the pictures of one prompt by method, their overlays and the comparison grid; returns one record per picture.
 
-    ``find`` names what a picture shows, for pictures of the bundled models.
+    ``find`` names what a picture shows, for pictures of the bundled models; ``boxes`` are drawn in the comparison.
     """
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
     records = []
@@ -36,6 +37,9 @@ def write(
             records.append(record | {"file": file.name, "maps_file": maps_file.name, "found": found})
     if len(made) > 1:
         columns = [f"seed {picture.seed}" for picture in next(iter(made.values()))]
-        rows = {name: [picture.image for picture in pictures] for name, pictures in made.items()}
+        rows = {
+            name: [boxed(picture.image, boxes) if boxes else picture.image for picture in pictures]
+            for name, pictures in made.items()
+        }
         grid(rows, columns, title=prompt).save(out / f"{stem}.compare.png")
     return records

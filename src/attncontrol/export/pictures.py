@@ -1,11 +1,13 @@
 """Overlays of word maps and labelled grids of pictures, as PIL images."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+_INKS = ("#d7191c", "#2c5fc3", "#1a7f37", "#8a3ffc", "#b35900")
 _HEAT = np.array([(13, 8, 80), (126, 3, 168), (204, 71, 120), (248, 149, 64), (240, 249, 33)], dtype=np.float64)
 
 
@@ -28,6 +30,18 @@ def overlay(picture: Image.Image, word_map: Tensor, *, low: float | None = None,
     ground = np.asarray(picture.convert("L"), dtype=np.float64)[..., None].repeat(3, -1)
     strength = 0.35 + 0.45 * large[..., None]
     return Image.fromarray(((1 - strength) * ground + strength * heat(large)).round().astype(np.uint8), "RGB")
+
+
+def boxed(picture: Image.Image, boxes: Mapping[str, tuple[float, float, float, float]]) -> Image.Image:
+    """The picture, 384 pixels long, with boxes (left, top, right, bottom in 0 .. 1) and their words, in a colour each."""
+    scale, font = 384 / max(picture.size), ImageFont.load_default(20)
+    marked = picture.convert("RGB").resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(marked)
+    for (word, (left, top, right, bottom)), color in zip(boxes.items(), cycle(_INKS), strict=False):
+        corners = (left * marked.width, top * marked.height, right * marked.width - 1, bottom * marked.height - 1)
+        draw.rectangle(corners, outline=color, width=3)
+        draw.text((corners[0] + 6, corners[1] + 3), word, color, font, stroke_width=2, stroke_fill="white")
+    return marked
 
 
 def grid(rows: Mapping[str, Sequence[Image.Image]], columns: Sequence[str], *, cell: int = 192, title: str = "") -> Image.Image:
