@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attncontrol.auto import Auto
-from attncontrol.boxes import on_grid
+from attncontrol.boxes import coverage, coverages_like, on_grid
 from attncontrol.errors import UnsupportedError
 from attncontrol.functional import centroid, otsu, size
 from attncontrol.losses.a_star import Retention, Segregation, a_star
@@ -220,6 +220,16 @@ def test_masks_are_layouts_too():
     assert torch.equal(on_grid(mask, 4, 5), on_grid((0.0, 0.125, 0.6, 1.0), 4, 5))
     assert on_grid((0.7, 0.4, 0.75, 0.5), 4, 5).nonzero().tolist() == [[1, 3]]
     assert on_grid((0.0, 0.0, 1.0, 1.0), 4, 5).all()
+
+
+def test_boxes_cover_shares_of_cells():
+    assert coverage((0.0, 0.125, 0.7, 1.0), 4, 5)[:, 3].tolist() == pytest.approx([0.25, 0.5, 0.5, 0.5])
+    mask = torch.zeros(8, 10, dtype=torch.bool)
+    mask[1:8, :7] = True
+    torch.testing.assert_close(coverage(mask, 4, 5), coverage((0.0, 0.125, 0.7, 1.0), 4, 5))
+    (image,) = coverages_like({"cat": (0.7, 0.4, 0.75, 0.5)}, torch.zeros(1, 4, 5, 1), [])
+    assert image[0].dtype == torch.float32
+    assert image[0].max() == image[0][1, 3] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """Boxes and masks of a layout, in fractions of the picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from attncontrol.axes import CellMask, Region
+from attncontrol.axes import CellMask, PixelMap, Region
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, each between 0 and 1."""
@@ -28,11 +28,22 @@ def words_of(layouts: Layouts) -> "list[str] | dict[str, list[str]]":
 
 def masks_like(layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str | None]) -> list[list[CellMask]]:
     """For every image, with its prompt, the mask of each word on the grid of ``maps`` [batch height width ...], on their device."""
-    masks = {
-        prompt: [on_grid(place, *maps.shape[1:3]).to(maps.device) for place in layout.values()]
+    return _like(on_grid, layouts, maps, prompts)
+
+
+def coverages_like(layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str | None]) -> list[list[PixelMap]]:
+    """As ``masks_like``, but what share of every cell is covered, divided by the largest, in the precision of ``maps``."""
+    return [[(share / share.max()).to(maps) for share in of_image] for of_image in _like(coverage, layouts, maps, prompts)]
+
+
+def _like(
+    on: "Callable[[Box | Region, int, int], torch.Tensor]", layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str | None]
+) -> list[list[torch.Tensor]]:
+    found = {
+        prompt: [on(place, *maps.shape[1:3]).to(maps.device) for place in layout.values()]
         for prompt, layout in _by_prompt(layouts).items()
     }
-    return [masks.get(None) or masks[prompt] for prompt in (prompts or [None] * len(maps))]
+    return [found.get(None) or found[prompt] for prompt in (prompts or [None] * len(maps))]
 
 
 def _by_prompt(layouts: Layouts) -> dict[str | None, Layout]:
@@ -57,14 +68,17 @@ def _check(layout: Layout) -> None:
 
 def on_grid(place: "Box | Region", height: int, width: int) -> CellMask:
     """Which cells of a grid a box or mask covers: those by more than half, and at least the cell that it covers most."""
+    share = coverage(place, height, width)
+    return (share > 0.5) | (share == share.max())
+
+
+def coverage(place: "Box | Region", height: int, width: int) -> PixelMap:
+    """What share of every cell of a grid a box or mask covers, float64."""
     if isinstance(place, torch.Tensor):
         mask = place.to(torch.float64)[None, None]
-        coverage = torch.nn.functional.adaptive_avg_pool2d(mask, (height, width))[0, 0]
-    else:
-        left, top, right, bottom = place
-        rows, columns = _covered(top, bottom, height), _covered(left, right, width)
-        coverage = rows[:, None] * columns
-    return (coverage > 0.5) | (coverage == coverage.max())
+        return torch.nn.functional.adaptive_avg_pool2d(mask, (height, width))[0, 0]
+    left, top, right, bottom = place
+    return _covered(top, bottom, height)[:, None] * _covered(left, right, width)
 
 
 def _covered(start: float, stop: float, cells: int) -> torch.Tensor:

@@ -212,12 +212,14 @@ def layout_guidance(layers, words, boxes):
     for layer in layers:
         heads, height, width, _ = layer.shape
         for word, box in zip(words, boxes, strict=True):
-            inside = cells(box, height, width)
+            parts = {(y, x): covered(box, y, x, height, width) for y in range(height) for x in range(width)}
+            largest_part = max(parts.values())
             shares = []
             for head in range(heads):
                 for token in word:
                     image = layer[head, ..., token]
-                    shares.append((1 - sum(image[c] for c in inside) / image.sum()) ** 2)
+                    inside = sum(image[c] * part / largest_part for c, part in parts.items())
+                    shares.append((1 - inside / image.sum()) ** 2)
             terms.append(sum(shares) / len(shares))
     return sum(terms) / len(terms)
 

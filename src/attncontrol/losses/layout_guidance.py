@@ -3,8 +3,10 @@
     a_k  = sum (A_k M) / sum A_k                        share of token k's attention inside the box, of one head
     L    = mean over words and layers of   mean over the word's tokens and all heads of (1 - a_k)^2
 
-Raw probabilities, no averaging of heads before the loss. In the first ten of 50 steps up to five gradient steps each, until
-L <= 0.2. The official code steps by 30 sigma_t^2 times the gradient, and once it is there it never measures again.
+M is the share of each cell that the box covers, divided by the largest; rounded to whole cells, as in the official code, it was
+measured to place worse. Raw probabilities, no averaging of heads before the loss. In the first ten of 50 steps up to five
+gradient steps each, until L <= 0.2. The official code steps by 30 sigma_t^2 times the gradient, and once it has reached 0.2 it
+never measures again.
 """
 
 from dataclasses import dataclass, field
@@ -12,15 +14,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attncontrol.axes import HeadMaps, Region
-from attncontrol.boxes import Layouts, check, masks_like, words_of
+from attncontrol.axes import HeadMaps, PixelMap
+from attncontrol.boxes import Layouts, check, coverages_like, words_of
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent, early
 from attncontrol.maps import StepMaps
 from attncontrol.tokens import Groups
 
 
-def energy(maps: HeadMaps, mask: Region) -> Tensor:
+def energy(maps: HeadMaps, mask: PixelMap) -> Tensor:
     """Mean of (1 - share inside)^2 over many maps."""
     inside = (maps * mask).sum((-2, -1)) / maps.sum((-2, -1)).clamp(min=1e-12)
     return (1 - inside).square().mean(-1)
@@ -46,7 +48,7 @@ class LayoutGuidance(Summable):
         terms = []
         for layer in maps.layers.values():
             of_images = []
-            masks = masks_like(self.layout, layer[:, 0], maps.prompts)
+            masks = coverages_like(self.layout, layer[:, 0], maps.prompts)
             for heads, subjects, of_image in zip(layer, maps.subjects, masks, strict=True):
                 pairs = zip(subjects, of_image, strict=True)
                 words = [energy(heads[..., list(s.positions)].permute(0, 3, 1, 2).flatten(0, 1), mask) for s, mask in pairs]
