@@ -149,6 +149,8 @@ def _is_head(token: Any) -> bool:
         return True
     if not token.whitespace_ and token.i + 1 < len(token.doc) and token.nbor(1).text == "-" and token.head.pos_ == "VERB":
         return False  # "hand" of "hand-painted"
+    if any(_continues(child) for child in token.rights):
+        return False
     return not (token.dep_ in _BEFORE and token.i < token.head.i and token.head.pos_ in ("NOUN", "PROPN"))
 
 
@@ -157,8 +159,20 @@ def _acts(token: Any) -> bool:
     return token.head.lower_ in _ACTIONS and token.dep_ == "compound"
 
 
+def _continues(token: Any) -> bool:
+    """ "well" of "a stone well", read as another name of the stone."""
+    return token.dep_ == "appos" and token.pos_ == "NOUN" and token.head.pos_ == "NOUN" and token.head.i == token.i - 1
+
+
 def _modifiers(noun: Any) -> Iterator[Any]:
-    before = [*noun.lefts, *(child for child in noun.head.lefts if child.i < noun.i)] if _acts(noun) else noun.lefts
+    before = list(noun.lefts)
+    if _acts(noun):
+        before += [child for child in noun.head.lefts if child.i < noun.i]
+    if _continues(noun):
+        yield noun.head
+        before += noun.head.lefts
+    if noun.dep_ in ("dobj", "obj") and noun.head.tag_ in ("VBD", "VBN") and noun.head.i == noun.i - 1 and not any(noun.head.lefts):
+        yield noun.head  # "spotted mushrooms", read as a sentence without subject
     for child in before:
         if child.dep_ in _BEFORE and not any(grandchild.dep_ == "case" for grandchild in child.children):
             yield child
@@ -177,12 +191,15 @@ def _predications(token: Any) -> Iterator[tuple[Any, Any]]:
     """(noun, adjective) of a clause whose verb, or in UD whose predicate, is ``token``."""
     if any(child.dep_ in ("cop", "auxpass", "aux:pass") for child in token.children):
         predicates = [] if any(child.dep_ in ("prep", "agent", "obl") for child in token.children) else [token]
+        predicates += [child for child in token.children if child.dep_ == "oprd"]  # "is painted green"
     elif token.lower_ in _COPULAS or token.dep_ == "acl":
         predicates = [child for child in token.children if child.dep_ in _PREDICATES]
+    elif token.tag_ == "VBN" and token.dep_ == "amod" and token.head.pos_ == "ADJ":
+        predicates = [token.head]  # "a door painted blue", read as "the blue is"
     else:
         return
     subjects = [child for child in token.children if child.dep_ in _SUBJECTS]
-    if token.dep_ in (*_RELATIVE, "acl"):
+    if token.dep_ in (*_RELATIVE, "acl") and not any(subject.pos_ in ("NOUN", "PROPN") for subject in subjects):  # "whose tail is"
         subjects = [token.head]
     said = [p for p in predicates if p.pos_ == "ADJ" or p.tag_ == "VBN" or p.dep_ == "acomp"]
     for subject in subjects:
@@ -191,27 +208,32 @@ def _predications(token: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _mistaken(token: Any) -> list[Any] | None:
-    """The modifiers of a noun with another tag: it ends a run that an article began, and governs nothing. None for other tokens."""
+    """The modifiers of a noun with another tag: it ends a run that an article or a phrase began, and governs nothing.
+
+    None for other tokens.
+    """
     if token.i == 0 or token.tag_ == "VBG":
         return None
-    run = []
+    run: list[Any] = []
     left = token.nbor(-1)
-    while left.pos_ in ("ADJ", "NOUN", "PROPN", "ADV") and left.i > 0:
+    while left is not None and (left.pos_ in ("ADJ", "NOUN", "PROPN", "ADV") or left.text == "-"):
         run.append(left)
-        left = left.nbor(-1)
+        left = left.nbor(-1) if left.i > 0 else None
     following = token.nbor(1) if token.i + 1 < len(token.doc) else None
-    if left.tag_ != "DT" or not (following is None or following.pos_ in ("PUNCT", "CCONJ", "ADP") or following.tag_ == "VBG"):
+    if not (following is None or following.pos_ in ("PUNCT", "CCONJ", "ADP") or following.tag_ == "VBG"):
         return None
-    if token.pos_ == "VERB":  # "a white rose"; not "a cat slept"
-        return run if not run or _could_modify(run[0]) else None
-    if token.pos_ == "ADJ" and left.head in (token, following):  # "an oven"; "a little kitten playing"
+    article = left is not None and left.tag_ == "DT"
+    if token.pos_ == "VERB" and (article or left is None or left.pos_ in ("PUNCT", "CCONJ", "ADP")):
+        # "a white rose"; not "a cat slept"
+        return run if (article and not run) or (run and _could_modify(run[0])) else None
+    if article and token.pos_ == "ADJ" and left.head in (token, following):  # "an oven"; "a little kitten playing"
         return run
     return None
 
 
 def _could_modify(token: Any) -> bool:
-    """Adjectives and colours taken for nouns; "a cat slept" has neither before its verb."""
-    return token.pos_ == "ADJ" or token.lower_ in _COLORS
+    """Adjectives, what a hyphen ends, and colours taken for nouns; "a cat slept" has none before its verb."""
+    return token.pos_ == "ADJ" or token.lower_ in _COLORS or (token.i > 0 and token.nbor(-1).text == "-")
 
 
 _COLORS = {
