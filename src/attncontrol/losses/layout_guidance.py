@@ -3,8 +3,8 @@
     a_k  = sum (A_k M) / sum A_k                        share of token k's attention inside the box, of one head
     L    = mean over words and layers of   mean over the word's tokens and all heads of (1 - a_k)^2
 
-M is the share of each cell that the box covers, divided by the largest; rounded to whole cells, as in the official code, it was
-measured to place worse. Raw probabilities, no averaging of heads before the loss. In the first ten of 50 steps up to five
+M is the share of each cell that the box covers, divided by the largest; rounded to whole cells, as in the official code, it
+placed a little worse. Raw probabilities, no averaging of heads before the loss. In the first ten of 50 steps up to five
 gradient steps each, until L <= 0.2. The official code steps by 30 sigma_t^2 times the gradient, and once it has reached 0.2 it
 never measures again.
 """
