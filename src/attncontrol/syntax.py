@@ -208,10 +208,7 @@ def _predications(token: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _mistaken(token: Any) -> list[Any] | None:
-    """The modifiers of a noun with another tag: it ends a run that an article or a phrase began, and governs nothing.
-
-    None for other tokens.
-    """
+    """The modifiers of a noun with another tag: it ends a run that an article or a phrase began, and governs nothing; else None."""
     if token.i == 0 or token.tag_ == "VBG":
         return None
     run: list[Any] = []
@@ -223,8 +220,7 @@ def _mistaken(token: Any) -> list[Any] | None:
     if not (following is None or following.pos_ in ("PUNCT", "CCONJ", "ADP") or following.tag_ == "VBG"):
         return None
     article = left is not None and left.tag_ == "DT"
-    if token.pos_ == "VERB" and (article or left is None or left.pos_ in ("PUNCT", "CCONJ", "ADP")):
-        # "a white rose"; not "a cat slept"
+    if token.pos_ == "VERB" and (article or left is None or left.pos_ in ("PUNCT", "CCONJ", "ADP")):  # not "a cat slept"
         return run if (article and not run) or (run and _could_modify(run[0])) else None
     if article and token.pos_ == "ADJ" and left.head in (token, following):  # "an oven"; "a little kitten playing"
         return run
