@@ -104,8 +104,9 @@ def test_schedules_of_methods_may_be_replaced(tmp_path, monkeypatch):
         "conform": (None, 0),
         "ebama": (3.0, 0),
     }
-    with pytest.raises(ValueError, match=r"made with other settings.*colors-conform"):
-        compare.run(pipe, "colors", ["conform"], [1], tmp_path / "b" / "b.csv", **options)
+    for seed in (0, 1):  # all of them made, or not
+        with pytest.raises(ValueError, match=r"made with other settings.*colors-conform"):
+            compare.run(pipe, "colors", ["conform"], [seed], tmp_path / "b" / "b.csv", **options)
 
 
 def test_bench_resumes(tmp_path):

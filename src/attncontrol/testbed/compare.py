@@ -111,24 +111,27 @@ def run(
     done = {(row.suite, row.method, row.prompt, row.seed) for row in rows}
     of_prompt = {task.prompt: task for task in tasks(suite, every)}
     for method in ("plain", *methods):
+        objective = _objective(method, of_prompt.values())
+        descent = getattr(objective, "descent", Descent())
+        descent = replace(descent, step_size=step_sizes[method]) if method in step_sizes else descent
+        descent = descent if refinements is None else replace(descent, max_refinements=refinements)
+        settings = {"model": type(pipe).__name__, "dtype": str(pipe.dtype), "call": call, "descent": objective and repr(descent)}
+        same_settings(file.with_name("settings") / f"{suite}-{method}.json", settings, of=file)
         open_jobs = [(p, seed) for p in of_prompt for seed in seeds if (suite, method, p, seed) not in done]
         for jobs in progress([open_jobs[i : i + batch] for i in range(0, len(open_jobs), batch)], f"{suite}: {method}"):
-            prompts = [prompt for prompt, _ in jobs]
-            objective: Any = None
-            if method in LAYOUT_METHODS:
-                objective = LAYOUT_METHODS[method]({prompt: of_prompt[prompt].boxes for prompt in prompts})
-            elif method != "plain":
-                objective = METHODS[method](groups_of(prompts))
-            descent = getattr(objective, "descent", Descent())
-            descent = replace(descent, step_size=step_sizes[method]) if method in step_sizes else descent
-            descent = descent if refinements is None else replace(descent, max_refinements=refinements)
-            settings = {"dtype": str(pipe.dtype), "call": call, "descent": objective and repr(descent)}
-            same_settings(file.with_name("settings") / f"{suite}-{method}.json", settings, of=file)
+            objective = _objective(method, [of_prompt[prompt] for prompt, _ in jobs])
             pictures = generate(pipe, jobs, None, method=method, objective=objective, descent=descent, batch=batch, **call)
             made = [_row(suite, of_prompt[picture.prompt], picture) for picture in pictures]
             _append(file, made)
             rows += made
     return [row for row in rows if row.suite == suite and row.method in ("plain", *methods) and row.seed in seeds]
+
+
+def _objective(method: str, of: Iterable[Task]) -> Any:
+    """That of a method for these tasks; None for plain."""
+    if method in LAYOUT_METHODS:
+        return LAYOUT_METHODS[method]({task.prompt: task.boxes for task in of})
+    return None if method == "plain" else METHODS[method](groups_of([task.prompt for task in of]))
 
 
 def _row(suite: str, task: Task, picture: Any) -> Row:
