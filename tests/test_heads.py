@@ -1,6 +1,7 @@
 """The search for heads: the same answer batched, interrupted and image by image."""
 
 import json
+from math import ceil
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import CouplingError
 from attncontrol.heads import load_heads, search_heads, strengths
 from attncontrol.perturb import PerImage, perturb
+from attncontrol.results import read_lines
 from tests.test_families import run
 from tests.tiny import tiny_sd
 
@@ -61,6 +63,13 @@ def test_batching_changes_nothing_and_the_best_are_chosen():
         with perturb(pipe, SoftIdentity(), scale=3.0, heads=[first.chosen[0]]):
             by_hand += redness(pipe(prompt, generator=torch.Generator().manual_seed(seed), **CALL).images, None)
     assert first.scores[first.chosen[0]] == pytest.approx(sum(by_hand) / 4, abs=1e-6)
+    plain = [redness(pipe(p, generator=torch.Generator().manual_seed(s), **CALL).images, None)[0] for p, s in JOBS]
+    assert first.without == pytest.approx(sum(plain) / 4, abs=1e-6)
+    with perturb(pipe, SoftIdentity(), scale=3.0, heads=first.chosen):
+        both = redness(
+            pipe([p for p, _ in JOBS], generator=[torch.Generator().manual_seed(s) for _, s in JOBS], **CALL).images, None
+        )
+    assert batched.rounds[1].without == pytest.approx(sum(both) / 4, abs=1e-6)
 
 
 def test_an_interrupted_search_goes_on(tmp_path):
@@ -74,10 +83,9 @@ def test_an_interrupted_search_goes_on(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         search(pipe, batch=4, cache=cache, objective=counting)
-    assert len(cache.read_text().splitlines()) == 20
+    assert len(list(read_lines(cache))) == 20
     with cache.open("a") as lines:
         lines.write('["half a li')  # as kill -9 leaves it
-    cache.write_text(cache.read_text() + "\n")
     made.clear()
     whole, again = search(pipe, batch=4), []
 
@@ -86,7 +94,7 @@ def test_an_interrupted_search_goes_on(tmp_path):
         return redness(pictures, prompts)
 
     resumed = search(pipe, batch=4, cache=cache, objective=noting)
-    total = sum(len(each.scores) for each in whole.rounds) * len(JOBS)
+    total = sum(1 + len(each.scores) for each in whole.rounds) * len(JOBS)
     assert len(again) == total - 20
     assert resumed.rounds[0].scores == pytest.approx(whole.rounds[0].scores, abs=1e-6)
     again.clear()
@@ -107,10 +115,14 @@ def test_halving_makes_fewer_pictures():
         return redness(pictures, prompts)
 
     halved = search(pipe, objective=noting, halving=True, top_k=1)
-    count = len(halved.rounds[0].scores)
-    half, quarter = max(1, count // 2), max(1, count // 4)
-    assert len(made) == count + half + 2 * quarter
-    assert halved.rounds[0].jobs[halved.heads[0]] == 4
+    count, jobs = len(halved.rounds[0].scores), halved.rounds[0].jobs
+    left = [count, ceil(2 / 3 * count), ceil(ceil(2 / 3 * count) / 2)]
+    assert sorted(jobs.values()) == [1] * (left[0] - left[1]) + [2] * (left[1] - left[2]) + [4] * left[2]
+    assert len(made) == sum(jobs.values()) + len(JOBS)
+    assert jobs[halved.heads[0]] == 4
+    exact = search(pipe, top_k=1).rounds[0]
+    for head, score in halved.rounds[0].scores.items():
+        assert (score == pytest.approx(exact.scores[head], abs=1e-6)) == (jobs[head] == 4)
 
 
 def test_strengths_are_shifts_in_deviations_of_the_plain_pictures():

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from scipy.linalg import sqrtm
 
 from attncontrol.batch import load
+from attncontrol.results import append_lines
 from attncontrol.testbed import guidance
 from attncontrol.testbed.guidance import Row, arms, markdown, middle, read, run, table
 from attncontrol.testbed.objectives import OBJECTIVES
@@ -169,8 +171,9 @@ def test_table_by_hand(tmp_path):
         ("plain", 0.5, 2, 1.0),
         ("pag", 0.75, 1, 2.0),
     ):
-        guidance._append(tmp_path / f"{name}.jsonl", rows(100, iou, shift, seconds))
-    guidance._append(tmp_path / "pag.jsonl", [Row(500, 1.0, Quality(0.0, 0.0, 0.0, 0.0, (9.0, 9.0)))])  # which plain has not made
+        append_lines(tmp_path / f"{name}.jsonl", map(asdict, rows(100, iou, shift, seconds)))
+    unpaired = Row(500, 1.0, Quality(0.0, 0.0, 0.0, 0.0, (9.0, 9.0)))  # which plain has not made
+    append_lines(tmp_path / "pag.jsonl", [asdict(unpaired)])
     plain, true, pag = table(tmp_path, ["pag"])
     assert (plain["arm"], plain["n"], plain["frechet"], plain["iou"], plain["iou_gain"]) == ("plain", 100, 4.0, 0.5, 0.0)
     assert plain["frechet_interval"] == [0, 0]

@@ -31,7 +31,7 @@ def search(
     scale: Annotated[float, typer.Option(help="w in e + w (e - e_weakened).")] = 3.0,
     u: Annotated[float, typer.Option(help="How much of the head becomes the identity (SoftPAG).", min=0, max=1)] = 1.0,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 is none, as in the paper.")] = 1.0,
-    halving: Annotated[bool, typer.Option("--halving", help="Drop hopeless heads early: faster by 2, not exact.")] = False,
+    halving: Annotated[bool, typer.Option("--halving", help="Drop hopeless heads early: 0.6 of the pictures, not exact.")] = False,
     batch: Annotated[int, typer.Option(help="Pictures per pipeline call, of different heads.", min=1)] = 8,
     dtype: Dtype = "float32",
     out: Annotated[Path, typer.Option(help="Folder for heads.json, scores.png and the cache.")] = Path("attncontrol-heads"),
@@ -43,12 +43,14 @@ def search(
         from attncontrol.edits.soft_identity import SoftIdentity
         from attncontrol.export.chart import head_scores
         from attncontrol.heads import search_heads
+        from attncontrol.results import same_settings
 
         function = _objective(objective)
         pipe, call = _pipeline(model, guidance, dtype)
-        out.mkdir(parents=True, exist_ok=True)
         try:
             jobs = [(prompt, seed) for prompt in prompts for seed in engine.parse_seeds(seeds)]
+            settings = {"model": model, "dtype": dtype, "objective": objective, "scale": scale, "u": u, "call": call}
+            same_settings(out / "settings.json", settings, of=out / "scores.jsonl")
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
 
@@ -66,6 +68,7 @@ def search(
         return
     table = Table("round", "site", "head", objective)
     for number, each in enumerate(found.rounds, 1):
+        table.add_row(str(number), "without" if number > 1 else "plain", "", f"{each.without:.4f}")
         for name, head in each.chosen:
             table.add_row(str(number), name, str(head), f"{each.scores[name, head]:.4f}")
     console.print(table)

@@ -22,10 +22,10 @@ import numpy as np
 from attncontrol.batch import LAYOUT_METHODS, METHODS, generate
 from attncontrol.boxes import Box
 from attncontrol.descent import Descent
+from attncontrol.results import same_settings
 from attncontrol.testbed.bench import benchmark_prompts, groups_of, things_of
 from attncontrol.testbed.scenes import COLORS, SIZE, Thing, caption
 from attncontrol.testbed.scorer import Finding, find, shows
-from attncontrol.testbed.settings import same_settings
 
 SUITES = ("pairs", "colors", "layout")
 MEASURES = {

@@ -36,10 +36,10 @@ from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.families import family_of
 from attncontrol.heads import load_heads
 from attncontrol.perturb import Heads, On, perturb
+from attncontrol.results import append_lines, read_lines, same_settings
 from attncontrol.sites import Where
 from attncontrol.testbed import CALL, MODELS
 from attncontrol.testbed.quality import Gaussian, Quality, frechet, gaussian, measure, redrawn, scene
-from attncontrol.testbed.settings import same_settings
 
 ARMS = ("plain", "pag", "seg", "softpag", "cfg", "cfg+pag", "cfg+seg", "cfg+softpag")
 MEASURES = ("frechet", "iou", "confidence", "present", "bound")
@@ -135,7 +135,7 @@ def run(
                 pictures = _pictures(pipe, of[name], prompts, wanted, call)
             seconds = (time.perf_counter() - began) / len(wanted)
             qualities = measure(pictures, [each.named if prompted else () for each in scenes])
-            _append(folder / f"{name}.jsonl", [Row(n, seconds, q) for n, q in zip(wanted, qualities, strict=True)])
+            append_lines(folder / f"{name}.jsonl", [asdict(Row(n, seconds, q)) for n, q in zip(wanted, qualities, strict=True)])
 
 
 def _pictures(pipe: Any, arm: Arm, prompts: Sequence[str], seeds: Sequence[int], call: Mapping[str, Any]) -> list[Image.Image]:
@@ -147,23 +147,12 @@ def _pictures(pipe: Any, arm: Arm, prompts: Sequence[str], seeds: Sequence[int],
 
 
 def read(file: Path) -> dict[int, Row]:
-    """Rows by number; lines that a killed process left half are skipped."""
+    """Rows by number."""
     rows = {}
-    for line in file.read_text("utf-8").splitlines() if file.exists() else ():
-        try:
-            known = json.loads(line)
-        except ValueError:
-            continue
+    for known in read_lines(file):
         quality = Quality(**{**known["quality"], "features": tuple(known["quality"]["features"])})
         rows[known["number"]] = Row(known["number"], known["seconds"], quality)
     return rows
-
-
-def _append(file: Path, rows: Sequence[Row]) -> None:
-    """In one write, which other processes cannot break; the empty line before it ends what a killed one left half."""
-    text = "\n".join(["", *(json.dumps(asdict(row)) for row in rows), ""])
-    with file.open("ab", buffering=0) as lines:
-        lines.write(text.encode())
 
 
 def table(folder: Path, names: Iterable[str]) -> list[dict[str, Any]]:
