@@ -36,7 +36,7 @@ def quadratic(target):
     calls = []
 
     def evaluate(images, change):
-        calls.append(int(images))
+        calls.append(images.tolist())
         x = NOISE[images] + change[images]
         return ((x - target) ** 2).flatten(1).mean(1), 2 * (x - target) / x[0].numel()
 
@@ -55,12 +55,24 @@ def test_search_stops_at_the_target_and_keeps_the_best():
     evaluate, calls = quadratic(NOISE[1:2] + 10.0)
     hopeless = NoiseSearch(JointLoss(), target=0.0, rounds=2, steps=3, last=4)
     change = hopeless.run(evaluate, NOISE)
-    assert calls == [0] * (2 * 4 + 5) + [1] * (2 * 4 + 5)
+    assert calls == [[0, 1]] * (2 * 4 + 5)
     for i in range(2):
         x = (NOISE + change)[i]
         assert abs(x.mean()) < 0.3
         assert 0.7 < x.std() < 1.3
         assert ((x - NOISE[1] - 10) ** 2).mean() < max(((_reordered(NOISE[i], n) - NOISE[1] - 10) ** 2).mean() for n in (0, 1))
+
+
+def test_images_that_are_done_leave_the_batch():
+    evaluate, calls = quadratic(NOISE[:1] + 0.02)
+    search = NoiseSearch(JointLoss(), target=1e-4, rounds=1, steps=30, last=1, learning_rate=0.01)
+    both = search.run(evaluate, NOISE)
+    assert calls[0] == [0, 1]
+    assert calls[-1] == [1]
+    for i in range(2):
+        evaluate, _ = quadratic(NOISE[:1] + 0.02)
+        alone = search.run(lambda images, change, i=i, of=evaluate: of(images + i, change.expand(2, -1, -1, -1)), NOISE[i : i + 1])
+        assert torch.equal(both[i], alone[0])
 
 
 @pytest.mark.parametrize("name", ["sd", "flux"])

@@ -1,20 +1,24 @@
 """Search for an initial noise whose first maps already have a low loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from attncontrol.compose import Objective, Sum
 
+Found = TypeVar("Found")
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images, change) -> losses [image] and gradients at x + change, for some images."""
+Search = Generator[Tensor, tuple[float, Tensor], Found]
+"""Yields a candidate, is sent its loss and gradient: the searches of all images go on side by side."""
 
 
 @dataclass(frozen=True)
 class NoiseSearch:
-    """Before the first step of text to image: x = mu + exp(v / 2) x0, by Adam on mu and v, image by image.
+    """Before the first step of text to image: x = mu + exp(v / 2) x0, by Adam on mu and v of every image.
 
     A round takes up to ``steps`` steps from a noise of its own and ends at a loss of ``objective`` of at most ``target``; after
     every step (mu, v) is pulled towards 0 until KL(N(mu, e^v) || N(0, 1)) = -1/2 mean(1 + v - mu^2 - e^v) <= ``tolerance``, so
@@ -35,26 +39,34 @@ class NoiseSearch:
 
     def run(self, evaluate: Evaluate, noise: Tensor) -> Tensor:
         """The change of every image of ``noise`` [batch ...]."""
-        return torch.stack([self._of_one(evaluate, noise[i], i) for i in range(len(noise))])
+        searches = [self._of_one(of_image) for of_image in noise]
+        candidates = {image: next(search) for image, search in enumerate(searches)}
+        change = torch.zeros_like(noise)
+        while candidates:
+            for image, candidate in candidates.items():
+                change[image] = candidate - noise[image]
+            images = list(candidates)
+            losses, gradients = evaluate(torch.tensor(images, device=noise.device), change)
+            for image, loss, gradient in zip(images, losses.tolist(), gradients, strict=True):
+                try:
+                    candidates[image] = searches[image].send((loss, gradient))
+                except StopIteration as ended:
+                    change[image] = ended.value - noise[image]
+                    del candidates[image]
+        return change
 
-    def _of_one(self, evaluate: Evaluate, noise: Tensor, image: int) -> Tensor:
-        index = torch.tensor([image], device=noise.device)
-
-        def loss_at(candidate: Tensor) -> tuple[float, Tensor]:
-            losses, gradients = evaluate(index, (candidate - noise).expand(image + 1, *noise.shape))
-            return float(losses), gradients[0]
-
+    def _of_one(self, noise: Tensor) -> Search[Tensor]:
         best, lowest = noise, float("inf")
         for round_ in range(self.rounds + 1):
             start, limit = (_reordered(noise, round_), self.steps) if round_ < self.rounds else (best, self.last)
-            found, loss = self._descend(loss_at, start, limit)
+            found, loss = yield from self._descend(start, limit)
             if loss < lowest:
                 best, lowest = found, loss
             if lowest <= self.target:
                 break
-        return best - noise
+        return best
 
-    def _descend(self, loss_at: Callable[[Tensor], tuple[float, Tensor]], start: Tensor, limit: int) -> tuple[Tensor, float]:
+    def _descend(self, start: Tensor, limit: int) -> Search[tuple[Tensor, float]]:
         """The best candidate of one round and its loss."""
         parts = torch.zeros(2, *start.shape, dtype=start.dtype, device=start.device).requires_grad_()  # mu, v
         adam = torch.optim.Adam([parts], lr=self.learning_rate, eps=1e-3)
@@ -62,7 +74,7 @@ class NoiseSearch:
         for step in range(limit + 1):
             mu, v = parts.detach()
             candidate = mu + (v / 2).exp() * start
-            loss, gradient = loss_at(candidate)
+            loss, gradient = yield candidate
             if loss < lowest:
                 best, lowest = candidate, loss
             if loss <= self.target or step == limit:
