@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -85,6 +85,15 @@ def test_what_the_scorer_finds_of_clean_sprites_has_their_shape():
     assert np.mean(OBJECTIVES["shape"](wavy, [""] * len(wavy))) < np.mean(scores) - 0.1
 
 
+def test_texture_is_that_of_the_background():
+    rippled, plain = (
+        render(replace(compose((Thing("frog"),), np.random.default_rng(0)), background=(4, kind)))[0] for kind in (3, 0)
+    )
+    high, low = OBJECTIVES["texture"]([rippled, Image.fromarray(plain)], ["", ""])
+    assert high == pytest.approx(5 / 255 / 2**0.5, rel=0.1)  # a sine of amplitude 5, which the blur takes away
+    assert low < 0.002
+
+
 def test_measures_of_a_true_scene_and_of_nothing():
     true = next(scene(n) for n in range(9) if len(scene(n).named) == 2 and scene(n).named[0].color)
     picture, empty = render(true)[0], np.full((128, 128, 3), 190, np.uint8)
@@ -110,15 +119,18 @@ def test_the_autoencoder_keeps_scenes(pipe):
 
 
 def test_arms(pipe):
-    of = arms(pipe, guidance.ARMS, heads=HEADS, u=0.25, scale=2.0)
+    of = arms(pipe, guidance.ARMS, heads=HEADS, u=0.25, scale=2.0, scales={"cfg+pag": 1.0})
     assert [name for name in of if of[name].guided] == ["cfg", "cfg+pag", "cfg+seg", "cfg+softpag"]
     assert of["plain"].weakened is None
     assert of["softpag"].weakened.heads == HEADS
     assert (of["softpag"].weakened.edit.u, of["softpag"].scale) == (0.25, 2.0)
+    assert [of[name].scale for name in ("pag", "cfg+pag", "cfg+seg")] == [2.0, 1.0, 2.0]
     assert of["plain"].call(CALL) == {"num_inference_steps": 2, "guidance_scale": 1.0}
     assert of["cfg"].call({"true_cfg_scale": 5.0}) == {"true_cfg_scale": 5.0}
     with pytest.raises(ValueError, match="no arm 'sag'; choose from plain, pag"):
         arms(pipe, ["sag"])
+    with pytest.raises(ValueError, match="no arm 'slg'"):
+        arms(pipe, ["pag"], scales={"slg": 1.0})
     with pytest.raises(ValueError, match="needs the heads of a search"):
         arms(pipe, ["cfg+softpag"])
 

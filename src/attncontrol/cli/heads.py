@@ -20,7 +20,7 @@ def search(
     prompts: Annotated[list[str], typer.Argument(help='Prompts, for example "a frog" "a red car".')],
     objective: Annotated[
         str,
-        typer.Option(help="quality, shape, redness or size (bundled models), or your own as module:function(pictures, prompts)."),
+        typer.Option(help="quality, shape, redness, size, texture (bundled models), or module:function(pictures, prompts)."),
     ] = "quality",
     model: Model = "sprites",
     seeds: Annotated[str, typer.Option(help="For example 0-3.")] = "0-3",
@@ -80,8 +80,8 @@ def strip(
     prompt: Annotated[str, typer.Argument(help='For example "a car".')],
     file: Annotated[Path, typer.Option("--heads", help="The result of heads search.", exists=True, dir_okay=False)],
     objective: Annotated[
-        str, typer.Option(help="What is measured: quality, shape, redness, size, or module:function(pictures, prompts).")
-    ] = "redness",
+        str, typer.Option(help="What is measured: quality, shape, redness, size, texture, or module:function(pictures, prompts).")
+    ] = "texture",
     model: Model = "sprites",
     seeds: Annotated[str, typer.Option(help="Of the measurement; the first one is shown.")] = "0-7",
     us: Annotated[str, typer.Option("--u", help="Strengths from 0, separated by commas.")] = "0,0.25,0.5,0.75,1",

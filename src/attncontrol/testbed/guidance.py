@@ -70,22 +70,34 @@ class Row:
     quality: Quality
 
 
-def arms(pipe: Any, names: Iterable[str], *, heads: Heads = (), u: float = 0.5, scale: float = 3.0) -> dict[str, Arm]:
-    """The arms of these names for a pipeline. Raises ValueError for others, and for softpag without heads."""
+def arms(
+    pipe: Any,
+    names: Iterable[str],
+    *,
+    heads: Heads = (),
+    u: float = 0.5,
+    scale: float = 3.0,
+    scales: Mapping[str, float] | None = None,
+) -> dict[str, Arm]:
+    """The arms of these names for a pipeline, with ``scale`` where ``scales`` has none for an arm.
+
+    Raises ValueError for other names, and for softpag without heads.
+    """
     edits = {
         "pag": lambda: On(SoftIdentity(), where=middle(pipe)),
         "seg": lambda: On(SmoothedQuery(), where=middle(pipe)),
         "softpag": lambda: On(SoftIdentity(u), heads=[(name, head) for name, head in heads]),
     }
-    found = {}
-    for name in names:
+    found, scales = {}, scales or {}
+    for name in (*names, *scales):
         if name not in ARMS:
             raise ValueError(f"there is no arm {name!r}; choose from {', '.join(ARMS)}")
+    for name in names:
         how = name.rpartition("+")[2]
         if how == "softpag" and not heads:
             raise ValueError("softpag needs the heads of a search: --heads heads.json, as attncontrol heads search writes it")
         guided = name.startswith("cfg")
-        found[name] = Arm(guided, edits[how](), scale) if how in edits else Arm(guided)
+        found[name] = Arm(guided, edits[how](), scales.get(name, scale)) if how in edits else Arm(guided)
     return found
 
 
@@ -218,7 +230,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0-1999", help="of the pictures and of their scenes")
     parser.add_argument("--heads", type=Path, help="of softpag: heads.json of attncontrol heads search")
     parser.add_argument("--u", type=float, default=0.5, help="of softpag")
-    parser.add_argument("--scale", type=float, default=3.0, help="w of the perturbation")
+    parser.add_argument("--scale", default="3", help="w of the perturbation; of single arms: 3,seg=5,cfg+pag=1")
     parser.add_argument("--unconditional", action="store_true", help="empty prompts, and only the arms without cfg")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int)
@@ -232,8 +244,10 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     call = {**CALL[args.model], **({"num_inference_steps": args.steps} if args.steps else {})}
     heads = load_heads(args.heads) if args.heads else ()
+    common, *single = args.scale.split(",")
     try:
-        of = arms(pipe, dict.fromkeys(("plain", *names)), heads=heads, u=args.u, scale=args.scale)
+        scales = {name: float(scale) for name, _, scale in (part.partition("=") for part in single)}
+        of = arms(pipe, dict.fromkeys(("plain", *names)), heads=heads, u=args.u, scale=float(common), scales=scales)
         options = {"prompted": not args.unconditional, "batch": args.batch, "progress": _progress}
         run(pipe, of, parse_seeds(args.seeds), args.out, **options, **call)
         lines = table(args.out, of)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 from attncontrol.testbed.quality import sprite_iou
 from attncontrol.testbed.scorer import find
@@ -33,9 +34,24 @@ def size(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
     return [float(sum(f.mask.mean() for f in findings)) for findings in find(list(pictures))]
 
 
+def texture(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
+    """How patterned the background is: root mean square of its brightness (0 .. 1) minus that of the surroundings, a Gaussian of
+    8 px. What the scorer finds, and 6 px around it, does not count and is painted over with the mean of the rest first; 0 without
+    any rest."""
+    scores = []
+    for picture, findings in zip(pictures, find(list(pictures)), strict=True):
+        gray = np.array(Image.fromarray(np.asarray(picture)).convert("L"))
+        masks = np.any([np.zeros(gray.shape, bool), *(finding.mask for finding in findings)], axis=0)
+        rest = np.asarray(Image.fromarray(masks).convert("L").filter(ImageFilter.MaxFilter(13))) == 0
+        gray[~rest] = gray[rest].mean() if rest.any() else 0
+        blurred = np.asarray(Image.fromarray(gray).filter(ImageFilter.GaussianBlur(8)), float)
+        scores.append(float(np.sqrt(np.mean((gray - blurred)[rest] ** 2)) / 255) if rest.any() else 0.0)
+    return scores
+
+
 def shape(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
     """How much what the pictures show has the shape of clean sprites, whatever the prompt: ``testbed.quality.sprite_iou``."""
     return [sprite_iou(findings) for findings in find(list(pictures))]
 
 
-OBJECTIVES = {"quality": quality, "shape": shape, "redness": redness, "size": size}
+OBJECTIVES = {"quality": quality, "shape": shape, "redness": redness, "size": size, "texture": texture}
