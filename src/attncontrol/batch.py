@@ -102,6 +102,12 @@ def quiet() -> None:
         library.disable_progress_bar()
 
 
+def guided(call: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
+    """The arguments of a pipeline's call with this scale of classifier-free guidance; None leaves it as it is."""
+    key = "true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"
+    return dict(call) if scale is None else {**call, key: scale}
+
+
 def parse_seeds(text: str) -> list[int]:
     """``"0-3,8"`` -> [0, 1, 2, 3, 8]. Raises ValueError for anything else."""
     seeds: list[int] = []

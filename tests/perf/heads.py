@@ -1,4 +1,4 @@
-"""What a search for heads costs on the bundled UNet: python -m tests.perf.heads [--steps 6 --prompts 1 --seeds 2 --rounds 2].
+"""What a search for heads costs on a bundled model: python -m tests.perf.heads [--model sprites-sd3 --steps 6 --seeds 2].
 
 exact      search_heads: heads share batches, those already chosen are not tried again
 naive      one pipeline call per picture, every remaining head set made anew, as in Algorithm 1 of HeadHunter (arXiv 2506.10978),
@@ -6,25 +6,37 @@ naive      one pipeline call per picture, every remaining head set made anew, as
 batch 1    the same, but blocks before the first change computed once, as ``perturb`` does: against it exact gains by batching alone
 halving    search_heads(halving=True)
 
-All weaken heads of the middle and the first upper block (12). The exact search must choose the heads of the naive one. Time of the
-processor does not count other work on the machine.
+All weaken heads of the middle and the first upper block of the UNet, of three late blocks of a transformer (12). The exact search
+must choose the heads of the naive one. Time of the processor does not count other work on the machine.
+
+--replay scores.jsonl: how often halving would have chosen the heads of a finished exact search, from its cache, over 1,000
+orders of its jobs.
 """
 
 import argparse
 import time
 from contextlib import contextmanager, nullcontext
+from math import ceil
+from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import torch
 
 from attncontrol import Where
-from attncontrol.batch import DTYPES, load
+from attncontrol.batch import DTYPES, guided, load
 from attncontrol.edits.soft_identity import SoftIdentity
-from attncontrol.heads import search_heads
+from attncontrol.heads import _HALVING, search_heads
 from attncontrol.perturb import perturb
+from attncontrol.results import read_lines
+from attncontrol.testbed import CALL
 from attncontrol.testbed.objectives import quality, shape
 
-WHERE = Where(kind="self", layers=("mid_block", "up_blocks.0"))
+WHERE = {
+    "sprites": Where(kind="self", layers=("mid_block", "up_blocks.0")),
+    "sprites-sd3": Where(kind="joint", layers=tuple(f"transformer_blocks.{i}" for i in (3, 4, 5))),
+    "sprites-flux": Where(kind="joint", layers=tuple(f"single_transformer_blocks.{i}" for i in (3, 4, 5))),
+}
 PROMPTS = ["a frog", "a red car", "a lion", "a blue clock"]
 SCALE = 3.0
 
@@ -61,17 +73,43 @@ def timed(work):
     return found, time.process_time() - began, time.perf_counter() - wall
 
 
+def replay(file, top_k, orders=1000):
+    """Share of the pictures that halving makes, and mean share of the first ``top_k`` heads that are those of the exact search."""
+    scores = {}
+    for key, prompt, seed, score in read_lines(file):
+        if key and " " not in key:  # the first round
+            scores.setdefault(key, {})[prompt, seed] = score
+    table = np.array([list(of_head.values()) for of_head in scores.values()])  # [head job]
+    exact = set(np.argsort(-table.mean(1))[:top_k])
+    rng, agreed = np.random.default_rng(0), []
+    for _ in range(orders):
+        shuffled, alive, made, done = table[:, rng.permutation(table.shape[1])], np.arange(len(table)), 0, 0
+        for share, left in _HALVING:
+            jobs = max(1, round(share * table.shape[1]))
+            made, done = made + len(alive) * (jobs - done), jobs
+            alive = alive[np.argsort(-shuffled[alive, :jobs].mean(1), kind="stable")]
+            alive = alive[: max(top_k, ceil(left * len(alive)))]
+        agreed.append(len(exact & set(alive[:top_k])) / top_k)
+    return made / table.size, np.mean(agreed)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("steps", 6), ("prompts", 1), ("seeds", 2), ("rounds", 2), ("top-k", 2), ("batch", 8)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--model", default="sprites", choices=list(WHERE))
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--replay", type=Path)
     args = parser.parse_args()
-    pipe = load("sprites", dtype=DTYPES[args.dtype])
+    if args.replay:
+        for top_k in range(1, 5):
+            print("best {}: halving makes {:.2f} of the pictures and chooses {:.2f}".format(top_k, *replay(args.replay, top_k)))
+        return
+    pipe = load(args.model, dtype=DTYPES[args.dtype])
     pipe.set_progress_bar_config(disable=True)
-    call = {"num_inference_steps": args.steps, "guidance_scale": 1.0}
+    call = guided({**CALL[args.model], "num_inference_steps": args.steps}, 1.0)
     jobs = [(prompt, seed) for prompt in PROMPTS[: args.prompts] for seed in range(args.seeds)]
-    options = {"edit": SoftIdentity(), "scale": SCALE, "where": WHERE, "rounds": args.rounds, "top_k": args.top_k}
+    options = {"edit": SoftIdentity(), "scale": SCALE, "where": WHERE[args.model], "rounds": args.rounds, "top_k": args.top_k}
     pipe("a cat", **call)  # what the first call alone pays
 
     exact, seconds, wall = timed(lambda: search_heads(pipe, jobs, objective, batch=args.batch, **options, **call))
@@ -84,7 +122,7 @@ def main():
         lambda: search_heads(pipe, jobs, objective, batch=args.batch, halving=True, **options, **call)
     )
 
-    pictures = sum(len(each.scores) for each in exact.rounds) * len(jobs)
+    pictures = sum(1 + len(each.scores) for each in exact.rounds) * len(jobs)
     print(f"{len(pool)} heads, {len(jobs)} jobs, {args.rounds} rounds of {args.top_k}, {args.steps} steps: {pictures} pictures")
     print(f"exact   {seconds:7.1f} s of the processor, {wall:7.1f} s of the clock")
     print(f"naive   {naive_seconds:7.1f} s of the processor, {naive_wall:7.1f} s of the clock")

@@ -81,9 +81,8 @@ def generate(
             )
         pipe = engine.load(model, device=device, dtype=precision(dtype))
         pipe.set_progress_bar_config(disable=True)
-        options: dict[str, Any] = {"num_inference_steps": 50} | dict(testbed.CALL.get(model, {}))
-        scale = "true_cfg_scale" if "true_cfg_scale" in options else "guidance_scale"
-        given = {"num_inference_steps": steps, scale: guidance, "negative_prompt": negative, "height": height, "width": width}
+        options = engine.guided({"num_inference_steps": 50} | dict(testbed.CALL.get(model, {})), guidance)
+        given = {"num_inference_steps": steps, "negative_prompt": negative, "height": height, "width": width}
         options |= {key: value for key, value in given.items() if value is not None}
         groups = [word.split("+") for word in words.split(",")] if words else None
         objective: Any = None

@@ -83,7 +83,7 @@ def strip(
         str, typer.Option(help="What is measured: quality, shape, redness, size, texture, or module:function(pictures, prompts).")
     ] = "texture",
     model: Model = "sprites",
-    seeds: Annotated[str, typer.Option(help="Of the measurement; the first one is shown.")] = "0-7",
+    seeds: Annotated[str, typer.Option(help="Of the measurement; the first three are shown.")] = "0-7",
     us: Annotated[str, typer.Option("--u", help="Strengths from 0, separated by commas.")] = "0,0.25,0.5,0.75,1",
     scale: Annotated[float, typer.Option(help="w in e + w (e - e_weakened).")] = 3.0,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 is none, as in the search.")] = 1.0,
@@ -92,7 +92,7 @@ def strip(
     out: Annotated[Path, typer.Option(help="PNG file.")] = Path("strip.png"),
     as_json: Json = False,
 ) -> None:
-    """How much heads do at strengths u from 0 to 1: shifts of the objective in deviations over seeds, and a strip of one seed."""
+    """How much heads do at strengths u from 0 to 1: shifts of the objective in deviations over seeds, and a strip of pictures."""
     with clean_errors():
         from attncontrol import batch as engine
         from attncontrol.export.pictures import grid
@@ -107,9 +107,10 @@ def strip(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         count = f"{len(weakened)} head{'s' * (len(weakened) != 1)}"
-        title = f"{prompt}, seed {numbers[0]}: {count} weakened; shift of {objective} in deviations over {len(numbers)} seeds"
+        title = f"{prompt}: {count} weakened; shift of {objective} in deviations over {len(numbers)} seeds"
+        rows = {f"seed {seed}": [each.pictures[i] for each in found] for i, seed in enumerate(numbers[:3])}
         labels = ["plain" if each.u == 0 else f"u = {each.u:g}  ({each.shift:+.1f})" for each in found]
-        grid({"": [each.pictures[0] for each in found]}, labels, title=title).save(out)
+        grid(rows, labels, title=title).save(out)
     if as_json:
         typer.echo(json.dumps([{"u": each.u, "shift": each.shift, "scores": each.scores} for each in found]))
         return
@@ -117,7 +118,7 @@ def strip(
     for each in found:
         table.add_row(f"{each.u:g}", f"{sum(each.scores) / len(each.scores):.4f}", f"{each.shift:+.2f}")
     console.print(table)
-    console.print(f"The strip of seed {numbers[0]} is {out}")
+    console.print(f"The strip is {out}")
 
 
 def _pipeline(model: str, guidance: float, dtype: str) -> tuple[Any, dict[str, Any]]:
@@ -127,9 +128,7 @@ def _pipeline(model: str, guidance: float, dtype: str) -> tuple[Any, dict[str, A
 
     pipe = engine.load(model, dtype=precision(dtype))
     pipe.set_progress_bar_config(disable=True)
-    call = dict(testbed.CALL.get(model, {"num_inference_steps": 50}))
-    call["true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"] = guidance
-    return pipe, call
+    return pipe, engine.guided(testbed.CALL.get(model, {"num_inference_steps": 50}), guidance)
 
 
 def _objective(name: str) -> Any:

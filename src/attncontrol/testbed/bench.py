@@ -23,7 +23,7 @@ from rich.progress import track
 from attncontrol.analysis import evaluation
 from attncontrol.analysis.concept_attention import concepts_of_picture
 from attncontrol.analysis.grounding import Example, score_sites
-from attncontrol.batch import METHODS, load, parse_seeds
+from attncontrol.batch import METHODS, guided, load, parse_seeds
 from attncontrol.descent import Descent
 from attncontrol.families import family_of
 from attncontrol.sites import TEXT, Where
@@ -226,9 +226,7 @@ def main() -> None:
     args = parser.parse_args()
     pipe = load(args.model)
     pipe.set_progress_bar_config(disable=True)
-    options = dict(CALL.get(args.model, {}))
-    if args.guidance is not None:
-        options["true_cfg_scale" if "true_cfg_scale" in options else "guidance_scale"] = args.guidance
+    options = guided(CALL.get(args.model, {}), args.guidance)
     seeds = parse_seeds(args.seeds)
     reading = {k: v for k, v in options.items() if k == "max_sequence_length"}
     result: Any

@@ -30,7 +30,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from attncontrol.batch import DTYPES, load, parse_seeds
+from attncontrol.batch import DTYPES, guided, load, parse_seeds
 from attncontrol.edits.smoothed_query import SmoothedQuery
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.families import family_of
@@ -57,8 +57,7 @@ class Arm:
 
     def call(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of the pipeline."""
-        key = "true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"
-        return dict(call) if self.guided else {**call, key: 1.0}
+        return guided(call, None if self.guided else 1.0)
 
 
 @dataclass(frozen=True)
