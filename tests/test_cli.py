@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from attncontrol.batch import parse_seeds
 from attncontrol.cli import app
+from attncontrol.results import read_lines
 from tests.tiny import tiny_sd
 
 runner = CliRunner()
@@ -166,11 +167,15 @@ def test_heads_are_searched_drawn_and_used(model, tmp_path):
     assert [tuple(head) for head in found["heads"]] == sorted(scores, key=lambda head: -scores[head])[:2]
     with Image.open(tmp_path / "heads" / "scores.png") as picture:
         assert min(picture.size) > 200
-    lines = (tmp_path / "heads" / "scores.jsonl").read_text().splitlines()
-    assert len(lines) == 2 * len(scores)
+    made = list(read_lines(tmp_path / "heads" / "scores.jsonl"))
+    assert len(made) == 2 * (1 + len(scores))  # of plain pictures too
+    assert found["rounds"][0]["without"] == pytest.approx(np.mean([score for key, _, _, score in made if not key]))
     again = invoke("heads", "search", "a cat", "--objective", "redness", *options, "--json")
     assert json.loads(again[1]) == found
-    assert len((tmp_path / "heads" / "scores.jsonl").read_text().splitlines()) == len(lines)  # nothing was made twice
+    assert list(read_lines(tmp_path / "heads" / "scores.jsonl")) == made  # nothing was made twice
+    code, _, error = invoke("heads", "search", "a cat", "--objective", "size", *options)
+    assert code == 2
+    assert "made with other settings" in " ".join(error.replace("\u2502", " ").split())
     generate = ("generate", "a cat", "--model", model, "--seeds", "0", "--steps", 3, "--method", "plain", "--compare")
     code, out, error = invoke(*generate, "--heads", tmp_path / "heads" / "heads.json", "--out", tmp_path / "out", "--json")
     assert code == 0, error

@@ -5,7 +5,8 @@ AttnControlError
 ├── SiteError (LookupError)              no attention site matches
 ├── UnsupportedError (NotImplementedError)   a model, scheduler or attention backend that cannot be handled exactly
 ├── CouplingError (RuntimeError)         the pipeline did not call what a context needs (nothing recorded, no step)
-└── NonFiniteError (ArithmeticError)     NaN or infinity in a loss or gradient
+├── NonFiniteError (ArithmeticError)     NaN or infinity in a loss or gradient
+└── SettingsError (ValueError)           a folder of results was made with other settings
 """
 
 
@@ -31,3 +32,7 @@ class CouplingError(AttnControlError, RuntimeError):
 
 class NonFiniteError(AttnControlError, ArithmeticError):
     """A loss or its gradient is NaN or infinite."""
+
+
+class SettingsError(AttnControlError, ValueError):
+    """A folder of results, to be continued, was made with other settings."""

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from attncontrol.errors import SettingsError
+
 
 def read_lines(file: Path) -> Iterator[Any]:
     """The values of a file; none if it does not exist. Lines that a killed process left half are skipped."""
@@ -24,10 +26,10 @@ def append_lines(file: Path, values: Iterable[Any]) -> None:
 
 
 def same_settings(file: Path, settings: Mapping[str, Any], *, of: Path) -> None:
-    """Writes the settings of the results ``of`` to ``file``. Raises ValueError if it holds others."""
+    """Writes the settings of the results ``of`` to ``file``. Raises SettingsError if it holds others."""
     text = json.dumps(settings, indent=1, default=repr)
     if file.exists() and file.read_text("utf-8") != text:
-        raise ValueError(f"{of} was made with other settings, {file}; choose another folder")
+        raise SettingsError(f"{of} was made with other settings, {file}; choose another folder")
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}")
     part.write_text(text, "utf-8")

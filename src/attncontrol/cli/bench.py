@@ -42,7 +42,11 @@ def bench(
             )
         if model not in testbed.MODELS:
             raise typer.BadParameter(f"--model {model}: pictures can be scored for {', '.join(testbed.MODELS)} only")
-        sizes = {name: float(size) for name, _, size in (text.partition("=") for text in step_size or [])}
+        try:
+            numbers = engine.parse_seeds(seeds)
+            sizes = {name: float(size) for name, _, size in (text.partition("=") for text in step_size or [])}
+        except ValueError as error:
+            raise typer.BadParameter(f"{error} (a step size is written method=number)") from error
         pipe = engine.load(model, dtype=precision(dtype))
         pipe.set_progress_bar_config(disable=True)
 
@@ -51,10 +55,7 @@ def bench(
 
         settings: dict[str, Any] = {"every": every, "step_sizes": sizes, "refinements": refinements, "progress": progress}
         file = out / "pictures.csv"
-        try:
-            rows = compare.run(pipe, suite, chosen, engine.parse_seeds(seeds), file, **settings, **testbed.CALL[model])
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
+        rows = compare.run(pipe, suite, chosen, numbers, file, **settings, **testbed.CALL[model])
         lines = compare.summary(rows)
         (out / f"{suite}.md").write_text(compare.markdown(lines), "utf-8")
         (out / f"{suite}.json").write_text(json.dumps(lines, indent=1), "utf-8")

@@ -49,10 +49,10 @@ def search(
         pipe, call = _pipeline(model, guidance, dtype)
         try:
             jobs = [(prompt, seed) for prompt in prompts for seed in engine.parse_seeds(seeds)]
-            settings = {"model": model, "dtype": dtype, "objective": objective, "scale": scale, "u": u, "call": call}
-            same_settings(out / "settings.json", settings, of=out / "scores.jsonl")
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
+        settings = {"model": model, "dtype": dtype, "objective": objective, "scale": scale, "u": u, "call": call}
+        same_settings(out / "settings.json", settings, of=out / "scores.jsonl")
 
         def progress(items: Any, total: int, description: str) -> Any:
             return track(items, description, total=total, console=console)

@@ -105,7 +105,7 @@ def run(
     """Rows of all methods, plain first; those that ``file`` holds are not made again, new ones are appended batch by batch.
 
     ``step_sizes`` by method and ``refinements``, the largest number at a step, replace those of the methods.
-    Raises ValueError if ``file`` has pictures of a method with other settings, which are kept beside it.
+    Raises SettingsError if ``file`` has pictures of a method with other settings, which are kept beside it.
     """
     rows = read(file)
     done = {(row.suite, row.method, row.prompt, row.seed) for row in rows}

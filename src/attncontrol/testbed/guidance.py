@@ -124,7 +124,7 @@ def run(
     """Makes what ``folder`` lacks of the pictures of all arms; the arms take turns batch by batch, so all see the same load.
 
     ``call`` goes to the pipeline. Without ``prompted`` every prompt is empty.
-    Raises ValueError if the folder has pictures of an arm with other settings.
+    Raises SettingsError if the folder has pictures of an arm with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*_TRUE, *of):
