@@ -144,7 +144,7 @@ def search_heads(
     sites = where.select(family.sites(family.denoiser(pipe)))
     pool: list[Head] = [(site.name, head) for site in sites for head in range(site.heads)]
     order = random.Random(0).sample(jobs, len(jobs)) if halving else jobs
-    known = _read(cache)
+    known = {(key, (prompt, seed)): score for key, prompt, seed, score in (read_lines(cache) if cache else ())}
 
     def measured(chunk: Sequence[tuple[Heads, Job]]) -> list[float]:
         pictures = _pictures(pipe, [job for _, job in chunk], edit, scale, PerImage(tuple(heads for heads, _ in chunk)), call)
@@ -169,7 +169,8 @@ def search_heads(
             scores |= {head: mean(known[_key((*base, head)), job] for job in part) for head in alive}
             used |= dict.fromkeys(alive, len(part))
             ranked = sorted(alive, key=lambda head: -scores[head])
-            alive = ranked[: max(top_k, ceil(left * len(ranked)))]
+            kept = ranked[: max(top_k, ceil(left * len(ranked)))]
+            alive = [head for head in alive if head in kept]  # in their order: heads of a batch share the blocks before them
         found.append(Round(scores, used, tuple(ranked[:top_k]), mean(known[_key(base), job] for job in order)))
     return HeadSearch(tuple(found))
 
@@ -184,8 +185,3 @@ def _pictures(pipe: Any, jobs: Sequence[Job], edit: Edit, scale: float, heads: H
     prompts, generators = [prompt for prompt, _ in jobs], [torch.Generator().manual_seed(seed) for _, seed in jobs]
     with perturb(pipe, edit, scale=scale, heads=heads):
         return pipe(prompt=prompts, generator=generators, **call).images
-
-
-def _read(cache: Path | None) -> dict[tuple[str, Job], float]:
-    lines = read_lines(cache) if cache else ()
-    return {(key, (prompt, seed)): score for key, prompt, seed, score in lines}
