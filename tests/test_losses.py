@@ -18,6 +18,7 @@ from attncontrol.losses.ebama import EBAMA
 from attncontrol.losses.initno import InitNO, JointLoss
 from attncontrol.losses.layout_guidance import LayoutGuidance
 from attncontrol.losses.partcraft import PartCraft
+from attncontrol.losses.placement import Centering, placement
 from attncontrol.losses.predicated import Predicated
 from attncontrol.losses.rearrange import Rearrange
 from attncontrol.losses.self_cross import SelfCross
@@ -87,12 +88,13 @@ def test_equals_the_slow_restatement(name):
 BOXES = {"red cat": (0.0, 0.1, 0.6, 1.0), "frog": (0.7, 0.4, 0.75, 0.5)}  # the second is smaller than a cell
 
 
-def test_boxdiff_and_layout_guidance_equal_their_restatements():
+def test_losses_of_boxes_equal_their_restatements():
     maps = random_maps(0, height=4, width=5).requires_grad_()
     words, boxes = [[2, 3], [6]], list(BOXES.values())
     slow = {
         BoxDiff: [reference.boxdiff(now, words, boxes) for now in maps.mean(1)],
         LayoutGuidance: [reference.layout_guidance([layer], words, boxes) for layer in maps],
+        Centering: [reference.centering(now, words, boxes) for now in maps.mean(1)],
     }
     for kind, values in slow.items():
         objective = kind(BOXES)
@@ -102,7 +104,7 @@ def test_boxdiff_and_layout_guidance_equal_their_restatements():
         torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [BoxDiff, LayoutGuidance, AttentionRefocusing, PartCraft])
+@pytest.mark.parametrize("kind", [BoxDiff, LayoutGuidance, AttentionRefocusing, PartCraft, Centering])
 def test_every_prompt_may_have_a_layout_of_its_own(kind):
     maps = step_maps(random_maps(0, height=4, width=5), ["cat", "frog"])
     one, other = {"cat": BOXES["frog"], "frog": BOXES["red cat"]}, {"cat": (0.0, 0.0, 0.5, 1.0), "frog": BOXES["frog"]}
@@ -230,6 +232,21 @@ def test_boxes_cover_shares_of_cells():
     (image,) = coverages_like({"cat": (0.7, 0.4, 0.75, 0.5)}, torch.zeros(1, 4, 5, 1), [])
     assert image[0].dtype == torch.float32
     assert image[0].max() == image[0][1, 3] == 1
+
+
+def test_placement_is_layout_guidance_and_centering():
+    maps = step_maps(random_maps(0, height=4, width=5), ["red cat", "frog"])
+    both = placement(BOXES)
+    assert [weight for weight, _ in both.terms] == [1, 2]
+    assert both.descent.max_refinements == 3
+    assert [term(maps).shape for _, term in both.terms] == [(2,), (2,)]
+    spot = torch.zeros(1, 1, 4, 5, 9, dtype=torch.float64)
+    spot[..., 1, 3, 6] = 1.0
+    (loss,) = Centering({"frog": (0.5, 0.5, 0.9, 1.0)})(step_maps(spot, ["frog"]))
+    assert loss.item() == pytest.approx((0.7 - 0.7) ** 2 + (0.375 - 0.75) ** 2)
+    mask = torch.zeros(8, 10, dtype=torch.bool)
+    mask[4:, 5:9] = True
+    torch.testing.assert_close(Centering({"frog": mask})(step_maps(spot, ["frog"]))[0], loss)
 
 
 @pytest.mark.parametrize(

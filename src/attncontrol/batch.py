@@ -30,6 +30,7 @@ from attncontrol.losses.divide_and_bind import DivideAndBind
 from attncontrol.losses.ebama import EBAMA
 from attncontrol.losses.initno import InitNO
 from attncontrol.losses.layout_guidance import LayoutGuidance
+from attncontrol.losses.placement import placement
 from attncontrol.losses.predicated import Predicated
 from attncontrol.losses.self_cross import SelfCross
 from attncontrol.losses.syngen import SynGen
@@ -52,10 +53,11 @@ METHODS: Mapping[str, Callable[[Groups | None], Objective | Sum]] = {
 }
 """Methods that know the words of a prompt; None: by its parse."""
 
-LAYOUT_METHODS: Mapping[str, Callable[[Layouts], Objective]] = {
+LAYOUT_METHODS: Mapping[str, Callable[[Layouts], Objective | Sum]] = {
     "attention-refocusing": AttentionRefocusing,
     "boxdiff": BoxDiff,
     "layout-guidance": LayoutGuidance,
+    "placement": placement,
 }
 """Methods that know where the words shall be."""
 

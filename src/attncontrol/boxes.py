@@ -36,6 +36,19 @@ def coverages_like(layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str |
     return [[(share / share.max()).to(maps) for share in of_image] for of_image in _like(coverage, layouts, maps, prompts)]
 
 
+def middles_like(layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str | None]) -> list[list[torch.Tensor]]:
+    """As ``masks_like``, but the middle (x, y) of every box, or of the cells of every mask, in the precision of ``maps``."""
+    return [[middle.to(maps) for middle in of_image] for of_image in _like(_middle, layouts, maps, prompts)]
+
+
+def _middle(place: "Box | Region", *_: int) -> torch.Tensor:
+    if isinstance(place, torch.Tensor):
+        size = place.new_tensor(place.shape, dtype=torch.float64)
+        return ((place.nonzero() + 0.5) / size).mean(0).flip(0)
+    left, top, right, bottom = place
+    return torch.tensor([(left + right) / 2, (top + bottom) / 2], dtype=torch.float64)
+
+
 def _like(
     on: "Callable[[Box | Region, int, int], torch.Tensor]", layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str | None]
 ) -> list[list[torch.Tensor]]:

@@ -224,6 +224,18 @@ def layout_guidance(layers, words, boxes):
     return sum(terms) / len(terms)
 
 
+def centering(maps, words, boxes):
+    height, width, _ = maps.shape
+    gaps = []
+    for word, (left, top, right, bottom) in zip(words, boxes, strict=True):
+        weights = {(y, x): sum(maps[y, x, token] for token in word) ** 2 for y in range(height) for x in range(width)}
+        total = sum(weights.values())
+        across = sum(w * (x + 0.5) / width for (_, x), w in weights.items()) / total
+        down = sum(w * (y + 0.5) / height for (y, _), w in weights.items()) / total
+        gaps.append((across - (left + right) / 2) ** 2 + (down - (top + bottom) / 2) ** 2)
+    return sum(gaps) / len(gaps)
+
+
 def word_maps(maps, words):
     """Attend-and-Excite's map of every word: mean over its tokens."""
     sharp = torch.softmax(100 * maps[..., 1:-1], -1)
