@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -184,6 +185,16 @@ def test_heads_are_searched_drawn_and_used(model, tmp_path):
     assert [row["method"] for row in report["pictures"]] == ["plain", "heads"]
     plain, weakened = (np.asarray(Image.open(tmp_path / "out" / row["file"])) for row in report["pictures"])
     assert (plain != weakened).any()
+
+
+def test_results_are_there_without_matplotlib(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    options = ("--model", model, "--seeds", "0", "--layers", "mid_block", "--objective", "redness", "--out", tmp_path)
+    code, _, error = invoke("heads", "search", "a cat", *options)
+    assert code == 0, error
+    assert "No chart: charts are drawn with matplotlib: pip install attncontrol[bench]" in " ".join(error.split())
+    assert (tmp_path / "heads.json").exists()
+    assert not (tmp_path / "scores.png").exists()
 
 
 def test_heads_strip(model, tmp_path):

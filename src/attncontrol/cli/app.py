@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from attncontrol.errors import AttnControlError
+from attncontrol.errors import AttnControlError, UnsupportedError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Record and edit attention inside text-to-image diffusion models."
@@ -34,8 +35,17 @@ def clean_errors() -> Iterator[None]:
     try:
         yield
     except AttnControlError as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False)
+        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", highlight=False)
         raise typer.Exit(2) from error
+
+
+@contextmanager
+def optional_chart() -> Iterator[None]:
+    """The results of a long run are there without matplotlib too."""
+    try:
+        yield
+    except UnsupportedError as error:
+        console.print(f"No chart: {escape(str(error))}", highlight=False)
 
 
 def precision(name: str) -> Any:

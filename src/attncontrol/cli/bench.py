@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attncontrol.cli.app import Dtype, Json, Model, app, clean_errors, console, precision
+from attncontrol.cli.app import Dtype, Json, Model, app, clean_errors, console, optional_chart, precision
 
 
 @app.command()
@@ -61,5 +61,6 @@ def bench(
         (out / f"{suite}.json").write_text(json.dumps(lines, indent=1), "utf-8")
         from attncontrol.export.chart import bars
 
-        bars(lines, compare.MEASURES[suite], out / f"{suite}.png")
+        with optional_chart():
+            bars(lines, compare.MEASURES[suite], out / f"{suite}.png")
     typer.echo(json.dumps(lines) if as_json else compare.markdown(lines))

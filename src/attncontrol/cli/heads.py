@@ -9,7 +9,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from attncontrol.cli.app import Dtype, Json, Model, app, clean_errors, console, precision
+from attncontrol.cli.app import Dtype, Json, Model, app, clean_errors, console, optional_chart, precision
 
 heads = typer.Typer(no_args_is_help=True, help="Attention heads whose weakening serves an objective.")
 app.add_typer(heads, name="heads")
@@ -62,7 +62,8 @@ def search(
             halving=halving, batch=batch, cache=out / "scores.jsonl", progress=progress, **call,
         )  # fmt: skip
         found.save(out / "heads.json")
-        head_scores(found, out / "scores.png")
+        with optional_chart():
+            head_scores(found, out / "scores.png")
     if as_json:
         typer.echo((out / "heads.json").read_text("utf-8"))
         return
@@ -72,7 +73,7 @@ def search(
         for name, head in each.chosen:
             table.add_row(str(number), name, str(head), f"{each.scores[name, head]:.4f}")
     console.print(table)
-    console.print(f"heads.json, for generate --heads, and the scores of all heads, scores.png, are in {out}/")
+    console.print(f"heads.json, for generate --heads, and the scores of all heads are in {out}/")
 
 
 @heads.command()
