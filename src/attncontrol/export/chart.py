@@ -46,7 +46,7 @@ def head_scores(found: HeadSearch, file: Path) -> None:
         for layer, head in each.chosen:
             at = (head - 0.5, layers.index(layer) - 0.5)
             axes.add_patch(_rectangle(at))
-        axes.set_title(f"round {number}\n{'with none of these' if number > 1 else 'plain'}: {each.without:.3g}")
+        axes.set_title(f"round {number}\n{'heads before' if number > 1 else 'plain'}: {each.without:.3g}")
         axes.set_xticks(range(heads))
         axes.set_yticks(range(len(layers)), layers)
         axes.set_xlabel("head")
