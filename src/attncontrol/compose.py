@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from attncontrol.boxes import Layouts, check, words_of
 from attncontrol.descent import Descent
 from attncontrol.maps import StepMaps
+from attncontrol.tokens import Groups
 
 Objective = Callable[[StepMaps], Tensor]
 """One loss per image from the maps of a step. May carry ``words``, ``descent``, ``remembers``,
@@ -22,6 +24,21 @@ class Summable:
 
     def __rmul__(self, weight: float) -> "Sum":
         return Sum(tuple((weight * w, term) for w, term in terms_of(self)))
+
+
+@dataclass(frozen=True)
+class OfLayout(Summable):
+    """An objective whose ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to masks (height,
+    width) of any size; or prompts to such layouts. Raises ValueError for a bad layout."""
+
+    layout: Layouts
+
+    def __post_init__(self) -> None:
+        check(self.layout)
+
+    @property
+    def words(self) -> Groups:
+        return words_of(self.layout)
 
 
 @dataclass(frozen=True)

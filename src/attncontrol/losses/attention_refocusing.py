@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import Region, SelfMap, SpatialMaps
-from attncontrol.boxes import Layouts, check, masks_like, words_of
-from attncontrol.compose import Summable
+from attncontrol.boxes import masks_like
+from attncontrol.compose import OfLayout
 from attncontrol.descent import Descent, early
 from attncontrol.functional import sharpen, smooth
 from attncontrol.maps import StepMaps
-from attncontrol.tokens import Groups, Subject
+from attncontrol.tokens import Subject
 
 
 def cross_refocusing(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region], contrast: Sequence[slice]) -> Tensor:
@@ -44,24 +44,12 @@ def self_refocusing(picture: SelfMap, masks: Sequence[Region]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class AttentionRefocusing(Summable):
-    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to
-    masks; or prompts to such layouts.
+class AttentionRefocusing(OfLayout):
+    """Objective for ``steer``; ``layout`` as in ``compose.OfLayout``, ``weight`` is that of SAR."""
 
-    ``weight`` is that of SAR.
-    """
-
-    layout: Layouts
     weight: float = 1.0
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds=early(), max_refinements=3))
     self_attention = True
-
-    def __post_init__(self) -> None:
-        check(self.layout)
-
-    @property
-    def words(self) -> Groups:
-        return words_of(self.layout)
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean, picture = maps.mean(), maps.picture()

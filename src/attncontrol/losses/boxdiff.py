@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import PixelMap, Region, SpatialMaps
-from attncontrol.boxes import Layouts, check, masks_like, words_of
-from attncontrol.compose import Summable
+from attncontrol.boxes import masks_like
+from attncontrol.compose import OfLayout
 from attncontrol.descent import Descent, early
 from attncontrol.functional import sharpen, smooth
 from attncontrol.maps import StepMaps
-from attncontrol.tokens import Groups
 
 SHARE = 0.2
 
@@ -57,20 +56,10 @@ def boxdiff(maps: SpatialMaps, positions: Sequence[Sequence[int]], masks: Sequen
 
 
 @dataclass(frozen=True)
-class BoxDiff(Summable):
-    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to
-    masks; or prompts to such layouts.
-    """
+class BoxDiff(OfLayout):
+    """Objective for ``steer``; ``layout`` as in ``compose.OfLayout``."""
 
-    layout: Layouts
     descent: Descent = field(default_factory=lambda: Descent(thresholds=early(), max_refinements=3))
-
-    def __post_init__(self) -> None:
-        check(self.layout)
-
-    @property
-    def words(self) -> Groups:
-        return words_of(self.layout)
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()

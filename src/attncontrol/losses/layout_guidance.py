@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import HeadMaps, PixelMap
-from attncontrol.boxes import Layouts, check, coverages_like, words_of
-from attncontrol.compose import Summable
+from attncontrol.boxes import coverages_like
+from attncontrol.compose import OfLayout
 from attncontrol.descent import Descent, early
 from attncontrol.maps import StepMaps
-from attncontrol.tokens import Groups
 
 
 def energy(maps: HeadMaps, mask: PixelMap) -> Tensor:
@@ -29,20 +28,10 @@ def energy(maps: HeadMaps, mask: PixelMap) -> Tensor:
 
 
 @dataclass(frozen=True)
-class LayoutGuidance(Summable):
-    """Objective for ``steer``. ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in 0 .. 1, or to
-    masks; or prompts to such layouts.
-    """
+class LayoutGuidance(OfLayout):
+    """Objective for ``steer``; ``layout`` as in ``compose.OfLayout``."""
 
-    layout: Layouts
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, guided=0.2, thresholds=early(0.8), max_refinements=4))
-
-    def __post_init__(self) -> None:
-        check(self.layout)
-
-    @property
-    def words(self) -> Groups:
-        return words_of(self.layout)
 
     def __call__(self, maps: StepMaps) -> Tensor:
         terms = []

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.axes import Region, SpatialMaps
-from attncontrol.boxes import Layouts, check, masks_like, words_of
-from attncontrol.compose import Summable
+from attncontrol.boxes import masks_like
+from attncontrol.compose import OfLayout
 from attncontrol.descent import Descent
 from attncontrol.maps import StepMaps
-from attncontrol.tokens import Groups, Subject
+from attncontrol.tokens import Subject
 
 
 def partcraft(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region]) -> Tensor:
@@ -31,20 +31,10 @@ def partcraft(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Re
 
 
 @dataclass(frozen=True)
-class PartCraft(Summable):
-    """Objective for ``steer``. ``layout`` maps words of the prompt to masks (height, width) of any size, or to
-    boxes in 0 .. 1; or prompts to such layouts.
-    """
+class PartCraft(OfLayout):
+    """Objective for ``steer``; ``layout`` as in ``compose.OfLayout``."""
 
-    layout: Layouts
     descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
-
-    def __post_init__(self) -> None:
-        check(self.layout)
-
-    @property
-    def words(self) -> Groups:
-        return words_of(self.layout)
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()

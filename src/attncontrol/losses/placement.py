@@ -16,28 +16,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attncontrol.boxes import Layouts, check, middles_like, words_of
-from attncontrol.compose import Sum, Summable
+from attncontrol.boxes import Layouts, middles_like
+from attncontrol.compose import OfLayout, Sum
 from attncontrol.descent import Descent, early
 from attncontrol.functional import centroid
 from attncontrol.losses.layout_guidance import LayoutGuidance
 from attncontrol.maps import StepMaps
-from attncontrol.tokens import Groups
 
 
 @dataclass(frozen=True)
-class Centering(Summable):
-    """Objective for ``steer``: the second term, unweighted. ``layout`` as in ``LayoutGuidance``."""
+class Centering(OfLayout):
+    """Objective for ``steer``: the second term, unweighted; ``layout`` as in ``compose.OfLayout``."""
 
-    layout: Layouts
     descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
-
-    def __post_init__(self) -> None:
-        check(self.layout)
-
-    @property
-    def words(self) -> Groups:
-        return words_of(self.layout)
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()
