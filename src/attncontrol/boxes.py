@@ -63,7 +63,7 @@ def _by_prompt(layouts: Layouts) -> dict[str | None, Layout]:
     """None stands for all prompts."""
     if layouts and all(isinstance(layout, Mapping) for layout in layouts.values()):
         return dict(layouts)  # type: ignore[arg-type]  # as every value was looked at
-    return {None: layouts}  # type: ignore[dict-item]
+    return {None: layouts}  # type: ignore[dict-item]  # nor is it prompts with layouts
 
 
 def _check(layout: Layout) -> None:

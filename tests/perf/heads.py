@@ -114,7 +114,7 @@ def main():
 
     exact, seconds, wall = timed(lambda: search_heads(pipe, jobs, objective, batch=args.batch, **options, **call))
     pool = list(exact.rounds[0].scores)
-    single = lambda: naive(pipe, pool, jobs, args.rounds, args.top_k, call)  # noqa: E731
+    single = lambda: naive(pipe, pool, jobs, args.rounds, args.top_k, call)  # noqa: E731 - run twice
     with patch("attncontrol.perturb.shared", not_shared):
         (heads, scores), naive_seconds, naive_wall = timed(single)
     _, single_seconds, single_wall = timed(single)
