@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from attncontrol.auto import Auto
+from attncontrol.auto import Auto, side_by_side
 from attncontrol.boxes import coverage, coverages_like, on_grid
 from attncontrol.errors import UnsupportedError
 from attncontrol.functional import centroid, otsu, size
 from attncontrol.losses.a_star import Retention, Segregation, a_star
+from attncontrol.losses.apart import Apart
 from attncontrol.losses.attention_refocusing import AttentionRefocusing
 from attncontrol.losses.boxdiff import BoxDiff
 from attncontrol.losses.conform import CONFORM
@@ -25,6 +26,8 @@ from attncontrol.losses.self_cross import SelfCross
 from attncontrol.losses.self_guidance import SelfGuidance
 from attncontrol.losses.syngen import SynGen
 from attncontrol.maps import StepMaps
+from attncontrol.syntax import subjects_of
+from attncontrol.tokens import Span, Subject, Token
 from tests.reference import losses as reference
 from tests.test_structure import cells, step_maps
 
@@ -138,17 +141,74 @@ def test_losses_that_look_at_self_attention_equal_their_restatements(layout):
         torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
 
 
-def test_auto_takes_the_loss_of_the_prompt():
+@pytest.mark.parametrize("words", [WORDS, [["red", "cat"], "frog", "and"]])
+def test_apart_equals_its_restatement(words):
+    maps = random_maps(0, height=4, width=5).requires_grad_()
+    subjects = SUBJECTS if words is WORDS else [*SUBJECTS, ([4], [])]
+    ours = Apart(words)(step_maps(maps, words))
+    theirs = torch.stack([reference.apart([layer], layer.mean(0), subjects) for layer in maps])
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    gradients = [torch.autograd.grad(loss.sum(), maps)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
+    assert Apart(["cat"])(step_maps(maps, ["cat"])).tolist() == [0, 0]
+
+
+def test_apart_by_hand():
+    """The cat leans to the left, the frog to the right: half a map in the wrong half costs 1/4, and its centroid's distance."""
+    maps = torch.zeros(1, 1, 2, 4, 9, dtype=torch.float64)
+    maps[..., 0, 0, 3] = 0.5  # cat, at (1/8, 1/4)
+    maps[..., 0, 2:, 6] = 0.4  # frog, at (3/4, 1/4): where it shall be across
+    (loss,) = Apart(["cat", "frog"])(step_maps(maps, ["cat", "frog"]))
+    assert loss.item() == pytest.approx((0.125**2 + 0.25**2 + 0.25**2) / 2)
+    maps[..., 0, 0, 6] = 0.4  # a third of the frog, in the half of the cat; its centroid is (13/24, 1/4)
+    (loss,) = Apart(["cat", "frog"])(step_maps(maps, ["cat", "frog"]))
+    assert loss.item() == pytest.approx((0.125**2 + (0.75 - 13 / 24) ** 2 + 2 * 0.25**2 + (1 / 3) ** 2) / 2)
+
+
+def test_auto_takes_the_losses_of_the_prompt():
     maps = random_maps(0, count=3)
-    plain, bound = (step_maps(maps, of, random_maps(1, count=3).mean(1)) for of in (["cat", "frog"], WORDS))
-    mixed = replace(plain, subjects=(plain.subjects[0], bound.subjects[1], plain.subjects[2]))
-    ours = Auto()(mixed)
+    plain, bound = (step_maps(maps, of) for of in (["cat", "frog"], WORDS))
+    mixed = replace(
+        plain,
+        subjects=(plain.subjects[0], bound.subjects[1], bound.subjects[2]),
+        prompts=(*plain.prompts[:2], "a red cat on a frog"),
+    )
+    bare = [([3], []), ([6], [])]
     expected = [
-        reference.ebama(maps[0].mean(0), [([3], []), ([6], [])], PIECES),
-        reference.syngen(maps[1].mean(0), SUBJECTS, PIECES, entities=True),
-        reference.ebama(maps[2].mean(0), [([3], []), ([6], [])], PIECES),
+        reference.ebama(maps[0].mean(0), bare, PIECES) / 2 + 5 * reference.apart([maps[0]], maps[0].mean(0), bare),
+        reference.syngen(maps[1].mean(0), SUBJECTS, PIECES, entities=True) / 2
+        + 5 * reference.apart([maps[1]], maps[1].mean(0), SUBJECTS),
+        reference.syngen(maps[2].mean(0), SUBJECTS, PIECES, entities=True),
     ]
-    torch.testing.assert_close(ours, torch.stack(expected), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(Auto()(mixed), torch.stack(expected), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "groups"),
+    [
+        ("a cat and a frog", ["cat frog"]),
+        ("a red cat, a blue frog and two dogs", ["cat frog dogs"]),
+        ("a lion with a crown", []),
+        ("a lion with a crown and a mouse", ["crown mouse"]),
+        ("a cat next to a dog on a sofa", ["cat dog"]),
+        ("a frog and its hat", []),
+        ("a dog that is red and a cat that is blue", ["dog cat"]),
+        ("A Cat, wearing a hat", []),
+        ("a cat and a dog in a car near a tree", ["cat dog", "car tree"]),
+        ("a sandal and a lion", ["sandal lion"]),
+        ("two cats", []),
+    ],
+)
+def test_what_stands_side_by_side(prompt, groups):
+    tokens, found = [], []
+    for entity in subjects_of(prompt):
+        words = [*entity.modifiers, entity.noun]
+        at = range(len(tokens), len(tokens) + len(words))
+        tokens += [Token(i, i, word.text, word.start, word.end, special=False) for i, word in zip(at, words, strict=True)]
+        found.append(
+            Subject(Span(words[-1].text, (at[-1],)), tuple(Span(w.text, (i,)) for w, i in zip(words, at[:-1], strict=False)))
+        )
+    assert [" ".join(s.noun.text for s in group) for group in side_by_side(prompt, tokens, found)] == groups
 
 
 def test_initno_guides_by_the_excitation():

@@ -99,6 +99,7 @@ def step_maps(maps, words, previous=None, picture=None):
         previous,
         {"self": cells(maps) if picture is None else picture},
         {"self": maps.movedim(1, 3).flatten(3)},
+        (PROMPT,) * count,
     )
 
 

@@ -22,6 +22,7 @@ from attncontrol.compose import Objective, Sum
 from attncontrol.descent import Descent
 from attncontrol.errors import UnsupportedError
 from attncontrol.losses.a_star import a_star
+from attncontrol.losses.apart import Apart
 from attncontrol.losses.attend_and_excite import AttendAndExcite
 from attncontrol.losses.attention_refocusing import AttentionRefocusing
 from attncontrol.losses.boxdiff import BoxDiff
@@ -44,6 +45,7 @@ METHODS: Mapping[str, Callable[[Groups | None], Objective | Sum]] = {
     "attend-and-excite": AttendAndExcite,
     "syngen": SynGen,
     "a-star": a_star,
+    "apart": lambda words: 10.0 * Apart(words),
     "ebama": EBAMA,
     "conform": CONFORM,
     "divide-and-bind": DivideAndBind,

@@ -236,6 +236,43 @@ def centering(maps, words, boxes):
     return sum(gaps) / len(gaps)
 
 
+def apart(layers, maps, subjects):
+    """``layers``: (heads, height, width, token) each; ``maps``: their mean over heads and layers."""
+
+    def middle_of_mass(image, tokens):
+        rows, columns, _ = image.shape
+        cells = [(y, x, sum(image[y, x, token] for token in tokens) ** 2) for y in range(rows) for x in range(columns)]
+        total = sum(mass for *_, mass in cells)
+        return sum(m * (x + 0.5) for _, x, m in cells) / columns / total, sum(m * (y + 0.5) for y, _, m in cells) / rows / total
+
+    centres = [[v.item() for v in middle_of_mass(maps, noun)] for noun, _ in subjects]
+    common = [sum(values) / len(centres) for values in zip(*centres, strict=True)]
+    places = []
+    for x, y in centres:
+        length = ((x - common[0]) ** 2 + (y - common[1]) ** 2) ** 0.5
+        places.append((0.5 + (x - common[0]) / length / 4, 0.5 + (y - common[1]) / length / 4))
+    loss = 0
+    for k, (noun, modifiers) in enumerate(subjects):
+        tokens = [*noun, *(token for modifier in modifiers for token in modifier)]
+        across, down = middle_of_mass(maps, tokens)
+        loss = loss + ((across - places[k][0]) ** 2 + (down - places[k][1]) ** 2) / len(subjects)
+        for layer in layers:
+            heads, height, width, _ = layer.shape
+            own = []
+            for y in range(height):
+                for x in range(width):
+                    distances = [((x + 0.5) / width - a) ** 2 + ((y + 0.5) / height - b) ** 2 for a, b in places]
+                    if distances.index(min(distances)) == k:
+                        own.append((y, x))
+            shares = []
+            for head in range(heads):
+                for token in tokens:
+                    image = layer[head, ..., token]
+                    shares.append((1 - sum(image[cell] for cell in own) / image.sum()) ** 2)
+            loss = loss + sum(shares) / len(shares) / len(subjects) / len(layers)
+    return loss
+
+
 def word_maps(maps, words):
     """Attend-and-Excite's map of every word: mean over its tokens."""
     sharp = torch.softmax(100 * maps[..., 1:-1], -1)
