@@ -19,10 +19,14 @@ from attncontrol.testbed.scenes import render, sample
 
 
 def test_suites_are_276_tasks_each():
-    for suite in ("pairs", "colors", "layout"):
+    for suite in ("pairs", "triples", "colors", "layout"):
         found = tasks(suite)
         assert len(found) == len({task.prompt for task in found}) == 276
         assert tasks(suite, 12) == found[::12]
+    for pair, task in zip(tasks("pairs"), tasks("triples"), strict=True):
+        nouns = [thing.noun for thing in things_of(task.prompt)]
+        assert len(set(nouns)) == 3
+        assert nouns[:2] == [thing.noun for thing in things_of(pair.prompt)]
     for task in tasks("colors"):
         first, second = things_of(task.prompt)
         assert first.color
@@ -131,7 +135,7 @@ def test_bench_resumes(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--suite", "nothing"], "choose from pairs, colors, layout"),
+        (["--suite", "nothing"], "choose from pairs, triples, colors, layout"),
         (["--suite", "layout", "--methods", "syngen"], "choose from attention-refocusing"),
         (["--model", "elsewhere"], "can be scored for sprites"),
         (["--dtype", "float8"], "choose from float32, float16, bfloat16"),

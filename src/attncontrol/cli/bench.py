@@ -11,7 +11,7 @@ from attncontrol.cli.app import Dtype, Json, Model, app, clean_errors, console, 
 
 @app.command()
 def bench(
-    suite: Annotated[str, typer.Option(help="pairs, colors or layout.")] = "pairs",
+    suite: Annotated[str, typer.Option(help="pairs, triples, colors or layout.")] = "pairs",
     methods: Annotated[str | None, typer.Option(help="Separated by commas. Default: all that fit the suite.")] = None,
     model: Model = "sprites",
     seeds: Annotated[str, typer.Option(help="For example 0-3.")] = "0-3",

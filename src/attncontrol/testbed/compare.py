@@ -3,6 +3,7 @@
 Suites, each of the 276 pairs of nouns of Attend-and-Excite's prompts:
 
 pairs    the prompts themselves
+triples  with a third noun: "a cat, a frog and a car"
 colors   both nouns in colours of their own: "a red cat and a blue frog"
 layout   without colours, each noun with a square box of its own, one on each side
 
@@ -24,15 +25,16 @@ from attncontrol.boxes import Box
 from attncontrol.descent import Descent
 from attncontrol.results import same_settings
 from attncontrol.testbed.bench import benchmark_prompts, groups_of, things_of
-from attncontrol.testbed.scenes import COLORS, SIZE, Thing, caption
+from attncontrol.testbed.scenes import COLORS, NOUNS, SIZE, Thing, caption
 from attncontrol.testbed.scorer import Finding, find, shows
 
-SUITES = ("pairs", "colors", "layout")
 MEASURES = {
     "pairs": ("present", "confidence"),
+    "triples": ("present", "confidence"),
     "colors": ("present", "bound", "confidence"),
     "layout": ("present", "iou", "inside", "confidence"),
 }
+SUITES = tuple(MEASURES)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ def tasks(suite: str, every: int = 1) -> list[Task]:
         nouns = [thing.noun for thing in things_of(prompt)]
         if suite == "pairs":
             found.append(Task(prompt, {}))
+        elif suite == "triples":
+            third = str(rng.choice([noun for noun in NOUNS if noun not in nouns]))
+            found.append(Task(caption(tuple(map(Thing, (*nouns, third))))[0], {}))
         elif suite == "colors":
             colors = rng.choice(list(COLORS), len(nouns), replace=False)
             found.append(Task(caption(tuple(Thing(n, str(c)) for n, c in zip(nouns, colors, strict=True)))[0], {}))
