@@ -65,7 +65,7 @@ class Auto(Summable):
         losses = []
         for i, (mean, subjects) in enumerate(zip(maps.mean(), maps.subjects, strict=True)):
             base = binding[i] if any(subject.modifiers for subject in subjects) else presence[i]
-            groups = side_by_side(maps.prompts[i] or "", maps.tokens[i], subjects) if maps.prompts else []
+            groups = side_by_side(maps.prompts[i] or "", maps.tokens[i], subjects)
             layers = [layer[i] for layer in maps.layers.values()]
             losses.append(base / 2 + 5 * sum(apart(layers, mean, group) for group in groups) if groups else base)
         return torch.stack(losses)
