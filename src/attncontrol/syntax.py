@@ -143,15 +143,14 @@ def _modifiers(noun: Any) -> Iterator[Any]:
     if _continues(noun):
         yield noun.head
         before += noun.head.lefts
-    if noun.dep_ in ("dobj", "obj") and noun.head.tag_ in ("VBD", "VBN") and noun.head.i == noun.i - 1 and not any(noun.head.lefts):
-        yield noun.head  # "spotted mushrooms", read as a sentence without subject
-    if (
-        noun.dep_ in ("dobj", "obj")
-        and noun.head.dep_ == "pcomp"
-        and noun.head.nbor(-1).lower_ == "with"
-        and not _has_article(noun)
-    ):
-        yield noun.head  # "glowing" of "with glowing green crystals"
+    if noun.dep_ in ("dobj", "obj"):
+        verb = noun.head
+        begins = (
+            verb.tag_ in ("VBD", "VBN") and verb.i == noun.i - 1 and not any(verb.lefts)
+        )  # "spotted mushrooms", read as a sentence
+        follows = verb.dep_ == "pcomp" and verb.head.lower_ == "with" and not _has_article(noun)  # "with glowing green crystals"
+        if begins or follows:
+            yield verb
     for child in before:
         if child.tag_ == "VBG" and any(of.dep_ == "npadvmod" and of.whitespace_ for of in child.lefts):
             continue  # "juggling" of "a clown juggling red balls"
