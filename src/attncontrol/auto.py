@@ -21,9 +21,9 @@ from torch import Tensor
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
 from attncontrol.losses.apart import apart
-from attncontrol.losses.ebama import EBAMA
-from attncontrol.losses.syngen import SynGen
-from attncontrol.maps import StepMaps
+from attncontrol.losses.ebama import ebama
+from attncontrol.losses.syngen import syngen
+from attncontrol.maps import StepMaps, words_outside
 from attncontrol.tokens import Groups, Subject, Token
 
 _BESIDE = re.compile(r"\b(?:and|or|plus|beside|near|next to)\b|[,;&+]")
@@ -61,10 +61,11 @@ class Auto(Summable):
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
 
     def __call__(self, maps: StepMaps) -> Tensor:
-        binding, presence = SynGen(self.words, entities=True)(maps), EBAMA(self.words)(maps)
         losses = []
-        for i, (mean, subjects) in enumerate(zip(maps.mean(), maps.subjects, strict=True)):
-            base = binding[i] if any(subject.modifiers for subject in subjects) else presence[i]
+        each = zip(maps.mean(), maps.subjects, words_outside(maps), maps.contrast, strict=True)
+        for i, (mean, subjects, outside, contrast) in enumerate(each):
+            modified = any(subject.modifiers for subject in subjects)
+            base = syngen(mean, subjects, outside, entities=True) if modified else ebama(mean, subjects, outside, contrast)
             groups = side_by_side(maps.prompts[i] or "", maps.tokens[i], subjects)
             layers = [layer[i] for layer in maps.layers.values()]
             losses.append(base / 2 + 5 * sum(apart(layers, mean, group) for group in groups) if groups else base)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from attncontrol.axes import CellMask, CellMasks, Distances, PixelMap, Resized, SpatialMaps, TokenMaps, WordMap
+from attncontrol.axes import CellMask, CellMasks, Distances, Middles, PixelMap, Resized, SpatialMaps, TokenMaps, WordMap
 from attncontrol.tokens import Span
 
 
@@ -115,9 +115,14 @@ def size(word: PixelMap) -> Tensor:
     return shape(word).mean()
 
 
+def cell_middles(height: int, width: int, like: Tensor) -> Middles:
+    """(x, y) of the middle of every cell of a grid, in fractions of the picture."""
+    y = ((torch.arange(height, device=like.device).to(like) + 0.5) / height)[:, None].expand(height, width)
+    x = ((torch.arange(width, device=like.device).to(like) + 0.5) / width).expand(height, width)
+    return torch.stack([x, y], -1)
+
+
 def centroid(word: PixelMap) -> Tensor:
     """(x, y) of the centre of mass."""
     height, width = word.shape
-    y = ((torch.arange(height, device=word.device).to(word) + 0.5) / height)[:, None]
-    x = (torch.arange(width, device=word.device).to(word) + 0.5) / width
-    return torch.stack([(word * x).sum(), (word * y).sum()]) / word.sum().clamp(min=1e-12)
+    return (word[..., None] * cell_middles(height, width, word)).sum((0, 1)) / word.sum().clamp(min=1e-12)

@@ -224,26 +224,25 @@ def layout_guidance(layers, words, boxes):
     return sum(terms) / len(terms)
 
 
-def centering(maps, words, boxes):
+def middle_of_mass(maps, word):
+    """Of the squared map of a word, (across, down)."""
     height, width, _ = maps.shape
+    weights = {(y, x): sum(maps[y, x, token] for token in word) ** 2 for y in range(height) for x in range(width)}
+    total = sum(weights.values())
+    across = sum(w * (x + 0.5) / width for (_, x), w in weights.items()) / total
+    return across, sum(w * (y + 0.5) / height for (y, _), w in weights.items()) / total
+
+
+def centering(maps, words, boxes):
     gaps = []
     for word, (left, top, right, bottom) in zip(words, boxes, strict=True):
-        weights = {(y, x): sum(maps[y, x, token] for token in word) ** 2 for y in range(height) for x in range(width)}
-        total = sum(weights.values())
-        across = sum(w * (x + 0.5) / width for (_, x), w in weights.items()) / total
-        down = sum(w * (y + 0.5) / height for (y, _), w in weights.items()) / total
+        across, down = middle_of_mass(maps, word)
         gaps.append((across - (left + right) / 2) ** 2 + (down - (top + bottom) / 2) ** 2)
     return sum(gaps) / len(gaps)
 
 
 def apart(layers, maps, subjects):
     """``layers``: (heads, height, width, token) each; ``maps``: their mean over heads and layers."""
-
-    def middle_of_mass(image, tokens):
-        rows, columns, _ = image.shape
-        cells = [(y, x, sum(image[y, x, token] for token in tokens) ** 2) for y in range(rows) for x in range(columns)]
-        total = sum(mass for *_, mass in cells)
-        return sum(m * (x + 0.5) for _, x, m in cells) / columns / total, sum(m * (y + 0.5) for y, _, m in cells) / rows / total
 
     centres = [[v.item() for v in middle_of_mass(maps, noun)] for noun, _ in subjects]
     common = [sum(values) / len(centres) for values in zip(*centres, strict=True)]

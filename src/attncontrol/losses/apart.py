@@ -21,8 +21,9 @@ from torch import Tensor
 from attncontrol.axes import LayerMaps, PixelMap, Places, SpatialMaps, WordMaps
 from attncontrol.compose import Summable
 from attncontrol.descent import Descent
-from attncontrol.functional import centroid
-from attncontrol.losses.layout_guidance import energy
+from attncontrol.functional import cell_middles, centroid
+from attncontrol.losses.layout_guidance import confinement
+from attncontrol.losses.placement import centering
 from attncontrol.maps import StepMaps
 from attncontrol.tokens import Groups, Subject
 
@@ -31,15 +32,9 @@ def apart(layers: Sequence[LayerMaps], mean: SpatialMaps, subjects: Sequence[Sub
     """The loss of one image."""
     if len(subjects) < 2:
         return mean.sum() * 0
-    squares = [mean[..., list(subject.positions)].sum(-1).square() for subject in subjects]
     places = _places([mean[..., list(subject.noun.positions)].sum(-1).square().detach() for subject in subjects])
-    gaps = [(centroid(square) - place).square().sum() for square, place in zip(squares, places, strict=True)]
-    loss = torch.stack(gaps).mean()
-    for heads in layers:
-        maps = [heads[..., list(subject.positions)].permute(0, 3, 1, 2).flatten(0, 1) for subject in subjects]
-        parts = _parts(places, *heads.shape[1:3])
-        loss = loss + torch.stack([energy(*pair) for pair in zip(maps, parts, strict=True)]).mean() / len(layers)
-    return loss
+    inside = [confinement(heads, subjects, _parts(places, *heads.shape[1:3])) for heads in layers]
+    return torch.stack(inside).mean() + centering(mean, subjects, places)
 
 
 def _places(nouns: Sequence[PixelMap]) -> Places:
@@ -51,9 +46,7 @@ def _places(nouns: Sequence[PixelMap]) -> Places:
 
 def _parts(places: Places, height: int, width: int) -> WordMaps:
     """P_k; cells as near to several places are divided between them."""
-    y = ((torch.arange(height).to(places) + 0.5) / height)[:, None].expand(height, width)
-    x = ((torch.arange(width).to(places) + 0.5) / width).expand(height, width)
-    distances = (torch.stack([x, y], -1) - places[:, None, None]).norm(dim=-1)
+    distances = (cell_middles(height, width, places) - places[:, None, None]).norm(dim=-1)
     nearest = (distances <= distances.amin(0) + 1e-6).to(places)
     return nearest / nearest.sum(0)
 

@@ -9,22 +9,30 @@ gradient steps each, until L <= 0.2. The official code steps by 30 sigma_t^2 tim
 never measures again.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from attncontrol.axes import HeadMaps, PixelMap
+from attncontrol.axes import HeadMaps, LayerMaps, PixelMap
 from attncontrol.boxes import coverages_like
 from attncontrol.compose import OfLayout
 from attncontrol.descent import Descent, early
 from attncontrol.maps import StepMaps
+from attncontrol.tokens import Subject
 
 
 def energy(maps: HeadMaps, mask: PixelMap) -> Tensor:
     """Mean of (1 - share inside)^2 over many maps."""
     inside = (maps * mask).sum((-2, -1)) / maps.sum((-2, -1)).clamp(min=1e-12)
     return (1 - inside).square().mean(-1)
+
+
+def confinement(heads: LayerMaps, subjects: Sequence[Subject], masks: Iterable[PixelMap]) -> Tensor:
+    """Mean over words of ``energy`` over the tokens of each and all heads, of one layer of one image."""
+    maps = [heads[..., list(subject.positions)].permute(0, 3, 1, 2).flatten(0, 1) for subject in subjects]
+    return torch.stack([energy(*pair) for pair in zip(maps, masks, strict=True)]).mean()
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,9 @@ class LayoutGuidance(OfLayout):
     def __call__(self, maps: StepMaps) -> Tensor:
         terms = []
         for layer in maps.layers.values():
-            of_images = []
             masks = coverages_like(self.layout, layer[:, 0], maps.prompts)
-            for heads, subjects, of_image in zip(layer, maps.subjects, masks, strict=True):
-                pairs = zip(subjects, of_image, strict=True)
-                words = [energy(heads[..., list(s.positions)].permute(0, 3, 1, 2).flatten(0, 1), mask) for s, mask in pairs]
-                of_images.append(torch.stack(words).mean())
-            terms.append(torch.stack(of_images))
+            each = zip(layer, maps.subjects, masks, strict=True)
+            terms.append(torch.stack([confinement(*of_image) for of_image in each]))
         return torch.stack(terms).mean(0)
 
 

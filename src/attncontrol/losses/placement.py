@@ -11,17 +11,26 @@ Of no paper; measured to place better than its parts (README, "Boxes"). A gradie
 in those of the first fifth.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from attncontrol.axes import SpatialMaps
 from attncontrol.boxes import Layouts, middles_like
 from attncontrol.compose import OfLayout, Sum
 from attncontrol.descent import Descent, early
 from attncontrol.functional import centroid
 from attncontrol.losses.layout_guidance import LayoutGuidance
 from attncontrol.maps import StepMaps
+from attncontrol.tokens import Subject
+
+
+def centering(mean: SpatialMaps, subjects: Sequence[Subject], places: Iterable[Tensor]) -> Tensor:
+    """Mean over the words of one image of |c - place|^2."""
+    centres = [centroid(mean[..., list(subject.positions)].sum(-1).square()) for subject in subjects]
+    return torch.stack([(c - place).square().sum() for c, place in zip(centres, places, strict=True)]).mean()
 
 
 @dataclass(frozen=True)
@@ -32,12 +41,8 @@ class Centering(OfLayout):
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()
-        losses = []
-        for image, subjects, middles in zip(mean, maps.subjects, middles_like(self.layout, mean, maps.prompts), strict=True):
-            squares = [image[..., list(subject.positions)].sum(-1).square() for subject in subjects]
-            gaps = [(centroid(square) - middle).square().sum() for square, middle in zip(squares, middles, strict=True)]
-            losses.append(torch.stack(gaps).mean())
-        return torch.stack(losses)
+        each = zip(mean, maps.subjects, middles_like(self.layout, mean, maps.prompts), strict=True)
+        return torch.stack([centering(*of_image) for of_image in each])
 
 
 def placement(layout: Layouts) -> Sum:
