@@ -1,7 +1,8 @@
 """Attend-and-Excite as a custom pipeline for Stable Diffusion 1 and 2.
 
-    pipe = DiffusionPipeline.from_pretrained(MODEL, custom_pipeline="pipelines/attend_and_excite.py", trust_remote_code=True)
-    image = pipe("a cat and a frog", words=["cat", "frog"]).images[0]
+    pipe = DiffusionPipeline.from_pretrained(MODEL,
+    custom_pipeline="pipelines/attend_and_excite.py", trust_remote_code=True) image = pipe("a cat
+    and a frog", words=["cat", "frog"]).images[0]
 
 Everything else is ``StableDiffusionPipeline``; the guidance itself is ``attncontrol.steer``.
 """
@@ -28,7 +29,8 @@ class AttendAndExcitePipeline(StableDiffusionPipeline):  # type: ignore[misc]  #
         descent: Descent | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As ``StableDiffusionPipeline``, with ``words`` (None: nouns of the prompt), ``where`` and ``descent`` of ``steer``."""
+        """As ``StableDiffusionPipeline``, with ``words`` (None: nouns of the prompt), ``where`` and
+        ``descent`` of ``steer``."""
         with steer(self, AttendAndExcite(words), where=where, descent=descent) as trace:
             result = super().__call__(prompt, *args, **kwargs)
         self.trace = trace

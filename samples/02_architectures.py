@@ -1,4 +1,5 @@
-"""The same loss on three architectures: plain and guided pictures of the same seeds, and what each word attends to.
+"""The same loss on three architectures: plain and guided pictures of the same seeds, and what each
+word attends to.
 
 Writes architectures.png into the folder given (default: samples/pictures).
 """
@@ -7,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from attncontrol import AttendAndExcite, testbed
-from attncontrol.batch import generate, load, quiet
-from attncontrol.export.pictures import grid, overlay
+from attncontrol import AttendAndExcite, sprites
+from attncontrol.batch.generate import generate
+from attncontrol.batch.options import load, quiet
+from attncontrol.maps.draw import grid, overlay
 
 PROMPT, WORDS, SEEDS = "a cat and a frog", ["cat", "frog"], range(4)
 NAMES = {"sprites": "UNet", "sprites-sd3": "SD3", "sprites-flux": "FLUX"}
@@ -21,16 +23,20 @@ def main(folder: Path) -> None:
     for model in NAMES:
         pipe = load(model)
         pipe.set_progress_bar_config(disable=True)
-        options = {"batch": len(SEEDS), **testbed.CALL[model]}
+        options = {"batch": len(SEEDS), **sprites.CALL[model]}
         jobs = [(PROMPT, seed) for seed in SEEDS]
         plain = list(generate(pipe, jobs, WORDS, **options))
         guided = list(generate(pipe, jobs, WORDS, objective=AttendAndExcite(WORDS), **options))
         rows.setdefault("plain", []).extend(picture.image for picture in plain)
         rows.setdefault("Attend-and-Excite", []).extend(picture.image for picture in guided)
         for word in WORDS:
-            rows.setdefault(word, []).extend(overlay(picture.image, picture.maps[word]) for picture in guided)
+            rows.setdefault(word, []).extend(
+                overlay(picture.image, picture.maps[word]) for picture in guided
+            )
     columns = [f"{name}, seed {seed}" for name in NAMES.values() for seed in SEEDS]
-    grid(rows, columns, cell=128, title=f"{PROMPT}; each map from its minimum to its maximum").save(folder / "architectures.png")
+    grid(rows, columns, cell=128, title=f"{PROMPT}; each map from its minimum to its maximum").save(
+        folder / "architectures.png"
+    )
 
 
 if __name__ == "__main__":

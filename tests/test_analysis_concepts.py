@@ -10,11 +10,11 @@ from torch import nn
 
 from attncontrol import Where, record
 from attncontrol.analysis.concept_attention import concept_attention, concepts_of_picture, products
-from attncontrol.analysis.picture import noised_call
 from attncontrol.edits.skip import SkipAttention
 from attncontrol.errors import CouplingError, SiteError, UnsupportedError, WordError
-from attncontrol.families import family_of
-from attncontrol.perturb import perturb
+from attncontrol.families.known import family_of
+from attncontrol.verbs.perturb import perturb
+from attncontrol.verbs.picture import noised_call
 from tests.reference import analysis as reference
 from tests.test_analysis_picture import pictures
 from tests.zoo import ZOO, flux, sd3, sd35
@@ -34,12 +34,19 @@ def text_states(name, pipe, concept):
 
 
 def inputs_of_blocks(pipe, part):
-    """What comes into each double-stream block, and the picture's attention output of each, before the output projection."""
+    """What comes into each double-stream block, and the picture's attention output of each, before
+    the output projection."""
     kept, outputs = [], []
     hooks = []
     for block in pipe.transformer.transformer_blocks:
-        hooks.append(block.register_forward_pre_hook(lambda _m, _a, kwargs: kept.append(kwargs), with_kwargs=True))
-        hooks.append(block.attn.to_out[0].register_forward_pre_hook(lambda _m, args: outputs.append(args[0])))
+        hooks.append(
+            block.register_forward_pre_hook(
+                lambda _m, _a, kwargs: kept.append(kwargs), with_kwargs=True
+            )
+        )
+        hooks.append(
+            block.attn.to_out[0].register_forward_pre_hook(lambda _m, args: outputs.append(args[0]))
+        )
     pipe.transformer(**part.arguments)
     for hook in hooks:
         hook.remove()
@@ -54,10 +61,15 @@ def rotated(x, rotary, rows):
 
 
 def written_out(name, block, inputs, states):
-    """(attention outputs [piece width], states after the block) of the concepts in one block, by its weights."""
+    """(attention outputs [piece width], states after the block) of the concepts in one block, by
+    its weights."""
     attn, temb, heads = block.attn, inputs["temb"][:1], block.attn.heads
     last = getattr(block, "context_pre_only", False)
-    normed = block.norm1_context(states[None], temb) if last else block.norm1_context(states[None], emb=temb)
+    normed = (
+        block.norm1_context(states[None], temb)
+        if last
+        else block.norm1_context(states[None], emb=temb)
+    )
     concept, *modulation = (normed,) if last else normed
     cells = block.norm1(inputs["hidden_states"][:1], emb=temb)[0]
 
@@ -81,7 +93,9 @@ def written_out(name, block, inputs, states):
         return output, None
     gate, shift_mlp, scale_mlp, gate_mlp = (of[0] for of in modulation)
     states = states + gate * attn.to_add_out(output)
-    return output, states + gate_mlp * block.ff_context(block.norm2_context(states) * (1 + scale_mlp) + shift_mlp)
+    return output, states + gate_mlp * block.ff_context(
+        block.norm2_context(states) * (1 + scale_mlp) + shift_mlp
+    )
 
 
 @torch.no_grad()
@@ -93,25 +107,47 @@ def test_against_a_stream_that_is_written_out(name):
     part = noised_call(pipe, [picture], ["a cat and a frog"], **options)
     inputs, outputs = inputs_of_blocks(pipe, part)
     each = [text_states(name, pipe, concept) for concept in CONCEPTS]
-    states, ends = pipe.transformer.context_embedder(torch.cat(each)), np.cumsum([0, *map(len, each)])
+    states, ends = (
+        pipe.transformer.context_embedder(torch.cat(each)),
+        np.cumsum([0, *map(len, each)]),
+    )
     assert max(map(len, each)) > 2  # several tokens to a concept
     of_layers = []
-    for block, of_block, cells in zip(pipe.transformer.transformer_blocks, inputs, outputs, strict=True):
+    for block, of_block, cells in zip(
+        pipe.transformer.transformer_blocks, inputs, outputs, strict=True
+    ):
         pieces, states = written_out(name, block, of_block, states)
         positions = [range(start, end) for start, end in itertools.pairwise(ends)]
-        of_layers.append(torch.from_numpy(reference.concept_products(cells[0].numpy(), pieces.numpy(), positions)))
+        of_layers.append(
+            torch.from_numpy(
+                reference.concept_products(cells[0].numpy(), pieces.numpy(), positions)
+            )
+        )
     softmax = torch.stack([of.softmax(0) for of in of_layers]).mean(0)
-    torch.testing.assert_close(found.products[0].flatten(1), torch.stack(of_layers).mean(0).float(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        found.products[0].flatten(1), torch.stack(of_layers).mean(0).float(), rtol=1e-6, atol=1e-6
+    )
     torch.testing.assert_close(found.maps[0].flatten(1), softmax.float(), rtol=0, atol=1e-6)
     last = concepts_of_picture(
-        pipe, picture, "a cat and a frog", CONCEPTS, where=Where(layers=("transformer_blocks.1",)), **options
+        pipe,
+        picture,
+        "a cat and a frog",
+        CONCEPTS,
+        where=Where(layers=("transformer_blocks.1",)),
+        **options,
     )
-    torch.testing.assert_close(last.maps[0].flatten(1), of_layers[1].softmax(0).float(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        last.maps[0].flatten(1), of_layers[1].softmax(0).float(), rtol=0, atol=1e-6
+    )
 
 
 def test_products_by_hand():
-    cells = torch.tensor([[[[1.0, 0.0], [0.0, 2.0]], [[1.0, 1.0], [0.0, 0.0]]]])  # one picture, two heads, two cells
-    pieces = torch.tensor([[[[1.0, 1.0], [3.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 0.0], [5.0, 5.0]]]])
+    cells = torch.tensor(
+        [[[[1.0, 0.0], [0.0, 2.0]], [[1.0, 1.0], [0.0, 0.0]]]]
+    )  # one picture, two heads, two cells
+    pieces = torch.tensor(
+        [[[[1.0, 1.0], [3.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 0.0], [5.0, 5.0]]]]
+    )
     found = products(cells, pieces, [slice(0, 1), slice(1, 3)])
     assert found.tolist() == [[[3.0, 2.0], [(3 + 10) / 2, (0 + 2) / 2]]]
 
@@ -119,7 +155,8 @@ def test_products_by_hand():
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 def test_a_run_of_the_pipeline(name, guidance):
-    """Maps of a run are those of its steps; pictures and other recordings do not change; all is undone."""
+    """Maps of a run are those of its steps; pictures and other recordings do not change; all is
+    undone."""
     pipe = MAKE[name]()
     call = CALL | {"output_type": "latent"}
     if name == "flux":
@@ -129,7 +166,11 @@ def test_a_run_of_the_pipeline(name, guidance):
     prompts = ["a cat and a frog", "a horse"]
 
     def run(steps=2):
-        return pipe(prompts, generator=torch.Generator().manual_seed(0), **call | {"num_inference_steps": steps}).images
+        return pipe(
+            prompts,
+            generator=torch.Generator().manual_seed(0),
+            **call | {"num_inference_steps": steps},
+        ).images
 
     with record(pipe, {prompts[0]: ["cat"], prompts[1]: ["horse"]}) as expected:
         plain = run()
@@ -147,7 +188,9 @@ def test_a_run_of_the_pipeline(name, guidance):
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
     with concept_attention(pipe, CONCEPTS, where=ALL, max_sequence_length=16) as both:
         pipe(alone * 2, generator=generators, **call)
-    torch.testing.assert_close(both.maps[0], both.maps[1], rtol=0, atol=1e-6)  # rows are not mixed up
+    torch.testing.assert_close(
+        both.maps[0], both.maps[1], rtol=0, atol=1e-6
+    )  # rows are not mixed up
     for block in pipe.transformer.transformer_blocks:
         assert not block._forward_hooks
     assert torch.equal(run(), plain)
@@ -156,7 +199,8 @@ def test_a_run_of_the_pipeline(name, guidance):
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_the_first_step_of_a_run_is_noise(name):
-    """Timestep 1000 of rectified flow: what a run sees first and a picture noised to that end are the same."""
+    """Timestep 1000 of rectified flow: what a run sees first and a picture noised to that end are
+    the same."""
     pipe = MAKE[name]()
     picture = np.zeros((64, 96, 3), np.uint8)
     options = {"where": ALL, "max_sequence_length": 16}
@@ -170,19 +214,24 @@ def test_the_first_step_of_a_run_is_noise(name):
 
 @pytest.mark.parametrize("outside", [True, False])
 def test_other_contexts_are_not_seen(outside):
-    """The extra pass of perturb is not the model's own: the maps of the first step stay, and so does the picture."""
+    """The extra pass of perturb is not the model's own: the maps of the first step stay, and so
+    does the picture."""
     pipe = ZOO["sd3"]()
 
     def run(*contexts):
         with ExitStack() as stack:
             entered = [stack.enter_context(context) for context in contexts]
             image = pipe(
-                "a cat", generator=torch.Generator().manual_seed(0), **CALL | {"num_inference_steps": 1, "output_type": "latent"}
+                "a cat",
+                generator=torch.Generator().manual_seed(0),
+                **CALL | {"num_inference_steps": 1, "output_type": "latent"},
             ).images
         return image, entered
 
     def weakened():
-        return perturb(pipe, SkipAttention(), where=Where(layers=("transformer_blocks.1",)), scale=2.0)
+        return perturb(
+            pipe, SkipAttention(), where=Where(layers=("transformer_blocks.1",)), scale=2.0
+        )
 
     def concepts():
         return concept_attention(pipe, CONCEPTS, where=ALL, max_sequence_length=16)
@@ -203,10 +252,22 @@ def test_errors():
         concept_attention(ZOO["sd"](), ["a"]),
     ):
         pass
-    with pytest.raises(CouplingError, match="the denoiser was never called"), concept_attention(pipe, ["cat"]):
+    with (
+        pytest.raises(CouplingError, match="the denoiser was never called"),
+        concept_attention(pipe, ["cat"]),
+    ):
         pass
-    with pytest.raises(WordError, match="read nothing in the concept ' '"), concept_attention(pipe, [" "]):
+    with (
+        pytest.raises(WordError, match="read nothing in the concept ' '"),
+        concept_attention(pipe, [" "]),
+    ):
         pass
-    with pytest.raises(SiteError, match="no attention site matches"), concept_attention(pipe, ["a"], where=Where(layers=("mid",))):
+    with (
+        pytest.raises(SiteError, match="no attention site matches"),
+        concept_attention(pipe, ["a"], where=Where(layers=("mid",))),
+    ):
         pass
-    assert not any(isinstance(block, nn.Module) and block._forward_hooks for block in pipe.transformer.transformer_blocks)
+    assert not any(
+        isinstance(block, nn.Module) and block._forward_hooks
+        for block in pipe.transformer.transformer_blocks
+    )

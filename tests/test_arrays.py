@@ -11,10 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from attncontrol import AttentionMaps, load, record
+from attncontrol.attention.sites import Site
+from attncontrol.bench.measure import examples
 from attncontrol.cli import app
-from attncontrol.sites import Site
-from attncontrol.testbed.bench import examples
-from attncontrol.tokens import Span
+from attncontrol.prompts.tokens import Span
 from tests.test_record import LAYER, run
 
 
@@ -55,8 +55,19 @@ def test_statistics_by_hand():
         spans=((Span("cat", (1,)), Span("sky", (2,))),), branches=("cond",), steps=(0, 1),
     )  # fmt: skip
     cat, sky = maps.to_dataframe().to_dict("records")
-    assert (cat["word"], cat["step"], cat["head"], cat["max"], cat["mean"]) == ("cat", -1, -1, 0.5, 0.0625)
-    assert (cat["peak_x"], cat["peak_y"], cat["centroid_x"], cat["centroid_y"]) == (0.875, 0.75, 0.875, 0.75)
+    assert (cat["word"], cat["step"], cat["head"], cat["max"], cat["mean"]) == (
+        "cat",
+        -1,
+        -1,
+        0.5,
+        0.0625,
+    )
+    assert (cat["peak_x"], cat["peak_y"], cat["centroid_x"], cat["centroid_y"]) == (
+        0.875,
+        0.75,
+        0.875,
+        0.75,
+    )
     assert cat["entropy"] == 0
     assert (sky["centroid_x"], sky["centroid_y"]) == (0.5, 0.5)
     assert sky["entropy"] == pytest.approx(1)
@@ -75,28 +86,47 @@ def test_from_the_command_line(tmp_path):
     assert json.loads(out) == {
         "record": str(file), "bytes": file.stat().st_size, "words": ["cat", "red", "frog"], "steps": 3,
     }  # fmt: skip
-    streamed = invoke("record", "a red cat and a frog", "--out", tmp_path / "run", "--encoding", "sqrt8", *options)
+    streamed = invoke(
+        "record", "a red cat and a frog", "--out", tmp_path / "run", "--encoding", "sqrt8", *options
+    )
     assert json.loads(streamed[1])["bytes"] < 0.9 * file.stat().st_size
     one, other = load(file), load(tmp_path / "run")
     assert one.branches == ("cond", "uncond")
     assert one.about["seeds"] == [0]
     torch.testing.assert_close(one["cat"], other["cat"], rtol=0, atol=2e-3)
     assert invoke("export", file, "--format", "png")[0] == 0
-    assert {f"heads.{word}.png" for word in ("cat", "red", "frog")} < {f.name for f in (tmp_path / "run.pictures").iterdir()}
+    assert {f"heads.{word}.png" for word in ("cat", "red", "frog")} < {
+        f.name for f in (tmp_path / "run.pictures").iterdir()
+    }
     assert invoke("export", file, "--format", "csv")[0] == 0
     table = pandas.read_csv(tmp_path / "run.csv")
     assert set(table["word"]) == {"cat", "red", "frog"}
-    assert len(table) == sum(of.shape[1] * of.shape[2] * of.shape[3] * 3 for of in one.layers.values())
-    assert "choose from npz, zarr, csv, png" in " ".join(invoke("export", file, "--format", "pt")[2].split())
-    assert "choose from step, head" in " ".join(invoke("record", "a cat", "--keep", "layer")[2].split())
-    assert "choose from float32" in " ".join(invoke("record", "a cat", "--encoding", "int4")[2].split())
+    assert len(table) == sum(
+        of.shape[1] * of.shape[2] * of.shape[3] * 3 for of in one.layers.values()
+    )
+    assert "choose from npz, zarr, csv, png" in " ".join(
+        invoke("export", file, "--format", "pt")[2].split()
+    )
+    assert "choose from step, head" in " ".join(
+        invoke("record", "a cat", "--keep", "layer")[2].split()
+    )
+    assert "choose from float32" in " ".join(
+        invoke("record", "a cat", "--encoding", "int4")[2].split()
+    )
 
 
 def test_maps_of_a_real_picture(tmp_path):
     """The peak of a noun's map lies in that object."""
     scene = examples(1)[0]
     Image.fromarray(scene.picture).save(tmp_path / "scene.png")
-    options = ("--prompt", scene.prompt, "--words", ",".join(scene.masks), "--out", str(tmp_path / "maps.safetensors"))
+    options = (
+        "--prompt",
+        scene.prompt,
+        "--words",
+        ",".join(scene.masks),
+        "--out",
+        str(tmp_path / "maps.safetensors"),
+    )
     result = CliRunner().invoke(app, ["maps", str(tmp_path / "scene.png"), *options, "--json"])
     assert result.exit_code == 0, result.stderr
     maps = load(tmp_path / "maps.safetensors")

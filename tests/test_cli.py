@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from attncontrol.batch import parse_seeds
+from attncontrol.batch.options import parse_seeds
+from attncontrol.batch.results import read_lines
 from attncontrol.cli import app
-from attncontrol.results import read_lines
 from tests.tiny import tiny_sd
 
 runner = CliRunner()
@@ -53,11 +53,29 @@ def test_generate_writes_pictures_maps_grid_and_report(model, tmp_path):
 
 def test_a_seed_does_not_depend_on_the_batch(model, tmp_path):
     for folder, batch in (("one", 1), ("all", 3)):
-        invoke("generate", "a cat", "--model", model, "--seeds", "0-2", "--steps", 2, "--out", tmp_path / folder, "--batch", batch)
+        invoke(
+            "generate",
+            "a cat",
+            "--model",
+            model,
+            "--seeds",
+            "0-2",
+            "--steps",
+            2,
+            "--out",
+            tmp_path / folder,
+            "--batch",
+            batch,
+        )
     for seed in range(3):
         name = f"a-cat.attend-and-excite.{seed}.png"
-        with Image.open(tmp_path / "one" / name) as first, Image.open(tmp_path / "all" / name) as second:
-            difference = max(abs(a - b) for a, b in zip(first.tobytes(), second.tobytes(), strict=True))
+        with (
+            Image.open(tmp_path / "one" / name) as first,
+            Image.open(tmp_path / "all" / name) as second,
+        ):
+            difference = max(
+                abs(a - b) for a, b in zip(first.tobytes(), second.tobytes(), strict=True)
+            )
         assert difference <= 1
 
 
@@ -65,7 +83,18 @@ def test_prompt_files(model, tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("# comment\na cat\n\na red frog\n")
     code, out, _ = invoke(
-        "generate", "--prompts", prompts, "--model", model, "--seeds", 0, "--steps", 2, "--out", tmp_path, "--json"
+        "generate",
+        "--prompts",
+        prompts,
+        "--model",
+        model,
+        "--seeds",
+        0,
+        "--steps",
+        2,
+        "--out",
+        tmp_path,
+        "--json",
     )
     assert code == 0
     assert json.loads(out)["words"] == {"a cat": ["cat"], "a red frog": ["frog"]}
@@ -135,17 +164,30 @@ def test_tokens_and_sites(model):
 
 def test_methods_boxes_and_groups(model, tmp_path):
     common = ["--model", model, "--seeds", 0, "--steps", 2, "--out", tmp_path, "--json"]
-    code, out, _ = invoke("generate", "a red cat and a frog", "--method", "syngen", "--words", "red+cat,frog", *common)
+    code, out, _ = invoke(
+        "generate", "a red cat and a frog", "--method", "syngen", "--words", "red+cat,frog", *common
+    )
     assert code == 0
     report = json.loads(out)
     assert report["words"] == {"a red cat and a frog": ["cat", "frog"]}
     assert len(report["pictures"][0]["losses"]) == 1
     code, out, _ = invoke(
-        "generate", "a cat and a frog", "--method", "boxdiff", "--box", "cat=0,0,0.5,1", "--box", "frog=0.5,0.25,1,0.75", *common
+        "generate",
+        "a cat and a frog",
+        "--method",
+        "boxdiff",
+        "--box",
+        "cat=0,0,0.5,1",
+        "--box",
+        "frog=0.5,0.25,1,0.75",
+        *common,
     )
     assert code == 0
     assert json.loads(out)["words"] == {"a cat and a frog": ["cat", "frog"]}
-    assert json.loads(out)["settings"]["boxes"] == {"cat": [0, 0, 0.5, 1], "frog": [0.5, 0.25, 1, 0.75]}
+    assert json.loads(out)["settings"]["boxes"] == {
+        "cat": [0, 0, 0.5, 1],
+        "frog": [0.5, 0.25, 1, 0.75],
+    }
     for options, message in (
         (["--method", "boxdiff"], "need it"),
         (["--box", "cat=0,0,1,1"], "need it"),
@@ -158,41 +200,87 @@ def test_methods_boxes_and_groups(model, tmp_path):
 
 
 def test_heads_are_searched_drawn_and_used(model, tmp_path):
-    options = ("--model", model, "--seeds", "0-1", "--out", tmp_path / "heads", "--layers", "mid_block,up_blocks.0", "--top-k", 2)
-    code, out, error = invoke("heads", "search", "a cat", "--objective", "redness", *options, "--json")
+    options = (
+        "--model",
+        model,
+        "--seeds",
+        "0-1",
+        "--out",
+        tmp_path / "heads",
+        "--layers",
+        "mid_block,up_blocks.0",
+        "--top-k",
+        2,
+    )
+    code, out, error = invoke(
+        "heads", "search", "a cat", "--objective", "redness", *options, "--json"
+    )
     assert code == 0, error
     found = json.loads(out)
     assert found == json.loads((tmp_path / "heads" / "heads.json").read_text())
     scores = {(name, head): score for name, head, score, _ in found["rounds"][0]["scores"]}
     assert len(scores) == 4 + 2 * 4
-    assert [tuple(head) for head in found["heads"]] == sorted(scores, key=lambda head: -scores[head])[:2]
+    assert [tuple(head) for head in found["heads"]] == sorted(
+        scores, key=lambda head: -scores[head]
+    )[:2]
     with Image.open(tmp_path / "heads" / "scores.png") as picture:
         assert min(picture.size) > 200
     made = list(read_lines(tmp_path / "heads" / "scores.jsonl"))
     assert len(made) == 2 * (1 + len(scores))  # of plain pictures too
-    assert found["rounds"][0]["without"] == pytest.approx(np.mean([score for key, _, _, score in made if not key]))
+    assert found["rounds"][0]["without"] == pytest.approx(
+        np.mean([score for key, _, _, score in made if not key])
+    )
     again = invoke("heads", "search", "a cat", "--objective", "redness", *options, "--json")
     assert json.loads(again[1]) == found
     assert list(read_lines(tmp_path / "heads" / "scores.jsonl")) == made  # nothing was made twice
     code, _, error = invoke("heads", "search", "a cat", "--objective", "size", *options)
     assert code == 2
     assert "made with other settings" in " ".join(error.replace("\u2502", " ").split())
-    generate = ("generate", "a cat", "--model", model, "--seeds", "0", "--steps", 3, "--method", "plain", "--compare")
-    code, out, error = invoke(*generate, "--heads", tmp_path / "heads" / "heads.json", "--out", tmp_path / "out", "--json")
+    generate = (
+        "generate",
+        "a cat",
+        "--model",
+        model,
+        "--seeds",
+        "0",
+        "--steps",
+        3,
+        "--method",
+        "plain",
+        "--compare",
+    )
+    code, out, error = invoke(
+        *generate, "--heads", tmp_path / "heads" / "heads.json", "--out", tmp_path / "out", "--json"
+    )
     assert code == 0, error
     report = json.loads(out)
     assert report["settings"]["heads"] == found["heads"]
     assert [row["method"] for row in report["pictures"]] == ["plain", "heads"]
-    plain, weakened = (np.asarray(Image.open(tmp_path / "out" / row["file"])) for row in report["pictures"])
+    plain, weakened = (
+        np.asarray(Image.open(tmp_path / "out" / row["file"])) for row in report["pictures"]
+    )
     assert (plain != weakened).any()
 
 
 def test_results_are_there_without_matplotlib(model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    options = ("--model", model, "--seeds", "0", "--layers", "mid_block", "--objective", "redness", "--out", tmp_path)
+    options = (
+        "--model",
+        model,
+        "--seeds",
+        "0",
+        "--layers",
+        "mid_block",
+        "--objective",
+        "redness",
+        "--out",
+        tmp_path,
+    )
     code, _, error = invoke("heads", "search", "a cat", *options)
     assert code == 0, error
-    assert "No chart: charts are drawn with matplotlib: pip install attncontrol[bench]" in " ".join(error.split())
+    assert "No chart: charts are drawn with matplotlib: pip install attncontrol[bench]" in " ".join(
+        error.split()
+    )
     assert (tmp_path / "heads.json").exists()
     assert not (tmp_path / "scores.png").exists()
 
@@ -200,13 +288,26 @@ def test_results_are_there_without_matplotlib(model, tmp_path, monkeypatch):
 def test_heads_strip(model, tmp_path):
     name = "mid_block.attentions.0.transformer_blocks.0.attn1"
     (tmp_path / "heads.json").write_text(json.dumps({"heads": [[name, 0], [name, 3]]}))
-    options = ("--heads", tmp_path / "heads.json", "--model", model, "--steps", 2, "--out", tmp_path / "strip.png")
-    code, out, error = invoke("heads", "strip", "a car", "--seeds", "3-4", "--u", "0,1", *options, "--json")
+    options = (
+        "--heads",
+        tmp_path / "heads.json",
+        "--model",
+        model,
+        "--steps",
+        2,
+        "--out",
+        tmp_path / "strip.png",
+    )
+    code, out, error = invoke(
+        "heads", "strip", "a car", "--seeds", "3-4", "--u", "0,1", *options, "--json"
+    )
     assert code == 0, error
     plain, weakened = json.loads(out)
     assert (plain["u"], plain["shift"], weakened["u"], len(weakened["scores"])) == (0, 0, 1, 2)
     spread = np.std(plain["scores"], ddof=1)
-    assert weakened["shift"] == pytest.approx((np.mean(weakened["scores"]) - np.mean(plain["scores"])) / spread)
+    assert weakened["shift"] == pytest.approx(
+        (np.mean(weakened["scores"]) - np.mean(plain["scores"])) / spread
+    )
     with Image.open(tmp_path / "strip.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
     assert pixels.shape[1] > 2 * 192

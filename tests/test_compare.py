@@ -1,4 +1,5 @@
-"""The table of methods: suites, what is measured per picture, resuming, and the arithmetic of the summary."""
+"""The table of methods: suites, what is measured per picture, resuming, and the arithmetic of the
+summary."""
 
 import json
 from types import SimpleNamespace
@@ -9,13 +10,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from attncontrol.batch import Picture
+from attncontrol.batch.generate import Picture
+from attncontrol.batch.memory import peak_memory
+from attncontrol.bench import compare
+from attncontrol.bench.compare import Row, Task, _row, markdown, read, summary, tasks
+from attncontrol.bench.measure import things_of
 from attncontrol.cli import app
-from attncontrol.testbed import compare
-from attncontrol.testbed.bench import things_of
-from attncontrol.testbed.compare import Row, Task, _row, markdown, read, summary, tasks
-from attncontrol.testbed.memory import peak_memory
-from attncontrol.testbed.scenes import render, sample
+from attncontrol.sprites.scenes import render, sample
 
 
 def test_suites_are_276_tasks_each():
@@ -48,13 +49,20 @@ def made(picture):
 
 def test_what_a_true_scene_scores():
     rng = np.random.default_rng(0)
-    scene = next(scene for scene in iter(lambda: sample(rng, failures=False), None) if len(scene.named) == 2)
+    scene = next(
+        scene for scene in iter(lambda: sample(rng, failures=False), None) if len(scene.named) == 2
+    )
     picture, masks = render(scene)
     side = picture.shape[0]
     boxes = {}
     for thing, mask in zip(scene.named, masks, strict=True):
         rows, columns = np.where(mask.any(1))[0], np.where(mask.any(0))[0]
-        boxes[thing.noun] = (columns[0] / side, rows[0] / side, (columns[-1] + 1) / side, (rows[-1] + 1) / side)
+        boxes[thing.noun] = (
+            columns[0] / side,
+            rows[0] / side,
+            (columns[-1] + 1) / side,
+            (rows[-1] + 1) / side,
+        )
     row = _row("layout", Task(scene.caption, boxes), made(picture))
     assert (row.present, row.inside, row.seed, row.seconds, row.memory) == (1.0, 1.0, 3, 1.5, 10.0)
     assert row.iou > 0.8
@@ -69,7 +77,19 @@ def rows():
     for method, hits, seconds in (("plain", [1, 0, 0, 0], 1.0), ("syngen", [1, 1, 1, 0], 2.5)):
         for (prompt, seed), hit in zip([("a", 0), ("a", 1), ("b", 0), ("b", 1)], hits, strict=True):
             made.append(
-                Row("colors", method, prompt, seed, float(hit), 0.0, float("nan"), float("nan"), 0.9, seconds, 20 * seconds)
+                Row(
+                    "colors",
+                    method,
+                    prompt,
+                    seed,
+                    float(hit),
+                    0.0,
+                    float("nan"),
+                    float("nan"),
+                    0.9,
+                    seconds,
+                    20 * seconds,
+                )
             )
     return made
 
@@ -84,7 +104,12 @@ def test_the_peak_of_memory_is_seen():
 def test_summary_by_hand():
     plain, guided = summary(rows())
     assert (plain["present"], plain["present_gain"], plain["time_ratio"]) == (0.25, 0.0, 1.0)
-    assert (guided["present"], guided["present_gain"], guided["n"], guided["time_ratio"]) == (0.75, 0.5, 4, 2.5)
+    assert (guided["present"], guided["present_gain"], guided["n"], guided["time_ratio"]) == (
+        0.75,
+        0.5,
+        4,
+        2.5,
+    )
     assert guided["present_interval"] == [0.5, 0.5]
     assert markdown([plain, guided]).splitlines()[-1] == (
         "| syngen | 4 | 75.0 (+50.0; 50 to 50) | 0.0 (+0.0; 0 to 0) | 90.0 (+0.0; 0 to 0) | 2.5 | 2.5 |"
@@ -96,15 +121,28 @@ def test_schedules_of_methods_may_be_replaced(tmp_path, monkeypatch):
 
     def generate(_, jobs, __, *, method, descent, **___):
         seen[method] = descent
-        return [Picture(prompt, seed, method, Image.new("RGB", (128, 128)), {}, (), (), 1.0, 1.0) for prompt, seed in jobs]
+        return [
+            Picture(prompt, seed, method, Image.new("RGB", (128, 128)), {}, (), (), 1.0, 1.0)
+            for prompt, seed in jobs
+        ]
 
     monkeypatch.setattr(compare, "generate", generate)
     options = {"every": 276, "step_sizes": {"ebama": 3.0}, "progress": lambda items, _: items}
     pipe = SimpleNamespace(dtype=torch.float32)
     compare.run(pipe, "colors", ["conform", "ebama"], [0], tmp_path / "a" / "a.csv", **options)
     assert (seen["conform"].step_size, seen["conform"].max_refinements) == (None, 20)
-    compare.run(pipe, "colors", ["conform", "ebama"], [0], tmp_path / "b" / "b.csv", refinements=0, **options)
-    assert {name: (of.step_size, of.max_refinements) for name, of in seen.items() if name != "plain"} == {
+    compare.run(
+        pipe,
+        "colors",
+        ["conform", "ebama"],
+        [0],
+        tmp_path / "b" / "b.csv",
+        refinements=0,
+        **options,
+    )
+    assert {
+        name: (of.step_size, of.max_refinements) for name, of in seen.items() if name != "plain"
+    } == {
         "conform": (None, 0),
         "ebama": (3.0, 0),
     }
@@ -114,7 +152,18 @@ def test_schedules_of_methods_may_be_replaced(tmp_path, monkeypatch):
 
 
 def test_bench_resumes(tmp_path):
-    options = ["bench", "--suite", "layout", "--methods", "boxdiff", "--every", "276", "--seeds", "0-1", "--json"]
+    options = [
+        "bench",
+        "--suite",
+        "layout",
+        "--methods",
+        "boxdiff",
+        "--every",
+        "276",
+        "--seeds",
+        "0-1",
+        "--json",
+    ]
     options += ["--out", str(tmp_path)]
     result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.stderr
@@ -129,7 +178,9 @@ def test_bench_resumes(tmp_path):
         assert (one.method, one.seed, one.present) == (other.method, other.seed, other.present)
         assert one.iou == pytest.approx(other.iou, abs=0.02)
     assert [line["method"] for line in json.loads(again.stdout)] == ["plain", "boxdiff"]
-    assert {"layout.md", "layout.json", "layout.png", "pictures.csv", "settings"} == {path.name for path in tmp_path.iterdir()}
+    assert {"layout.md", "layout.json", "layout.png", "pictures.csv", "settings"} == {
+        path.name for path in tmp_path.iterdir()
+    }
 
 
 @pytest.mark.parametrize(

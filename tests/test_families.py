@@ -1,4 +1,5 @@
-"""The same verbs on every architecture: what is recorded and steered, against explicit softmax and hand-written loops."""
+"""The same verbs on every architecture: what is recorded and steered, against explicit softmax and
+hand-written loops."""
 
 import re
 
@@ -6,10 +7,10 @@ import pytest
 import torch
 
 from attncontrol import AttendAndExcite, Descent, Where, locate, record, steer
+from attncontrol.attention.intercept import tap
+from attncontrol.attention.sites import TEXT
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import family_of
-from attncontrol.processors import tap
-from attncontrol.sites import TEXT
+from attncontrol.families.known import family_of
 from tests.reference.loops import Softmax
 from tests.zoo import EXTRA, MORE, ZOO
 from tests.zoo_chat import CHAT, EXTRA_CHAT, VIDEO
@@ -30,7 +31,9 @@ def named(request):
 
 def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
     call = (
-        {"height": HEIGHT, "width": WIDTH, "num_inference_steps": steps, "output_type": "latent"} | OPTIONS.get(name, {}) | kwargs
+        {"height": HEIGHT, "width": WIDTH, "num_inference_steps": steps, "output_type": "latent"}
+        | OPTIONS.get(name, {})
+        | kwargs
     )
     if name == "qwenimage" and call["negative_prompt"] is not None and not isinstance(prompt, str):
         call["negative_prompt"] = [""] * len(prompt)
@@ -54,18 +57,25 @@ def test_recorded_maps_equal_the_explicit_softmax(named, monkeypatch):
     for site in sites:
         module = denoiser.get_submodule(site.name)
         hooks.append(
-            module.register_forward_hook(lambda *_, s=site.name: kept.setdefault(s, []).append(softmax.seen[-1]), always_call=True)
+            module.register_forward_hook(
+                lambda *_, s=site.name: kept.setdefault(s, []).append(softmax.seen[-1]),
+                always_call=True,
+            )
         )
     run(name, pipe, PROMPTS)
     for hook in hooks:
         hook.remove()
     monkeypatch.undo()
-    with record(pipe, {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog", "a"]}, keep=("head", "step")) as maps:
+    with record(
+        pipe, {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog", "a"]}, keep=("head", "step")
+    ) as maps:
         run(name, pipe, PROMPTS)
     assert set(maps.layers) == {site.name for site in sites}
     for site in sites:
         conditional = kept[site.name][:: 2 if name in TWO_CALLS else 1]
-        expected = torch.stack([p[:2] if name == "zimage" else p[-2:] for p in conditional])  # step image head query key
+        expected = torch.stack(
+            [p[:2] if name == "zimage" else p[-2:] for p in conditional]
+        )  # step image head query key
         recorded = maps.layers[site.name][:, 0]  # image step head *grid word
         grid = recorded.shape[3:-1]
         assert grid[-2] * 3 == grid[-1] * 2
@@ -77,7 +87,12 @@ def test_recorded_maps_equal_the_explicit_softmax(named, monkeypatch):
                 positions = [first_text + p for p in positions_of(name, pipe, prompt, word)]
                 of_word = expected[:, image, :, queries][..., positions].sum(-1)
                 tolerance = 3e-5 if name in SINGLE else 1e-6
-                torch.testing.assert_close(recorded[image, ..., k], of_word.unflatten(2, grid).float(), rtol=0, atol=tolerance)
+                torch.testing.assert_close(
+                    recorded[image, ..., k],
+                    of_word.unflatten(2, grid).float(),
+                    rtol=0,
+                    atol=tolerance,
+                )
 
 
 def offsets(name, pipe, prompt, queries, picture):
@@ -104,7 +119,9 @@ def positions_of(name, pipe, prompt, word):
         return T5[word] + [32 + k for k in llama] + [64 + k for k in llama]
     if name in CHAT:
         texts = texts_of(name, pipe, prompt)
-        before = {"lumina2": [">"], "flux2": ["<|im_start|>", *"user"]}.get(name)  # ends what is written before the prompt
+        before = {"lumina2": [">"], "flux2": ["<|im_start|>", *"user"]}.get(
+            name
+        )  # ends what is written before the prompt
         return run_of(PIECES[word].split(), texts, run_of(before, texts)[-1] if before else 0)
     return CLIP[word] + [(77 if name == "hunyuandit" else 32) + p for p in T5[word]]
 
@@ -116,7 +133,10 @@ def run_of(pieces, texts, start=0):
 
 
 def plain(tokenizer, text):
-    return [re.sub("[\u0120\u2581]", "", token) for token in tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)]
+    return [
+        re.sub("[\u0120\u2581]", "", token)
+        for token in tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
+    ]
 
 
 def texts_of(name, pipe, prompt):
@@ -127,13 +147,17 @@ def texts_of(name, pipe, prompt):
         text = pipe.prompt_template_encode.format(prompt)
     elif name == "flux2":
         system = {"role": "system", "content": pipe.system_message}
-        text = pipe.tokenizer.apply_chat_template([system, {"role": "user", "content": prompt}], tokenize=False)
+        text = pipe.tokenizer.apply_chat_template(
+            [system, {"role": "user", "content": prompt}], tokenize=False
+        )
         texts = plain(pipe.tokenizer, text)
         return ["<|endoftext|>"] * (480 - len(texts)) + texts
     else:
         thinking = {"enable_thinking": name == "zimage"}
         message = {"role": "user", "content": prompt}
-        text = pipe.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True, **thinking)
+        text = pipe.tokenizer.apply_chat_template(
+            [message], tokenize=False, add_generation_prompt=True, **thinking
+        )
     texts = plain(pipe.tokenizer, text)
     return texts[pipe.prompt_template_encode_start_idx :] if name == "qwenimage" else texts
 
@@ -153,13 +177,18 @@ def test_recording_changes_nothing_and_exit_restores_everything(named):
         assert torch.equal(run(name, pipe), plain)
     assert maps["cat"].shape[0] == 1
     if name in UNSTEERABLE:
-        with pytest.raises(UnsupportedError, match="can be recorded, not steered"), steer(pipe, AttendAndExcite(["cat"])):
+        with (
+            pytest.raises(UnsupportedError, match="can be recorded, not steered"),
+            steer(pipe, AttendAndExcite(["cat"])),
+        ):
             pass
         return
     with pytest.raises(ZeroDivisionError), steer(pipe, AttendAndExcite(["cat", "turtle"])):
         run(name, pipe)
         raise ZeroDivisionError
-    assert {n: m.processor for n, m in denoiser.named_modules() if hasattr(m, "processor")} == processors
+    assert {
+        n: m.processor for n, m in denoiser.named_modules() if hasattr(m, "processor")
+    } == processors
     assert not denoiser._forward_pre_hooks
     assert not {"step", "encode_prompt", "check_inputs"} & {*vars(pipe), *vars(pipe.scheduler)}
     assert torch.equal(run(name, pipe), plain)
@@ -187,7 +216,11 @@ def test_every_attention_that_runs_is_a_site_and_sums_to_one(named):
         run(name, pipe)
     for hook in hooks:
         hook.remove()
-    left_out = {n for n in ran if n.startswith("context_refiner") or (name == "sana" and n.endswith("attn1"))}
+    left_out = {
+        n
+        for n in ran
+        if n.startswith("context_refiner") or (name == "sana" and n.endswith("attn1"))
+    }
     assert seen == ran - left_out
     assert len(left_out) == {"lumina2": 1, "zimage": 1, "sana": 2}.get(name, 0)
 
@@ -199,14 +232,20 @@ def test_gradient_checkpointing_changes_nothing(named):
         pytest.skip("recorded only, or no checkpointing in diffusers")
     if name == "chroma":
         denoiser.enable_gradient_checkpointing()
-        with pytest.raises(UnsupportedError, match="drops the attention mask"), steer(pipe, AttendAndExcite(["cat"])):
+        with (
+            pytest.raises(UnsupportedError, match="drops the attention mask"),
+            steer(pipe, AttendAndExcite(["cat"])),
+        ):
             run(name, pipe)
         denoiser.disable_gradient_checkpointing()
         return
     guided = []
     for switch in (denoiser.disable_gradient_checkpointing, denoiser.enable_gradient_checkpointing):
         switch()
-        with steer(pipe, AttendAndExcite(["cat", "turtle"]), where=TEXT), record(pipe, ["cat"]) as maps:
+        with (
+            steer(pipe, AttendAndExcite(["cat", "turtle"]), where=TEXT),
+            record(pipe, ["cat"]) as maps,
+        ):
             latents = run(name, pipe)
         guided.append((latents, maps["cat"]))
     denoiser.disable_gradient_checkpointing()
@@ -222,15 +261,25 @@ def test_a_picture_does_not_depend_on_its_batch(named):
     where = Where(kind=("cross", "joint"))
     descent = Descent(step_size=20.0, thresholds={0.0: 0.9}, max_refinements=2)
     packed = (2, 24, 16)
-    shapes = {"flux": packed, "chroma": packed, "qwenimage": packed, "klein": (2, 4, 4, 6), "sana": (2, 4, 32, 48)}
+    shapes = {
+        "flux": packed,
+        "chroma": packed,
+        "qwenimage": packed,
+        "klein": (2, 4, 4, 6),
+        "sana": (2, 4, 32, 48),
+    }
     dtype = torch.float32 if name == "zimage" else torch.float64
-    latents = torch.randn(shapes.get(name, (2, 4, 8, 12)), generator=torch.Generator().manual_seed(3), dtype=dtype)
+    latents = torch.randn(
+        shapes.get(name, (2, 4, 8, 12)), generator=torch.Generator().manual_seed(3), dtype=dtype
+    )
     with steer(pipe, AttendAndExcite(words), where=where, descent=descent):
         both = run(name, pipe, PROMPTS, latents=latents.clone())
     for image, prompt in enumerate(PROMPTS):
         with steer(pipe, AttendAndExcite(words), where=where, descent=descent):
             alone = run(name, pipe, prompt, latents=latents[image : image + 1].clone())
-        torch.testing.assert_close(both[image], alone[0], rtol=0, atol=1e-4 if name in SINGLE else 1e-6)
+        torch.testing.assert_close(
+            both[image], alone[0], rtol=0, atol=1e-4 if name in SINGLE else 1e-6
+        )
 
 
 def test_sana_reads_an_instruction_before_the_prompt():

@@ -10,30 +10,49 @@ from tests.zoo_chat import CHAT
 
 
 def calls_of(name, pipe):
-    """What the oracle needs: the model's prediction, the text sites, the picture's rows, the text columns, the token positions."""
+    """What the oracle needs: the model's prediction, the text sites, the picture's rows, the text
+    columns, the token positions."""
     tokens = OPTIONS.get(name, {}).get("max_sequence_length")
     grid = (4, 6)
     if name == "sdxl":
-        states, negative, pooled, no_pooled = pipe.encode_prompt(PROMPTS[0], negative_prompt="", do_classifier_free_guidance=True)
+        states, negative, pooled, no_pooled = pipe.encode_prompt(
+            PROMPTS[0], negative_prompt="", do_classifier_free_guidance=True
+        )
         ids = pipe._get_add_time_ids((HEIGHT, WIDTH), (0, 0), (HEIGHT, WIDTH), torch.float64, 32)
 
         def call(z, t, branch):
             cond = branch == "cond"
             added = {"text_embeds": pooled if cond else no_pooled, "time_ids": ids}
             text = states if cond else negative
-            return pipe.unet(z, t, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False)[0]
+            return pipe.unet(
+                z, t, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False
+            )[0]
 
         count = sum(name.endswith("attn2") for name, _ in pipe.unet.named_modules())
-        return call, range(1, 2 * count, 2), slice(None), slice(None), grid, [list(range(1, 31))], [3, 6, 7]
+        return (
+            call,
+            range(1, 2 * count, 2),
+            slice(None),
+            slice(None),
+            grid,
+            [list(range(1, 31))],
+            [3, 6, 7],
+        )
     if name == "pixart":
-        states, mask, negative, no_mask = pipe.encode_prompt(PROMPTS[0], max_sequence_length=tokens, clean_caption=False)
+        states, mask, negative, no_mask = pipe.encode_prompt(
+            PROMPTS[0], max_sequence_length=tokens, clean_caption=False
+        )
 
         def call(z, t, branch):
             cond = branch == "cond"
             text, keep = (states, mask) if cond else (negative, no_mask)
             added = {"resolution": None, "aspect_ratio": None}
             out = pipe.transformer(
-                z, encoder_hidden_states=text, encoder_attention_mask=keep, timestep=t.expand(1), added_cond_kwargs=added
+                z,
+                encoder_hidden_states=text,
+                encoder_attention_mask=keep,
+                timestep=t.expand(1),
+                added_cond_kwargs=added,
             ).sample
             return out.chunk(2, 1)[0]
 
@@ -51,7 +70,9 @@ def calls_of(name, pipe):
             )[0]  # fmt: skip
 
         return call, (0, 1), slice(tokens, None), slice(tokens), grid, [list(range(7))], [2, 5, 6]
-    states, negative, pooled, no_pooled = pipe.encode_prompt(PROMPTS[0], None, None, max_sequence_length=tokens)
+    states, negative, pooled, no_pooled = pipe.encode_prompt(
+        PROMPTS[0], None, None, max_sequence_length=tokens
+    )
 
     def call(z, t, branch):
         cond = branch == "cond"
@@ -66,16 +87,24 @@ def calls_of(name, pipe):
 
 
 def chat_calls_of(name, pipe):
-    """The same for models that read the prompt inside a template: the picture's rows and the tokens from the model's code."""
+    """The same for models that read the prompt inside a template: the picture's rows and the tokens
+    from the model's code."""
     grid, prompt = (4, 6), PROMPTS[0]
-    words, subjects = list(range(12)), [5, 10, 11]  # a, then one letter each of red, cat, a, nd, a, tur, tle
+    words, subjects = (
+        list(range(12)),
+        [5, 10, 11],
+    )  # a, then one letter each of red, cat, a, nd, a, tur, tle
     if name == "qwenimage":
         states, mask = pipe.encode_prompt(prompt, max_sequence_length=64)
         assert mask is None
 
         def call(z, t, _):
             return pipe.transformer(
-                z, encoder_hidden_states=states, timestep=t.expand(1) / 1000, img_shapes=[[(1, 4, 6)]], return_dict=False
+                z,
+                encoder_hidden_states=states,
+                timestep=t.expand(1) / 1000,
+                img_shapes=[[(1, 4, 6)]],
+                return_dict=False,
             )[0]
 
         text = states.shape[1]
@@ -91,24 +120,54 @@ def chat_calls_of(name, pipe):
 
         text = int(mask.sum())
         words = list(range(text - 8, text - 1))
-        return call, (2, 3), slice(text, text + 24), slice(text), grid, [words], [text - 6, text - 3, text - 2]
+        return (
+            call,
+            (2, 3),
+            slice(text, text + 24),
+            slice(text),
+            grid,
+            [words],
+            [text - 6, text - 3, text - 2],
+        )
     if name == "zimage":
-        (states,), (negative,) = pipe.encode_prompt(prompt, negative_prompt="", max_sequence_length=128)
+        (states,), (negative,) = pipe.encode_prompt(
+            prompt, negative_prompt="", max_sequence_length=128
+        )
 
         def call(z, t, branch):
             text = states if branch == "cond" else negative
-            return -pipe.transformer([z[0, :, None].double()], (1000 - t.expand(1)) / 1000, [text], return_dict=False)[0][0][:, 0]
+            return -pipe.transformer(
+                [z[0, :, None].double()], (1000 - t.expand(1)) / 1000, [text], return_dict=False
+            )[0][0][:, 0]
 
-        return call, (2, 3), slice(24), slice(32, None), grid, [[6 + k for k in words]], [6 + k for k in subjects]
+        return (
+            call,
+            (2, 3),
+            slice(24),
+            slice(32, None),
+            grid,
+            [[6 + k for k in words]],
+            [6 + k for k in subjects],
+        )
     states, ids = pipe.encode_prompt(prompt, text_encoder_out_layers=(1,), max_sequence_length=96)
     negative, _ = pipe.encode_prompt("", text_encoder_out_layers=(1,), max_sequence_length=96)
     places = pipe._prepare_latent_ids(torch.zeros(1, 4, 4, 6))
 
     def call(z, t, branch):
         text = states if branch == "cond" else negative
-        return pipe.transformer(z, text, t.expand(1) / 1000, places, ids, None, return_dict=False)[0]
+        return pipe.transformer(z, text, t.expand(1) / 1000, places, ids, None, return_dict=False)[
+            0
+        ]
 
-    return call, (0, 1), slice(96, None), slice(96), grid, [[6 + k for k in words]], [6 + k for k in subjects]
+    return (
+        call,
+        (0, 1),
+        slice(96, None),
+        slice(96),
+        grid,
+        [[6 + k for k in words]],
+        [6 + k for k in subjects],
+    )
 
 
 FLOW = ("flux", "qwenimage", "lumina2", "zimage", "klein")
@@ -131,7 +190,9 @@ def test_steering_equals_a_hand_written_loop(name, monkeypatch, guided_by_negati
     scale |= {"cfg_normalization": False} if name == "lumina2" else {}
     scale |= {} if name == "klein" else {"negative_prompt": "" if guided_by_negative else None}
     dtype = torch.float32 if name == "zimage" else torch.float64
-    latents = torch.randn(SHAPES.get(name, (1, 4, 8, 12)), generator=torch.Generator().manual_seed(3), dtype=dtype)
+    latents = torch.randn(
+        SHAPES.get(name, (1, 4, 8, 12)), generator=torch.Generator().manual_seed(3), dtype=dtype
+    )
     descent = Descent(step_size=20.0, guided=0.7, thresholds={})
     with steer(pipe, AttendAndExcite(["cat", "turtle"]), where=where, descent=descent) as trace:
         guided = run(name, pipe, steps=3, latents=latents.clone(), **scale)
@@ -150,7 +211,9 @@ def test_steering_equals_a_hand_written_loop(name, monkeypatch, guided_by_negati
             pipe, softmax, call, z, text_calls=text_calls, rows=rows, columns=columns, grid=grid, encoders=encoders,
             subjects=subjects, alpha=20.0, guided=2, scale=3.0, negative=guided_by_negative,
         )  # fmt: skip
-    if name == "klein":  # latents come back unpacked, and scaled by statistics that are 0 and 1 here
+    if (
+        name == "klein"
+    ):  # latents come back unpacked, and scaled by statistics that are 0 and 1 here
         grid_of = expected.transpose(1, 2).unflatten(2, grid)
         expected = pipe._unpatchify_latents(grid_of * (1 + pipe.vae.config.batch_norm_eps) ** 0.5)
     assert (guided - plain).abs().max() > 1e-3

@@ -7,17 +7,23 @@ import pytest
 import torch
 
 from attncontrol import Where
+from attncontrol.batch.head_search import load_heads, search_heads, strengths
+from attncontrol.batch.results import read_lines
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import CouplingError
-from attncontrol.heads import load_heads, search_heads, strengths
-from attncontrol.perturb import PerImage, perturb
-from attncontrol.results import read_lines
+from attncontrol.verbs.perturb import PerImage, perturb
 from tests.test_families import run
 from tests.tiny import tiny_sd
 
 WHERE = Where(kind="self", layers=("mid_block", "up_blocks.0"))
 JOBS = [("a cat", 0), ("a frog", 1), ("a cat and a frog", 2), ("a dog", 3)]
-CALL = {"num_inference_steps": 2, "output_type": "np", "height": 64, "width": 64, "guidance_scale": 1.0}
+CALL = {
+    "num_inference_steps": 2,
+    "output_type": "np",
+    "height": 64,
+    "width": 64,
+    "guidance_scale": 1.0,
+}
 NAME = "mid_block.attentions.0.transformer_blocks.0.attn1"
 
 
@@ -27,13 +33,22 @@ def redness(pictures, _):
 
 def search(pipe, jobs=JOBS, **options):
     return search_heads(
-        pipe, jobs, options.pop("objective", redness), edit=SoftIdentity(), scale=3.0, where=WHERE, **options, **CALL
+        pipe,
+        jobs,
+        options.pop("objective", redness),
+        edit=SoftIdentity(),
+        scale=3.0,
+        where=WHERE,
+        **options,
+        **CALL,
     )
 
 
 def test_every_image_has_heads_of_its_own():
     pipe = tiny_sd()
-    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    latents = torch.randn(
+        2, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     options = {"height": 64, "width": 64}
     sets = [[(NAME, 0)], [(NAME, 1), (NAME, 3)]]
     with perturb(pipe, SoftIdentity(), scale=3.0, heads=PerImage(tuple(sets))):
@@ -51,7 +66,10 @@ def test_every_image_has_heads_of_its_own():
 
 def test_batching_changes_nothing_and_the_best_are_chosen():
     pipe = tiny_sd()
-    batched, single = search(pipe, batch=7, rounds=2, top_k=2), search(pipe, batch=1, rounds=2, top_k=2)
+    batched, single = (
+        search(pipe, batch=7, rounds=2, top_k=2),
+        search(pipe, batch=1, rounds=2, top_k=2),
+    )
     assert batched.heads == single.heads
     assert len(set(batched.heads)) == 4
     first = batched.rounds[0]
@@ -61,13 +79,23 @@ def test_batching_changes_nothing_and_the_best_are_chosen():
     by_hand = []
     for prompt, seed in JOBS:
         with perturb(pipe, SoftIdentity(), scale=3.0, heads=[first.chosen[0]]):
-            by_hand += redness(pipe(prompt, generator=torch.Generator().manual_seed(seed), **CALL).images, None)
+            by_hand += redness(
+                pipe(prompt, generator=torch.Generator().manual_seed(seed), **CALL).images, None
+            )
     assert first.scores[first.chosen[0]] == pytest.approx(sum(by_hand) / 4, abs=1e-6)
-    plain = [redness(pipe(p, generator=torch.Generator().manual_seed(s), **CALL).images, None)[0] for p, s in JOBS]
+    plain = [
+        redness(pipe(p, generator=torch.Generator().manual_seed(s), **CALL).images, None)[0]
+        for p, s in JOBS
+    ]
     assert first.without == pytest.approx(sum(plain) / 4, abs=1e-6)
     with perturb(pipe, SoftIdentity(), scale=3.0, heads=first.chosen):
         both = redness(
-            pipe([p for p, _ in JOBS], generator=[torch.Generator().manual_seed(s) for _, s in JOBS], **CALL).images, None
+            pipe(
+                [p for p, _ in JOBS],
+                generator=[torch.Generator().manual_seed(s) for _, s in JOBS],
+                **CALL,
+            ).images,
+            None,
         )
     assert batched.rounds[1].without == pytest.approx(sum(both) / 4, abs=1e-6)
 
@@ -102,9 +130,10 @@ def test_an_interrupted_search_goes_on(tmp_path):
     assert not again
     resumed.save(tmp_path / "heads.json")
     assert load_heads(tmp_path / "heads.json") == list(resumed.heads)
-    assert {tuple(row[:2]) for row in json.loads((tmp_path / "heads.json").read_text())["rounds"][0]["scores"]} == set(
-        resumed.rounds[0].scores
-    )
+    assert {
+        tuple(row[:2])
+        for row in json.loads((tmp_path / "heads.json").read_text())["rounds"][0]["scores"]
+    } == set(resumed.rounds[0].scores)
 
 
 def test_halving_makes_fewer_pictures():
@@ -117,7 +146,10 @@ def test_halving_makes_fewer_pictures():
     halved = search(pipe, objective=noting, halving=True, top_k=1)
     count, jobs = len(halved.rounds[0].scores), halved.rounds[0].jobs
     left = [count, ceil(2 / 3 * count), ceil(ceil(2 / 3 * count) / 2)]
-    assert sorted(jobs.values()) == [1] * (left[0] - left[1]) + [2] * (left[1] - left[2]) + [4] * left[2]
+    assert (
+        sorted(jobs.values())
+        == [1] * (left[0] - left[1]) + [2] * (left[1] - left[2]) + [4] * left[2]
+    )
     assert len(made) == sum(jobs.values()) + len(JOBS)
     assert jobs[halved.heads[0]] == 4
     exact = search(pipe, top_k=1).rounds[0]
@@ -133,9 +165,17 @@ def test_strengths_are_shifts_in_deviations_of_the_plain_pictures():
     for u in (0.0, 0.5, 1.0):
         for seed in seeds:
             with perturb(pipe, SoftIdentity(u), scale=3.0, heads=heads):
-                by_hand += redness(pipe("a cat", generator=torch.Generator().manual_seed(seed), **CALL).images, None)
+                by_hand += redness(
+                    pipe("a cat", generator=torch.Generator().manual_seed(seed), **CALL).images,
+                    None,
+                )
     scores = torch.tensor(by_hand, dtype=torch.float64).view(3, 3)
-    torch.testing.assert_close(torch.tensor([each.scores for each in found], dtype=torch.float64), scores, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        torch.tensor([each.scores for each in found], dtype=torch.float64),
+        scores,
+        rtol=0,
+        atol=1e-6,
+    )
     expected = (scores.mean(1) - scores[0].mean()) / scores[0].std()
     assert [each.shift for each in found] == pytest.approx(expected.tolist(), abs=1e-3)
     assert found[0].shift == 0

@@ -1,4 +1,5 @@
-"""What the inspector's page holds: numbers, words, text, size. What it does in a browser: test_inspector_browser."""
+"""What the inspector's page holds: numbers, words, text, size. What it does in a browser:
+test_inspector_browser."""
 
 import base64
 import json
@@ -12,15 +13,15 @@ import torch
 from PIL import Image
 
 from attncontrol import AttentionMaps, save
+from attncontrol.attention.sites import Site
 from attncontrol.cli import app
 from attncontrol.errors import CouplingError, NonFiniteError, UnsupportedError
-from attncontrol.export import payload
-from attncontrol.export.inspector import content, page
-from attncontrol.export.layers import groups, in_order, short_names
-from attncontrol.export.quantise import atlas
-from attncontrol.export.wording import entities, segments, shown_words
-from attncontrol.sites import Site
-from attncontrol.tokens import Span, Token
+from attncontrol.inspector import payload
+from attncontrol.inspector.layers import groups, in_order, short_names
+from attncontrol.inspector.page import content, page
+from attncontrol.inspector.quantise import atlas
+from attncontrol.inspector.wording import entities, segments, shown_words
+from attncontrol.prompts.tokens import Span, Token
 from tests.test_cli import runner
 
 PROMPT = "a red cat and a frog"
@@ -36,17 +37,25 @@ def tokens_of(prompt):
     for number, word in enumerate(prompt.split(" "), 1):
         found.append(Token(number, number, word, at, at + len(word), False))
         at += len(word) + 1
-    return (*found, *(Token(len(found) + k, 0, "<last>", len(prompt), len(prompt), True) for k in range(2)))
+    return (
+        *found,
+        *(Token(len(found) + k, 0, "<last>", len(prompt), len(prompt), True) for k in range(2)),
+    )
 
 
 def made(layers, words=("cat", "frog", "red"), *, prompt=PROMPT, branches=("cond",), **about):
     """A record of ``layers`` [image branch step head (frame) height width word]."""
     shape = next(iter(layers.values())).shape
     tokens = tokens_of(prompt)
-    spans = tuple(Span(word, tuple(t.index for t in tokens if t.text and t.text in word.split(" "))) for word in words)
+    spans = tuple(
+        Span(word, tuple(t.index for t in tokens if t.text and t.text in word.split(" ")))
+        for word in words
+    )
     return AttentionMaps(
         layers=layers,
-        sites={name: Site(name, "cross", of_layer.shape[3], 1) for name, of_layer in layers.items()},
+        sites={
+            name: Site(name, "cross", of_layer.shape[3], 1) for name, of_layer in layers.items()
+        },
         prompts=(prompt,) * shape[0],
         tokens=(tokens,) * shape[0],
         spans=(spans,) * shape[0],
@@ -64,9 +73,14 @@ def random(*shape, seed=0):
 
 @pytest.fixture
 def maps():
-    """Two images, two branches, four steps, two or three heads, cells that are not square in number, three words."""
+    """Two images, two branches, four steps, two or three heads, cells that are not square in
+    number, three words."""
     return made(
-        {MID: random(2, 2, 4, 3, 2, 3, 3), DOWN: random(2, 2, 4, 2, 4, 6, 3, seed=1), UP: random(2, 2, 4, 2, 4, 6, 3, seed=2)},
+        {
+            MID: random(2, 2, 4, 3, 2, 3, 3),
+            DOWN: random(2, 2, 4, 2, 4, 6, 3, seed=1),
+            UP: random(2, 2, 4, 2, 4, 6, 3, seed=2),
+        },
         branches=("cond", "uncond"),
     )
 
@@ -78,7 +92,9 @@ def decoded(stored):
     found = []
     for (height, width), count in zip(stored["grids"], stored["counts"], strict=True):
         size = height * width * count
-        runs = np.cumsum(cells[:size].reshape(-1, stored["run"], height * width).astype(int), 1) % 256
+        runs = (
+            np.cumsum(cells[:size].reshape(-1, stored["run"], height * width).astype(int), 1) % 256
+        )
         m, cells, peaks = peaks[:count], cells[size:], peaks[count:]
         found.append((m[:, None, None] * (runs.reshape(count, height, width) / 255) ** 2, m))
     assert not len(cells)
@@ -123,7 +139,10 @@ def test_groups_steps_and_heads_are_means_of_the_record(maps):
     mean, step, head = (decoded(found[name]) for name in ("mean", "step", "head"))
     for b, branch in enumerate(maps.branches):
         images = [mean[0][0].reshape(2, 2, 1, 3, 4, 6)[:, b, 0], mean[0][1].reshape(2, 2, 3)[:, b]]
-        assert_close((images[0].reshape(-1, 4, 6), images[1].ravel()), maps.mean(branch).permute(0, 3, 1, 2).numpy())
+        assert_close(
+            (images[0].reshape(-1, 4, 6), images[1].ravel()),
+            maps.mean(branch).permute(0, 3, 1, 2).numpy(),
+        )
     both = (maps.layers[DOWN].mean(3) + maps.layers[UP].mean(3)) / 2
     assert_close(step[1], both.permute(0, 1, 5, 2, 3, 4).numpy())
     assert_close(step[3], maps.layers[MID].mean(3).permute(0, 1, 5, 2, 3, 4).numpy())
@@ -150,7 +169,9 @@ def test_coarser_grids_are_means_of_areas_in_the_right_place():
     assert shown.shape == (1, 32, 64)
     assert np.argwhere(shown[0] == shown.max()).tolist() == [[3, 48]]
     assert m[0] == pytest.approx(8.0 / 4)  # areas of two by two cells
-    assert "Means over steps: grids of at most 64 cells per side (recorded: 80)." in found["reduced"]
+    assert (
+        "Means over steps: grids of at most 64 cells per side (recorded: 80)." in found["reduced"]
+    )
 
 
 def test_statistics_of_heads():
@@ -166,7 +187,10 @@ def test_statistics_of_heads():
 
 def test_head_statistics_are_those_of_the_recorded_grid(maps):
     stats = np.frombuffer(base64.b64decode(content(maps, "run", LIMIT)["stats"]), "<f4")
-    expected = [payload.head_statistics(maps.layers[name].mean(2).permute(0, 1, 2, 5, 3, 4)).flatten() for name in (DOWN, MID, UP)]
+    expected = [
+        payload.head_statistics(maps.layers[name].mean(2).permute(0, 1, 2, 5, 3, 4)).flatten()
+        for name in (DOWN, MID, UP)
+    ]
     np.testing.assert_allclose(stats, torch.cat(expected).numpy(), rtol=1e-6)
 
 
@@ -179,7 +203,10 @@ def test_axes_that_were_not_kept_are_left_out_and_named():
     assert found["stats"] is None
     assert found["steps"] == []
     assert found["heads"] == []
-    assert "Means over steps and heads; record with keep=('step', 'head') to see them apart." in found["reduced"]
+    assert (
+        "Means over steps and heads; record with keep=('step', 'head') to see them apart."
+        in found["reduced"]
+    )
 
 
 def test_videos_have_frames():
@@ -191,7 +218,9 @@ def test_videos_have_frames():
 
 
 def test_blocks_and_short_names_of_layers():
-    flux = [f"transformer_blocks.{k}.attn" for k in range(2)] + [f"single_transformer_blocks.{k}.attn" for k in range(2)]
+    flux = [f"transformer_blocks.{k}.attn" for k in range(2)] + [
+        f"single_transformer_blocks.{k}.attn" for k in range(2)
+    ]
     found = groups(dict.fromkeys(flux, (4, 4)))
     assert [(g.kind, g.name, len(g.layers)) for g in found] == [
         ("all", "all layers", 4), ("block", "double", 2), ("block", "single", 2),
@@ -200,13 +229,28 @@ def test_blocks_and_short_names_of_layers():
     assert in_order([DOWN, UP, MID]) == (DOWN, MID, UP)
     assert in_order(reversed(flux)) == tuple(reversed(flux))
     assert short_names(("a.0.x", "a.0.y")) == {"a.0.x": "a.0.x", "a.0.y": "a.0.y"}
-    sdxl = [f"down_blocks.1.attentions.{a}.transformer_blocks.{t}.attn2" for a in range(2) for t in range(2)]
-    assert list(short_names(tuple(sdxl)).values()) == ["down 1.0.0", "down 1.0.1", "down 1.1.0", "down 1.1.1"]
+    sdxl = [
+        f"down_blocks.1.attentions.{a}.transformer_blocks.{t}.attn2"
+        for a in range(2)
+        for t in range(2)
+    ]
+    assert list(short_names(tuple(sdxl)).values()) == [
+        "down 1.0.0",
+        "down 1.0.1",
+        "down 1.1.0",
+        "down 1.1.1",
+    ]
 
 
 def test_words_of_the_prompt_and_pieces_of_it():
-    words = shown_words(made({DOWN: random(1, 1, 1, 1, 2, 2, 3)}, ["red cat", "cat", "frog"]), 0, most=9)
-    assert [(word.name, word.ranges) for word in words] == [("red cat", ((2, 9),)), ("cat", ((6, 9),)), ("frog", ((16, 20),))]
+    words = shown_words(
+        made({DOWN: random(1, 1, 1, 1, 2, 2, 3)}, ["red cat", "cat", "frog"]), 0, most=9
+    )
+    assert [(word.name, word.ranges) for word in words] == [
+        ("red cat", ((2, 9),)),
+        ("cat", ((6, 9),)),
+        ("frog", ((16, 20),)),
+    ]
     assert segments(PROMPT, words) == [
         {"text": "a ", "word": None},
         {"text": "red cat", "word": 0},
@@ -219,9 +263,21 @@ def test_of_all_positions_repeated_special_tokens_are_left_out():
     maps = made({DOWN: random(1, 1, 1, 1, 2, 2, 9)})
     maps.spans = (tuple(Span(token.text, (token.index,)) for token in maps.tokens[0]),)
     words = shown_words(maps, 0, most=99)
-    assert [word.name for word in words] == ["<first>", "a", "red", "cat", "and", "a#2", "frog", "<last>"]
+    assert [word.name for word in words] == [
+        "<first>",
+        "a",
+        "red",
+        "cat",
+        "and",
+        "a#2",
+        "frog",
+        "<last>",
+    ]
     assert "".join(piece["text"] for piece in segments(PROMPT, words)) == PROMPT
-    assert "1 text positions are left out: repeated special tokens and all after 40 words." in content(maps, "", LIMIT)["reduced"]
+    assert (
+        "1 text positions are left out: repeated special tokens and all after 40 words."
+        in content(maps, "", LIMIT)["reduced"]
+    )
 
 
 def test_entities_are_the_words_of_the_record():
@@ -230,15 +286,21 @@ def test_entities_are_the_words_of_the_record():
         {"noun": {"text": "cat", "words": [0]}, "modifiers": [{"text": "red", "words": [1]}]},
         {"noun": {"text": "frog", "words": []}, "modifiers": []},
     ]
-    assert entities("very quickly", ()) == {"found": [], "note": "The parse finds no noun in this prompt."}
+    assert entities("very quickly", ()) == {
+        "found": [],
+        "note": "The parse finds no noun in this prompt.",
+    }
 
 
 def test_without_a_parser_the_page_says_so(monkeypatch, maps):
     def refuse(prompt):
         raise UnsupportedError(f"no parser for {prompt}")
 
-    monkeypatch.setattr("attncontrol.export.wording.analyse", refuse)
-    assert content(maps, "run", LIMIT)["images"][0]["entities"] == {"found": [], "note": f"no parser for {PROMPT}"}
+    monkeypatch.setattr("attncontrol.inspector.wording.analyse", refuse)
+    assert content(maps, "run", LIMIT)["images"][0]["entities"] == {
+        "found": [],
+        "note": f"no parser for {PROMPT}",
+    }
 
 
 class Scripts(HTMLParser):
@@ -264,10 +326,17 @@ class Scripts(HTMLParser):
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a <script>alert(1)</script> cat", 'a "cat" & <!-- <script> frog', "a </title><img src=x> cat\u2028"]
+    "prompt",
+    [
+        "a <script>alert(1)</script> cat",
+        'a "cat" & <!-- <script> frog',
+        "a </title><img src=x> cat\u2028",
+    ],
 )
 def test_prompts_are_text(prompt):
-    html = page(made({DOWN: random(1, 1, 1, 1, 2, 2, 1)}, ["cat"], prompt=prompt), titles=["</script><b>"])
+    html = page(
+        made({DOWN: random(1, 1, 1, 1, 2, 2, 1)}, ["cat"], prompt=prompt), titles=["</script><b>"]
+    )
     read = Scripts(html)
     assert [kind for kind, _ in read.found] == ["importmap", "application/json", "module"]
     (record,) = json.loads(read.found[1][1])
@@ -291,13 +360,20 @@ def test_the_page_is_one_file(maps):
 
 
 def sd15(images=1, branches=("cond",), steps=50, side=64):
-    """The shapes of Stable Diffusion 1.5 at 512 pixels. Noise that is new in every step is the worst that compression can meet."""
+    """The shapes of Stable Diffusion 1.5 at 512 pixels. Noise that is new in every step is the
+    worst that compression can meet."""
     places = [("down_blocks", b, a, 1 << b) for b in range(3) for a in range(2)]
     places += [("up_blocks", b, a, 8 >> b) for b in (1, 2, 3) for a in range(3)]
-    cells = {f"{name}.{b}.attentions.{a}.transformer_blocks.0.attn2": side // s for name, b, a, s in places}
+    cells = {
+        f"{name}.{b}.attentions.{a}.transformer_blocks.0.attn2": side // s
+        for name, b, a, s in places
+    }
     cells["mid_block.attentions.0.transformer_blocks.0.attn2"] = side // 8
     return made(
-        {name: random(images, len(branches), steps, 8, n, n, 3, seed=k) for k, (name, n) in enumerate(cells.items())},
+        {
+            name: random(images, len(branches), steps, 8, n, n, 3, seed=k)
+            for k, (name, n) in enumerate(cells.items())
+        },
         branches=branches,
     )
 
@@ -305,7 +381,11 @@ def sd15(images=1, branches=("cond",), steps=50, side=64):
 def test_a_run_of_50_steps_fits_in_5_megabytes():
     maps = sd15()
     assert len(maps.layers) == 16
-    maps.pictures = [Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)).resize((512, 512))]
+    maps.pictures = [
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)).resize(
+            (512, 512)
+        )
+    ]
     html = page(maps)
     assert len(html) < 5_000_000
     (record,) = json.loads(Scripts(html).found[1][1])
@@ -324,7 +404,10 @@ def test_what_does_not_fit_is_reduced_until_it_does():
     coarse = payload.fit(axes, 250_000)
     assert coarse == payload.Detail(48, 16, 16, 50)
     assert payload.fit(axes, LIMIT) == payload.LEVELS[0]
-    maps = made({DOWN: random(1, 2, 50, 8, 64, 64, 3), MID: random(1, 2, 50, 8, 8, 8, 3)}, branches=("cond", "uncond"))
+    maps = made(
+        {DOWN: random(1, 2, 50, 8, 64, 64, 3), MID: random(1, 2, 50, 8, 8, 8, 3)},
+        branches=("cond", "uncond"),
+    )
     stored = content(maps, "run", 250_000)
     cells = sum(
         h * w * n
@@ -334,7 +417,10 @@ def test_what_does_not_fit_is_reduced_until_it_does():
     assert 100_000 < cells <= 250_000
     many = replace(axes, images=3, steps=200)
     assert len(payload.bins(200, payload.fit(many, 250_000).steps)) < 50
-    with pytest.raises(UnsupportedError, match=r"one page cannot hold this record: [\d,]+ cells at the coarsest level, 10 fit"):
+    with pytest.raises(
+        UnsupportedError,
+        match=r"one page cannot hold this record: [\d,]+ cells at the coarsest level, 10 fit",
+    ):
         payload.fit(axes, 10)
 
 
@@ -346,7 +432,9 @@ def test_bins_hold_every_step_once():
 def test_bins_are_means_of_steps():
     maps = made({DOWN: random(1, 1, 60, 1, 4, 4, 3)})
     found = content(maps, "run", LIMIT)
-    expected = torch.stack([maps.layers[DOWN][:, :, part].mean((2, 3)) for part in payload.bins(60, 50)], 2)
+    expected = torch.stack(
+        [maps.layers[DOWN][:, :, part].mean((2, 3)) for part in payload.bins(60, 50)], 2
+    )
     assert_close(decoded(found["step"])[0], expected.permute(0, 1, 5, 2, 3, 4).numpy())
     assert found["steps"][0] == {"first": 0, "last": 1, "timestep": 1000.0, "sigma": None}
     assert "60 steps are shown as 50 means of neighbours." in found["reduced"]
@@ -362,7 +450,9 @@ def test_pictures_keep_their_shape():
 
 def test_other_records_are_refused(maps):
     maps.direction = "text->image"
-    with pytest.raises(UnsupportedError, match="from the picture to words, image->text; this record is text->image"):
+    with pytest.raises(
+        UnsupportedError, match="from the picture to words, image->text; this record is text->image"
+    ):
         page(maps)
     with pytest.raises(CouplingError, match="nothing is recorded yet"):
         page(AttentionMaps())
@@ -371,14 +461,25 @@ def test_other_records_are_refused(maps):
 def test_the_command_writes_pages(maps, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    first, second = (save(maps, tmp_path / name) for name in ("plain.safetensors", "guided.safetensors"))
+    first, second = (
+        save(maps, tmp_path / name) for name in ("plain.safetensors", "guided.safetensors")
+    )
     result = runner.invoke(app, ["inspect", str(first), "--json"])
     assert result.exit_code == 0
     file = tmp_path / "plain.html"
-    assert json.loads(result.stdout) == {"file": str(file), "bytes": file.stat().st_size, "records": [str(first)]}
+    assert json.loads(result.stdout) == {
+        "file": str(file),
+        "bytes": file.stat().st_size,
+        "records": [str(first)],
+    }
     assert not opened
     both = tmp_path / "new" / "both.html"
-    assert runner.invoke(app, ["inspect", str(first), str(second), "--out", str(both), "--open"]).exit_code == 0
+    assert (
+        runner.invoke(
+            app, ["inspect", str(first), str(second), "--out", str(both), "--open"]
+        ).exit_code
+        == 0
+    )
     assert opened == [both.as_uri()]
     records = json.loads(Scripts(both.read_text("utf-8")).found[1][1])
     assert [record["title"] for record in records] == ["plain", "guided"]

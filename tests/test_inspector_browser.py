@@ -1,4 +1,5 @@
-"""The inspector's page in a real browser: what is drawn, what the keys do, that two records stay together."""
+"""The inspector's page in a real browser: what is drawn, what the keys do, that two records stay
+together."""
 
 import itertools
 import shutil
@@ -12,13 +13,16 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from attncontrol.export.inspector import page
+from attncontrol.inspector.page import page
 from tests.test_inspector import DOWN, PROMPT, UP, made
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs the programs chromium and chromedriver (Debian: apt install chromium chromium-driver)"
+    not (CHROMIUM and DRIVER),
+    reason="needs the programs chromium and chromedriver (Debian: apt install chromium chromium-driver)",
 )
 LOWEST, HIGHEST = pytest.approx([13, 8, 80], abs=1), pytest.approx([240, 249, 33], abs=1)
 """Of the heat colours, as a canvas with alpha keeps them."""
@@ -34,7 +38,13 @@ PIXEL = """
 def browser():
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1500,1100"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1500,1100",
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
@@ -57,7 +67,11 @@ class Page:
 
     def logs(self):
         """Messages of the console, and the addresses that were asked for."""
-        asked = [entry["message"] for entry in self.browser.get_log("performance") if "requestWillBeSent" in entry["message"]]
+        asked = [
+            entry["message"]
+            for entry in self.browser.get_log("performance")
+            if "requestWillBeSent" in entry["message"]
+        ]
         return self.browser.get_log("browser"), asked
 
     def all(self, selector):
@@ -88,11 +102,17 @@ class Page:
 
     def ranking(self, record=0):
         rows = self.all(".ranking")[record].find_elements(By.CSS_SELECTOR, "li")
-        return {row.get_attribute("data-word"): float(row.find_element(By.CSS_SELECTOR, ".number").text) for row in rows}
+        return {
+            row.get_attribute("data-word"): float(row.find_element(By.CSS_SELECTOR, ".number").text)
+            for row in rows
+        }
 
     def bars(self):
         """(word, low, high) of every colour bar."""
-        texts = [[bar.find_element(By.CSS_SELECTOR, part).text for part in ("b", ".low", ".high")] for bar in self.all(".bar")]
+        texts = [
+            [bar.find_element(By.CSS_SELECTOR, part).text for part in ("b", ".low", ".high")]
+            for bar in self.all(".bar")
+        ]
         return [(name, float(low), float(high)) for name, low, high in texts]
 
     def smooth(self, on):
@@ -104,7 +124,8 @@ class Page:
 
 
 def known(scale=1.0, *, height=8, width=8, heads=2, **about):
-    """Four steps. "cat": the column 2 step of the left half, in the upper half of the picture; "frog": the lower half; "red": even.
+    """Four steps. "cat": the column 2 step of the left half, in the upper half of the picture;
+    "frog": the lower half; "red": even.
 
     Head 0 sees the double of that, head 1 nothing of cat and frog.
     """
@@ -170,7 +191,9 @@ def test_steps_are_the_recorded_ones(opened):
     assert [alpha(opened, (k + 0.5) / 8, 0.25) for k in range(8)] == [191] * 4 + [57] * 4
     for step in range(4):
         slider.send_keys(Keys.ARROW_RIGHT)
-        assert [alpha(opened, (k + 0.5) / 8, 0.25) > 100 for k in range(8)] == [k == step for k in range(8)]
+        assert [alpha(opened, (k + 0.5) / 8, 0.25) > 100 for k in range(8)] == [
+            k == step for k in range(8)
+        ]
         assert opened.bars() == [("cat", 0.0, pytest.approx(0.2, rel=0.01))]
         assert slider.get_attribute("aria-valuetext").startswith(f"{step} · t {1000 - step}")
     slider.send_keys(Keys.HOME)
@@ -203,7 +226,12 @@ def test_cells_can_be_chosen_by_keyboard_and_kept(opened):
 
 def test_heads_are_shown_over_the_picture(opened):
     thumbs = opened.all(".thumb")
-    assert [t.get_attribute("aria-label") for t in thumbs] == ["down, head 0", "down, head 1", "up 1, head 0", "up 1, head 1"]
+    assert [t.get_attribute("aria-label") for t in thumbs] == [
+        "down, head 0",
+        "down, head 1",
+        "up 1, head 0",
+        "up 1, head 1",
+    ]
     thumbs[0].click()
     assert opened.bars() == [("cat", 0.0, pytest.approx(0.1, rel=0.01))]
     assert thumbs[0].get_attribute("aria-pressed") == "true"
@@ -217,7 +245,8 @@ def test_heads_are_shown_over_the_picture(opened):
 
 
 def test_dots_are_heads(opened):
-    """ "frog": head 0 is even over 32 of 64 cells, ln 32 / ln 64 = 5/6, and 7 of them hold 7/32; head 1 is zero."""
+    """ "frog": head 0 is even over 32 of 64 cells, ln 32 / ln 64 = 5/6, and 7 of them hold 7/32;
+    head 1 is zero."""
     Select(opened.one(".focus")).select_by_visible_text("frog")
     dots = opened.all(".dot")
     assert [dot.get_attribute("aria-label").split(": ")[1] for dot in dots] == [
@@ -232,12 +261,21 @@ def test_dots_are_heads(opened):
 
 
 def test_agreement_is_the_cosine_of_the_maps(opened):
-    """In the mean over steps: cat is 4 x 4 cells of 0.05, frog 4 x 8 of 0.1, red even over 8 x 8: 1/2 and sqrt(1/2)."""
-    pairs = {p.get_attribute("data-noun"): float(p.get_attribute("data-agreement")) for p in opened.all(".pair")}
-    assert pairs == {"cat": pytest.approx(0.5, abs=0.002), "frog": pytest.approx(0.5**0.5, abs=0.002)}
+    """In the mean over steps: cat is 4 x 4 cells of 0.05, frog 4 x 8 of 0.1, red even over 8 x 8:
+    1/2 and sqrt(1/2)."""
+    pairs = {
+        p.get_attribute("data-noun"): float(p.get_attribute("data-agreement"))
+        for p in opened.all(".pair")
+    }
+    assert pairs == {
+        "cat": pytest.approx(0.5, abs=0.002),
+        "frog": pytest.approx(0.5**0.5, abs=0.002),
+    }
     assert "with frog \u25b2" in opened.all(".pair")[1].text
     opened.one("#step").send_keys(Keys.ARROW_RIGHT)
-    assert float(opened.one('.pair[data-noun="cat"]').get_attribute("data-agreement")) == pytest.approx((4 / 64) ** 0.5, abs=0.002)
+    assert float(
+        opened.one('.pair[data-noun="cat"]').get_attribute("data-agreement")
+    ) == pytest.approx((4 / 64) ** 0.5, abs=0.002)
 
 
 def test_layers_opacity_and_scale(browser, tmp_path):
@@ -265,7 +303,9 @@ def test_layers_opacity_and_scale(browser, tmp_path):
 def test_constant_maps_do_not_wrap(browser, tmp_path, value):
     """From zero, every pixel has the highest colour, smoothed or not."""
     opened = Page(browser, tmp_path, made({DOWN: torch.full((1, 1, 2, 2, 4, 6, 3), value)}))
-    assert opened.bars() == [("cat", pytest.approx(value, rel=0.01), pytest.approx(value, rel=0.01))]
+    assert opened.bars() == [
+        ("cat", pytest.approx(value, rel=0.01), pytest.approx(value, rel=0.01))
+    ]
     assert opened.pixel(0.3, 0.6)[:3] == LOWEST
     Select(opened.one("#scale")).select_by_value("zero")
     for smooth in (True, False):
@@ -273,7 +313,9 @@ def test_constant_maps_do_not_wrap(browser, tmp_path, value):
         for x, y in itertools.product((0.01, 0.4, 0.99), (0.01, 0.7, 0.99)):
             assert opened.pixel(x, y)[:3] == HIGHEST
     opened.point(0.5, 0.5)
-    assert opened.ranking() == {word: pytest.approx(value, rel=0.01) for word in ("cat", "frog", "red")}
+    assert opened.ranking() == {
+        word: pytest.approx(value, rel=0.01) for word in ("cat", "frog", "red")
+    }
 
 
 def test_pictures_that_are_not_square(browser, tmp_path):
@@ -285,9 +327,9 @@ def test_pictures_that_are_not_square(browser, tmp_path):
         size = opened.one(selector).size
         assert size["width"] / size["height"] == pytest.approx(3, rel=0.02)
     opened.smooth(False)
-    assert opened.browser.execute_script("const c = document.querySelector('canvas.overlay'); return c.width / c.height") == (
-        pytest.approx(3, rel=0.02)
-    )
+    assert opened.browser.execute_script(
+        "const c = document.querySelector('canvas.overlay'); return c.width / c.height"
+    ) == (pytest.approx(3, rel=0.02))
     opened.hover(opened.word("frog"))
     assert opened.pixel(0.97, 0.55)[:3] == HIGHEST
     assert opened.pixel(0.97, 0.45)[:3] == LOWEST
@@ -303,19 +345,29 @@ def test_two_records_stay_together(browser, tmp_path):
     assert [title.text for title in opened.all(".record-title")] == ["first", "second"]
     opened.one("#step").send_keys(Keys.END)
     for record in (0, 1):
-        assert [alpha(opened, (k + 0.5) / 8, 0.25, record) > 100 for k in range(8)] == [k == 3 for k in range(8)]
-    assert [bar[2] for bar in opened.bars()] == [pytest.approx(0.2, rel=0.01), pytest.approx(0.4, rel=0.01)]
+        assert [alpha(opened, (k + 0.5) / 8, 0.25, record) > 100 for k in range(8)] == [
+            k == 3 for k in range(8)
+        ]
+    assert [bar[2] for bar in opened.bars()] == [
+        pytest.approx(0.2, rel=0.01),
+        pytest.approx(0.4, rel=0.01),
+    ]
     opened.hover(opened.word("frog", 1))
     assert opened.pixel(0.5, 0.75, 0) == opened.pixel(0.5, 0.75, 1)
     assert opened.pixel(0.5, 0.75, 1)[:3] == HIGHEST
     opened.word("red", 1).click()
-    assert {word.get_attribute("aria-pressed") for word in opened.all('.word[data-word="red"]')} == {"true"}
+    assert {
+        word.get_attribute("aria-pressed") for word in opened.all('.word[data-word="red"]')
+    } == {"true"}
     opened.point(0.5, 0.8, 1)
     assert opened.ranking(0)["frog"] == pytest.approx(0.1, rel=0.01)
     assert opened.ranking(1)["frog"] == pytest.approx(0.2, rel=0.01)
     assert [cell.is_displayed() for cell in opened.all(".cell")] == [True, True]
     opened.all(".thumb")[0].click()
-    assert [t.get_attribute("data-layer") for t in opened.all('.thumb[aria-pressed="true"]')] == [DOWN, DOWN]
+    assert [t.get_attribute("data-layer") for t in opened.all('.thumb[aria-pressed="true"]')] == [
+        DOWN,
+        DOWN,
+    ]
 
 
 def test_branches_and_images_are_chosen(browser, tmp_path):
@@ -351,7 +403,9 @@ def test_videos_have_a_frame_slider(browser, tmp_path):
 
 def test_prompts_are_shown_as_text(browser, tmp_path):
     prompt = "a <script>document.title='x'</script> cat <b>frog</b>"
-    opened = Page(browser, tmp_path, made({DOWN: torch.rand(1, 1, 1, 1, 4, 4, 1)}, ["cat"], prompt=prompt))
+    opened = Page(
+        browser, tmp_path, made({DOWN: torch.rand(1, 1, 1, 1, 4, 4, 1)}, ["cat"], prompt=prompt)
+    )
     assert opened.one(".prompt").text == prompt
     assert opened.browser.title.startswith(prompt)
     assert opened.all(".prompt b") == []

@@ -5,13 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from attncontrol.auto import Auto, side_by_side
-from attncontrol.boxes import coverage, coverages_like, on_grid
 from attncontrol.errors import UnsupportedError
-from attncontrol.functional import centroid, otsu, size
 from attncontrol.losses.a_star import Retention, Segregation, a_star
 from attncontrol.losses.apart import Apart
 from attncontrol.losses.attention_refocusing import AttentionRefocusing
+from attncontrol.losses.auto import Auto, side_by_side
 from attncontrol.losses.boxdiff import BoxDiff
 from attncontrol.losses.conform import CONFORM
 from attncontrol.losses.divide_and_bind import DivideAndBind
@@ -25,9 +23,11 @@ from attncontrol.losses.rearrange import Rearrange
 from attncontrol.losses.self_cross import SelfCross
 from attncontrol.losses.self_guidance import SelfGuidance
 from attncontrol.losses.syngen import SynGen
-from attncontrol.maps import StepMaps
-from attncontrol.syntax import subjects_of
-from attncontrol.tokens import Span, Subject, Token
+from attncontrol.maps.functional import centroid, otsu, size
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.boxes import coverage, coverages_like, on_grid
+from attncontrol.prompts.syntax import subjects_of
+from attncontrol.prompts.tokens import Span, Subject, Token
 from tests.reference import losses as reference
 from tests.test_structure import cells, step_maps
 
@@ -38,13 +38,20 @@ PIECES = list(range(1, 7))
 
 def random_maps(seed, count=2, height=3, width=4):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, 2, height, width, 9, generator=generator, dtype=torch.float64).mul(2).softmax(-1)
+    return (
+        torch.randn(count, 2, height, width, 9, generator=generator, dtype=torch.float64)
+        .mul(2)
+        .softmax(-1)
+    )
 
 
 HALVES = {"red cat": (0.0, 0.0, 0.5, 1.0), "frog": (0.5, 0.0, 1.0, 1.0)}
 CASES = {
     "syngen": (SynGen(WORDS), lambda now, _: reference.syngen(now, SUBJECTS, PIECES)),
-    "syngen with entities": (SynGen(WORDS, entities=True), lambda now, _: reference.syngen(now, SUBJECTS, PIECES, entities=True)),
+    "syngen with entities": (
+        SynGen(WORDS, entities=True),
+        lambda now, _: reference.syngen(now, SUBJECTS, PIECES, entities=True),
+    ),
     "syngen, long words": (
         SynGen([["a red", "cat"], ["and a", "frog"]]),
         lambda now, _: reference.syngen(now, [([3], [[1, 2]]), ([6], [[4, 5]])], PIECES),
@@ -54,10 +61,15 @@ CASES = {
         EBAMA([["a#1", "red cat"], "frog"], weight=2.0),
         lambda now, _: reference.ebama(now, [([2, 3], [[1]]), ([6], [])], PIECES, weight=2.0),
     ),
-    "divide and bind": (DivideAndBind(WORDS), lambda now, _: reference.divide_and_bind(now, SUBJECTS)),
+    "divide and bind": (
+        DivideAndBind(WORDS),
+        lambda now, _: reference.divide_and_bind(now, SUBJECTS),
+    ),
     "divide and bind, long words": (
         DivideAndBind([["a#1", "red", "cat"], ["and a", "frog"]], weight=3.0),
-        lambda now, _: reference.divide_and_bind(now, [([3], [[1], [2]]), ([6], [[4, 5]])], weight=3.0),
+        lambda now, _: reference.divide_and_bind(
+            now, [([3], [[1], [2]]), ([6], [[4, 5]])], weight=3.0
+        ),
     ),
     "predicated": (Predicated(WORDS), lambda now, _: reference.predicated(now, SUBJECTS)),
     "predicated, long words": (
@@ -65,13 +77,22 @@ CASES = {
         lambda now, _: reference.predicated(now, [([2, 3], [[1]]), ([6], [[4, 5]])], existence=1.0),
     ),
     "conform": (CONFORM(WORDS), lambda now, before: reference.conform(now, before, SUBJECTS)),
-    "segregation": (Segregation(["red", "cat", "frog"]), lambda now, _: reference.segregation(now, [([k], []) for k in (2, 3, 6)])),
-    "partcraft": (PartCraft(HALVES), lambda now, _: reference.partcraft(now, [[2, 3], [6]], list(HALVES.values()))),
+    "segregation": (
+        Segregation(["red", "cat", "frog"]),
+        lambda now, _: reference.segregation(now, [([k], []) for k in (2, 3, 6)]),
+    ),
+    "partcraft": (
+        PartCraft(HALVES),
+        lambda now, _: reference.partcraft(now, [[2, 3], [6]], list(HALVES.values())),
+    ),
     "self guidance": (
         SelfGuidance({"cat": (0.1, 0.9)}, {"frog": 0.2, "red": 0.9}),
         lambda now, _: reference.self_guidance(now, {3: (0.1, 0.9)}, {6: 0.2, 2: 0.9}),
     ),
-    "retention": (Retention(["red cat", "frog"]), lambda now, before: reference.retention(now, before, [([2, 3], []), ([6], [])])),
+    "retention": (
+        Retention(["red cat", "frog"]),
+        lambda now, before: reference.retention(now, before, [([2, 3], []), ([6], [])]),
+    ),
 }
 
 
@@ -81,14 +102,19 @@ def test_equals_the_slow_restatement(name):
     maps, before = random_maps(0).requires_grad_(), random_maps(1).mean(1)
     ours = objective(step_maps(maps, objective.words, before))
     (gradient,) = torch.autograd.grad(ours.sum(), maps)
-    theirs = torch.stack([torch.as_tensor(slow(*pair)) for pair in zip(maps.mean(1), before, strict=True)])
+    theirs = torch.stack(
+        [torch.as_tensor(slow(*pair)) for pair in zip(maps.mean(1), before, strict=True)]
+    )
     (expected,) = torch.autograd.grad(theirs.sum(), maps)
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(gradient, expected, rtol=1e-7, atol=1e-9)
     assert gradient.abs().max() > 1e-6
 
 
-BOXES = {"red cat": (0.0, 0.1, 0.6, 1.0), "frog": (0.7, 0.4, 0.75, 0.5)}  # the second is smaller than a cell
+BOXES = {
+    "red cat": (0.0, 0.1, 0.6, 1.0),
+    "frog": (0.7, 0.4, 0.75, 0.5),
+}  # the second is smaller than a cell
 
 
 def test_losses_of_boxes_equal_their_restatements():
@@ -107,10 +133,15 @@ def test_losses_of_boxes_equal_their_restatements():
         torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [BoxDiff, LayoutGuidance, AttentionRefocusing, PartCraft, Centering])
+@pytest.mark.parametrize(
+    "kind", [BoxDiff, LayoutGuidance, AttentionRefocusing, PartCraft, Centering]
+)
 def test_every_prompt_may_have_a_layout_of_its_own(kind):
     maps = step_maps(random_maps(0, height=4, width=5), ["cat", "frog"])
-    one, other = {"cat": BOXES["frog"], "frog": BOXES["red cat"]}, {"cat": (0.0, 0.0, 0.5, 1.0), "frog": BOXES["frog"]}
+    one, other = (
+        {"cat": BOXES["frog"], "frog": BOXES["red cat"]},
+        {"cat": (0.0, 0.0, 0.5, 1.0), "frog": BOXES["frog"]},
+    )
     expected = torch.stack([kind(one)(maps)[0], kind(other)(maps)[1]])
     objective = kind({"a": one, "b": other})
     assert objective.words == {"a": ["cat", "frog"], "b": ["cat", "frog"]}
@@ -121,9 +152,14 @@ def test_every_prompt_may_have_a_layout_of_its_own(kind):
         kind({"a": {}})
 
 
-@pytest.mark.parametrize("layout", [BOXES, {"red cat": (0.0, 0.0, 1.0, 1.0), "frog": (0.5, 0.0, 1.0, 1.0)}])
+@pytest.mark.parametrize(
+    "layout", [BOXES, {"red cat": (0.0, 0.0, 1.0, 1.0), "frog": (0.5, 0.0, 1.0, 1.0)}]
+)
 def test_losses_that_look_at_self_attention_equal_their_restatements(layout):
-    maps, picture = random_maps(0, height=4, width=5).requires_grad_(), cells(random_maps(0, height=4, width=5)).requires_grad_()
+    maps, picture = (
+        random_maps(0, height=4, width=5).requires_grad_(),
+        cells(random_maps(0, height=4, width=5)).requires_grad_(),
+    )
     words, boxes = [[2, 3], [6]], list(layout.values())
     pairs = list(zip(maps.mean(1), picture, strict=True))
     refocused = [reference.attention_refocusing(*pair, words, boxes, weight=0.7) for pair in pairs]
@@ -135,9 +171,15 @@ def test_losses_that_look_at_self_attention_equal_their_restatements(layout):
         (SelfCross(["red cat", "frog", "and"]), crossed),
     ]
     for objective, values in cases:
-        ours, theirs = objective(step_maps(maps, objective.words, picture=picture)), torch.stack(values)
+        ours, theirs = (
+            objective(step_maps(maps, objective.words, picture=picture)),
+            torch.stack(values),
+        )
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
-        gradients = [torch.autograd.grad(loss.sum(), (maps, picture), retain_graph=True) for loss in (ours, theirs)]
+        gradients = [
+            torch.autograd.grad(loss.sum(), (maps, picture), retain_graph=True)
+            for loss in (ours, theirs)
+        ]
         torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
 
 
@@ -154,15 +196,20 @@ def test_apart_equals_its_restatement(words):
 
 
 def test_apart_by_hand():
-    """The cat leans to the left, the frog to the right: half a map in the wrong half costs 1/4, and its centroid's distance."""
+    """The cat leans to the left, the frog to the right: half a map in the wrong half costs 1/4, and
+    its centroid's distance."""
     maps = torch.zeros(1, 1, 2, 4, 9, dtype=torch.float64)
     maps[..., 0, 0, 3] = 0.5  # cat, at (1/8, 1/4)
     maps[..., 0, 2:, 6] = 0.4  # frog, at (3/4, 1/4): where it shall be across
     (loss,) = Apart(["cat", "frog"])(step_maps(maps, ["cat", "frog"]))
     assert loss.item() == pytest.approx((0.125**2 + 0.25**2 + 0.25**2) / 2)
-    maps[..., 0, 0, 6] = 0.4  # a third of the frog, in the half of the cat; its centroid is (13/24, 1/4)
+    maps[..., 0, 0, 6] = (
+        0.4  # a third of the frog, in the half of the cat; its centroid is (13/24, 1/4)
+    )
     (loss,) = Apart(["cat", "frog"])(step_maps(maps, ["cat", "frog"]))
-    assert loss.item() == pytest.approx((0.125**2 + (0.75 - 13 / 24) ** 2 + 2 * 0.25**2 + (1 / 3) ** 2) / 2)
+    assert loss.item() == pytest.approx(
+        (0.125**2 + (0.75 - 13 / 24) ** 2 + 2 * 0.25**2 + (1 / 3) ** 2) / 2
+    )
 
 
 def test_auto_takes_the_losses_of_the_prompt():
@@ -175,7 +222,8 @@ def test_auto_takes_the_losses_of_the_prompt():
     )
     bare = [([3], []), ([6], [])]
     expected = [
-        reference.ebama(maps[0].mean(0), bare, PIECES) / 2 + 5 * reference.apart([maps[0]], maps[0].mean(0), bare),
+        reference.ebama(maps[0].mean(0), bare, PIECES) / 2
+        + 5 * reference.apart([maps[0]], maps[0].mean(0), bare),
         reference.syngen(maps[1].mean(0), SUBJECTS, PIECES, entities=True) / 2
         + 5 * reference.apart([maps[1]], maps[1].mean(0), SUBJECTS),
         reference.syngen(maps[2].mean(0), SUBJECTS, PIECES, entities=True),
@@ -204,17 +252,27 @@ def test_what_stands_side_by_side(prompt, groups):
     for entity in subjects_of(prompt):
         words = [*entity.modifiers, entity.noun]
         at = range(len(tokens), len(tokens) + len(words))
-        tokens += [Token(i, i, word.text, word.start, word.end, special=False) for i, word in zip(at, words, strict=True)]
+        tokens += [
+            Token(i, i, word.text, word.start, word.end, special=False)
+            for i, word in zip(at, words, strict=True)
+        ]
         found.append(
-            Subject(Span(words[-1].text, (at[-1],)), tuple(Span(w.text, (i,)) for w, i in zip(words, at[:-1], strict=False)))
+            Subject(
+                Span(words[-1].text, (at[-1],)),
+                tuple(Span(w.text, (i,)) for w, i in zip(words, at[:-1], strict=False)),
+            )
         )
-    assert [" ".join(s.noun.text for s in group) for group in side_by_side(prompt, tokens, found)] == groups
+    assert [
+        " ".join(s.noun.text for s in group) for group in side_by_side(prompt, tokens, found)
+    ] == groups
 
 
 def test_initno_guides_by_the_excitation():
     maps = random_maps(0)
     objective = InitNO(["cat", "frog"])
-    expected = [1 - min(word.max() for word in reference.word_maps(now, [[3], [6]])) for now in maps.mean(1)]
+    expected = [
+        1 - min(word.max() for word in reference.word_maps(now, [[3], [6]])) for now in maps.mean(1)
+    ]
     torch.testing.assert_close(objective(step_maps(maps, objective.words)), torch.stack(expected))
     assert (0.5 * SynGen() + objective).search == objective.search
 
@@ -225,7 +283,9 @@ def test_otsu_by_hand():
     assert otsu(image)[1].all()
     for seed in range(5):
         (random,) = torch.rand(1, 4, 5, generator=torch.Generator().manual_seed(seed)).double()
-        assert otsu(random[None])[0].nonzero().tolist() == [list(cell) for cell in reference.otsu(random)]
+        assert otsu(random[None])[0].nonzero().tolist() == [
+            list(cell) for cell in reference.otsu(random)
+        ]
 
 
 def test_place_and_size_by_hand():
@@ -237,11 +297,19 @@ def test_place_and_size_by_hand():
             SelfGuidance(centers=bad)
 
 
-CHANGES = {"moves": {"cat": (-0.1, 0.2)}, "scales": {"frog": 1.5}, "shapes": ["red cat"], "appearances": ["frog", "cat"]}
+CHANGES = {
+    "moves": {"cat": (-0.1, 0.2)},
+    "scales": {"frog": 1.5},
+    "shapes": ["red cat"],
+    "appearances": ["frog", "cat"],
+}
 
 
 def test_rearranging_equals_its_restatement():
-    maps, features = random_maps(0, count=3).requires_grad_(), random_maps(1, count=3)[:, 0].detach().requires_grad_()
+    maps, features = (
+        random_maps(0, count=3).requires_grad_(),
+        random_maps(1, count=3)[:, 0].detach().requires_grad_(),
+    )
     objective, layers = Rearrange(**CHANGES), {"self": features, "same": 2 * features}
     ours = objective(replace(step_maps(maps, objective.words), features=layers))
     mean = maps.mean(1)
@@ -251,9 +319,15 @@ def test_rearranging_equals_its_restatement():
     first = of_words[0].detach(), [layer.detach() for layer in each[0]]
     theirs = [reference.rearrange(of_words[i], each[i], *first, *changes) for i in (1, 2)]
     torch.testing.assert_close(ours, torch.stack([ours[0] * 0, *theirs]), rtol=1e-9, atol=1e-12)
-    gradients = [torch.autograd.grad(loss, (maps, features), retain_graph=True) for loss in (ours.sum(), sum(theirs))]
+    gradients = [
+        torch.autograd.grad(loss, (maps, features), retain_graph=True)
+        for loss in (ours.sum(), sum(theirs))
+    ]
     torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
-    assert all(gradient[0].abs().max() == 0 and gradient[1:].abs().amax() > 1e-4 for gradient in gradients[0])
+    assert all(
+        gradient[0].abs().max() == 0 and gradient[1:].abs().amax() > 1e-4
+        for gradient in gradients[0]
+    )
 
 
 def test_rearranging_needs_the_first_picture():
@@ -266,7 +340,10 @@ def test_rearranging_needs_the_first_picture():
 
 
 def test_self_attention_of_several_grids_is_averaged_on_the_finest():
-    fine, coarse = cells(random_maps(0, height=4, width=6)), cells(random_maps(0, height=2, width=3))
+    fine, coarse = (
+        cells(random_maps(0, height=4, width=6)),
+        cells(random_maps(0, height=2, width=3)),
+    )
     mean = StepMaps({}, (), (), (), pictures={"a": fine, "b": coarse}).picture()
     torch.testing.assert_close(mean.sum((3, 4)), torch.ones(2, 4, 6, dtype=torch.float64))
     only = StepMaps({}, (), (), (), pictures={"a": fine}).picture()
@@ -285,7 +362,9 @@ def test_masks_are_layouts_too():
 
 
 def test_boxes_cover_shares_of_cells():
-    assert coverage((0.0, 0.125, 0.7, 1.0), 4, 5)[:, 3].tolist() == pytest.approx([0.25, 0.5, 0.5, 0.5])
+    assert coverage((0.0, 0.125, 0.7, 1.0), 4, 5)[:, 3].tolist() == pytest.approx(
+        [0.25, 0.5, 0.5, 0.5]
+    )
     mask = torch.zeros(8, 10, dtype=torch.bool)
     mask[1:8, :7] = True
     torch.testing.assert_close(coverage(mask, 4, 5), coverage((0.0, 0.125, 0.7, 1.0), 4, 5))
@@ -313,7 +392,10 @@ def test_placement_is_layout_guidance_and_centering():
     ("layout", "message"),
     [
         ({}, "it is empty"),
-        ({"cat": (0.5, 0.0, 0.5, 1.0)}, r"the box of 'cat' must be \(left, top, right, bottom\) in fractions of the picture"),
+        (
+            {"cat": (0.5, 0.0, 0.5, 1.0)},
+            r"the box of 'cat' must be \(left, top, right, bottom\) in fractions of the picture",
+        ),
         ({"cat": (0.0, 0.0, 256.0, 256.0)}, "in fractions of the picture"),
         ({"cat": torch.zeros(4, 4, dtype=torch.bool)}, "the mask of 'cat' is empty"),
     ],
@@ -334,16 +416,26 @@ def test_the_first_step_has_no_memory():
 
 def test_overlap_by_hand():
     maps = torch.zeros(1, 1, 2, 2, 9, dtype=torch.float64)
-    maps[0, 0, :, :, 3] = torch.tensor([[0.4, 0.2], [0.0, 0.0]])  # cat, divided by its maximum: 1, 1/2, 0, 0
+    maps[0, 0, :, :, 3] = torch.tensor(
+        [[0.4, 0.2], [0.0, 0.0]]
+    )  # cat, divided by its maximum: 1, 1/2, 0, 0
     maps[0, 0, :, :, 6] = torch.tensor([[0.0, 0.3], [0.3, 0.0]])  # frog: 0, 1, 1, 0
     words = ["cat", "frog"]
     assert Segregation(words)(step_maps(maps, words)).item() == pytest.approx(0.5 / 3.5)
-    kept = Retention(words)(step_maps(maps, words, maps.mean(1))).item()  # masks: cat 1, 0, 0, 0; frog 0, 1, 1, 0
+    kept = Retention(words)(
+        step_maps(maps, words, maps.mean(1))
+    ).item()  # masks: cat 1, 0, 0, 0; frog 0, 1, 1, 0
     assert kept == pytest.approx((1 - 1 / 2.5) + (1 - 2 / 4))
 
 
 def test_sums_find_their_own_words():
     total = SynGen(WORDS) + 0.5 * Retention(["frog"])
-    assert [(weight, type(term).__name__) for weight, term in total.terms] == [(1.0, "SynGen"), (0.5, "Retention")]
-    assert [(w, type(t).__name__) for w, t in (2.0 * a_star(["cat"])).terms] == [(2.0, "Segregation"), (2.0, "Retention")]
+    assert [(weight, type(term).__name__) for weight, term in total.terms] == [
+        (1.0, "SynGen"),
+        (0.5, "Retention"),
+    ]
+    assert [(w, type(t).__name__) for w, t in (2.0 * a_star(["cat"])).terms] == [
+        (2.0, "Segregation"),
+        (2.0, "Retention"),
+    ]
     assert total.descent == SynGen().descent

@@ -1,4 +1,5 @@
-"""Edits against written-out matrices; perturbation guidance against diffusers' pipelines and hand-written sums."""
+"""Edits against written-out matrices; perturbation guidance against diffusers' pipelines and
+hand-written sums."""
 
 import math
 from contextlib import nullcontext
@@ -8,6 +9,8 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusion3PAGPipeline, StableDiffusionPAGPipeline
 
 from attncontrol import AttendAndExcite, Descent, Where, record, steer
+from attncontrol.attention.call import AttentionCall, Layout
+from attncontrol.attention.sites import Site
 from attncontrol.edits.interpolation import FisherRao, LogLinear
 from attncontrol.edits.skip import SkipAttention
 from attncontrol.edits.skip_layers import SkipLayers
@@ -16,10 +19,8 @@ from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.edits.soft_uniform import SoftUniform
 from attncontrol.edits.temperature import Temperature
 from attncontrol.errors import SiteError, UnsupportedError
-from attncontrol.families import Layout, family_of
-from attncontrol.perturb import On, perturb
-from attncontrol.processors import AttentionCall
-from attncontrol.sites import Site
+from attncontrol.families.known import family_of
+from attncontrol.verbs.perturb import On, perturb
 from tests.reference import edits as slow
 from tests.test_families import ALL, run
 from tests.tiny import tiny_sd
@@ -32,20 +33,40 @@ PICTURE = LAYOUT.image
 
 def call(seed=0):
     rng = torch.Generator().manual_seed(seed)
-    query, key, value = (2 * torch.randn(2, 3, TEXT + 15, 8, generator=rng, dtype=torch.float64) for _ in range(3))
+    query, key, value = (
+        2 * torch.randn(2, 3, TEXT + 15, 8, generator=rng, dtype=torch.float64) for _ in range(3)
+    )
     return AttentionCall(Site("somewhere", "joint", 3, 2), 0, query, key, value)
 
 
 EDITS = {
     "identity": (SoftIdentity(), lambda _q, _k, v: v),
     "soft identity": (SoftIdentity(0.3), lambda q, k, v: slow.soft_identity(q, k, v, 0.3)),
-    "picture identity": (SoftIdentity(scope="picture"), lambda q, k, v: slow.soft_identity_in_the_picture(q, k, v, 1.0, PICTURE)),
-    "soft picture": (SoftIdentity(0.4, scope="picture"), lambda q, k, v: slow.soft_identity_in_the_picture(q, k, v, 0.4, PICTURE)),
+    "picture identity": (
+        SoftIdentity(scope="picture"),
+        lambda q, k, v: slow.soft_identity_in_the_picture(q, k, v, 1.0, PICTURE),
+    ),
+    "soft picture": (
+        SoftIdentity(0.4, scope="picture"),
+        lambda q, k, v: slow.soft_identity_in_the_picture(q, k, v, 0.4, PICTURE),
+    ),
     "uniform": (SoftUniform(0.6), lambda q, k, v: slow.soft_uniform(q, k, v, 0.6)),
-    "small blur": (SmoothedQuery(0.4), lambda q, k, v: slow.smoothed_query(q, k, v, 1.0, 0.4, GRID, PICTURE)),
-    "wide blur": (SmoothedQuery(3.0, 0.5), lambda q, k, v: slow.smoothed_query(q, k, v, 0.5, 3.0, GRID, PICTURE)),
-    "mean query": (SmoothedQuery(), lambda q, k, v: slow.smoothed_query(q, k, v, 1.0, math.inf, GRID, PICTURE)),
-    "mean of all": (SmoothedQuery(scope="all"), lambda q, k, v: slow.smoothed_query(q, k, v, 1.0, math.inf, (1, 19), slice(None))),
+    "small blur": (
+        SmoothedQuery(0.4),
+        lambda q, k, v: slow.smoothed_query(q, k, v, 1.0, 0.4, GRID, PICTURE),
+    ),
+    "wide blur": (
+        SmoothedQuery(3.0, 0.5),
+        lambda q, k, v: slow.smoothed_query(q, k, v, 0.5, 3.0, GRID, PICTURE),
+    ),
+    "mean query": (
+        SmoothedQuery(),
+        lambda q, k, v: slow.smoothed_query(q, k, v, 1.0, math.inf, GRID, PICTURE),
+    ),
+    "mean of all": (
+        SmoothedQuery(scope="all"),
+        lambda q, k, v: slow.smoothed_query(q, k, v, 1.0, math.inf, (1, 19), slice(None)),
+    ),
     "warm": (Temperature(2.5), lambda q, k, v: slow.temperature(q, k, v, 2.5)),
     "max": (Temperature(0.0), lambda q, k, v: slow.temperature(q, k, v, 0)),
     "log-linear": (LogLinear(0.35), lambda q, k, v: slow.log_linear(q, k, v, 0.35)),
@@ -59,7 +80,12 @@ def test_edits_equal_the_written_out_matrices(name):
     edit, restated = EDITS[name]
     each = call()
     expected = torch.stack(
-        [torch.stack([restated(each.query[b, h], each.key[b, h], each.value[b, h]) for h in range(3)]) for b in range(2)]
+        [
+            torch.stack(
+                [restated(each.query[b, h], each.key[b, h], each.value[b, h]) for h in range(3)]
+            )
+            for b in range(2)
+        ]
     )
     torch.testing.assert_close(edit(each, LAYOUT), expected, rtol=0, atol=1e-10)
     some = edit(each.of_heads([2, 0]), LAYOUT)
@@ -67,7 +93,15 @@ def test_edits_equal_the_written_out_matrices(name):
 
 
 @pytest.mark.parametrize(
-    "edit", [SoftIdentity(0.0), SoftUniform(0.0), SmoothedQuery(u=0.0), LogLinear(0.0), FisherRao(0.0), Temperature(1.0)]
+    "edit",
+    [
+        SoftIdentity(0.0),
+        SoftUniform(0.0),
+        SmoothedQuery(u=0.0),
+        LogLinear(0.0),
+        FisherRao(0.0),
+        Temperature(1.0),
+    ],
 )
 def test_no_strength_is_the_plain_call(edit):
     assert torch.equal(edit(call(), LAYOUT), call().run())
@@ -75,7 +109,11 @@ def test_no_strength_is_the_plain_call(edit):
 
 def test_cross_attention_has_no_identity():
     cross = AttentionCall(
-        Site("there", "cross", 3, 2), 0, torch.randn(1, 3, 6, 8), torch.randn(1, 3, 4, 8), torch.randn(1, 3, 4, 8)
+        Site("there", "cross", 3, 2),
+        0,
+        torch.randn(1, 3, 6, 8),
+        torch.randn(1, 3, 4, 8),
+        torch.randn(1, 3, 4, 8),
     )
     with pytest.raises(UnsupportedError, match="there attends from 6 to 4 other positions"):
         SoftIdentity()(cross, Layout((2, 3)))
@@ -87,34 +125,56 @@ MIDDLE = Where(kind="self", layers=("mid_block",))
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_equals_the_pag_pipeline_of_diffusers(guidance):
     source = tiny_sd()
-    theirs = StableDiffusionPAGPipeline(**source.components, pag_applied_layers=["mid"], requires_safety_checker=False)
+    theirs = StableDiffusionPAGPipeline(
+        **source.components, pag_applied_layers=["mid"], requires_safety_checker=False
+    )
     theirs.set_progress_bar_config(disable=True)
     options = {
         "num_inference_steps": 3, "guidance_scale": guidance, "output_type": "latent", "height": 64, "width": 96,
         "num_images_per_prompt": 2,
     }  # fmt: skip
-    expected = theirs(prompt="a cat and a frog", generator=torch.Generator().manual_seed(0), pag_scale=3.0, **options).images
+    expected = theirs(
+        prompt="a cat and a frog",
+        generator=torch.Generator().manual_seed(0),
+        pag_scale=3.0,
+        **options,
+    ).images
     with perturb(source, SoftIdentity(), scale=3.0, where=MIDDLE):
-        ours = source(prompt="a cat and a frog", generator=torch.Generator().manual_seed(0), **options).images
+        ours = source(
+            prompt="a cat and a frog", generator=torch.Generator().manual_seed(0), **options
+        ).images
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9)
-    plain = source(prompt="a cat and a frog", generator=torch.Generator().manual_seed(0), **options).images
+    plain = source(
+        prompt="a cat and a frog", generator=torch.Generator().manual_seed(0), **options
+    ).images
     assert (ours - plain).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_equals_the_pag_pipeline_for_sd3(guidance):
     source = sd3()
-    parts = {k: v for k, v in source.components.items() if k not in ("image_encoder", "feature_extractor")}
+    parts = {
+        k: v
+        for k, v in source.components.items()
+        if k not in ("image_encoder", "feature_extractor")
+    }
     theirs = StableDiffusion3PAGPipeline(**parts, pag_applied_layers=["blocks.1"])
     theirs.set_progress_bar_config(disable=True)
     options = {
         "num_inference_steps": 3, "guidance_scale": guidance, "output_type": "latent", "height": 64, "width": 96,
         "max_sequence_length": 16,
     }  # fmt: skip
-    expected = theirs(prompt="a cat and a frog", generator=torch.Generator().manual_seed(0), pag_scale=2.0, **options).images
+    expected = theirs(
+        prompt="a cat and a frog",
+        generator=torch.Generator().manual_seed(0),
+        pag_scale=2.0,
+        **options,
+    ).images
     where = Where(kind="joint", layers=("transformer_blocks.1",))
     with perturb(source, SoftIdentity(scope="picture"), scale=2.0, where=where):
-        ours = source(prompt="a cat and a frog", generator=torch.Generator().manual_seed(0), **options).images
+        ours = source(
+            prompt="a cat and a frog", generator=torch.Generator().manual_seed(0), **options
+        ).images
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9)
 
 
@@ -130,7 +190,11 @@ def test_every_family(name):
     assert (weakened - plain).abs().max() > 1e-5
     assert weakened.isfinite().all()
     assert maps["cat"].isfinite().all()
-    for edit, scale, heads in ((SoftIdentity(0.0), 2.0, None), (SoftIdentity(), 0.0, None), (SoftIdentity(), 2.0, [])):
+    for edit, scale, heads in (
+        (SoftIdentity(0.0), 2.0, None),
+        (SoftIdentity(), 0.0, None),
+        (SoftIdentity(), 2.0, []),
+    ):
         with perturb(pipe, edit, scale=scale, where=ANYWHERE, heads=heads):
             assert torch.equal(run(name, pipe), plain)
     assert torch.equal(run(name, pipe), plain)
@@ -141,25 +205,33 @@ def test_blocks_before_the_change_run_once(name, monkeypatch):
     pipe, counts, kept = ALL[name](), [], []
     denoiser = family_of(pipe).denoiser(pipe)
     last = ANYWHERE.select(family_of(pipe).sites(denoiser))[-1].name
-    first = next(of[0] for of in denoiser.children() if isinstance(of, torch.nn.ModuleList) and len(of))
+    first = next(
+        of[0] for of in denoiser.children() if isinstance(of, torch.nn.ModuleList) and len(of)
+    )
     ran = 0
 
     def count(*_):
         nonlocal ran
         ran += 1
 
-    next(module for module in first.modules() if not list(module.children())).register_forward_hook(count)
+    next(module for module in first.modules() if not list(module.children())).register_forward_hook(
+        count
+    )
     options = {"negative_prompt": "a", "true_cfg_scale": 3.0} if name == "flux" else {}
     for sharing in (True, False):
         if not sharing:
-            monkeypatch.setattr("attncontrol.perturb.shared", lambda *_: nullcontext(lambda *_: nullcontext()))
+            monkeypatch.setattr(
+                "attncontrol.verbs.perturb.shared", lambda *_: nullcontext(lambda *_: nullcontext())
+            )
         with perturb(pipe, SoftIdentity(0.5), scale=2.0, where=Where(layers=(last,))):
             kept.append(run(name, pipe, **options))
         counts.append(ran)
     shared, all_of_them = counts[0], counts[1] - counts[0]
     assert shared > 0
     assert all_of_them - shared in (shared, shared // 2)  # of two calls per step one is conditional
-    torch.testing.assert_close(kept[0], kept[1], rtol=0, atol=1e-5 if name == "hunyuandit" else 1e-8)
+    torch.testing.assert_close(
+        kept[0], kept[1], rtol=0, atol=1e-5 if name == "hunyuandit" else 1e-8
+    )
     assert not any("forward" in vars(module) for module in denoiser.modules())
 
 
@@ -178,7 +250,7 @@ def test_heads_are_perturbed_one_by_one():
     pipe = flux()
     name = "transformer_blocks.0.attn"
     site = {s.name: s for s in family_of(pipe).sites(pipe.transformer)}[name]
-    from attncontrol.processors import tap
+    from attncontrol.attention.intercept import tap
 
     def by_hand(attention):
         output = attention.run().clone()
@@ -192,7 +264,10 @@ def test_heads_are_perturbed_one_by_one():
         run("flux", pipe, steps=1)
         hook.remove()
     torch.testing.assert_close(found[0], base + 1.5 * (base - edited), rtol=0, atol=1e-10)
-    groups = [On(SoftIdentity(), heads=[(name, 1)]), On(SoftUniform(), heads=[(name, 0), ("single_transformer_blocks.1.attn", 1)])]
+    groups = [
+        On(SoftIdentity(), heads=[(name, 1)]),
+        On(SoftUniform(), heads=[(name, 0), ("single_transformer_blocks.1.attn", 1)]),
+    ]
     with perturb(pipe, groups, scale=1.5):
         both = run("flux", pipe)
     with perturb(pipe, groups[:1], scale=1.5):
@@ -228,7 +303,9 @@ def test_settings_may_follow_the_progress():
     with perturb(pipe, SoftIdentity(u), scale=lambda progress: 2.0 * progress, where=MIDDLE):
         moving = run("sd", pipe, steps=3)
     assert seen == [0.0, 0.5, 1.0]
-    with perturb(pipe, SoftIdentity(0.5), scale=lambda progress: float(progress == 0.5), where=MIDDLE):
+    with perturb(
+        pipe, SoftIdentity(0.5), scale=lambda progress: float(progress == 0.5), where=MIDDLE
+    ):
         middle = run("sd", pipe, steps=3)
     torch.testing.assert_close(moving, middle)
     with perturb(pipe, SoftIdentity(0.5), scale=1.0, where=MIDDLE, steps=(0.4, 0.6)):
@@ -255,7 +332,9 @@ def test_it_composes_with_steering():
     kept = []
     for order in (0, 1):
         contexts = [
-            lambda: steer(pipe, AttendAndExcite(["cat", "turtle"]), where=Where(kind="cross"), descent=descent),
+            lambda: steer(
+                pipe, AttendAndExcite(["cat", "turtle"]), where=Where(kind="cross"), descent=descent
+            ),
             lambda: perturb(pipe, SoftIdentity(), scale=3.0, where=MIDDLE),
         ]
         with contexts[order](), contexts[1 - order]():
@@ -269,9 +348,21 @@ def test_skipped_layers_equal_the_sd3_pipeline_of_diffusers():
         "num_inference_steps": 4, "output_type": "latent", "height": 64, "width": 96, "max_sequence_length": 16,
         "guidance_scale": 4.0, "num_images_per_prompt": 2,
     }  # fmt: skip
-    theirs = {"skip_guidance_layers": [1], "skip_layer_guidance_scale": 2.5, "skip_layer_guidance_start": 0.2}
-    expected = pipe("a cat", generator=torch.Generator().manual_seed(0), skip_layer_guidance_stop=0.6, **theirs, **options).images
-    with perturb(pipe, SkipLayers(("transformer_blocks.1",)), scale=2.5, steps=(0.3, 0.7)):  # the steps 1 and 2 of 0 .. 3
+    theirs = {
+        "skip_guidance_layers": [1],
+        "skip_layer_guidance_scale": 2.5,
+        "skip_layer_guidance_start": 0.2,
+    }
+    expected = pipe(
+        "a cat",
+        generator=torch.Generator().manual_seed(0),
+        skip_layer_guidance_stop=0.6,
+        **theirs,
+        **options,
+    ).images
+    with perturb(
+        pipe, SkipLayers(("transformer_blocks.1",)), scale=2.5, steps=(0.3, 0.7)
+    ):  # the steps 1 and 2 of 0 .. 3
         ours = pipe("a cat", generator=torch.Generator().manual_seed(0), **options).images
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9)
     plain = pipe("a cat", generator=torch.Generator().manual_seed(0), **options).images
@@ -281,11 +372,17 @@ def test_skipped_layers_equal_the_sd3_pipeline_of_diffusers():
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_skipped_layers_equal_a_model_without_them(name):
     """e + w (e - e') where e' is the prediction after the blocks were taken out of the model."""
-    layers = ("transformer_blocks.0", "single_transformer_blocks.1") if name == "flux" else ("transformer_blocks.1",)
+    layers = (
+        ("transformer_blocks.0", "single_transformer_blocks.1")
+        if name == "flux"
+        else ("transformer_blocks.1",)
+    )
     pipe, kept = ALL[name](), []
     denoiser = family_of(pipe).denoiser(pipe)
     with perturb(pipe, SkipLayers(layers), scale=2.0):
-        denoiser.register_forward_hook(lambda _m, _a, kwargs, out: kept.append((kwargs, out[0].clone())), with_kwargs=True)
+        denoiser.register_forward_hook(
+            lambda _m, _a, kwargs, out: kept.append((kwargs, out[0].clone())), with_kwargs=True
+        )
         run(name, pipe, steps=1, guidance_scale=1.0)
     arguments, found = kept[0]
     full = denoiser.forward(**arguments)[0]
@@ -300,12 +397,17 @@ def test_blocks_are_selected_by_whole_names():
     """ "transformer_blocks.1" is not transformer_blocks.10."""
     names = [f"transformer_blocks.{k}.attn" for k in range(12)]
     sites = [Site(name, "joint", 2, 2) for name in names]
-    assert [site.name for site in Where(layers=("transformer_blocks.1",)).select(sites)] == [names[1]]
+    assert [site.name for site in Where(layers=("transformer_blocks.1",)).select(sites)] == [
+        names[1]
+    ]
 
 
 def test_clear_errors():
     pipe = tiny_sd()
-    with pytest.raises(SiteError, match="say which attention to weaken"), perturb(pipe, SoftIdentity(), scale=1.0):
+    with (
+        pytest.raises(SiteError, match="say which attention to weaken"),
+        perturb(pipe, SoftIdentity(), scale=1.0),
+    ):
         pass
     name = "mid_block.attentions.0.transformer_blocks.0.attn1"
     with (
@@ -313,10 +415,16 @@ def test_clear_errors():
         perturb(pipe, SoftIdentity(), scale=1.0, heads=[(name, 9)]),
     ):
         pass
-    with pytest.raises(UnsupportedError, match="no identity"), perturb(pipe, SoftIdentity(), scale=1.0, where=Where(kind="cross")):
+    with (
+        pytest.raises(UnsupportedError, match="no identity"),
+        perturb(pipe, SoftIdentity(), scale=1.0, where=Where(kind="cross")),
+    ):
         run("sd", pipe)
     missing = SkipLayers(("blocks.1",))
-    with pytest.raises(SiteError, match=r"no block 'blocks\.1'; blocks are: transform"), perturb(sd3(), missing, scale=1.0):
+    with (
+        pytest.raises(SiteError, match=r"no block 'blocks\.1'; blocks are: transform"),
+        perturb(sd3(), missing, scale=1.0),
+    ):
         pass
     with pytest.raises(ValueError, match="sigma is a number of cells above 0"):
         SmoothedQuery(0.0)

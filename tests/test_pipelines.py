@@ -12,11 +12,15 @@ FOLDER = Path(__file__).parents[1] / "pipelines"
 
 
 def test_attend_and_excite_pipeline(tmp_path, monkeypatch):
-    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        "diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "cache")
+    )
     base = tiny_sd(dtype=torch.float32)
     base.save_pretrained(tmp_path / "model")
     pipe = DiffusionPipeline.from_pretrained(
-        tmp_path / "model", custom_pipeline=str(FOLDER / "attend_and_excite.py"), trust_remote_code=True
+        tmp_path / "model",
+        custom_pipeline=str(FOLDER / "attend_and_excite.py"),
+        trust_remote_code=True,
     )
     assert type(pipe).__name__ == "AttendAndExcitePipeline"
     pipe.set_progress_bar_config(disable=True)
@@ -26,7 +30,14 @@ def test_attend_and_excite_pipeline(tmp_path, monkeypatch):
     def seeded():
         return torch.Generator().manual_seed(0)
 
-    ours = pipe("a cat and a frog", words=["cat", "frog"], where=where, descent=descent, generator=seeded(), **call).images
+    ours = pipe(
+        "a cat and a frog",
+        words=["cat", "frog"],
+        where=where,
+        descent=descent,
+        generator=seeded(),
+        **call,
+    ).images
     assert pipe.trace.step_size == 10.0
     with steer(base, AttendAndExcite(["cat", "frog"]), where=where, descent=descent):
         expected = base("a cat and a frog", generator=seeded(), **call).images

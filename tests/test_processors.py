@@ -1,12 +1,14 @@
-"""Attention on groups of keys without the softmax of all keys: by indicator values, and by the kernel's own normaliser."""
+"""Attention on groups of keys without the softmax of all keys: by indicator values, and by the
+kernel's own normaliser."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from attncontrol import processors
-from attncontrol.processors import AttentionCall, tap
-from attncontrol.sites import Site
+from attncontrol.attention import call as processors
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.intercept import tap
+from attncontrol.attention.sites import Site
 from tests.zoo import flux
 
 SITE = Site("somewhere", "joint", 3, 2)
@@ -17,7 +19,10 @@ def call(request, monkeypatch):
     """Long keys, as of a large picture: [text 7, picture 30]."""
     monkeypatch.setattr(processors, "_SHORT", 0)
     rng = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(2, 3, 37, 8, generator=rng, dtype=torch.float64).to(request.param) for _ in range(3))
+    query, key, value = (
+        torch.randn(2, 3, 37, 8, generator=rng, dtype=torch.float64).to(request.param)
+        for _ in range(3)
+    )
     return AttentionCall(SITE, 0, query, key, value)
 
 
@@ -32,7 +37,11 @@ def columns():
 def explicit(call, queries):
     logits = call.query.double() @ call.key.double().transpose(-1, -2) / 8**0.5
     if call.mask is not None:
-        logits = logits + (torch.where(call.mask, 0.0, -torch.inf) if call.mask.dtype == torch.bool else call.mask.double())
+        logits = logits + (
+            torch.where(call.mask, 0.0, -torch.inf)
+            if call.mask.dtype == torch.bool
+            else call.mask.double()
+        )
     return (logits.softmax(-1)[:, :, queries] @ columns()[:, None].double()).double()
 
 
@@ -46,7 +55,10 @@ def test_the_normaliser_comes_with_an_identical_output(call):
     assert known.normaliser.shape == (2, 3, 37)
     queries = slice(7, None)
     torch.testing.assert_close(
-        known.mass(columns(), queries).double(), explicit(call, queries), rtol=0, atol=TOLERANCE[call.query.dtype]
+        known.mass(columns(), queries).double(),
+        explicit(call, queries),
+        rtol=0,
+        atol=TOLERANCE[call.query.dtype],
     )
     torch.testing.assert_close(known.rows(slice(1, 2)).normaliser, known.normaliser[1:])
 
@@ -54,13 +66,19 @@ def test_the_normaliser_comes_with_an_identical_output(call):
 @pytest.mark.parametrize("mask", [None, "bool", "float"])
 def test_indicator_values_give_the_same_mass(call, mask):
     keep = torch.rand(2, 1, 1, 37, generator=torch.Generator().manual_seed(1)) > 0.3
-    call = processors.replace(call, mask={None: None, "bool": keep, "float": torch.where(keep, 0.5, -3.0).to(call.query)}[mask])
+    call = processors.replace(
+        call,
+        mask={None: None, "bool": keep, "float": torch.where(keep, 0.5, -3.0).to(call.query)}[mask],
+    )
     with torch.no_grad():
         _, known = call.ran()
     assert (known.normaliser is None) == (mask is not None)
     queries = slice(7, None)
     torch.testing.assert_close(
-        call.mass(columns(), queries).double(), explicit(call, queries), rtol=0, atol=TOLERANCE[call.query.dtype]
+        call.mass(columns(), queries).double(),
+        explicit(call, queries),
+        rtol=0,
+        atol=TOLERANCE[call.query.dtype],
     )
 
 
@@ -71,7 +89,9 @@ def test_gradients_of_the_mass(call):
     gradients = []
     for mass in (lambda c: c.ran()[1].mass(columns(), queries), lambda c: explicit(c, queries)):
         leaf = call.query.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad((mass(processors.replace(call, query=leaf)) * weights).sum(), leaf)
+        (gradient,) = torch.autograd.grad(
+            (mass(processors.replace(call, query=leaf)) * weights).sum(), leaf
+        )
         gradients.append(gradient)
     torch.testing.assert_close(*gradients)
 

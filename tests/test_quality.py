@@ -9,14 +9,23 @@ import pytest
 from PIL import Image
 from scipy.linalg import sqrtm
 
-from attncontrol.batch import load
-from attncontrol.results import append_lines
-from attncontrol.testbed import guidance
-from attncontrol.testbed.guidance import Row, arms, markdown, middle, read, run, table
-from attncontrol.testbed.objectives import OBJECTIVES
-from attncontrol.testbed.quality import Gaussian, Quality, frechet, gaussian, measure, redrawn, scene, sprite_iou
-from attncontrol.testbed.scenes import NOUNS, Thing, compose, render, sprite
-from attncontrol.testbed.scorer import Finding, features, find
+from attncontrol.batch.options import load
+from attncontrol.batch.results import append_lines
+from attncontrol.bench import guidance
+from attncontrol.bench.guidance import Row, arms, markdown, middle, read, run, table
+from attncontrol.sprites.objectives import OBJECTIVES
+from attncontrol.sprites.quality import (
+    Gaussian,
+    Quality,
+    frechet,
+    gaussian,
+    measure,
+    redrawn,
+    scene,
+    sprite_iou,
+)
+from attncontrol.sprites.scenes import NOUNS, Thing, compose, render, sprite
+from attncontrol.sprites.scorer import Finding, features, find
 
 CALL = {"num_inference_steps": 2, "guidance_scale": 2.0}
 HEADS = [("mid_block.attentions.0.transformer_blocks.0.attn1", 1)]
@@ -38,7 +47,9 @@ def test_frechet_of_two_gaussians():
     rng = np.random.default_rng(0)
     rows, others = rng.normal(size=(50, 6)) @ rng.normal(size=(6, 6)), rng.normal(size=(40, 6)) + 1
     product = sqrtm(np.cov(rows.T) @ np.cov(others.T)).real
-    expected = ((rows.mean(0) - others.mean(0)) ** 2).sum() + np.trace(np.cov(rows.T) + np.cov(others.T) - 2 * product)
+    expected = ((rows.mean(0) - others.mean(0)) ** 2).sum() + np.trace(
+        np.cov(rows.T) + np.cov(others.T) - 2 * product
+    )
     assert frechet(gaussian(rows), gaussian(others)) == pytest.approx(expected, rel=1e-9)
     assert frechet(gaussian(others), gaussian(rows)) == pytest.approx(expected, rel=1e-9)
 
@@ -59,7 +70,8 @@ def finding(noun, mask):
 
 
 def test_sprite_iou_knows_the_shape():
-    """Of exact masks 1, whatever their place and size; of a full box the share that is ink; of another noun in between."""
+    """Of exact masks 1, whatever their place and size; of a full box the share that is ink; of
+    another noun in between."""
     ink = np.asarray(sprite(Thing("balloon")).getchannel("A")) > 127
     mask = np.zeros((128, 128), dtype=bool)
     mask[20 : 20 + ink.shape[0], 30 : 30 + ink.shape[1]] = ink
@@ -71,7 +83,9 @@ def test_sprite_iou_knows_the_shape():
     assert sprite_iou([finding("balloon", box)]) == pytest.approx(mask.sum() / box.sum())
     assert mask.sum() / box.sum() < 0.7
     assert sprite_iou([finding("glasses", mask)]) < 0.6
-    assert sprite_iou([exact, finding("glasses", mask)]) == pytest.approx((1 + sprite_iou([finding("glasses", mask)])) / 2)
+    assert sprite_iou([exact, finding("glasses", mask)]) == pytest.approx(
+        (1 + sprite_iou([finding("glasses", mask)])) / 2
+    )
     assert sprite_iou([]) == 0
 
 
@@ -87,17 +101,25 @@ def test_what_the_scorer_finds_of_clean_sprites_has_their_shape():
 
 def test_texture_is_that_of_the_background():
     rippled, plain = (
-        render(replace(compose((Thing("frog"),), np.random.default_rng(0)), background=(4, kind)))[0] for kind in (3, 0)
+        render(replace(compose((Thing("frog"),), np.random.default_rng(0)), background=(4, kind)))[
+            0
+        ]
+        for kind in (3, 0)
     )
     high, low = OBJECTIVES["texture"]([rippled, Image.fromarray(plain)], ["", ""])
-    assert high == pytest.approx(5 / 255 / 2**0.5, rel=0.1)  # a sine of amplitude 5, which the blur takes away
+    assert high == pytest.approx(
+        5 / 255 / 2**0.5, rel=0.1
+    )  # a sine of amplitude 5, which the blur takes away
     assert low < 0.002
 
 
 def test_measures_of_a_true_scene_and_of_nothing():
     true = next(scene(n) for n in range(9) if len(scene(n).named) == 2 and scene(n).named[0].color)
     picture, empty = render(true)[0], np.full((128, 128, 3), 190, np.uint8)
-    swapped = (Thing(true.named[0].noun, "pink" if true.named[0].color != "pink" else "green"), true.named[1])
+    swapped = (
+        Thing(true.named[0].noun, "pink" if true.named[0].color != "pink" else "green"),
+        true.named[1],
+    )
     images = [Image.fromarray(array) for array in (picture, empty, picture, picture)]
     found = measure(images, [true.named, true.named, swapped, ()])
     assert [(q.present, q.bound) for q in found[:3]] == [(1, 1), (0, 0), (1, 0)]
@@ -158,11 +180,13 @@ def test_an_interrupted_run_goes_on(pipe, tmp_path):
     assert list(read(store)) == [0]
     run(pipe, of, range(2), tmp_path, batch=2, **CALL)
     again = read(store)[1].quality
-    np.testing.assert_allclose(again.features, whole["pag"][1].quality.features, atol=0.02)  # one picture rather than two at once
+    np.testing.assert_allclose(
+        again.features, whole["pag"][1].quality.features, atol=0.02
+    )  # one picture rather than two at once
     assert again.iou == pytest.approx(whole["pag"][1].quality.iou, abs=0.02)
-    assert {name: len(read(tmp_path / f"{name}.jsonl")) for name in ("reference", "true", *of)} == dict.fromkeys(
-        ("reference", "true", *of), 2
-    )
+    assert {
+        name: len(read(tmp_path / f"{name}.jsonl")) for name in ("reference", "true", *of)
+    } == dict.fromkeys(("reference", "true", *of), 2)
     sizes = {file: file.stat().st_size for file in tmp_path.iterdir()}
     run(pipe, of, range(2), tmp_path, batch=2, **CALL)
     assert sizes == {file: file.stat().st_size for file in tmp_path.iterdir()}
@@ -173,7 +197,10 @@ def test_an_interrupted_run_goes_on(pipe, tmp_path):
 def rows(count, iou, shift, seconds):
     rng = np.random.default_rng(0)
     made = rng.normal(size=(count, 2)) + np.array([shift, 0])
-    return [Row(n, seconds, Quality(iou, 0.5, float(n % 2), 0.0, tuple(map(float, made[n])))) for n in range(count)]
+    return [
+        Row(n, seconds, Quality(iou, 0.5, float(n % 2), 0.0, tuple(map(float, made[n]))))
+        for n in range(count)
+    ]
 
 
 def test_table_by_hand(tmp_path):
@@ -187,10 +214,21 @@ def test_table_by_hand(tmp_path):
     unpaired = Row(500, 1.0, Quality(0.0, 0.0, 0.0, 0.0, (9.0, 9.0)))  # which plain has not made
     append_lines(tmp_path / "pag.jsonl", [asdict(unpaired)])
     plain, true, pag = table(tmp_path, ["pag"])
-    assert (plain["arm"], plain["n"], plain["frechet"], plain["iou"], plain["iou_gain"]) == ("plain", 100, 4.0, 0.5, 0.0)
+    assert (plain["arm"], plain["n"], plain["frechet"], plain["iou"], plain["iou_gain"]) == (
+        "plain",
+        100,
+        4.0,
+        0.5,
+        0.0,
+    )
     assert plain["frechet_interval"] == [0, 0]
     assert (true["arm"], true["frechet"], true["frechet_gain"]) == ("true", 0.0, -4.0)
-    assert (pag["frechet"], pag["frechet_gain"], pag["iou_gain"], pag["iou_interval"]) == (1.0, -3.0, 0.25, [0.25, 0.25])
+    assert (pag["frechet"], pag["frechet_gain"], pag["iou_gain"], pag["iou_interval"]) == (
+        1.0,
+        -3.0,
+        0.25,
+        [0.25, 0.25],
+    )
     low, high = pag["frechet_interval"]
     assert -3.7 < low < -3.1
     assert -2.9 < high < -2.3
@@ -198,7 +236,9 @@ def test_table_by_hand(tmp_path):
     text = markdown([plain, true, pag]).splitlines()
     assert text[2] == "| plain | 100 | 4.0 | 50.0 | 50.0 | 50.0 | 0.0 | 1.0 |"
     assert "| 75.0 (+25.0; 25.0 to 25.0) |" in text[4]
-    with pytest.raises(ValueError, match="has 0 pictures that all of reference, true, plain, seg made"):
+    with pytest.raises(
+        ValueError, match="has 0 pictures that all of reference, true, plain, seg made"
+    ):
         table(tmp_path, ["seg"])
 
 

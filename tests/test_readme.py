@@ -25,8 +25,14 @@ def test_python_blocks(tmp_path, monkeypatch):
 
 def test_commands_exist():
     commands = typer.main.get_command(app).commands
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
-    calls = [line.split("attncontrol ")[-1] for line in lines if re.search(r"(?:^|/)attncontrol ", line)]
+    lines = [
+        line
+        for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    calls = [
+        line.split("attncontrol ")[-1] for line in lines if re.search(r"(?:^|/)attncontrol ", line)
+    ]
     assert len(calls) >= 5
     for call in calls:
         name, *arguments = shlex.split(call)

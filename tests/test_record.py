@@ -3,8 +3,8 @@ import torch
 from diffusers import EulerDiscreteScheduler
 
 from attncontrol import Where, estimate_bytes, record
+from attncontrol.attention.intercept import ControlAttnProcessor
 from attncontrol.errors import CouplingError, SiteError, UnsupportedError, WordError
-from attncontrol.processors import ControlAttnProcessor
 
 PROMPT = "a cat and a turtle"
 LAYER = "up_blocks.1.attentions.0.transformer_blocks.0.attn2"
@@ -45,7 +45,10 @@ class Reference:
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 @pytest.mark.parametrize("images", [1, 2])
 def test_maps_equal_an_explicit_softmax(pipe, guidance, images):
-    with Reference(pipe, LAYER) as expected, record(pipe, ["cat", "turtle"], keep=("step", "head")) as maps:
+    with (
+        Reference(pipe, LAYER) as expected,
+        record(pipe, ["cat", "turtle"], keep=("step", "head")) as maps,
+    ):
         run(pipe, images=images, guidance_scale=guidance)
     probabilities = torch.stack([p[-images:] for p in expected])  # step image head query key
     words = torch.stack([probabilities[..., [2]].sum(-1), probabilities[..., [5, 6]].sum(-1)], -1)
@@ -64,7 +67,9 @@ def test_means_are_formed_on_line(pipe):
     with record(pipe, ["cat"]) as mean:
         run(pipe)
     for name, maps in full.layers.items():
-        torch.testing.assert_close(mean.layers[name], maps.mean((2, 3), keepdim=True), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            mean.layers[name], maps.mean((2, 3), keepdim=True), rtol=0, atol=1e-6
+        )
     assert mean.nbytes * 3 * 4 > full.nbytes > mean.nbytes
 
 
@@ -78,7 +83,9 @@ def test_recording_leaves_the_picture_bit_identical(pipe, guidance):
 
 
 def test_all_tokens_sum_to_one_and_branches_are_told_apart(pipe):
-    with record(pipe, branches=("cond", "uncond"), steps=[0], where=Where(kind="cross", stride=2)) as maps:
+    with record(
+        pipe, branches=("cond", "uncond"), steps=[0], where=Where(kind="cross", stride=2)
+    ) as maps:
         run(pipe)
     maps_cond, maps_uncond = maps.mean("cond"), maps.mean("uncond")
     assert maps_cond.shape == (1, 4, 6, 32)
@@ -95,7 +102,9 @@ def test_prompts_of_a_batch_have_their_own_words(pipe):
     with record(pipe, words) as both:
         run(pipe, prompts, images=2)
     assert both.labels == (("cat",), ("cat",), ("dog",), ("dog",))
-    latents = torch.randn(4, 4, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    latents = torch.randn(
+        4, 4, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     for i, prompt in enumerate([prompts[0], prompts[0], prompts[1], prompts[1]]):
         with record(pipe, words) as one:
             run(pipe, prompt, latents=latents[i : i + 1])
@@ -115,7 +124,9 @@ def test_word_map_is_the_mean_over_layers_on_the_finest_grid(pipe):
 def test_estimate_equals_the_recording(pipe, keep):
     with record(pipe, ["cat", "turtle"], keep=keep, branches=("cond", "uncond")) as maps:
         run(pipe, images=2)
-    assert maps.nbytes == estimate_bytes(pipe, words=2, height=64, width=96, steps=3, batch=2, branches=2, keep=keep)
+    assert maps.nbytes == estimate_bytes(
+        pipe, words=2, height=64, width=96, steps=3, batch=2, branches=2, keep=keep
+    )
 
 
 def test_other_schedulers_record_the_same_steps(pipe):
@@ -132,19 +143,29 @@ def test_errors_leave_the_pipeline_as_it_was(pipe):
     with pytest.raises(WordError, match="'frog' is not in the prompt"), record(pipe, ["frog"]):
         run(pipe)
     with (
-        pytest.raises(SiteError, match=r"no attention site matches .*stride=8.*Strides here: \[1, 2, 4\]"),
+        pytest.raises(
+            SiteError, match=r"no attention site matches .*stride=8.*Strides here: \[1, 2, 4\]"
+        ),
         record(pipe, where=Where(kind="cross", stride=8)),
     ):
         run(pipe)
-    with pytest.raises(CouplingError, match="the denoiser was never called: call this pipeline"), record(pipe):
+    with (
+        pytest.raises(CouplingError, match="the denoiser was never called: call this pipeline"),
+        record(pipe),
+    ):
         pass
     with (
-        pytest.raises(CouplingError, match=r"branch \['uncond'\] does not exist in this call; its branches are \('cond',\)"),
+        pytest.raises(
+            CouplingError,
+            match=r"branch \['uncond'\] does not exist in this call; its branches are \('cond',\)",
+        ),
         record(pipe, branches=("uncond",)),
     ):
         run(pipe, guidance_scale=1.0)
     with (
-        pytest.raises(CouplingError, match=r"nothing was recorded: none of the steps \[7\] among the 3 steps"),
+        pytest.raises(
+            CouplingError, match=r"nothing was recorded: none of the steps \[7\] among the 3 steps"
+        ),
         record(pipe, steps=[7]),
     ):
         run(pipe)
@@ -165,7 +186,10 @@ def test_eager_processors_are_refused_by_name(pipe):
     pipe.unet.set_default_attn_processor()
     pipe.enable_attention_slicing(1)
     with (
-        pytest.raises(UnsupportedError, match=r"attn2 ran without torch's scaled_dot_product_attention \(SlicedAttnProcessor\)"),
+        pytest.raises(
+            UnsupportedError,
+            match=r"attn2 ran without torch's scaled_dot_product_attention \(SlicedAttnProcessor\)",
+        ),
         record(pipe),
     ):
         run(pipe)
@@ -175,5 +199,8 @@ def test_installed_processors_are_shown_and_keep_their_class(pipe):
     with record(pipe):
         shown = pipe.unet.attn_processors[LAYER + ".processor"]
         assert isinstance(shown, ControlAttnProcessor)
-        assert type(shown).__name__ == "ControlAttnProcessor2_0" or type(shown).__name__ == "ControlAttnProcessor2_0"
+        assert (
+            type(shown).__name__ == "ControlAttnProcessor2_0"
+            or type(shown).__name__ == "ControlAttnProcessor2_0"
+        )
         run(pipe)

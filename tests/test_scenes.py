@@ -1,8 +1,20 @@
 import numpy as np
 
-from attncontrol.testbed.bench import benchmark_prompts, gain, things_of, wilson
-from attncontrol.testbed.diffusion import grounding_loss, word_objects
-from attncontrol.testbed.scenes import COLORS, NOUNS, P_MISSING, P_SWAP, SIZE, Thing, caption, compose, render, sample, sprite
+from attncontrol.bench.measure import benchmark_prompts, gain, things_of, wilson
+from attncontrol.sprites.scenes import (
+    COLORS,
+    NOUNS,
+    P_MISSING,
+    P_SWAP,
+    SIZE,
+    Thing,
+    caption,
+    compose,
+    render,
+    sample,
+    sprite,
+)
+from attncontrol.sprites.training.diffusion import grounding_loss, word_objects
 
 
 def test_captions_follow_the_benchmarks_grammar():
@@ -22,7 +34,9 @@ def test_scenes_are_deterministic_and_masks_are_exact():
         picture, masks = render(scene)
         assert picture.shape == (SIZE, SIZE, 3)
         assert (masks.sum(0) <= 1).all()
-        for thing, mask, (left, top, width, height) in zip(scene.shown, masks, scene.boxes, strict=True):
+        for thing, mask, (left, top, width, height) in zip(
+            scene.shown, masks, scene.boxes, strict=True
+        ):
             inside = np.zeros_like(mask)
             inside[top : top + height, left : left + width] = True
             assert not (mask & ~inside).any()
@@ -34,7 +48,9 @@ def test_failures_are_planted_at_the_stated_rates():
     things = (Thing("car", "red"), Thing("apple", "blue"))
     scenes = [compose(things, rng, failures=True) for _ in range(4000)]
     missing = np.mean([None in scene.shown for scene in scenes])
-    swapped = np.mean([scene.shown == (Thing("car", "blue"), Thing("apple", "red")) for scene in scenes])
+    swapped = np.mean(
+        [scene.shown == (Thing("car", "blue"), Thing("apple", "red")) for scene in scenes]
+    )
     assert abs(missing - P_MISSING) < 0.03
     assert abs(swapped - P_SWAP) < 0.03
     assert all(compose(things, rng).shown == things for _ in range(20))
@@ -52,7 +68,18 @@ def test_a_named_color_is_the_mean_hue_of_the_sprite():
 def test_tokens_know_their_objects():
     rng = np.random.default_rng(0)
     scene = compose((Thing("elephant", "red"), Thing("car", "blue")), rng)
-    offsets = [(0, 0), (0, 1), (2, 5), (6, 9), (9, 14), (15, 18), (19, 20), (21, 25), (26, 29), (0, 0)]
+    offsets = [
+        (0, 0),
+        (0, 1),
+        (2, 5),
+        (6, 9),
+        (9, 14),
+        (15, 18),
+        (19, 20),
+        (21, 25),
+        (26, 29),
+        (0, 0),
+    ]
     assert scene.caption == "a red elephant and a blue car"
     assert word_objects(scene, offsets) == [-1, -1, 0, 0, 0, -1, -1, 1, 1, -1]
 
@@ -76,7 +103,10 @@ def test_the_benchmark_has_276_prompts_of_two_things_each():
         "object-object": 66,
     }
     assert all(len(things_of(prompt)) == 2 for prompts in groups.values() for prompt in prompts)
-    assert things_of("a green glasses and a black crown") == (Thing("glasses", "green"), Thing("crown", "black"))
+    assert things_of("a green glasses and a black crown") == (
+        Thing("glasses", "green"),
+        Thing("crown", "black"),
+    )
 
 
 def test_intervals():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attncontrol.testbed.scenes import COLORS, NOUNS, SIZE, Thing, compose, render
-from attncontrol.testbed.scorer import Finding, find, shows
-from attncontrol.testbed.train_scorer import IGNORED, evaluate, labels
+from attncontrol.sprites.scenes import COLORS, NOUNS, SIZE, Thing, compose, render
+from attncontrol.sprites.scorer import Finding, find, shows
+from attncontrol.sprites.training.train_scorer import IGNORED, evaluate, labels
 
 HELD_OUT = 77
 

@@ -1,11 +1,12 @@
-"""The search for an initial noise: on a quadratic with a known answer, and in front of a pipeline."""
+"""The search for an initial noise: on a quadratic with a known answer, and in front of a
+pipeline."""
 
 import pytest
 import torch
 
 from attncontrol import Descent, Where, steer
 from attncontrol.losses.initno import InitNO, JointLoss
-from attncontrol.search import NoiseSearch, _divergence, _pulled_back, _reordered
+from attncontrol.objectives.noise_search import NoiseSearch, _divergence, _pulled_back, _reordered
 from tests.test_families import run
 from tests.tiny import tiny_sd
 from tests.zoo import flux
@@ -60,7 +61,9 @@ def test_search_stops_at_the_target_and_keeps_the_best():
         x = (NOISE + change)[i]
         assert abs(x.mean()) < 0.3
         assert 0.7 < x.std() < 1.3
-        assert ((x - NOISE[1] - 10) ** 2).mean() < max(((_reordered(NOISE[i], n) - NOISE[1] - 10) ** 2).mean() for n in (0, 1))
+        assert ((x - NOISE[1] - 10) ** 2).mean() < max(
+            ((_reordered(NOISE[i], n) - NOISE[1] - 10) ** 2).mean() for n in (0, 1)
+        )
 
 
 def test_images_that_are_done_leave_the_batch():
@@ -71,7 +74,10 @@ def test_images_that_are_done_leave_the_batch():
     assert calls[-1] == [1]
     for i in range(2):
         evaluate, _ = quadratic(NOISE[:1] + 0.02)
-        alone = search.run(lambda images, change, i=i, of=evaluate: of(images + i, change.expand(2, -1, -1, -1)), NOISE[i : i + 1])
+        alone = search.run(
+            lambda images, change, i=i, of=evaluate: of(images + i, change.expand(2, -1, -1, -1)),
+            NOISE[i : i + 1],
+        )
         assert torch.equal(both[i], alone[0])
 
 

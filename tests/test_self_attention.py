@@ -52,7 +52,9 @@ def test_pictures_are_the_softmax_of_the_same_block(name, monkeypatch):
     denoiser = getattr(pipe, "unet", None) or pipe.transformer
     softmax = Softmax(monkeypatch)
     kept = []
-    denoiser.get_submodule(SITES[name]).register_forward_hook(lambda *_: kept.append(softmax.seen[-1]))
+    denoiser.get_submodule(SITES[name]).register_forward_hook(
+        lambda *_: kept.append(softmax.seen[-1])
+    )
     run(name, pipe)
     conditional = kept[:: 2 if name == "lumina2" else 1]
     assert len(seen.maps) == len(conditional) == 2
@@ -91,7 +93,9 @@ def test_features_are_the_outputs_of_the_same_block(name):
     kernel = torch.nn.functional.scaled_dot_product_attention
 
     def within(*_):
-        torch.nn.functional.scaled_dot_product_attention = lambda *args, **kwargs: kept.append(kernel(*args, **kwargs)) or kept[-1]
+        torch.nn.functional.scaled_dot_product_attention = lambda *args, **kwargs: (
+            kept.append(kernel(*args, **kwargs)) or kept[-1]
+        )
 
     def after(*_):
         torch.nn.functional.scaled_dot_product_attention = kernel
@@ -115,7 +119,12 @@ def test_steering_by_self_attention_and_checkpointing(name):
     for switch in (denoiser.disable_gradient_checkpointing, denoiser.enable_gradient_checkpointing):
         switch()
         descent = Descent(step_size=20.0, guided=1.0, thresholds={})
-        with steer(pipe, SelfCross(["cat", "turtle"]), where=Where(kind=("cross", "joint")), descent=descent) as trace:
+        with steer(
+            pipe,
+            SelfCross(["cat", "turtle"]),
+            where=Where(kind=("cross", "joint")),
+            descent=descent,
+        ) as trace:
             guided.append(run(name, pipe))
         assert all(0 < loss < 2 for step in trace.steps for loss in step.losses)
     assert (guided[0] - plain).abs().max() > 1e-4
@@ -124,7 +133,10 @@ def test_steering_by_self_attention_and_checkpointing(name):
 
 def test_linear_self_attention_has_no_map():
     pipe = ALL["sana"]()
-    with pytest.raises(UnsupportedError, match="no self-attention with a map"), steer(pipe, SelfCross(["cat"])):
+    with (
+        pytest.raises(UnsupportedError, match="no self-attention with a map"),
+        steer(pipe, SelfCross(["cat"])),
+    ):
         run("sana", pipe)
 
 
@@ -133,13 +145,23 @@ def test_rearranging_leaves_the_first_picture_alone():
 
     def two():
         generators = [torch.Generator().manual_seed(seed) for seed in (3, 3)]
-        return pipe(["a cat and a turtle"] * 2, num_inference_steps=2, generator=generators, output_type="latent").images
+        return pipe(
+            ["a cat and a turtle"] * 2,
+            num_inference_steps=2,
+            generator=generators,
+            output_type="latent",
+        ).images
 
     plain, descent = two(), Descent(step_size=20.0, guided=1.0, thresholds={})
-    with steer(pipe, Rearrange(moves=moves, appearances=["turtle"]), where=WHERE["sd"], descent=descent) as trace:
+    with steer(
+        pipe, Rearrange(moves=moves, appearances=["turtle"]), where=WHERE["sd"], descent=descent
+    ) as trace:
         original, moved = two()
     assert torch.equal(original, plain[0])
     assert (moved - plain[1]).abs().max() > 1e-5
     assert all(step.losses[0] == 0 < step.losses[1] for step in trace.steps)
-    with pytest.raises(UnsupportedError, match="takes no refinement"), steer(pipe, Rearrange(moves), descent=Descent()):
+    with (
+        pytest.raises(UnsupportedError, match="takes no refinement"),
+        steer(pipe, Rearrange(moves), descent=Descent()),
+    ):
         pass

@@ -12,11 +12,18 @@ import torch
 from PIL import Image
 
 from attncontrol import AttentionMaps
+from attncontrol.attention.sites import Site
 from attncontrol.errors import UnsupportedError
-from attncontrol.export.pictures import boxed, heat, overlay
-from attncontrol.export.sheets import animation, heads_sheet, over_layers, steps_sheet, words_sheet, write_pictures
-from attncontrol.sites import Site
-from attncontrol.tokens import Span
+from attncontrol.export.sheets import (
+    animation,
+    heads_sheet,
+    over_layers,
+    steps_sheet,
+    words_sheet,
+    write_pictures,
+)
+from attncontrol.maps.draw import boxed, heat, overlay
+from attncontrol.prompts.tokens import Span
 
 
 def made(values, *, steps=3, heads=2, pictures=True, height=4, width=6):
@@ -51,7 +58,10 @@ def test_equal_values_show_as_the_lowest():
 
 
 def test_boxes_are_drawn_at_their_edges():
-    marked = boxed(Image.new("RGB", (64, 32), "white"), {"cat": (0.0, 0.0, 0.5, 1.0), "frog": (0.5, 0.5, 1.0, 1.0)})
+    marked = boxed(
+        Image.new("RGB", (64, 32), "white"),
+        {"cat": (0.0, 0.0, 0.5, 1.0), "frog": (0.5, 0.5, 1.0, 1.0)},
+    )
     assert marked.size == (384, 192)
     red, blue = (0xD7, 0x19, 0x1C), (0x2C, 0x5F, 0xC3)
     assert [marked.getpixel(at) for at in ((1, 100), (100, 190), (190, 100))] == [red] * 3
@@ -83,7 +93,9 @@ def test_sheets_are_written_for_what_was_kept(tmp_path):
         assert film.n_frames == 3
     reduced = made(0.8, heads=1, pictures=False)
     reduced.sites = {n: Site(n, "cross", 4, 1) for n in "ab"}
-    reduced.layers = {name: of_layer.mean(2, keepdim=True) for name, of_layer in reduced.layers.items()}
+    reduced.layers = {
+        name: of_layer.mean(2, keepdim=True) for name, of_layer in reduced.layers.items()
+    }
     assert {file.name for file in write_pictures(reduced, tmp_path / "mean")} == {"words.png"}
     assert steps_sheet(made(0.8)).width > words_sheet(made(0.8)).width
     assert heads_sheet(made(0.8), 0).height > 2 * 96
@@ -98,9 +110,15 @@ def test_notebooks_show_the_words():
     maps = made(0.8)
     expected = np.asarray(words_sheet(maps))
     assert np.array_equal(pixels(maps._repr_png_()), expected)
-    tile = np.asarray(overlay(maps.pictures[0], maps["cat"][0]).resize((192, 128), Image.Resampling.LANCZOS))
-    assert any(np.array_equal(expected[92:220, x : x + 192], tile) for x in range(expected.shape[1] - 191))  # second of three
-    source, text = re.fullmatch(r'<img src="data:image/png;base64,(.*)"><pre .*>(.*)</pre>', maps._repr_html_()).groups()
+    tile = np.asarray(
+        overlay(maps.pictures[0], maps["cat"][0]).resize((192, 128), Image.Resampling.LANCZOS)
+    )
+    assert any(
+        np.array_equal(expected[92:220, x : x + 192], tile) for x in range(expected.shape[1] - 191)
+    )  # second of three
+    source, text = re.fullmatch(
+        r'<img src="data:image/png;base64,(.*)"><pre .*>(.*)</pre>', maps._repr_html_()
+    ).groups()
     assert np.array_equal(pixels(b64decode(source)), expected)
     assert html.unescape(text) == repr(maps)
     assert AttentionMaps()._repr_png_() is AttentionMaps()._repr_html_() is None
@@ -110,24 +128,34 @@ def test_the_map_of_a_word_shows_itself():
     maps = made(0.8)
     word = maps["cat"]
     drawn = np.asarray(word.show())
-    tile = np.asarray(overlay(maps.pictures[0], word[0]).resize((256, 171), Image.Resampling.LANCZOS))
-    assert any(np.array_equal(drawn[y : y + 171, -262:-6], tile) for y in range(30, drawn.shape[0] - 170))
+    tile = np.asarray(
+        overlay(maps.pictures[0], word[0]).resize((256, 171), Image.Resampling.LANCZOS)
+    )
+    assert any(
+        np.array_equal(drawn[y : y + 171, -262:-6], tile) for y in range(30, drawn.shape[0] - 170)
+    )
     assert np.array_equal(pixels(word._repr_png_()), drawn)
     two = replace(
         maps, layers={n: torch.cat([of, of]) for n, of in maps.layers.items()}, prompts=("cat",) * 2, spans=maps.spans * 2,
         tokens=maps.tokens * 2, pictures=[*maps.pictures] * 2,
     )  # fmt: skip
     assert two["cat"].show().width == word.show().width + 262
-    fewer = replace(two, spans=(maps.spans[0], maps.spans[0][:1]))  # the second image has no second word
+    fewer = replace(
+        two, spans=(maps.spans[0], maps.spans[0][:1])
+    )  # the second image has no second word
     assert words_sheet(fewer, 0).width > words_sheet(fewer, 1).width
 
 
 def test_the_map_of_a_word_is_a_tensor(tmp_path):
     word = made(0.8)["cat"]
-    assert {type(of) for of in (word + 1, word[0], word.double(), torch.stack([word]))} == {torch.Tensor}
+    assert {type(of) for of in (word + 1, word[0], word.double(), torch.stack([word]))} == {
+        torch.Tensor
+    }
     torch.testing.assert_close(word, made(0.8).mean()[..., 0])
     torch.save(word, tmp_path / "word.pt")
-    kept = torch.load(tmp_path / "word.pt")  # without the record, and of no class that a loader must know
+    kept = torch.load(
+        tmp_path / "word.pt"
+    )  # without the record, and of no class that a loader must know
     assert type(kept) is torch.Tensor
     assert torch.equal(kept, word)
 

@@ -16,9 +16,9 @@ from diffusers import (
 )
 
 from attncontrol import AttendAndExcite, Descent, Where, record, steer
-from attncontrol.descent import early
 from attncontrol.errors import CouplingError, NonFiniteError, SiteError, UnsupportedError, WordError
 from attncontrol.losses.attend_and_excite import attend_and_excite
+from attncontrol.objectives.descent import early
 from tests.reference.attend_and_excite import attend_and_excite as reference
 from tests.tiny import tiny_sd, tiny_unet
 
@@ -30,7 +30,9 @@ OBJECTIVE = AttendAndExcite(WORDS)
 
 
 def noise(count=2, height=8, width=12, seed=0):
-    return torch.randn(count, 4, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        count, 4, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def run(pipe, prompts=None, *, latents=None, steps=6, seen=None, **kwargs):
@@ -48,7 +50,13 @@ def run(pipe, prompts=None, *, latents=None, steps=6, seen=None, **kwargs):
     ).images  # fmt: skip
 
 
-SCHEDULERS = [DDIMScheduler, PNDMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, LMSDiscreteScheduler]
+SCHEDULERS = [
+    DDIMScheduler,
+    PNDMScheduler,
+    EulerDiscreteScheduler,
+    DPMSolverMultistepScheduler,
+    LMSDiscreteScheduler,
+]
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -58,7 +66,12 @@ def test_equals_the_slow_restatement_at_every_step(pipe, scheduler, guidance):
     descent = Descent(step_size=40.0, thresholds={0.0: 0.05, 0.34: 0.5}, max_refinements=3)
     seen = []
     with steer(pipe, OBJECTIVE, where=WHERE, descent=descent) as trace:
-        run(pipe, seen=seen, guidance_scale=guidance, negative_prompt=["blue", "green"] if guidance > 1 else None)
+        run(
+            pipe,
+            seen=seen,
+            guidance_scale=guidance,
+            negative_prompt=["blue", "green"] if guidance > 1 else None,
+        )
     total = len(seen)
     expected = reference(
         pipe, PROMPTS, POSITIONS, noise(), num_inference_steps=6, guidance_scale=guidance,
@@ -67,7 +80,12 @@ def test_equals_the_slow_restatement_at_every_step(pipe, scheduler, guidance):
     )  # fmt: skip
     assert len(seen) == len(expected)
     plain = []
-    run(pipe, seen=plain, guidance_scale=guidance, negative_prompt=["blue", "green"] if guidance > 1 else None)
+    run(
+        pipe,
+        seen=plain,
+        guidance_scale=guidance,
+        negative_prompt=["blue", "green"] if guidance > 1 else None,
+    )
     for ours, theirs, untouched in zip(seen, expected, plain, strict=True):
         assert (ours - theirs).abs().max() < 1e-6 * theirs.abs().max()
         assert (ours - untouched).abs().max() > 1e-3
@@ -76,13 +94,16 @@ def test_equals_the_slow_restatement_at_every_step(pipe, scheduler, guidance):
 
 
 def test_the_loss_by_hand():
-    # one image, 2 x 2, tokens: start, cat, frog, pad, last; the pad competes in the softmax, start and last do not
+    # one image, 2 x 2, tokens: start, cat, frog, pad, last; the pad competes in the softmax, start
+    # and last do not
     maps = torch.zeros(1, 2, 2, 5, dtype=torch.float64)
     maps[0, 0, 0, 1], maps[0, 1, 1, 2] = 0.05, 0.02
     cat = torch.tensor(5.0).exp() / (torch.tensor(5.0).exp() + 2)
     frog = torch.tensor(2.0).exp() / (torch.tensor(2.0).exp() + 2)
     loss = attend_and_excite(maps, [[1, 2]], [[slice(1, -1)]], smoothing=False)
-    torch.testing.assert_close(loss, (1 - torch.minimum(cat, frog)).double().reshape(1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        loss, (1 - torch.minimum(cat, frog)).double().reshape(1), rtol=0, atol=1e-6
+    )
     alone = attend_and_excite(maps, [[1]], [[slice(1, -1)]], smoothing=False)
     torch.testing.assert_close(alone, (1 - cat).double().reshape(1), rtol=0, atol=1e-6)
 
@@ -123,7 +144,11 @@ def test_the_gradient_pass_stops_after_the_last_site_and_spares_the_rest(pipe):
     pipe.unet.conv_out.register_forward_hook(count("conv_out"))
     pipe.unet.mid_block.register_forward_hook(count("mid"))
     pipe.unet.up_blocks[2].register_forward_hook(count("up"))
-    with steer(pipe, OBJECTIVE, where=Where(layers=("down_blocks.1.attentions.0.transformer_blocks.0.attn2",))) as trace:
+    with steer(
+        pipe,
+        OBJECTIVE,
+        where=Where(layers=("down_blocks.1.attentions.0.transformer_blocks.0.attn2",)),
+    ) as trace:
         run(pipe)
     passes = len(trace.steps) + sum(max(step.refinements) for step in trace.steps)
     assert passes > 3
@@ -142,7 +167,10 @@ def test_everything_is_undone(pipe):
     processors = pipe.unet.attn_processors
     with steer(pipe, OBJECTIVE, where=WHERE):
         assert not torch.equal(before, run(pipe))
-    with pytest.raises(ZeroDivisionError), steer(pipe, lambda maps: maps.mean().sum() / 0 * (1 / 0), where=WHERE):
+    with (
+        pytest.raises(ZeroDivisionError),
+        steer(pipe, lambda maps: maps.mean().sum() / 0 * (1 / 0), where=WHERE),
+    ):
         run(pipe)
     assert pipe.unet.attn_processors == processors
     assert [p.requires_grad for p in pipe.unet.parameters()] == trainable
@@ -195,7 +223,10 @@ def test_stochastic_schedulers_keep_their_generator(pipe):
 def test_schedulers_that_would_lose_the_change_are_refused(pipe, scheduler):
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     with (
-        pytest.raises(UnsupportedError, match=f"{scheduler.__name__} takes several evaluations per step or keeps earlier latents"),
+        pytest.raises(
+            UnsupportedError,
+            match=f"{scheduler.__name__} takes several evaluations per step or keeps earlier latents",
+        ),
         steer(pipe, OBJECTIVE),
     ):
         pass
@@ -204,7 +235,9 @@ def test_schedulers_that_would_lose_the_change_are_refused(pipe, scheduler):
 def test_img2img(pipe):
     i2i = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
     i2i.set_progress_bar_config(disable=True)
-    picture = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    picture = torch.rand(
+        1, 3, 64, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
     def go():
         return i2i(
@@ -230,11 +263,20 @@ def test_inpainting_unets_with_extra_channels(pipe):
     inpaint = StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False)
     inpaint.set_progress_bar_config(disable=True)
     picture = torch.rand(1, 3, 64, 64, dtype=torch.float64)
-    call = {"image": picture, "mask_image": torch.ones(1, 1, 64, 64, dtype=torch.float64), "height": 64, "width": 64}
+    call = {
+        "image": picture,
+        "mask_image": torch.ones(1, 1, 64, 64, dtype=torch.float64),
+        "height": 64,
+        "width": 64,
+    }
 
     def go():
         return inpaint(
-            PROMPTS[0], num_inference_steps=3, output_type="latent", generator=torch.Generator().manual_seed(0), **call
+            PROMPTS[0],
+            num_inference_steps=3,
+            output_type="latent",
+            generator=torch.Generator().manual_seed(0),
+            **call,
         ).images
 
     plain = go()
@@ -252,10 +294,15 @@ def test_half_precision_models_follow_the_float32_direction(dtype):
         seen = {}
         for name in ("plain", "steered"):
             with steer(
-                pipe, OBJECTIVE, where=WHERE, descent=Descent(step_size=20.0 if name == "steered" else 0.0, thresholds={})
+                pipe,
+                OBJECTIVE,
+                where=WHERE,
+                descent=Descent(step_size=20.0 if name == "steered" else 0.0, thresholds={}),
             ) as trace:
                 seen[name] = run(pipe, latents=latents, steps=2).float()
-        assert all(isinstance(loss, float) and 0 < loss < 1 for step in trace.steps for loss in step.losses)
+        assert all(
+            isinstance(loss, float) and 0 < loss < 1 for step in trace.steps for loss in step.losses
+        )
         changes.append((seen["steered"] - seen["plain"]).flatten())
     assert torch.cosine_similarity(*changes, dim=0) > 0.9
 
@@ -264,21 +311,35 @@ def test_not_finite_latents_are_reported(pipe):
     latents = noise()
     latents[1, 0, 0, 0] = float("nan")
     with (
-        pytest.raises(NonFiniteError, match=r"not finite at step 0 for image\(s\) \[1\]; the latents were already NaN or infinite"),
+        pytest.raises(
+            NonFiniteError,
+            match=r"not finite at step 0 for image\(s\) \[1\]; the latents were already NaN or infinite",
+        ),
         steer(pipe, OBJECTIVE, where=WHERE),
     ):
         run(pipe, latents=latents)
 
 
 def test_clear_errors(pipe):
-    with pytest.raises(WordError, match="'lion' is not in the prompt"), steer(pipe, AttendAndExcite(["lion"])):
+    with (
+        pytest.raises(WordError, match="'lion' is not in the prompt"),
+        steer(pipe, AttendAndExcite(["lion"])),
+    ):
         run(pipe)
-    with pytest.raises(SiteError, match="no attention site matches"), steer(pipe, OBJECTIVE, where=Where(stride=16)):
+    with (
+        pytest.raises(SiteError, match="no attention site matches"),
+        steer(pipe, OBJECTIVE, where=Where(stride=16)),
+    ):
         run(pipe)
-    with pytest.raises(CouplingError, match="the denoiser was never called"), steer(pipe, OBJECTIVE):
+    with (
+        pytest.raises(CouplingError, match="the denoiser was never called"),
+        steer(pipe, OBJECTIVE),
+    ):
         pass
     with (
-        pytest.raises(UnsupportedError, match="belongs to no known family; known: auraflow, chroma, cogvideox"),
+        pytest.raises(
+            UnsupportedError, match="belongs to no known family; known: auraflow, chroma, cogvideox"
+        ),
         steer(object(), OBJECTIVE),
     ):
         pass
@@ -294,4 +355,7 @@ def test_clear_errors(pipe):
 def test_nouns_are_the_default_words(pipe):
     with steer(pipe, AttendAndExcite(), where=WHERE) as trace:
         run(pipe)
-    assert [[subject.noun.text for subject in of] for of in trace.subjects] == [["cat", "turtle"], ["dog", "frog"]]
+    assert [[subject.noun.text for subject in of] for of in trace.subjects] == [
+        ["cat", "turtle"],
+        ["dog", "frog"],
+    ]

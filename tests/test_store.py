@@ -1,4 +1,5 @@
-"""Records on disk: the same maps come back, read with safetensors and json alone, streamed step by step."""
+"""Records on disk: the same maps come back, read with safetensors and json alone, streamed step by
+step."""
 
 import gc
 import json
@@ -17,7 +18,9 @@ from tests.test_record import LAYER, PROMPT, run
 
 @pytest.fixture
 def maps(pipe):
-    with record(pipe, ["cat", "turtle"], keep=("step", "head"), branches=("cond", "uncond")) as found:
+    with record(
+        pipe, ["cat", "turtle"], keep=("step", "head"), branches=("cond", "uncond")
+    ) as found:
         run(pipe, images=2)
     found.pictures = [Image.fromarray(np.full((64, 96, 3), value, np.uint8)) for value in (10, 200)]
     return found
@@ -28,7 +31,18 @@ def test_what_is_saved_comes_back(maps, tmp_path):
     assert list(back.layers) == list(maps.layers)
     for name, of_layer in maps.layers.items():
         assert torch.equal(back.layers[name], of_layer)
-    for name in ("sites", "prompts", "tokens", "spans", "branches", "steps", "timesteps", "sigmas", "direction", "reductions"):
+    for name in (
+        "sites",
+        "prompts",
+        "tokens",
+        "spans",
+        "branches",
+        "steps",
+        "timesteps",
+        "sigmas",
+        "direction",
+        "reductions",
+    ):
         assert getattr(back, name) == getattr(maps, name), name
     assert back.about == maps.about
     assert [np.asarray(p).mean() for p in back.pictures] == [10, 200]
@@ -54,19 +68,38 @@ def test_the_format_is_plain(maps, tmp_path):
         header = json.loads(tensors.metadata()["attncontrol"])
         of_layer = tensors.get_tensor(f"maps/{LAYER}")
     at = dict(zip(header["dims"], of_layer.shape, strict=True))
-    assert at == {"image": 2, "branch": 2, "step": 3, "head": 4, "height": 4, "width": 6, "token": 2}
+    assert at == {
+        "image": 2,
+        "branch": 2,
+        "step": 3,
+        "head": 4,
+        "height": 4,
+        "width": 6,
+        "token": 2,
+    }
     assert header["branches"] == ["cond", "uncond"]
     assert [word["text"] for word in header["images"][0]["words"]] == ["cat", "turtle"]
     token = header["images"][0]["tokens"][5]
-    assert (token["text"], PROMPT[token["start"] : token["end"]], token["special"]) == ("tur", "tur", False)
+    assert (token["text"], PROMPT[token["start"] : token["end"]], token["special"]) == (
+        "tur",
+        "tur",
+        False,
+    )
     np.testing.assert_array_equal(of_layer, maps.layers[LAYER].numpy())
 
 
-@pytest.mark.parametrize(("encoding", "size", "error"), [("float16", 0.5, 5e-4), ("bfloat16", 0.5, 4e-3), ("sqrt8", 0.3, 4e-3)])
+@pytest.mark.parametrize(
+    ("encoding", "size", "error"),
+    [("float16", 0.5, 5e-4), ("bfloat16", 0.5, 4e-3), ("sqrt8", 0.3, 4e-3)],
+)
 def test_encodings_are_small_and_close(maps, tmp_path, encoding, size, error):
-    full, small = (save(maps, tmp_path / f"{e}.safetensors", encoding=e) for e in ("float32", encoding))
+    full, small = (
+        save(maps, tmp_path / f"{e}.safetensors", encoding=e) for e in ("float32", encoding)
+    )
     count = sum(t.nbytes for name, t in load_file(small).items() if name != "pictures")
-    assert count <= size * sum(t.nbytes for name, t in load_file(full).items() if name != "pictures")
+    assert count <= size * sum(
+        t.nbytes for name, t in load_file(full).items() if name != "pictures"
+    )
     for name, of_layer in load(small).layers.items():
         peak = of_layer.amax((-3, -2), keepdim=True)
         assert ((of_layer - maps.layers[name]).abs() / peak).max() < error
@@ -75,7 +108,9 @@ def test_encodings_are_small_and_close(maps, tmp_path, encoding, size, error):
 def test_quantised_zeros_stay_zero(maps, tmp_path):
     maps.layers = {name: torch.zeros_like(of_layer) for name, of_layer in maps.layers.items()}
     back = load(save(maps, tmp_path / "zero.safetensors", encoding="sqrt8"))
-    assert all(torch.equal(of_layer, torch.zeros_like(of_layer)) for of_layer in back.layers.values())
+    assert all(
+        torch.equal(of_layer, torch.zeros_like(of_layer)) for of_layer in back.layers.values()
+    )
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
@@ -96,7 +131,10 @@ def test_streamed_steps_equal_kept_steps(pipe, tmp_path, guidance):
     for name, of_layer in whole.layers.items():
         assert torch.equal(back.layers[name], of_layer)
         assert torch.equal(streamed.layers[name], of_layer)
-    with pytest.raises(CouplingError, match="holds a record already"), record(pipe, ["cat"], to=tmp_path / "run"):
+    with (
+        pytest.raises(CouplingError, match="holds a record already"),
+        record(pipe, ["cat"], to=tmp_path / "run"),
+    ):
         pass
     one = load(tmp_path / "run" / "step-0001.safetensors")
     assert one.steps == (1,)
@@ -120,7 +158,12 @@ def test_a_streamed_run_holds_one_step(pipe, tmp_path):
 
     def look(_pipe, _step, _timestep, kwargs):
         gc.collect()
-        alive.append(sum(type(o) is torch.Tensor and o.shape == (1, 1, 1, 1, 8, 12, 1) for o in gc.get_objects()))
+        alive.append(
+            sum(
+                type(o) is torch.Tensor and o.shape == (1, 1, 1, 1, 8, 12, 1)
+                for o in gc.get_objects()
+            )
+        )
         return kwargs
 
     with record(pipe, ["cat"], to=tmp_path):
@@ -130,7 +173,9 @@ def test_a_streamed_run_holds_one_step(pipe, tmp_path):
 
 
 def test_bad_files_are_refused(maps, tmp_path):
-    with pytest.raises(UnsupportedError, match=r"holds no attention record: there is no step-\*.safetensors"):
+    with pytest.raises(
+        UnsupportedError, match=r"holds no attention record: there is no step-\*.safetensors"
+    ):
         load(tmp_path)
     with pytest.raises(UnsupportedError, match="is not an attention record"):
         load(tmp_path / "missing.safetensors")
@@ -149,7 +194,9 @@ def test_a_recording_that_is_too_large_is_refused_before_the_first_step(pipe):
     calls = []
     hook = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
     with (
-        pytest.raises(UnsupportedError, match=r"would hold 0.0 GiB, more than limit=0.0 GiB; name words"),
+        pytest.raises(
+            UnsupportedError, match=r"would hold 0.0 GiB, more than limit=0.0 GiB; name words"
+        ),
         record(pipe, limit=10.0),
     ):
         run(pipe)

@@ -10,8 +10,9 @@ import torch
 
 import attncontrol
 from attncontrol import losses
-from attncontrol.maps import StepMaps
-from attncontrol.tokens import Token, subjects
+from attncontrol.maps.step import StepMaps
+from attncontrol.prompts.tokens import Token
+from attncontrol.prompts.words import subjects
 
 SOURCE = Path(attncontrol.__file__).parent
 ORDER = [
@@ -80,10 +81,15 @@ TOKENS = tuple(Token(i, i, "", *span, special=span == (0, 0)) for i, span in enu
 
 
 def cells(maps):
-    """Attention among the cells of the picture [batch height width height width] for ``maps`` [batch heads height width token]."""
+    """Attention among the cells of the picture [batch height width height width] for ``maps``
+    [batch heads height width token]."""
     count, height, width = maps.shape[0], *maps.shape[2:4]
     generator = torch.Generator().manual_seed(5)
-    rows = torch.randn(8, height * width, height * width, generator=generator, dtype=torch.float64).mul(2).softmax(-1)
+    rows = (
+        torch.randn(8, height * width, height * width, generator=generator, dtype=torch.float64)
+        .mul(2)
+        .softmax(-1)
+    )
     return rows[:count].unflatten(2, (height, width)).unflatten(1, (height, width))
 
 
@@ -105,7 +111,8 @@ def step_maps(maps, words, previous=None, picture=None):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_an_objective(name):
-    """One finite loss per image with a gradient, independent of the other images, also for uniform and one-hot maps."""
+    """One finite loss per image with a gradient, independent of the other images, also for uniform
+    and one-hot maps."""
     objective = importlib.import_module(f"attncontrol.losses.{name}").example()
     generator = torch.Generator().manual_seed(0)
     random = (4 * torch.randn(3, 2, 4, 6, 9, generator=generator, dtype=torch.float64)).softmax(-1)
@@ -120,5 +127,12 @@ def test_every_loss_is_an_objective(name):
         assert gradient.isfinite().all()
         assert gradient[[0, 2]].abs().max() == 0
         kept = [0, 1] if getattr(objective, "compares", False) else [1]
-        fewer = objective(step_maps(maps[kept], objective.words, None if before is None else before[kept], cells(maps)[kept]))
+        fewer = objective(
+            step_maps(
+                maps[kept],
+                objective.words,
+                None if before is None else before[kept],
+                cells(maps)[kept],
+            )
+        )
         torch.testing.assert_close(fewer[-1], loss[1])

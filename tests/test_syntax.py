@@ -5,16 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from attncontrol import parser
+from attncontrol.bench.measure import benchmark_prompts
 from attncontrol.errors import UnsupportedError, WordError
-from attncontrol.syntax import analyse, nouns
-from attncontrol.testbed.bench import benchmark_prompts
+from attncontrol.prompts import parser
+from attncontrol.prompts.syntax import analyse, nouns
 
 Sets = list[tuple[str, tuple[str, ...]]]
 
 
 def sets_of(prompt: str) -> Sets:
-    return [(entity.noun.text, tuple(word.text for word in entity.modifiers)) for entity in analyse(prompt)]
+    return [
+        (entity.noun.text, tuple(word.text for word in entity.modifiers))
+        for entity in analyse(prompt)
+    ]
 
 
 def labelled() -> list[tuple[str, Sets]]:
@@ -25,14 +28,23 @@ def labelled() -> list[tuple[str, Sets]]:
             continue
         prompt, _, gold = line.partition(" => ")
         parts = [part.partition(":") for part in gold.split(" | ")]
-        rows.append((prompt, [(noun.strip(), tuple(sorted(modifiers.split()))) for noun, _, modifiers in parts]))
+        rows.append(
+            (
+                prompt,
+                [(noun.strip(), tuple(sorted(modifiers.split()))) for noun, _, modifiers in parts],
+            )
+        )
     return rows
 
 
 def test_hand_labelled_prompts():
     rows = labelled()
     assert len(rows) >= 500
-    wrong = [prompt for prompt, gold in rows if [(n, tuple(sorted(m))) for n, m in sets_of(prompt)] != gold]
+    wrong = [
+        prompt
+        for prompt, gold in rows
+        if [(n, tuple(sorted(m))) for n, m in sets_of(prompt)] != gold
+    ]
     assert len(wrong) <= 0.05 * len(rows), wrong
 
 
@@ -45,7 +57,10 @@ def test_benchmark_prompts():
 
 
 def test_every_clause_is_read_and_nothing_is_kept_between_prompts():
-    assert sets_of("a dog that is red and a cat that is blue") == [("dog", ("red",)), ("cat", ("blue",))]
+    assert sets_of("a dog that is red and a cat that is blue") == [
+        ("dog", ("red",)),
+        ("cat", ("blue",)),
+    ]
     assert sets_of("the apple is red and green") == [("apple", ("red", "green"))]
     assert sets_of("a bird") == [("bird", ())]
 
@@ -72,11 +87,16 @@ def test_subjects(prompt, expected):
 
 def test_no_noun():
     assert analyse("very blue") == ()
-    with pytest.raises(WordError, match=r"no noun was found in the prompt 'very blue'; name the words yourself"):
+    with pytest.raises(
+        WordError, match=r"no noun was found in the prompt 'very blue'; name the words yourself"
+    ):
         nouns("very blue")
 
 
 def test_a_changed_pipeline_is_refused(tmp_path):
     (tmp_path / "model").write_bytes(b"other weights")
-    with pytest.raises(UnsupportedError, match=r"not those of version 3.8.0 that was checked \(sha256 [0-9a-f]{64}\)"):
+    with pytest.raises(
+        UnsupportedError,
+        match=r"not those of version 3.8.0 that was checked \(sha256 [0-9a-f]{64}\)",
+    ):
         parser._verify(tmp_path)

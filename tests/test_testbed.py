@@ -1,4 +1,5 @@
-"""The bundled model: loads in the ordinary way, draws what it is asked for, and its word maps point at the objects."""
+"""The bundled model: loads in the ordinary way, draws what it is asked for, and its word maps point
+at the objects."""
 
 import warnings
 from pathlib import Path
@@ -8,46 +9,49 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
-from attncontrol import AttendAndExcite, record, steer, testbed
+from attncontrol import AttendAndExcite, record, sprites, steer
 from attncontrol.analysis.grounding import ALL
-from attncontrol.testbed.bench import make, pairs, point, read
-from attncontrol.testbed.scenes import Thing
-from attncontrol.testbed.scorer import find, shows
+from attncontrol.bench.measure import make, pairs, point, read
+from attncontrol.sprites.scenes import Thing
+from attncontrol.sprites.scorer import find, shows
 
 
 def loaded(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pipe = DiffusionPipeline.from_pretrained(testbed.path(testbed.MODELS[name]))
+        pipe = DiffusionPipeline.from_pretrained(sprites.path(sprites.MODELS[name]))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 @pytest.fixture(scope="module")
-def sprites():
+def sd():
     return loaded("sprites")
 
 
-@pytest.fixture(scope="module", params=list(testbed.MODELS))
+@pytest.fixture(scope="module", params=list(sprites.MODELS))
 def model(request):
     """Its name and its pipeline."""
     return request.param, loaded(request.param)
 
 
-@pytest.mark.parametrize("folder", testbed.MODELS.values())
+@pytest.mark.parametrize("folder", sprites.MODELS.values())
 def test_size(folder):
-    assert sum(file.stat().st_size for file in Path(testbed.path(folder)).rglob("*") if file.is_file()) <= 12e6
+    assert (
+        sum(file.stat().st_size for file in Path(sprites.path(folder)).rglob("*") if file.is_file())
+        <= 12e6
+    )
 
 
 def test_names():
-    known = ", ".join(sorted(testbed.MODELS.values()))
+    known = ", ".join(sorted(sprites.MODELS.values()))
     with pytest.raises(ValueError, match=f"no bundled model is called 'sd9'; there are: {known}"):
-        testbed.path("sd9")
+        sprites.path("sd9")
 
 
-def test_it_loads_in_float32_and_runs_in_bfloat16(sprites):
-    assert sprites.unet.dtype == sprites.text_encoder.dtype == torch.float32
-    half = StableDiffusionPipeline.from_pretrained(testbed.path("sd"), dtype=torch.bfloat16)
+def test_it_loads_in_float32_and_runs_in_bfloat16(sd):
+    assert sd.unet.dtype == sd.text_encoder.dtype == torch.float32
+    half = StableDiffusionPipeline.from_pretrained(sprites.path("sd"), dtype=torch.bfloat16)
     half.set_progress_bar_config(disable=True)
     with steer(half, AttendAndExcite(["cat", "frog"])) as trace:
         half("a cat and a frog", num_inference_steps=4, output_type="latent")
@@ -56,7 +60,7 @@ def test_it_loads_in_float32_and_runs_in_bfloat16(sprites):
 
 def test_word_maps_point_at_the_objects(model):
     name, pipe = model
-    call = {key: value for key, value in testbed.CALL[name].items() if key == "max_sequence_length"}
+    call = {key: value for key, value in sprites.CALL[name].items() if key == "max_sequence_length"}
     scores = point(pipe, scenes=40, timesteps=(500.0,), **call)["noun"]
     assert scores[0]["site"] == ALL
     assert scores[0]["timestep"] == 500
@@ -67,7 +71,7 @@ def test_word_maps_point_at_the_objects(model):
 
 def test_ways_of_reading(model):
     name, pipe = model
-    call = {key: value for key, value in testbed.CALL[name].items() if key == "max_sequence_length"}
+    call = {key: value for key, value in sprites.CALL[name].items() if key == "max_sequence_length"}
     rows = {row["method"]: row for row in read(pipe, scenes=8, **call)}
     assert {(row["n"], row["timestep"]) for row in rows.values()} == {(16, 300.0)}
     assert ("ConceptAttention" in rows) == (name != "sprites")
@@ -78,21 +82,44 @@ def test_ways_of_reading(model):
 
 def test_attend_and_excite_rescues_subjects(model):
     name, pipe = model
-    result = pairs(pipe, "attend-and-excite", [100, 101], every=40, where=None, descent=None, **testbed.CALL[name])
+    result = pairs(
+        pipe,
+        "attend-and-excite",
+        [100, 101],
+        every=40,
+        where=None,
+        descent=None,
+        **sprites.CALL[name],
+    )
     assert result["present"]["all"]["gain"] > 0.05
     assert result["present"]["all"]["n"] == 16
 
 
 def test_single_subjects(model):
     name, pipe = model
-    things = [Thing("cat"), Thing("frog"), Thing("car", "blue"), Thing("balloon", "red"), Thing("crown"), Thing("apple", "green")]
+    things = [
+        Thing("cat"),
+        Thing("frog"),
+        Thing("car", "blue"),
+        Thing("balloon", "red"),
+        Thing("crown"),
+        Thing("apple", "green"),
+    ]
     prompts = [f"a {thing.color or ''} {thing.noun}".replace("  ", " ") for thing in things]
-    pictures, _ = make(pipe, [(prompt, 0) for prompt in prompts], **testbed.CALL[name])
-    assert np.mean([shows(found, thing) for found, thing in zip(find(pictures), things, strict=True)]) >= 5 / 6
+    pictures, _ = make(pipe, [(prompt, 0) for prompt in prompts], **sprites.CALL[name])
+    assert (
+        np.mean([shows(found, thing) for found, thing in zip(find(pictures), things, strict=True)])
+        >= 5 / 6
+    )
 
 
-def test_recorded_maps_follow_the_prompt_order_of_the_batch(sprites):
-    with record(sprites, {"a cat": ["cat"], "a red car": ["car"]}) as maps:
-        sprites(["a cat", "a red car"], num_inference_steps=3, output_type="latent", generator=torch.Generator().manual_seed(0))
+def test_recorded_maps_follow_the_prompt_order_of_the_batch(sd):
+    with record(sd, {"a cat": ["cat"], "a red car": ["car"]}) as maps:
+        sd(
+            ["a cat", "a red car"],
+            num_inference_steps=3,
+            output_type="latent",
+            generator=torch.Generator().manual_seed(0),
+        )
     assert maps.labels == (("cat",), ("car",))
     assert maps.mean().shape == (2, 16, 16, 1)

@@ -4,9 +4,10 @@ import pytest
 
 from attncontrol import locate
 from attncontrol.errors import WordError
-from attncontrol.syntax import nouns
-from attncontrol.testbed.text import make_tokenizer
-from attncontrol.tokens import find, resolve, tokenize
+from attncontrol.prompts.syntax import nouns
+from attncontrol.prompts.tokens import tokenize
+from attncontrol.prompts.words import find, resolve
+from attncontrol.sprites.training.text import make_tokenizer
 
 TOKENIZER = make_tokenizer()
 
@@ -17,7 +18,17 @@ def positions(prompt, phrase):
 
 def test_words_of_one_and_of_several_tokens():
     prompt = "a elephant and a purple car"
-    assert TOKENIZER.tokenize(prompt) == ["a</w>", "ele", "ph", "ant</w>", "and</w>", "a</w>", "pur", "ple</w>", "car</w>"]
+    assert TOKENIZER.tokenize(prompt) == [
+        "a</w>",
+        "ele",
+        "ph",
+        "ant</w>",
+        "and</w>",
+        "a</w>",
+        "pur",
+        "ple</w>",
+        "car</w>",
+    ]
     assert positions(prompt, "elephant") == (2, 3, 4)
     assert positions(prompt, "car") == (9,)
     assert positions(prompt, "purple car") == (7, 8, 9)
@@ -39,7 +50,9 @@ def test_repeated_words_count_together_unless_numbered():
 
 
 def test_only_whole_words_match():
-    with pytest.raises(WordError, match=r"'car' is not in the prompt 'a carpet'; its words are: a, carpet"):
+    with pytest.raises(
+        WordError, match=r"'car' is not in the prompt 'a carpet'; its words are: a, carpet"
+    ):
         positions("a carpet", "car")
 
 
@@ -51,7 +64,9 @@ def test_malformed_phrases(phrase):
 
 def test_word_beyond_the_text_limit():
     prompt = "a " * 40 + "frog"
-    with pytest.raises(WordError, match=r"'frog' \(characters 80-84\) lies beyond the text limit of 32 tokens"):
+    with pytest.raises(
+        WordError, match=r"'frog' \(characters 80-84\) lies beyond the text limit of 32 tokens"
+    ):
         positions(prompt, "frog")
 
 
@@ -72,11 +87,15 @@ def test_words_per_prompt():
     prompts = ["a cat", "a frog", "a cat"]
     spans = resolve(partial(tokenize, TOKENIZER), prompts, {"a cat": ["cat"], "a frog": ["frog"]})
     assert [[s.text for s in of] for of in spans] == [["cat"], ["frog"], ["cat"]]
-    with pytest.raises(WordError, match="no words are given for the prompt 'a dog'; words are given for: 'a cat'"):
+    with pytest.raises(
+        WordError, match="no words are given for the prompt 'a dog'; words are given for: 'a cat'"
+    ):
         resolve(partial(tokenize, TOKENIZER), ["a dog"], {"a cat": ["cat"]})
     with pytest.raises(WordError, match="call the pipeline with prompt="):
         resolve(partial(tokenize, TOKENIZER), [None], ["cat"])
-    with pytest.raises(WordError, match=r"words must be a non-empty list such as \['cat', 'frog'\], not 'cat'"):
+    with pytest.raises(
+        WordError, match=r"words must be a non-empty list such as \['cat', 'frog'\], not 'cat'"
+    ):
         resolve(partial(tokenize, TOKENIZER), ["a cat"], "cat")
 
 

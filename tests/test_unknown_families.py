@@ -1,4 +1,5 @@
-"""Architectures that the package does not know: what works by shape, what is refused, and how users describe their own."""
+"""Architectures that the package does not know: what works by shape, what is refused, and how users
+describe their own."""
 
 import dataclasses
 import re
@@ -9,10 +10,12 @@ import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 
 from attncontrol import AttendAndExcite, locate, record, steer
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.sites import Site
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import FAMILIES, family_of, one_call, sd3, unknown
-from attncontrol.processors import AttentionCall
-from attncontrol.sites import Site
+from attncontrol.families import sd3, unknown
+from attncontrol.families.known import FAMILIES, family_of
+from attncontrol.families.parts import one_call
 from tests.reference.loops import Softmax
 from tests.zoo import sd3 as tiny_sd3
 from tests.zoo_chat import lumina_next
@@ -21,7 +24,13 @@ PROMPT = "a red cat and a turtle"
 
 
 def run(pipe, **options):
-    call = {"height": 64, "width": 96, "num_inference_steps": 2, "output_type": "latent", "guidance_scale": 1.0} | options
+    call = {
+        "height": 64,
+        "width": 96,
+        "num_inference_steps": 2,
+        "output_type": "latent",
+        "guidance_scale": 1.0,
+    } | options
     return pipe(prompt=PROMPT, generator=torch.Generator().manual_seed(0), **call).images
 
 
@@ -41,7 +50,9 @@ def test_cross_attention_works_by_shape(monkeypatch):
     softmax = Softmax(monkeypatch)
     kept = {}
     hooks = [
-        layer.attn2.register_forward_hook(lambda *_, n=n: kept.setdefault(n, []).append(softmax.seen[-1]))
+        layer.attn2.register_forward_hook(
+            lambda *_, n=n: kept.setdefault(n, []).append(softmax.seen[-1])
+        )
         for n, layer in enumerate(pipe.transformer.layers)
     ]
     plain = run(pipe)
@@ -53,7 +64,9 @@ def test_cross_attention_works_by_shape(monkeypatch):
     torch.testing.assert_close(recorded, plain)
     for n in range(2):
         expected = torch.stack(kept[n])[:, 0][..., [5, 6]].sum(-1).unflatten(-1, (4, 6)).float()
-        torch.testing.assert_close(maps.layers[f"layers.{n}.attn2"][0, 0, ..., 0], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            maps.layers[f"layers.{n}.attn2"][0, 0, ..., 0], expected, rtol=0, atol=1e-5
+        )
     with steer(pipe, AttendAndExcite(["cat", "turtle"])) as trace:
         run(pipe)
     assert len(trace.steps) == 1
@@ -61,10 +74,17 @@ def test_cross_attention_works_by_shape(monkeypatch):
 
 def test_the_halves_of_guidance_are_not_guessed(families):
     pipe = lumina_next()
-    with pytest.raises(UnsupportedError, match="which half of classifier-free guidance is conditional"), record(pipe, ["cat"]):
+    with (
+        pytest.raises(
+            UnsupportedError, match="which half of classifier-free guidance is conditional"
+        ),
+        record(pipe, ["cat"]),
+    ):
         run(pipe, guidance_scale=4.0)
     reversed_call = lambda pipe, nth, parts: one_call(pipe, nth, parts)[::-1]  # noqa: E731 - as a user would
-    mine = dataclasses.replace(unknown.FAMILY, name="mine", matches=lambda p: p is pipe, branches=reversed_call)
+    mine = dataclasses.replace(
+        unknown.FAMILY, name="mine", matches=lambda p: p is pipe, branches=reversed_call
+    )
     families.insert(0, mine)
     with record(pipe, ["cat"], branches=("cond", "uncond")) as maps:
         run(pipe, guidance_scale=4.0)
@@ -93,15 +113,25 @@ class MyPipeline(DiffusionPipeline):
         self.register_modules(transformer=transformer, scheduler=scheduler, tokenizer=tokenizer)
 
     def encode_prompt(self, prompt, max_sequence_length=16):  # noqa: ARG002 - the prompt is read by the tokenizer alone
-        return torch.randn(1, max_sequence_length, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        return torch.randn(
+            1,
+            max_sequence_length,
+            64,
+            generator=torch.Generator().manual_seed(1),
+            dtype=torch.float64,
+        )
 
     @torch.no_grad()
     def __call__(self, prompt, steps=2):
         states = self.encode_prompt(prompt)
         self.scheduler.set_timesteps(steps)
-        z = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        z = torch.randn(
+            1, 4, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        )
         for t in self.scheduler.timesteps:
-            out = self.transformer(z, states, torch.zeros(1, 64, dtype=torch.float64), t.expand(1), return_dict=False)[0]
+            out = self.transformer(
+                z, states, torch.zeros(1, 64, dtype=torch.float64), t.expand(1), return_dict=False
+            )[0]
             z = self.scheduler.step(out, t, z, return_dict=False)[0]
         return z
 
@@ -124,7 +154,9 @@ def test_joint_attention_needs_the_facts(families):
 
 def test_the_family_of_the_readme(families):
     text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-    (block,) = (of for of in re.findall(r"```py\n(.*?)```", text, re.DOTALL) if "my_family = Family(" in of)
+    (block,) = (
+        of for of in re.findall(r"```py\n(.*?)```", text, re.DOTALL) if "my_family = Family(" in of
+    )
     exec(block, {"MyTransformer": MyTransformer})
     assert families[0].name == "mine"
     pipe = mine()
@@ -141,9 +173,13 @@ def test_the_family_of_the_readme(families):
 
 
 def test_a_grid_that_does_not_fit_is_told():
-    from attncontrol.families import Layout, text_mass
+    from attncontrol.attention.between import text_mass
+    from attncontrol.attention.call import Layout
 
     tensor = torch.randn(1, 2, 24, 8)
     call = AttentionCall(Site("somewhere", "cross", 2, 1), 0, tensor, tensor, tensor)
-    with pytest.raises(UnsupportedError, match="somewhere has 24 picture queries, but a grid of \\(5, 5\\) was expected"):
+    with pytest.raises(
+        UnsupportedError,
+        match="somewhere has 24 picture queries, but a grid of \\(5, 5\\) was expected",
+    ):
         text_mass(call, Layout((5, 5)), [[(0,)]])

@@ -19,7 +19,7 @@ from PIL import Image
 
 from attncontrol import AttendAndExcite, Descent, Where, record, steer
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import family_of
+from attncontrol.families.known import family_of
 from tests.test_families import run
 from tests.tiny import tiny_sd
 from tests.zoo import flux, pixart, sd3, sdxl
@@ -49,12 +49,18 @@ def same(one, other, tolerance=1e-9):
 
 
 def picture(seed=0, size=(96, 64)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+    )
 
 
 IMAGE_TO_IMAGE = {
     "sdxl": (sdxl, StableDiffusionXLImg2ImgPipeline, {}),
-    "sd3": (sd3, StableDiffusion3Img2ImgPipeline, {"max_sequence_length": 16, "height": 64, "width": 96}),
+    "sd3": (
+        sd3,
+        StableDiffusion3Img2ImgPipeline,
+        {"max_sequence_length": 16, "height": 64, "width": 96},
+    ),
     "flux": (flux, FluxImg2ImgPipeline, {"max_sequence_length": 16, "height": 64, "width": 96}),
 }
 
@@ -75,7 +81,9 @@ def test_image_to_image(name):
 
     _, maps = guided(pipe, call)
     assert maps.shape[-2:] == (4, 6)
-    with steer(pipe, OBJECTIVE, where=ANY, descent=Descent(step_size=1.0, guided=1.0, thresholds={})) as trace:
+    with steer(
+        pipe, OBJECTIVE, where=ANY, descent=Descent(step_size=1.0, guided=1.0, thresholds={})
+    ) as trace:
         call()
     assert [step.index for step in trace.steps] == [0, 1, 2]
 
@@ -85,7 +93,9 @@ def test_pixart_sigma_is_steered_as_pixart_alpha():
     sigma = PixArtSigmaPipeline(**alpha.components)
     sigma.set_progress_bar_config(disable=True)
     options = {"max_sequence_length": 24, "use_resolution_binning": False}
-    found = [guided(pipe, lambda pipe=pipe: run("pixart", pipe, **options)) for pipe in (alpha, sigma)]
+    found = [
+        guided(pipe, lambda pipe=pipe: run("pixart", pipe, **options)) for pipe in (alpha, sigma)
+    ]
     same(*found)
 
 
@@ -105,13 +115,19 @@ def test_inpainting():
 def test_controlnet_rows_follow_their_images():
     base = tiny_sd()
     torch.manual_seed(1)
-    control = ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=(8, 8, 8, 8)).double()
+    control = ControlNetModel.from_unet(
+        base.unet, conditioning_embedding_out_channels=(8, 8, 8, 8)
+    ).double()
     for parameter in control.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)  # a new ControlNet is silent
-    pipe = StableDiffusionControlNetPipeline(**base.components, controlnet=control, requires_safety_checker=False)
+    pipe = StableDiffusionControlNetPipeline(
+        **base.components, controlnet=control, requires_safety_checker=False
+    )
     pipe.set_progress_bar_config(disable=True)
     prompts = ["a red cat and a turtle", "a cat with a turtle"]
-    latents = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    latents = torch.randn(
+        2, 4, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
     def call(which):
         return pipe(
@@ -131,11 +147,17 @@ def test_lora(name):
     denoiser = family_of(pipe).denoiser(pipe)
     before = guided(pipe, lambda: run(name, pipe))
     torch.manual_seed(0)
-    denoiser.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k", "to_v"]))
+    denoiser.add_adapter(
+        LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k", "to_v"])
+    )
     denoiser.double()
     with_lora = guided(pipe, lambda: run(name, pipe))
     assert (before[1] - with_lora[1]).abs().max() > 1e-3
-    assert all(parameter.requires_grad == ("lora" in key) for key, parameter in denoiser.named_parameters() if "lora" in key)
+    assert all(
+        parameter.requires_grad == ("lora" in key)
+        for key, parameter in denoiser.named_parameters()
+        if "lora" in key
+    )
     denoiser.disable_adapters()
     same(guided(pipe, lambda: run(name, pipe)), before)
 
@@ -145,7 +167,11 @@ def test_ip_adapter_leaves_text_the_first_call():
     plain = guided(pipe, lambda: run("sd", pipe))
     torch.manual_seed(0)
     keys = {}
-    widths = [module.to_q.in_features for name, module in pipe.unet.named_modules() if name.endswith("attn2")]
+    widths = [
+        module.to_q.in_features
+        for name, module in pipe.unet.named_modules()
+        if name.endswith("attn2")
+    ]
     for number, width in enumerate(widths):
         keys |= {f"{2 * number + 1}.to_{k}_ip.weight": torch.randn(width, 32) for k in "kv"}
     projection = {
@@ -161,12 +187,18 @@ def test_ip_adapter_leaves_text_the_first_call():
     with record(pipe) as maps:
         run("sd", pipe, ip_adapter_image_embeds=embeds)
     torch.testing.assert_close(maps.mean().sum(-1), torch.ones(1, 8, 12))  # over text alone
-    assert all(isinstance(p, torch.nn.Module) for p in pipe.unet.attn_processors.values() if "IPAdapter" in type(p).__name__)
+    assert all(
+        isinstance(p, torch.nn.Module)
+        for p in pipe.unet.attn_processors.values()
+        if "IPAdapter" in type(p).__name__
+    )
 
 
 OFFLOADS = {
     "model": lambda pipe, _: pipe.enable_model_cpu_offload(device="cpu"),
-    "group": lambda _, denoiser: denoiser.enable_group_offload(torch.device("cpu"), offload_type="leaf_level"),
+    "group": lambda _, denoiser: denoiser.enable_group_offload(
+        torch.device("cpu"), offload_type="leaf_level"
+    ),
 }
 
 

@@ -4,7 +4,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from attncontrol.testbed.text import make_tokenizer
+from attncontrol.sprites.training.text import make_tokenizer
 
 
 def tiny_text_encoder(tokenizer, width=32):
@@ -48,7 +48,11 @@ def tiny_components(seed=0):
         "text_encoder": tiny_text_encoder(tokenizer),
         "tokenizer": tokenizer,
         "scheduler": DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            clip_sample=False,
+            steps_offset=1,
         ),
         "safety_checker": None,
         "feature_extractor": None,

@@ -1,4 +1,5 @@
-"""Tiny pipelines of every family, with random weights, seeded: real diffusers and transformers classes."""
+"""Tiny pipelines of every family, with random weights, seeded: real diffusers and transformers
+classes."""
 
 import torch
 from diffusers import (
@@ -37,7 +38,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from attncontrol.testbed.text import make_t5_tokenizer, make_tokenizer
+from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
 from tests.tiny import tiny_sd
 
 PEAKED = 8.0  # larger query weights make the attention peaked
@@ -53,7 +54,11 @@ def clip(tokenizer, cls=CLIPTextModelWithProjection, width=32):
 
 
 def t5(tokenizer, width=32):
-    return T5EncoderModel(T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=37, num_layers=2, num_heads=4))
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=37, num_layers=2, num_heads=4
+        )
+    )
 
 
 def vae(channels=4, **config):
@@ -89,9 +94,13 @@ def sdxl():
         use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=80,
     )  # fmt: skip
-    scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+    )
     encoders = clip(tokenizer, CLIPTextModel), clip(tokenizer)
-    return finish(StableDiffusionXLPipeline(vae(), *encoders, tokenizer, tokenizer, unet, scheduler))
+    return finish(
+        StableDiffusionXLPipeline(vae(), *encoders, tokenizer, tokenizer, unet, scheduler)
+    )
 
 
 def sd3(**config):
@@ -111,7 +120,8 @@ def sd3(**config):
 
 
 def sd35():
-    """qk-norm, and a second attention of the picture alone in the first blocks, whose processor is the same object."""
+    """qk-norm, and a second attention of the picture alone in the first blocks, whose processor is
+    the same object."""
     return sd3(qk_norm="rms_norm", dual_attention_layers=(0, 1))
 
 
@@ -150,7 +160,11 @@ def chroma():
         joint_attention_dim=32, axes_dims_rope=(4, 6, 6), approximator_num_channels=8, approximator_hidden_dim=32,
         approximator_layers=1,
     )  # fmt: skip
-    return finish(ChromaPipeline(FlowMatchEulerDiscreteScheduler(), vae(shift_factor=0.1), t5(other), other, transformer))
+    return finish(
+        ChromaPipeline(
+            FlowMatchEulerDiscreteScheduler(), vae(shift_factor=0.1), t5(other), other, transformer
+        )
+    )
 
 
 def auraflow():
@@ -160,7 +174,11 @@ def auraflow():
         sample_size=16, patch_size=2, in_channels=4, num_mmdit_layers=1, num_single_dit_layers=1, attention_head_dim=16,
         num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=32, pos_embed_max_size=64,
     )  # fmt: skip
-    return finish(AuraFlowPipeline(other, t5(other), vae(), transformer, FlowMatchEulerDiscreteScheduler(shift=1.73)))
+    return finish(
+        AuraFlowPipeline(
+            other, t5(other), vae(), transformer, FlowMatchEulerDiscreteScheduler(shift=1.73)
+        )
+    )
 
 
 def hunyuandit():
@@ -178,7 +196,11 @@ def hunyuandit():
         )
     )  # fmt: skip
     parts = (vae(), bert, first, transformer, DDIMScheduler(), None, None)
-    return finish(HunyuanDiTPipeline(*parts, requires_safety_checker=False, text_encoder_2=t5(other), tokenizer_2=other))
+    return finish(
+        HunyuanDiTPipeline(
+            *parts, requires_safety_checker=False, text_encoder_2=t5(other), tokenizer_2=other
+        )
+    )
 
 
 def sana():
@@ -201,7 +223,9 @@ def sana():
             num_hidden_layers=1, num_key_value_heads=2, vocab_size=len(other), pad_token_id=0,
         )
     )  # fmt: skip
-    return finish(SanaPipeline(other, gemma, deep, transformer, FlowMatchEulerDiscreteScheduler(shift=7.0)))
+    return finish(
+        SanaPipeline(other, gemma, deep, transformer, FlowMatchEulerDiscreteScheduler(shift=7.0))
+    )
 
 
 ZOO = {"sd": sd, "sdxl": sdxl, "sd3": sd3, "sd35": sd35, "flux": flux, "pixart": pixart}

@@ -1,4 +1,5 @@
-"""Tiny pipelines whose text encoders are language models, and video pipelines: random weights, seeded, real classes."""
+"""Tiny pipelines whose text encoders are language models, and video pipelines: random weights,
+seeded, real classes."""
 
 import torch
 from diffusers import (
@@ -44,7 +45,7 @@ from transformers import (
     Qwen3Model,
 )
 
-from attncontrol.testbed.text import make_t5_tokenizer, make_tokenizer
+from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
 from tests.zoo import clip, finish, t5, vae
 
 TEMPLATE = (
@@ -57,11 +58,29 @@ TEMPLATE = (
 def byte_tokenizer(**options):
     """Byte-level BPE as of Qwen, Llama 3 and Mistral: letters, and a few merges."""
     letters = [*map(chr, range(33, 127)), "\u0120", "\u010a"]
-    merges = [("t", "u"), ("tu", "r"), ("\u0120", "tur"), ("l", "e"), ("t", "le"), ("\u0120", "c"), ("a", "t"), ("\u0120c", "at")]
+    merges = [
+        ("t", "u"),
+        ("tu", "r"),
+        ("\u0120", "tur"),
+        ("l", "e"),
+        ("t", "le"),
+        ("\u0120", "c"),
+        ("a", "t"),
+        ("\u0120c", "at"),
+    ]
     merges += [("o", "g"), ("d", "og"), ("\u0120", "dog"), ("\u0120", "a")]
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    vocab = {token: i for i, token in enumerate(dict.fromkeys([*special, *letters, *map("".join, merges)]))}
-    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=merges, additional_special_tokens=special[1:], model_max_length=512, **options)
+    vocab = {
+        token: i
+        for i, token in enumerate(dict.fromkeys([*special, *letters, *map("".join, merges)]))
+    }
+    tokenizer = Qwen2Tokenizer(
+        vocab=vocab,
+        merges=merges,
+        additional_special_tokens=special[1:],
+        model_max_length=512,
+        **options,
+    )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 
@@ -85,11 +104,23 @@ def qwenimage():
     )  # fmt: skip
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}
     text = SMALL | {"vocab_size": len(tokenizer), "rope_parameters": rope}
-    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
-    language = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
-    pipe = QwenImagePipeline(FlowMatchEulerDiscreteScheduler(), encoder, language, tokenizer, transformer)
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": 16,
+    }
+    language = Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    )
+    pipe = QwenImagePipeline(
+        FlowMatchEulerDiscreteScheduler(), encoder, language, tokenizer, transformer
+    )
     before = pipe.prompt_template_encode.partition("{}")[0]
-    pipe.prompt_template_encode_start_idx = len(tokenizer(before).input_ids)  # 34 with Qwen's own vocabulary
+    pipe.prompt_template_encode_start_idx = len(
+        tokenizer(before).input_ids
+    )  # 34 with Qwen's own vocabulary
     return finish(pipe, ("attn.to_q", "attn.add_q"))
 
 
@@ -101,12 +132,20 @@ def lumina2():
         sample_size=8, patch_size=2, in_channels=4, hidden_size=16, num_layers=2, num_refiner_layers=1, num_attention_heads=2,
         num_kv_heads=1, multiple_of=16, axes_dim_rope=(4, 2, 2), axes_lens=(300, 64, 64), cap_feat_dim=8,
     )  # fmt: skip
-    pipe = Lumina2Pipeline(transformer, FlowMatchEulerDiscreteScheduler(), vae(shift_factor=0.1), gemma(other), other)
+    pipe = Lumina2Pipeline(
+        transformer, FlowMatchEulerDiscreteScheduler(), vae(shift_factor=0.1), gemma(other), other
+    )
     return finish(pipe, ("attn.to_q",))
 
 
 def gemma(tokenizer):
-    config = SMALL | {"hidden_size": 8, "intermediate_size": 8, "head_dim": 8, "num_attention_heads": 1, "num_key_value_heads": 1}
+    config = SMALL | {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "head_dim": 8,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+    }
     return Gemma2Model(Gemma2Config(**config, vocab_size=len(tokenizer), pad_token_id=0))
 
 
@@ -120,7 +159,13 @@ def zimage():
     torch.nn.init.normal_(transformer.x_pad_token)
     torch.nn.init.normal_(transformer.cap_pad_token)
     language = Qwen3Model(Qwen3Config(**SMALL, head_dim=8, vocab_size=len(tokenizer)))
-    parts = FlowMatchEulerDiscreteScheduler(), vae(shift_factor=0.1), language, tokenizer, transformer
+    parts = (
+        FlowMatchEulerDiscreteScheduler(),
+        vae(shift_factor=0.1),
+        language,
+        tokenizer,
+        transformer,
+    )
     return finish(ZImagePipeline(*parts), ("attention.to_q",))
 
 
@@ -134,8 +179,12 @@ def hidream():
     )  # fmt: skip
     llama = LlamaForCausalLM(LlamaConfig(**SMALL, vocab_size=len(fourth)))
     encoders = (clip(first), first, clip(first), first, t5(other), other, llama, fourth)
-    pipe = HiDreamImagePipeline(FlowMatchEulerDiscreteScheduler(), vae(shift_factor=0.1), *encoders, transformer)
-    pipe.default_sample_size = 9.8  # the pipeline scales every picture to this area, here that of 64 x 96 pixels
+    pipe = HiDreamImagePipeline(
+        FlowMatchEulerDiscreteScheduler(), vae(shift_factor=0.1), *encoders, transformer
+    )
+    pipe.default_sample_size = (
+        9.8  # the pipeline scales every picture to this area, here that of 64 x 96 pixels
+    )
     return finish(pipe, ("to_q",))
 
 
@@ -156,7 +205,10 @@ def klein():
     tokenizer = byte_tokenizer()
     scheduler, encoder, transformer = flux2_parts()
     language = Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=8, vocab_size=len(tokenizer)))
-    return finish(Flux2KleinPipeline(scheduler, encoder, language, tokenizer, transformer), ("attn.to_q", "attn.add_q"))
+    return finish(
+        Flux2KleinPipeline(scheduler, encoder, language, tokenizer, transformer),
+        ("attn.to_q", "attn.add_q"),
+    )
 
 
 def flux2():
@@ -164,9 +216,20 @@ def flux2():
     tokenizer = byte_tokenizer(padding_side="left")
     scheduler, encoder, transformer = flux2_parts()
     text = SMALL | {"vocab_size": len(tokenizer), "head_dim": 8, "model_type": "mistral"}
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "model_type": "pixtral"}
-    language = Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision))
-    return finish(Flux2Pipeline(scheduler, encoder, language, tokenizer, transformer), ("attn.to_q", "attn.add_q"))
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "model_type": "pixtral",
+    }
+    language = Mistral3ForConditionalGeneration(
+        Mistral3Config(text_config=text, vision_config=vision)
+    )
+    return finish(
+        Flux2Pipeline(scheduler, encoder, language, tokenizer, transformer),
+        ("attn.to_q", "attn.add_q"),
+    )
 
 
 def wan():
@@ -180,7 +243,12 @@ def wan():
         base_dim=3, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
         latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
     )  # fmt: skip
-    return finish(WanPipeline(other, t5(other), encoder, FlowMatchEulerDiscreteScheduler(shift=7.0), transformer), ("attn2.to_q",))
+    return finish(
+        WanPipeline(
+            other, t5(other), encoder, FlowMatchEulerDiscreteScheduler(shift=7.0), transformer
+        ),
+        ("attn2.to_q",),
+    )
 
 
 def cogvideox():
@@ -195,7 +263,10 @@ def cogvideox():
         down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4, latent_channels=4,
         block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=2,
     )  # fmt: skip
-    return finish(CogVideoXPipeline(other, t5(other), encoder, transformer, CogVideoXDDIMScheduler()), ("attn1.to_q",))
+    return finish(
+        CogVideoXPipeline(other, t5(other), encoder, transformer, CogVideoXDDIMScheduler()),
+        ("attn1.to_q",),
+    )
 
 
 def ltx():
@@ -211,7 +282,10 @@ def ltx():
         spatio_temporal_scaling=(True, True, False, False), decoder_spatio_temporal_scaling=(True, True, False, False),
         encoder_causal=True, decoder_causal=False,
     )  # fmt: skip
-    return finish(LTXPipeline(FlowMatchEulerDiscreteScheduler(), encoder, t5(other), other, transformer), ("attn2.to_q",))
+    return finish(
+        LTXPipeline(FlowMatchEulerDiscreteScheduler(), encoder, t5(other), other, transformer),
+        ("attn2.to_q",),
+    )
 
 
 def lumina_next():
@@ -222,7 +296,10 @@ def lumina_next():
         sample_size=8, patch_size=2, in_channels=4, hidden_size=24, num_layers=2, num_attention_heads=3, num_kv_heads=1,
         multiple_of=16, cross_attention_dim=8,
     )  # fmt: skip
-    return finish(LuminaPipeline(transformer, FlowMatchEulerDiscreteScheduler(), vae(), gemma(other), other), ("attn2.to_q",))
+    return finish(
+        LuminaPipeline(transformer, FlowMatchEulerDiscreteScheduler(), vae(), gemma(other), other),
+        ("attn2.to_q",),
+    )
 
 
 EXTRA_CHAT = {  # what a call needs beyond the prompt
@@ -236,5 +313,12 @@ EXTRA_CHAT = {  # what a call needs beyond the prompt
     "cogvideox": {"max_sequence_length": 16, "num_frames": 9},
     "ltx": {"max_sequence_length": 16, "num_frames": 9},
 }
-CHAT = {"qwenimage": qwenimage, "lumina2": lumina2, "zimage": zimage, "hidream": hidream, "klein": klein, "flux2": flux2}
+CHAT = {
+    "qwenimage": qwenimage,
+    "lumina2": lumina2,
+    "zimage": zimage,
+    "hidream": hidream,
+    "klein": klein,
+    "flux2": flux2,
+}
 VIDEO = {"wan": wan, "cogvideox": cogvideox, "ltx": ltx}

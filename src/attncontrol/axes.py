@@ -1,8 +1,8 @@
 """Axis words of the package and the tensor types made of them.
 
-``batch`` images, ``heads`` attention heads, ``query``/``key`` sequence positions, ``dim`` width of one head,
-``frames``/``height``/``width`` the attention grid in row-major order (frames: videos only), ``token`` text positions, ``channel``
-latent channels.
+``batch`` images, ``heads`` attention heads, ``query``/``key`` sequence positions, ``dim`` width of
+one head, ``frames``/``height``/``width`` the attention grid in row-major order (frames: videos
+only), ``token`` text positions, ``channel`` latent channels.
 """
 
 from jaxtyping import Bool, Float

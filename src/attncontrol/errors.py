@@ -1,4 +1,5 @@
-"""Exceptions of attncontrol. Each is also a builtin, and each message says what was asked, what exists and what to do.
+"""Exceptions of attncontrol. Each is also a builtin, and each message says what was asked, what
+exists and what to do.
 
 AttnControlError
 ├── WordError (ValueError)               a word that is not in the prompt, is truncated, or cannot be located

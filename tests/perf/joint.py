@@ -1,11 +1,13 @@
-"""Joint attention of FLUX at 1024 px, 24 heads x 4,608 positions of width 128, float32: python -m tests.perf.joint [--repeats 5].
+"""Joint attention of FLUX at 1024 px, 24 heads x 4,608 positions of width 128, float32: python -m
+tests.perf.joint [--repeats 5].
 
 plain      the attention alone
 record     with the maps of 8 words for all 4,096 picture positions
 gradient   the 8 maps and their gradient in the queries (a step of steering), with the kernel
 explicit   the 8 maps from the explicit softmax
 
-Every variant runs in a process of its own, in turns; memory is the peak resident size above that of the inputs.
+Every variant runs in a process of its own, in turns; memory is the peak resident size above that of
+the inputs.
 """
 
 import argparse
@@ -17,9 +19,9 @@ import time
 
 import torch
 
-from attncontrol.families import Layout, text_mass
-from attncontrol.processors import AttentionCall
-from attncontrol.sites import Site
+from attncontrol.attention.between import text_mass
+from attncontrol.attention.call import AttentionCall, Layout
+from attncontrol.attention.sites import Site
 from tests.perf.sd15 import peak_mib
 
 HEADS, TEXT, GRID, WIDTH = 24, 512, (64, 64), 128
@@ -51,7 +53,9 @@ def variant(name: str):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--variant")
     args = parser.parse_args()
@@ -62,10 +66,16 @@ def main():
     for _ in range(args.repeats):
         for name, found in rows.items():
             out = subprocess.run(
-                [sys.executable, "-m", "tests.perf.joint", "--variant", name], capture_output=True, text=True, check=True
+                [sys.executable, "-m", "tests.perf.joint", "--variant", name],
+                capture_output=True,
+                text=True,
+                check=True,
             )
             found.append(json.loads(out.stdout.splitlines()[-1]))
-    medians = {name: {k: statistics.median(r[k] for r in found) for k in ("seconds", "mib")} for name, found in rows.items()}
+    medians = {
+        name: {k: statistics.median(r[k] for r in found) for k in ("seconds", "mib")}
+        for name, found in rows.items()
+    }
     for name, row in medians.items():
         print(f"{name:9} {row['seconds']:6.2f} s {row['mib']:7.0f} MiB")
     plain, record, explicit = (medians[name] for name in ("plain", "record", "explicit"))

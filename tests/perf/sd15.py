@@ -1,12 +1,17 @@
-"""Time and memory on a full-size, randomly initialised SD 1.5 UNet at 512 px in float32: python -m tests.perf.sd15 WHAT, one of
+"""Time and memory on a full-size, randomly initialised SD 1.5 UNet at 512 px in float32: python -m
+tests.perf.sd15 WHAT, one of
 
 steer    a run steered by attncontrol against diffusers' own Attend-and-Excite pipeline: same steps, same thresholds, same scheduler
 record   runs that record all words of the prompt against a plain run: their mean (``record``), every step and layer streamed to a
-         folder (``stream``), and where they are installed attention-map-diffusers 1.0.0, all timesteps, and DAAM 0.2.0
-perturb  without classifier-free guidance, the weakened pass of all heads of the middle block (``perturb``) and diffusers' own PAG
-         pipeline (``pag``) against the plain run of one conditional pass per step (``alone``): what is above 1 is the cost
+         folder (``stream``), and where they are installed attention-map-diffusers 1.0.0, all
+         timesteps, and DAAM 0.2.0
+perturb  without classifier-free guidance, the weakened pass of all heads of the middle block
+(``perturb``) and diffusers' own PAG
+         pipeline (``pag``) against the plain run of one conditional pass per step (``alone``): what
+         is above 1 is the cost
 
-Every variant runs in a process of its own, in turns; memory is the peak resident size above that after loading.
+Every variant runs in a process of its own, in turns; memory is the peak resident size above that
+after loading.
 """
 
 import argparse
@@ -31,11 +36,15 @@ from diffusers import (
 
 from attncontrol import AttendAndExcite, Descent, Where, record, steer
 from attncontrol.edits.soft_identity import SoftIdentity
-from attncontrol.perturb import perturb
-from attncontrol.testbed.text import make_tokenizer
+from attncontrol.sprites.training.text import make_tokenizer
+from attncontrol.verbs.perturb import perturb
 from tests.tiny import tiny_text_encoder, tiny_vae
 
-VARIANTS = {"steer": ("diffusers", "steer"), "record": ("plain", "record", "stream"), "perturb": ("alone", "perturb", "pag")}
+VARIANTS = {
+    "steer": ("diffusers", "steer"),
+    "record": ("plain", "record", "stream"),
+    "perturb": ("alone", "perturb", "pag"),
+}
 PEERS = ("attention_map_diffusers", "daam")
 PROMPT, WORDS = "a cat and a frog", ["a", "cat", "and", "frog"]
 
@@ -45,11 +54,15 @@ def components():
     tokenizer = make_tokenizer()
     tokenizer.model_max_length = 77
     return {
-        "unet": UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval(),
+        "unet": UNet2DConditionModel(
+            sample_size=64, cross_attention_dim=768, attention_head_dim=8
+        ).eval(),
         "text_encoder": tiny_text_encoder(tokenizer, width=768),
         "tokenizer": tokenizer,
         "vae": tiny_vae(),
-        "scheduler": DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1),
+        "scheduler": DDIMScheduler(
+            beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
+        ),
         "safety_checker": None,
         "feature_extractor": None,
     }
@@ -60,12 +73,17 @@ def peak_mib():
 
 
 def variant(name: str, steps: int, guided: int, folder: Path):
-    cls = {"diffusers": StableDiffusionAttendAndExcitePipeline, "pag": StableDiffusionPAGPipeline}.get(
-        name, StableDiffusionPipeline
-    )
+    cls = {
+        "diffusers": StableDiffusionAttendAndExcitePipeline,
+        "pag": StableDiffusionPAGPipeline,
+    }.get(name, StableDiffusionPipeline)
     pipe = cls(**components(), requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
-    call = {"num_inference_steps": steps, "output_type": "latent", "generator": torch.Generator().manual_seed(0)}
+    call = {
+        "num_inference_steps": steps,
+        "output_type": "latent",
+        "generator": torch.Generator().manual_seed(0),
+    }
     call |= {"guidance_scale": 1.0} if name in ("alone", "perturb", "pag") else {}
     before, began = peak_mib(), time.perf_counter()
     if name == "diffusers":
@@ -73,10 +91,17 @@ def variant(name: str, steps: int, guided: int, folder: Path):
         latents = pipe(PROMPT, **call).images
     elif name == "steer":
         descent = Descent(guided=guided / steps, thresholds={})
-        with steer(pipe, AttendAndExcite(["cat", "frog"]), where=Where(kind="cross", stride=4), descent=descent):
+        with steer(
+            pipe,
+            AttendAndExcite(["cat", "frog"]),
+            where=Where(kind="cross", stride=4),
+            descent=descent,
+        ):
             latents = pipe(PROMPT, **call).images
     elif name == "perturb":
-        with perturb(pipe, SoftIdentity(), scale=3.0, where=Where(kind="self", layers=("mid_block",))):
+        with perturb(
+            pipe, SoftIdentity(), scale=3.0, where=Where(kind="self", layers=("mid_block",))
+        ):
             latents = pipe(PROMPT, **call).images
     elif name == "pag":
         latents = pipe(PROMPT, pag_scale=3.0, **call).images
@@ -95,19 +120,30 @@ def variant(name: str, steps: int, guided: int, folder: Path):
     elif name == "attention_map_diffusers":
         from attention_map_diffusers import AttentionCapture
 
-        with AttentionCapture(pipe, relations=["image->text"], timesteps="all", mode="fast") as capture:
+        with AttentionCapture(
+            pipe, relations=["image->text"], timesteps="all", mode="fast"
+        ) as capture:
             latents = pipe(PROMPT, **call).images
         torch.save(capture.compute(), folder / "maps.pt")
     else:
         latents = pipe(PROMPT, **call).images
     written = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     seconds = time.perf_counter() - began
-    return {"seconds": seconds, "mib": peak_mib() - before, "sum": latents.double().sum().item(), "written_mib": written}
+    return {
+        "seconds": seconds,
+        "mib": peak_mib() - before,
+        "sum": latents.double().sum().item(),
+        "written_mib": written,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*VARIANTS, "diffusers", "plain", "stream", "alone", "pag", *PEERS])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what", choices=[*VARIANTS, "diffusers", "plain", "stream", "alone", "pag", *PEERS]
+    )
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--guided", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
@@ -122,8 +158,20 @@ def main() -> None:
     runs = {name: [] for name in names}
     for _ in range(args.repeats):
         for name in names:
-            command = [sys.executable, "-W", "ignore", "-m", "tests.perf.sd15", name, "--one", "--steps", str(args.steps)]
-            done = subprocess.run([*command, "--guided", str(args.guided)], check=True, capture_output=True, text=True)
+            command = [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-m",
+                "tests.perf.sd15",
+                name,
+                "--one",
+                "--steps",
+                str(args.steps),
+            ]
+            done = subprocess.run(
+                [*command, "--guided", str(args.guided)], check=True, capture_output=True, text=True
+            )
             runs[name].append(json.loads(done.stdout.splitlines()[-1]))
             print(name, runs[name][-1], flush=True)
     for key in ("seconds", "mib"):

@@ -1,4 +1,5 @@
-"""The computations on attention restated slowly from their formulas, in numpy: nested loops over cells, words and tokens."""
+"""The computations on attention restated slowly from their formulas, in numpy: nested loops over
+cells, words and tokens."""
 
 import math
 
@@ -19,7 +20,8 @@ def linear(distance):
 
 
 def upscaled(plane, height, width, kernel, reach):
-    """Resampling with pixel centres aligned; pixels outside repeat the border (for ``linear``: coordinates are clamped)."""
+    """Resampling with pixel centres aligned; pixels outside repeat the border (for ``linear``:
+    coordinates are clamped)."""
     rows, columns = plane.shape
     found = np.zeros((height, width))
     for y in range(height):
@@ -82,7 +84,10 @@ def cosine(a, b):
 
 def symmetric_kl(a, b):
     p, q = (np.maximum(m / m.sum(), 1e-12) for m in (a, b))
-    return sum(x * math.log(x / y) + y * math.log(y / x) for x, y in zip(p.flat, q.flat, strict=True)) / 2
+    return (
+        sum(x * math.log(x / y) + y * math.log(y / x) for x, y in zip(p.flat, q.flat, strict=True))
+        / 2
+    )
 
 
 def propagate(word, among, times, how):
@@ -114,11 +119,19 @@ def average_precision(scores, truth):
 
 def two_class(word, truth):
     height, width = truth.shape
-    full = np.array([[word[y * word.shape[0] // height, x * word.shape[1] // width] for x in range(width)] for y in range(height)])
+    full = np.array(
+        [
+            [word[y * word.shape[0] // height, x * word.shape[1] // width] for x in range(width)]
+            for y in range(height)
+        ]
+    )
     mask = full > full.mean()
     overlaps = [(a & b).sum() / max((a | b).sum(), 1) for a, b in ((mask, truth), (~mask, ~truth))]
     scaled = (full - full.min()) / max(full.max() - full.min(), 1e-300)
-    ap = average_precision(np.concatenate([scaled.ravel(), 1 - scaled.ravel()]), np.concatenate([truth.ravel(), ~truth.ravel()]))
+    ap = average_precision(
+        np.concatenate([scaled.ravel(), 1 - scaled.ravel()]),
+        np.concatenate([truth.ravel(), ~truth.ravel()]),
+    )
     return (mask == truth).mean(), sum(overlaps) / 2, ap
 
 
@@ -132,12 +145,15 @@ def spread(plane):
     p = plane / plane.sum()
     y = sum(p[j, i] * j for j in range(height) for i in range(width))
     x = sum(p[j, i] * i for j in range(height) for i in range(width))
-    variance = sum(p[j, i] * ((j - y) ** 2 + (i - x) ** 2) for j in range(height) for i in range(width))
+    variance = sum(
+        p[j, i] * ((j - y) ** 2 + (i - x) ** 2) for j in range(height) for i in range(width)
+    )
     return math.sqrt(variance) / math.sqrt(height**2 + width**2)
 
 
 def spectrum(among):
-    """By the eigenvalues of the random walk D^-1 W, which are 1 minus those of the normalised Laplacian."""
+    """By the eigenvalues of the random walk D^-1 W, which are 1 minus those of the normalised
+    Laplacian."""
     rows = among / among.sum(1, keepdims=True)
     w = (rows + rows.T) / 2
     return np.sort(1 - np.linalg.eigvals(w / w.sum(1, keepdims=True)).real)
@@ -146,7 +162,9 @@ def spectrum(among):
 def residual(attention):
     """0.5 A + 0.5 I with rows that sum to 1."""
     size = len(attention)
-    mixed = np.array([[0.5 * attention[i, j] + 0.5 * (i == j) for j in range(size)] for i in range(size)])
+    mixed = np.array(
+        [[0.5 * attention[i, j] + 0.5 * (i == j) for j in range(size)] for i in range(size)]
+    )
     return np.array([row / sum(row) for row in mixed])
 
 
@@ -192,7 +210,10 @@ def a_bar(attention, gradient):
     heads, queries, keys = attention.shape
     return np.array(
         [
-            [sum(max(0, gradient[h, i, j] * attention[h, i, j]) for h in range(heads)) / heads for j in range(keys)]
+            [
+                sum(max(0, gradient[h, i, j] * attention[h, i, j]) for h in range(heads)) / heads
+                for j in range(keys)
+            ]
             for i in range(queries)
         ]
     )
@@ -204,9 +225,14 @@ def normalised(relevance):
 
 
 def bi_modal(layers, cells, tokens):
-    """Equations 5 to 11 with R as a dictionary of pairs of streams: "s" the picture, "q" the text."""
+    """Equations 5 to 11 with R as a dictionary of pairs of streams: "s" the picture, "q" the
+    text."""
     sizes = {"s": cells, "q": tokens}
-    r = {(a, b): np.eye(sizes[a]) if a == b else np.zeros((sizes[a], sizes[b])) for a in "sq" for b in "sq"}
+    r = {
+        (a, b): np.eye(sizes[a]) if a == b else np.zeros((sizes[a], sizes[b]))
+        for a in "sq"
+        for b in "sq"
+    }
     for stream, kind, attention, gradient in layers:
         x = "s" if stream == "picture" else "q"
         y = "q" if x == "s" else "s"
@@ -232,16 +258,22 @@ def attended(query, key, value):
 
 def concept_products(cells, pieces, concepts):
     """``cells`` and ``pieces`` [position width] with heads side by side."""
-    return np.array([[sum(cell @ pieces[p] for p in of) / len(of) for cell in cells] for of in concepts])
+    return np.array(
+        [[sum(cell @ pieces[p] for p in of) / len(of) for cell in cells] for of in concepts]
+    )
 
 
 def guided(values, picture, reach, epsilon):
-    """Least squares window by window: values ~ a . color + b with a penalty on a; then the mean over the windows of a pixel."""
+    """Least squares window by window: values ~ a . color + b with a penalty on a; then the mean
+    over the windows of a pixel."""
     colors = picture / 255.0
     rows, columns = values.shape
 
     def window(y, x):
-        down, right = range(max(0, y - reach), min(rows, y + reach + 1)), range(max(0, x - reach), min(columns, x + reach + 1))
+        down, right = (
+            range(max(0, y - reach), min(rows, y + reach + 1)),
+            range(max(0, x - reach), min(columns, x + reach + 1)),
+        )
         return [(j, i) for j in down for i in right]
 
     fits = {}
@@ -250,7 +282,9 @@ def guided(values, picture, reach, epsilon):
             cells = window(y, x)
             design = np.array([[*colors[cell], 1.0] for cell in cells])
             penalty = np.diag([epsilon * len(cells)] * 3 + [0.0])
-            fits[y, x] = np.linalg.solve(design.T @ design + penalty, design.T @ np.array([values[cell] for cell in cells]))
+            fits[y, x] = np.linalg.solve(
+                design.T @ design + penalty, design.T @ np.array([values[cell] for cell in cells])
+            )
     found = np.zeros((rows, columns))
     for y in range(rows):
         for x in range(columns):

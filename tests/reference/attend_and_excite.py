@@ -1,11 +1,13 @@
 """Attend-and-Excite (arXiv 2301.13826) restated slowly and literally: an oracle for float64 tests.
 
-z: the latent of one sample; i = 0..N-1: the denoising step, t its timestep, N = len(scheduler.timesteps); S: the subject tokens,
-as positions in the padded prompt (0 = start of text).
+z: the latent of one sample; i = 0..N-1: the denoising step, t its timestep, N =
+len(scheduler.timesteps); S: the subject tokens, as positions in the padded prompt (0 = start of
+text).
 
     c        with scheduler.scale_model_input(z, t) = c z (1 for DDIM, PNDM, DPM++ multistep; 1/sqrt(sigma^2 + 1) for Euler, LMS)
     P_l,h    softmax over keys of scale * q k^T: cross-attention layer l, head h, in UNet(c z, t, conditional text), batch of one
-    A[y,x,k] mean of P_l,h over all heads and all layers with height*width queries (row-major over (y, x))
+    A[y,x,k] mean of P_l,h over all heads and all layers with height*width queries (row-major over
+    (y, x))
     B        softmax over tokens of 100 A[:,:,1:-1]: the first and the very last position are dropped, token k is channel k-1
     G        3x3 smoothing, taps exp(-(d / (2*0.5))^2), d = -1,0,1, normalised (a Gaussian of sigma 0.7071); reflect padding
     m_s      max over (y, x) of G(B[:,:,s-1]), without G if smooth=False
@@ -14,12 +16,14 @@ as positions in the padded prompt (0 = start of text).
     update   z <- z - alpha_i / c^2 * dL/dz, skipped when L is exactly 0
 
 Step i, for each sample by itself:
- 1. L at z.
- 2. If i is in thresholds: while L > 1 - thresholds[i], at most max_refinement_steps times: L <- L(z), then update z. The test
-    after an update sees the loss from *before* it, so a refinement that starts makes at least two updates (limit permitting), the
-    last of them from a z that met the target already. Then L is computed once more, at the refined z.
+ 1. L at z. 2. If i is in thresholds: while L > 1 - thresholds[i], at most max_refinement_steps
+ times: L <- L(z), then update z. The test
+    after an update sees the loss from *before* it, so a refinement that starts makes at least two
+    updates (limit permitting), the last of them from a z that met the target already. Then L is
+    computed once more, at the refined z.
  3. If i < max_iter_to_alter: update z with that L.
-Then for the whole batch: noise prediction (classifier-free guidance iff guidance_scale > 1) and scheduler.step.
+Then for the whole batch: noise prediction (classifier-free guidance iff guidance_scale > 1) and
+scheduler.step.
 """
 
 from __future__ import annotations
@@ -35,8 +39,11 @@ from torch import Tensor
 THRESHOLDS: Mapping[int, float] = {0: 0.05, 10: 0.5, 20: 0.8}
 
 
-def mean_cross_attention(unet: Any, x: Tensor, t: Tensor, text: Tensor, grid: tuple[int, int]) -> Tensor:
-    """A: (height, width, tokens). Queries and keys are caught where they are projected; the softmax is taken here."""
+def mean_cross_attention(
+    unet: Any, x: Tensor, t: Tensor, text: Tensor, grid: tuple[int, int]
+) -> Tensor:
+    """A: (height, width, tokens). Queries and keys are caught where they are projected; the softmax
+    is taken here."""
     height, width = grid
     caught: dict[Any, Tensor] = {}  # projection module -> its output
     layers = [module for name, module in unet.named_modules() if name.endswith("attn2")]
@@ -44,7 +51,11 @@ def mean_cross_attention(unet: Any, x: Tensor, t: Tensor, text: Tensor, grid: tu
     def catch(module: Any, _args: Any, output: Tensor) -> None:
         caught[module] = output[0]  # the only sample: (queries or tokens, heads * d)
 
-    handles = [projection.register_forward_hook(catch) for layer in layers for projection in (layer.to_q, layer.to_k)]
+    handles = [
+        projection.register_forward_hook(catch)
+        for layer in layers
+        for projection in (layer.to_q, layer.to_k)
+    ]
     try:
         unet(x, t, encoder_hidden_states=text)
     finally:
@@ -55,7 +66,9 @@ def mean_cross_attention(unet: Any, x: Tensor, t: Tensor, text: Tensor, grid: tu
     for layer in layers:
         query, key = caught[layer.to_q], caught[layer.to_k]
         if query.shape[0] == height * width:
-            for q, k in zip(query.chunk(layer.heads, dim=1), key.chunk(layer.heads, dim=1), strict=True):
+            for q, k in zip(
+                query.chunk(layer.heads, dim=1), key.chunk(layer.heads, dim=1), strict=True
+            ):
                 maps.append(torch.softmax(layer.scale * q @ k.T, dim=-1).reshape(height, width, -1))
     return torch.stack(maps).mean(dim=0)
 
@@ -65,7 +78,11 @@ def gaussian(image: Tensor) -> Tensor:
     taps = [math.exp(-((d / (2 * 0.5)) ** 2)) for d in (-1, 0, 1)]
     padded = F.pad(image[None, None], (1, 1, 1, 1), mode="reflect")[0, 0]
     windows = padded.unfold(0, 3, 1).unfold(1, 3, 1)  # (height, width, 3, 3)
-    kernel = torch.tensor([[a * b / sum(taps) ** 2 for b in taps] for a in taps], dtype=image.dtype, device=image.device)
+    kernel = torch.tensor(
+        [[a * b / sum(taps) ** 2 for b in taps] for a in taps],
+        dtype=image.dtype,
+        device=image.device,
+    )
     return (windows * kernel).sum(dim=(2, 3))
 
 
@@ -80,7 +97,14 @@ def subject_loss(attention: Tensor, tokens: Sequence[int], smooth: bool) -> Tens
 
 
 def loss_and_gradient(
-    unet: Any, z: Tensor, c: float, t: Tensor, text: Tensor, grid: tuple[int, int], tokens: Sequence[int], smooth: bool
+    unet: Any,
+    z: Tensor,
+    c: float,
+    t: Tensor,
+    text: Tensor,
+    grid: tuple[int, int],
+    tokens: Sequence[int],
+    smooth: bool,
 ) -> tuple[float, Tensor]:
     """L(z) and dL/dz, with the UNet fed c z."""
     with torch.enable_grad():
@@ -107,9 +131,11 @@ def attend_and_excite(
     smooth: bool = True,
     scale_model_input: bool = True,
 ) -> list[Tensor]:
-    """The latents (batch, 4, h, w) after every scheduler step. `latents` is unit-variance noise; `grid` is (height, width).
+    """The latents (batch, 4, h, w) after every scheduler step. `latents` is unit-variance noise;
+    `grid` is (height, width).
 
-    scale_model_input=False: c = 1 in the guidance part with any scheduler, as in the original; the denoising forward still scales.
+    scale_model_input=False: c = 1 in the guidance part with any scheduler, as in the original; the
+    denoising forward still scales.
     """
     scheduler, unet = pipe.scheduler, pipe.unet
     cfg = guidance_scale > 1
@@ -120,7 +146,11 @@ def attend_and_excite(
     trajectory: list[Tensor] = []
 
     for i, t in enumerate(scheduler.timesteps):
-        c = float(scheduler.scale_model_input(torch.ones(1, dtype=z.dtype, device=z.device), t)) if scale_model_input else 1.0
+        c = (
+            float(scheduler.scale_model_input(torch.ones(1, dtype=z.dtype, device=z.device), t))
+            if scale_model_input
+            else 1.0
+        )
         alpha = scale_factor * math.sqrt(1.0 - 0.5 * i / max(len(scheduler.timesteps) - 1, 1))
         guided = []
         for sample, tokens in enumerate(token_indices):
@@ -129,7 +159,9 @@ def attend_and_excite(
             if i in thresholds and loss > 1 - thresholds[i]:
                 inner = 0
                 while loss > 1 - thresholds[i] and inner < max_refinement_steps:
-                    loss, gradient = loss_and_gradient(unet, one, c, t, prompt, grid, tokens, smooth)
+                    loss, gradient = loss_and_gradient(
+                        unet, one, c, t, prompt, grid, tokens, smooth
+                    )
                     if loss != 0:
                         one = one - alpha / c**2 * gradient
                     inner += 1

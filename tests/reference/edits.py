@@ -1,4 +1,5 @@
-"""Edits of attention with every matrix written out, for one head: q, k, v (position, dim); s: logits; A: softmax of the rows."""
+"""Edits of attention with every matrix written out, for one head: q, k, v (position, dim); s:
+logits; A: softmax of the rows."""
 
 import math
 
@@ -42,7 +43,8 @@ def kernel(sigma, cells):
 
 
 def smoothed_query(q, k, v, u, sigma, grid, picture):
-    """Each query of the picture becomes the Gaussian mean of its neighbours; cells beyond the border are reflected."""
+    """Each query of the picture becomes the Gaussian mean of its neighbours; cells beyond the
+    border are reflected."""
     height, width = grid
     cells = q[picture].unflatten(0, grid)
     if math.isinf(sigma):

@@ -1,9 +1,11 @@
-"""Sampling loops of four architectures with Attend-and-Excite written out, for one prompt: oracles in float64.
+"""Sampling loops of four architectures with Attend-and-Excite written out, for one prompt: oracles
+in float64.
 
-z: the latents; c: the scheduler's scaling of the model input (1 where there is none). Each step: the probabilities of every call
-of scaled_dot_product_attention in the conditional forward (explicit softmax); of each text site the rows of the picture and the
-columns of the prompt's tokens; A = mean over heads and sites; the loss of ``subject_loss``; z <- z - alpha / c^2 dL/dz; then the
-plain step with classifier-free guidance.
+z: the latents; c: the scheduler's scaling of the model input (1 where there is none). Each step:
+the probabilities of every call of scaled_dot_product_attention in the conditional forward (explicit
+softmax); of each text site the rows of the picture and the columns of the prompt's tokens; A = mean
+over heads and sites; the loss of ``subject_loss``; z <- z - alpha / c^2 dL/dz; then the plain step
+with classifier-free guidance.
 """
 
 import math
@@ -15,16 +17,21 @@ from tests.reference.attend_and_excite import gaussian
 
 
 class Softmax:
-    """Replaces scaled_dot_product_attention by the explicit product and keeps every probability matrix."""
+    """Replaces scaled_dot_product_attention by the explicit product and keeps every probability
+    matrix."""
 
     def __init__(self, monkeypatch):
         self.seen = []
         monkeypatch.setattr(F, "scaled_dot_product_attention", self)
 
     def __call__(self, query, key, value, attn_mask=None, is_causal=False, scale=None, **_):
-        logits = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        logits = (
+            query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        )
         if is_causal:
-            logits = logits.masked_fill(~torch.ones(logits.shape[-2:], dtype=torch.bool).tril(), -torch.inf)
+            logits = logits.masked_fill(
+                ~torch.ones(logits.shape[-2:], dtype=torch.bool).tril(), -torch.inf
+            )
         if attn_mask is not None and attn_mask.dtype == torch.bool:
             logits = logits.masked_fill(~attn_mask, -torch.inf)
         elif attn_mask is not None:
@@ -34,7 +41,8 @@ class Softmax:
 
 
 def loss_of(maps, encoders, subjects):
-    """``maps`` (height, width, token); ``encoders``: the token positions of each; ``subjects``: token positions."""
+    """``maps`` (height, width, token); ``encoders``: the token positions of each; ``subjects``:
+    token positions."""
     worst = []
     for tokens in encoders:
         sharp = torch.softmax(100 * maps[..., tokens], -1)
@@ -42,11 +50,28 @@ def loss_of(maps, encoders, subjects):
     return max(worst)
 
 
-def steered(pipe, softmax, call, z, *, text_calls, rows, columns, grid, encoders, subjects, alpha, guided, scale, negative):
+def steered(
+    pipe,
+    softmax,
+    call,
+    z,
+    *,
+    text_calls,
+    rows,
+    columns,
+    grid,
+    encoders,
+    subjects,
+    alpha,
+    guided,
+    scale,
+    negative,
+):
     """Latents after all steps.
 
-    ``call(z, t, branch)`` is the model's prediction; ``text_calls`` the numbers of the text sites among the attention calls of one
-    forward; ``rows`` and ``columns`` the picture and the text in these.
+    ``call(z, t, branch)`` is the model's prediction; ``text_calls`` the numbers of the text sites
+    among the attention calls of one forward; ``rows`` and ``columns`` the picture and the text in
+    these.
     """
     scheduler, total = pipe.scheduler, len(pipe.scheduler.timesteps)
     for i, t in enumerate(scheduler.timesteps):

@@ -1,6 +1,8 @@
-"""The losses restated slowly from their formulas, for one image: nested loops over words and pixels.
+"""The losses restated slowly from their formulas, for one image: nested loops over words and
+pixels.
 
-A: a list over tokens of lists over pixels of scalar tensors. A subject is (noun positions, list of modifier positions).
+A: a list over tokens of lists over pixels of scalar tensors. A subject is (noun positions, list of
+modifier positions).
 """
 
 import torch
@@ -91,7 +93,9 @@ def word(maps, noun):
 
 
 def overlap(a, b):
-    return sum(min(p, q) for p, q in zip(a, b, strict=True)) / sum(p + q for p, q in zip(a, b, strict=True))
+    return sum(min(p, q) for p, q in zip(a, b, strict=True)) / sum(
+        p + q for p, q in zip(a, b, strict=True)
+    )
 
 
 def segregation(maps, subjects):
@@ -118,7 +122,13 @@ def attendance(image):
 def divergence(a, b):
     p, q = normalised(a), normalised(b)
     middle = [(x + y) / 2 for x, y in zip(p, q, strict=True)]
-    return sum(x * torch.log(x / m) + y * torch.log(y / m) for x, y, m in zip(p, q, middle, strict=True)) / 2
+    return (
+        sum(
+            x * torch.log(x / m) + y * torch.log(y / m)
+            for x, y, m in zip(p, q, middle, strict=True)
+        )
+        / 2
+    )
 
 
 def divide_and_bind(maps, subjects, weight=1.0):
@@ -129,13 +139,17 @@ def divide_and_bind(maps, subjects, weight=1.0):
 
     losses = []
     for noun, modifiers in subjects:
-        apart = sum(divergence(list(image(noun).flatten()), list(image(m).flatten())) for m in modifiers) / max(len(modifiers), 1)
+        apart = sum(
+            divergence(list(image(noun).flatten()), list(image(m).flatten())) for m in modifiers
+        ) / max(len(modifiers), 1)
         losses.append(weight * apart - attendance(image(noun)))
     return max(losses)
 
 
 def ranged(maps, word):
-    values = [sum(parts) / len(word) for parts in zip(*(pixels(maps, p) for p in word), strict=True)]
+    values = [
+        sum(parts) / len(word) for parts in zip(*(pixels(maps, p) for p in word), strict=True)
+    ]
     low, high = min(values), max(values)
     return [(v - low) / (high - low) for v in values]
 
@@ -160,10 +174,16 @@ def predicated(maps, subjects, existence=0.1, alpha=0.3):
     for i, (noun, modifiers) in enumerate(subjects):
         n = ranged(maps, noun)
         for m in (ranged(maps, word) for word in modifiers):
-            both = [[1 - x * (1 - y) for x, y in zip(*pair, strict=True)] for pair in ((n, m), (m, n))]
+            both = [
+                [1 - x * (1 - y) for x, y in zip(*pair, strict=True)] for pair in ((n, m), (m, n))
+            ]
             bound.append(sum(cost(truths) for truths in both))
         for j, (_, others) in enumerate(subjects):
-            leaked += [cost([1 - x * y for x, y in zip(n, ranged(maps, m), strict=True)]) for m in others if i != j]
+            leaked += [
+                cost([1 - x * y for x, y in zip(n, ranged(maps, m), strict=True)])
+                for m in others
+                if i != j
+            ]
     means = [sum(costs) / len(costs) if costs else 0 for costs in (present, bound, leaked)]
     return existence * means[0] + means[1] + alpha * means[2]
 
@@ -195,13 +215,22 @@ def boxdiff(maps, words, boxes):
         for token in word:
             image = gaussian(sharp[..., token - 1])
             loss = loss + 1 - largest([image[c] for c in inside])
-            loss = loss + largest([image[y, x] for y in range(height) for x in range(width) if (y, x) not in inside])
-            for length, other, cell in ((width, height, lambda a, b: (b, a)), (height, width, lambda a, b: (a, b))):
-                taken = sorted({a for a in range(length) if any(cell(a, b) in inside for b in range(other))})
+            loss = loss + largest(
+                [image[y, x] for y in range(height) for x in range(width) if (y, x) not in inside]
+            )
+            for length, other, cell in (
+                (width, height, lambda a, b: (b, a)),
+                (height, width, lambda a, b: (a, b)),
+            ):
+                taken = sorted(
+                    {a for a in range(length) if any(cell(a, b) in inside for b in range(other))}
+                )
                 total = 0
                 for a in range(length):
                     if abs(a - taken[0]) <= 1 or abs(a - taken[-1]) <= 1:
-                        total = total + abs(max(image[cell(a, b)] for b in range(other)) - (1 if a in taken else 0))
+                        total = total + abs(
+                            max(image[cell(a, b)] for b in range(other)) - (1 if a in taken else 0)
+                        )
                 loss = loss + total / length
     return loss
 
@@ -212,7 +241,11 @@ def layout_guidance(layers, words, boxes):
     for layer in layers:
         heads, height, width, _ = layer.shape
         for word, box in zip(words, boxes, strict=True):
-            parts = {(y, x): covered(box, y, x, height, width) for y in range(height) for x in range(width)}
+            parts = {
+                (y, x): covered(box, y, x, height, width)
+                for y in range(height)
+                for x in range(width)
+            }
             largest_part = max(parts.values())
             shares = []
             for head in range(heads):
@@ -227,7 +260,11 @@ def layout_guidance(layers, words, boxes):
 def middle_of_mass(maps, word):
     """Of the squared map of a word, (across, down)."""
     height, width, _ = maps.shape
-    weights = {(y, x): sum(maps[y, x, token] for token in word) ** 2 for y in range(height) for x in range(width)}
+    weights = {
+        (y, x): sum(maps[y, x, token] for token in word) ** 2
+        for y in range(height)
+        for x in range(width)
+    }
     total = sum(weights.values())
     across = sum(w * (x + 0.5) / width for (_, x), w in weights.items()) / total
     return across, sum(w * (y + 0.5) / height for (y, _), w in weights.items()) / total
@@ -242,7 +279,8 @@ def centering(maps, words, boxes):
 
 
 def apart(layers, maps, subjects):
-    """``layers``: (heads, height, width, token) each; ``maps``: their mean over heads and layers."""
+    """``layers``: (heads, height, width, token) each; ``maps``: their mean over heads and
+    layers."""
 
     centres = [[v.item() for v in middle_of_mass(maps, noun)] for noun, _ in subjects]
     common = [sum(values) / len(centres) for values in zip(*centres, strict=True)]
@@ -260,7 +298,10 @@ def apart(layers, maps, subjects):
             own = []
             for y in range(height):
                 for x in range(width):
-                    distances = [((x + 0.5) / width - a) ** 2 + ((y + 0.5) / height - b) ** 2 for a, b in places]
+                    distances = [
+                        ((x + 0.5) / width - a) ** 2 + ((y + 0.5) / height - b) ** 2
+                        for a, b in places
+                    ]
                     if distances.index(min(distances)) == k:
                         own.append((y, x))
             shares = []
@@ -288,14 +329,21 @@ def attention_refocusing(maps, picture, words, boxes, weight=1.0):
         outside = [c for c in grid if c not in inside]
         for token in word:
             (image,) = word_maps(maps, [[token]])
-            front.append(1 - max(image[c] for c in inside) + max([image[c] for c in outside] + [0 * image[0, 0]]))
-        total = sum(sum(picture[p][c] for c in outside) for p in inside) if outside else 0 * maps.sum()
+            front.append(
+                1
+                - max(image[c] for c in inside)
+                + max([image[c] for c in outside] + [0 * image[0, 0]])
+            )
+        total = (
+            sum(sum(picture[p][c] for c in outside) for p in inside) if outside else 0 * maps.sum()
+        )
         sar.append(total / max(len(outside), 1))
     return sum(front) / len(front) + weight * sum(sar) / len(sar)
 
 
 def otsu(image):
-    """Cells above the threshold with the largest variance between the classes, by trying every value."""
+    """Cells above the threshold with the largest variance between the classes, by trying every
+    value."""
     image = image.detach()
     values = [float(v) for v in image.flatten()]
     best, at = -1.0, None
@@ -305,7 +353,9 @@ def otsu(image):
         if between > best:
             best, at = between, threshold
     height, width = image.shape
-    return [(y, x) for y in range(height) for x in range(width) if at is None or float(image[y, x]) > at]
+    return [
+        (y, x) for y in range(height) for x in range(width) if at is None or float(image[y, x]) > at
+    ]
 
 
 def self_cross(maps, picture, words):
@@ -319,7 +369,9 @@ def self_cross(maps, picture, words):
     total, pairs = 0, 0
     for i in range(len(words)):
         for j in range(i + 1, len(words)):
-            total = total + sum(min(seen[i][c], found[j][c]) + min(seen[j][c], found[i][c]) for c in grid)
+            total = total + sum(
+                min(seen[i][c], found[j][c]) + min(seen[j][c], found[i][c]) for c in grid
+            )
             pairs += 1
     return total / pairs
 
@@ -332,7 +384,9 @@ def partcraft(maps, words, boxes):
             amounts = [sum(maps[y, x, token] for token in word) for word in words]
             for amount, box in zip(amounts, boxes, strict=True):
                 share = amount / sum(amounts)
-                terms.append(-torch.log(share if (y, x) in cells(box, height, width) else 1 - share))
+                terms.append(
+                    -torch.log(share if (y, x) in cells(box, height, width) else 1 - share)
+                )
     return sum(terms) / len(terms)
 
 
@@ -343,8 +397,14 @@ def unit(image):
 def place(maps, token):
     height, width = maps.shape[:2]
     total = sum(pixels(maps, token))
-    x = sum(maps[r, c, token] * (c + 0.5) / width for r in range(height) for c in range(width)) / total
-    y = sum(maps[r, c, token] * (r + 0.5) / height for r in range(height) for c in range(width)) / total
+    x = (
+        sum(maps[r, c, token] * (c + 0.5) / width for r in range(height) for c in range(width))
+        / total
+    )
+    y = (
+        sum(maps[r, c, token] * (r + 0.5) / height for r in range(height) for c in range(width))
+        / total
+    )
     return x, y
 
 
@@ -356,7 +416,10 @@ def look(maps, token, layer):
     """Mean of the features of a layer over the outline of a token."""
     mask = outline(maps, token).detach()
     cells = [(r, c) for r in range(mask.shape[0]) for c in range(mask.shape[1])]
-    return [sum(mask[cell] * layer[(*cell, k)] for cell in cells) / mask.sum() for k in range(layer.shape[-1])]
+    return [
+        sum(mask[cell] * layer[(*cell, k)] for cell in cells) / mask.sum()
+        for k in range(layer.shape[-1])
+    ]
 
 
 def self_guidance(maps, centers, sizes):
@@ -371,7 +434,8 @@ def self_guidance(maps, centers, sizes):
 
 
 def rearrange(maps, layers, first, first_layers, moves, scales, shapes, appearances):
-    """Against another picture: ``moves``: token -> way, ``scales``: token -> factor; the rest lists of tokens."""
+    """Against another picture: ``moves``: token -> way, ``scales``: token -> factor; the rest lists
+    of tokens."""
     loss = 0
     for token, (dx, dy) in moves.items():
         (x, y), (x0, y0) = place(maps, token), place(first, token)
@@ -379,7 +443,10 @@ def rearrange(maps, layers, first, first_layers, moves, scales, shapes, appearan
     for token, factor in scales.items():
         loss = loss + abs(outline(maps, token).mean() - factor * outline(first, token).mean())
     for token in shapes:
-        a, b = pixels(outline(maps, token)[..., None], 0), pixels(outline(first, token)[..., None], 0)
+        a, b = (
+            pixels(outline(maps, token)[..., None], 0),
+            pixels(outline(first, token)[..., None], 0),
+        )
         loss = loss + sum(abs(p - q) for p, q in zip(a, b, strict=True)) / len(a)
     for token in appearances:
         for layer, other in zip(layers, first_layers, strict=True):
@@ -397,7 +464,9 @@ def initno(maps, picture, words):
     conflict, pairs, clean = 0, 0, 0
     for i in range(len(words)):
         for j in range(i + 1, len(words)):
-            conflict = conflict + sum(min(rows[i][c], rows[j][c]) for c in grid) / sum(rows[i][c] + rows[j][c] for c in grid)
+            conflict = conflict + sum(min(rows[i][c], rows[j][c]) for c in grid) / sum(
+                rows[i][c] + rows[j][c] for c in grid
+            )
             pairs += 1
     for image, peak in zip(found, peaks, strict=True):
         mask, region, edge = set(otsu(image)), {peak}, [peak]

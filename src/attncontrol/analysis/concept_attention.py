@@ -1,17 +1,20 @@
-"""Where concepts are in a picture that the prompt need not name: ConceptAttention (Helbling et al. 2025, arXiv 2502.04320).
+"""Where concepts are in a picture that the prompt need not name: ConceptAttention (Helbling et al.
+2025, arXiv 2502.04320).
 
-Concepts are texts of their own, read by the text encoders. Beside the two streams of a double-stream block runs a third one of the
-concepts' tokens: it goes through the weights of the text, and its tokens attend to [concepts, picture] but nothing attends to them:
+Concepts are texts of their own, read by the text encoders. Beside the two streams of a
+double-stream block runs a third one of the concepts' tokens: it goes through the weights of the
+text, and its tokens attend to [concepts, picture] but nothing attends to them:
 
     o_c = attention output of concept token c over [concepts, picture]        o_x = that of cell x in the model's own pass
     s   = softmax over concepts of <o_x, o_c>, heads side by side, before the output projection; mean over layers and steps
 
-The third stream is the block itself, run again with the cells as they came in and the concepts in place of the prompt; the
-picture's part of its result is thrown away. So there is no copy of any block, and the model's own pass is untouched. The cost is
-that of the double-stream blocks, twice.
+The third stream is the block itself, run again with the cells as they came in and the concepts in
+place of the prompt; the picture's part of its result is thrown away. So there is no copy of any
+block, and the model's own pass is untouched. The cost is that of the double-stream blocks, twice.
 
-Differences from the official code. A concept has as many tokens as its text (there: the first one alone); its product is their
-mean. The concepts are modulated with the pooled text of the prompt. SD3: the tokens of CLIP and of T5 both stand for the concept.
+Differences from the official code. A concept has as many tokens as its text (there: the first one
+alone); its product is their mean. The concepts are modulated with the pooled text of the prompt.
+SD3: the tokens of CLIP and of T5 both stand for the concept.
 """
 
 import inspect
@@ -24,17 +27,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attncontrol.analysis.picture import noised_call
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.intercept import tap
+from attncontrol.attention.sites import TEXT, Site, Where
 from attncontrol.axes import CellOutputs, ConceptMaps, ConceptProducts, PieceOutputs
-from attncontrol.calls import DenoiserCall, aside, probing
 from attncontrol.errors import CouplingError, UnsupportedError, WordError
-from attncontrol.families import Family, default_encoding, family_of
-from attncontrol.processors import AttentionCall, tap
-from attncontrol.sites import TEXT, Site, Where
-from attncontrol.steps import follow
+from attncontrol.families.family import Family
+from attncontrol.families.known import family_of
+from attncontrol.families.parts import default_encoding
+from attncontrol.running.calls import DenoiserCall, aside, probing
+from attncontrol.running.follow import follow
+from attncontrol.verbs.picture import noised_call
 
 
-def products(cells: CellOutputs, pieces: PieceOutputs, concepts: Sequence[slice]) -> ConceptProducts:
+def products(
+    cells: CellOutputs, pieces: PieceOutputs, concepts: Sequence[slice]
+) -> ConceptProducts:
     """<o_x, o_c> of attention outputs; ``concepts`` are the tokens of each, whose mean counts."""
     of_pieces = torch.einsum("bhxd,bhpd->bpx", cells, pieces)
     return torch.stack([of_pieces[:, of].mean(1) for of in concepts], 1)
@@ -42,8 +50,8 @@ def products(cells: CellOutputs, pieces: PieceOutputs, concepts: Sequence[slice]
 
 @dataclass(eq=False)
 class Concepts:
-    """``maps`` [batch concept height width], of which the concepts sum to 1 in every cell, and the mean ``products`` before the
-    softmax. Complete when the block ends."""
+    """``maps`` [batch concept height width], of which the concepts sum to 1 in every cell, and the
+    mean ``products`` before the softmax. Complete when the block ends."""
 
     names: tuple[str, ...]
     maps: ConceptMaps | None = None
@@ -51,12 +59,16 @@ class Concepts:
 
 
 @contextmanager
-def concept_attention(pipe: Any, concepts: Sequence[str], *, where: Where | None = None, **encoding: Any) -> Iterator[Concepts]:
-    """Maps of ``concepts`` in what the pipeline makes meanwhile; the pictures are bit-identical to those made without.
+def concept_attention(
+    pipe: Any, concepts: Sequence[str], *, where: Where | None = None, **encoding: Any
+) -> Iterator[Concepts]:
+    """Maps of ``concepts`` in what the pipeline makes meanwhile; the pictures are bit-identical to
+    those made without.
 
-    ``where`` are the layers that count: for FLUX.1 the last four double-stream blocks and for SD3 the layers 5 to 12 unless given.
-    ``encoding`` are arguments of the pipeline that change how it reads texts, such as ``max_sequence_length``. Raises
-    UnsupportedError for models other than SD3 and FLUX.1, CouplingError if the pipeline did not run.
+    ``where`` are the layers that count: for FLUX.1 the last four double-stream blocks and for SD3
+    the layers 5 to 12 unless given. ``encoding`` are arguments of the pipeline that change how it
+    reads texts, such as ``max_sequence_length``. Raises UnsupportedError for models other than SD3
+    and FLUX.1, CouplingError if the pipeline did not run.
     """
     found, stream = Concepts(tuple(concepts)), _stream(pipe, concepts, where, encoding)
 
@@ -91,23 +103,34 @@ def concepts_of_picture(
     return found
 
 
-def _stream(pipe: Any, concepts: Sequence[str], where: Where | None, encoding: Mapping[str, Any]) -> "_Stream":
+def _stream(
+    pipe: Any, concepts: Sequence[str], where: Where | None, encoding: Mapping[str, Any]
+) -> "_Stream":
     family = family_of(pipe)
     if family.name not in ("sd3", "flux"):
         raise UnsupportedError(
             f"concept attention needs the double-stream blocks of SD3 or FLUX.1, which {type(pipe).__name__} has not"
         )
     denoiser = family.denoiser(pipe)
-    sites = {s.name: s for s in family.sites(denoiser) if getattr(denoiser.get_submodule(s.name), "added_kv_proj_dim", None)}
-    default = TEXT if isinstance(family.steering, str) else family.steering(tuple(sites.values()))[0]
+    sites = {
+        s.name: s
+        for s in family.sites(denoiser)
+        if getattr(denoiser.get_submodule(s.name), "added_kv_proj_dim", None)
+    }
+    default = (
+        TEXT if isinstance(family.steering, str) else family.steering(tuple(sites.values()))[0]
+    )
     chosen = (where or default).select(sites.values())
     states, parts = _read(pipe, family, concepts, encoding)
     return _Stream(family, denoiser, sites, {site.name for site in chosen}, states, parts)
 
 
 @torch.no_grad()
-def _read(pipe: Any, family: Family, concepts: Sequence[str], encoding: Mapping[str, Any]) -> tuple[Tensor, list[slice]]:
-    """What the denoiser reads of all concepts [1 piece dim], without special tokens, and where each concept is."""
+def _read(
+    pipe: Any, family: Family, concepts: Sequence[str], encoding: Mapping[str, Any]
+) -> tuple[Tensor, list[slice]]:
+    """What the denoiser reads of all concepts [1 piece dim], without special tokens, and where each
+    concept is."""
     method = type(pipe).encode_prompt  # not that of the object, which contexts observe
     known = default_encoding(pipe) | dict(encoding)
     accepted = inspect.signature(method).parameters
@@ -129,7 +152,8 @@ def _read(pipe: Any, family: Family, concepts: Sequence[str], encoding: Mapping[
 
 @dataclass
 class _Stream:
-    """The concepts' states on their way through the double-stream blocks of one forward of the denoiser."""
+    """The concepts' states on their way through the double-stream blocks of one forward of the
+    denoiser."""
 
     family: Family
     denoiser: Any
@@ -156,7 +180,11 @@ class _Stream:
         with ExitStack() as stack, tap(self.denoiser, self.sites, self.keep):
             for name in self.sites:
                 block = self.denoiser.get_submodule(name.rpartition(".")[0])
-                stack.callback(block.register_forward_hook(self._after(self.sites[name]), with_kwargs=True).remove)
+                stack.callback(
+                    block.register_forward_hook(
+                        self._after(self.sites[name]), with_kwargs=True
+                    ).remove
+                )
             yield
 
     def keep(self, attention: AttentionCall) -> Tensor:
@@ -169,32 +197,51 @@ class _Stream:
         def after(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
             if self.call is not None and self.states is not None and probing.get() == self.aside:
                 with torch.no_grad():
-                    self.step(site, self.call, block, inspect.signature(block.forward).bind(*args, **kwargs).arguments)
+                    self.step(
+                        site,
+                        self.call,
+                        block,
+                        inspect.signature(block.forward).bind(*args, **kwargs).arguments,
+                    )
 
         return after
 
     def step(self, site: Site, call: DenoiserCall, block: Any, arguments: dict[str, Any]) -> None:
-        """One block: the concepts' turn comes after the model's own, whose attention output is still here."""
+        """One block: the concepts' turn comes after the model's own, whose attention output is
+        still here."""
         rows, own = call.rows("cond"), self.output
         layout = self.family.layout(self.denoiser, call.arguments, site)
-        inputs = {"encoder_hidden_states": self.states} | {name: arguments[name][rows] for name in ("hidden_states", "temb")}
+        inputs = {"encoder_hidden_states": self.states} | {
+            name: arguments[name][rows] for name in ("hidden_states", "temb")
+        }
         if arguments.get("image_rotary_emb") is not None:  # all text has the same position
             text, pieces = layout.text.stop, self.initial.shape[1]
             inputs["image_rotary_emb"] = tuple(
-                torch.cat([of[:1].expand(pieces, -1), of[text:]]) for of in arguments["image_rotary_emb"]
+                torch.cat([of[:1].expand(pieces, -1), of[text:]])
+                for of in arguments["image_rotary_emb"]
             )
         with aside():
             self.states = block.forward(**arguments | inputs)[0]
         if site.name not in self.chosen or own is None or self.output is None:
             return
         first = layout.text.start or 0
-        found = products(own[rows][:, :, layout.image], self.output[:, :, first : first + self.initial.shape[1]], self.parts)
+        found = products(
+            own[rows][:, :, layout.image],
+            self.output[:, :, first : first + self.initial.shape[1]],
+            self.parts,
+        )
         found = found.float().unflatten(2, layout.grid).cpu()
         both = [found.softmax(1), found]
-        self.sums = [total + new for total, new in zip(self.sums, both, strict=True)] if self.count else both
+        self.sums = (
+            [total + new for total, new in zip(self.sums, both, strict=True)]
+            if self.count
+            else both
+        )
         self.count += 1
 
     def finish(self, found: Concepts) -> None:
         if not self.count:
-            raise CouplingError("no double-stream block ran: call this pipeline inside the with block")
+            raise CouplingError(
+                "no double-stream block ran: call this pipeline inside the with block"
+            )
         found.maps, found.products = (total / self.count for total in self.sums)

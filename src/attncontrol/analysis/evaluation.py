@@ -1,7 +1,9 @@
-"""Which way of reading attention finds the objects best: methods scored on pictures whose masks are known.
+"""Which way of reading attention finds the objects best: methods scored on pictures whose masks are
+known.
 
-Each picture is noised to every timestep; what is recorded there goes to every method, and so does the record of all timesteps
-together, as its steps. The map [height width] of a word against the mask of what it names:
+Each picture is noised to every timestep; what is recorded there goes to every method, and so does
+the record of all timesteps together, as its steps. The map [height width] of a word against the
+mask of what it names:
 
     iou         |P and T| / |P or T|, P the Otsu mask of the map resized bilinearly to the size of the mask
     pointing    the peak of the resized map lies in T
@@ -20,12 +22,13 @@ from torch import Tensor
 from attncontrol.analysis import aggregate
 from attncontrol.analysis.edges import along_edges
 from attncontrol.analysis.grounding import Example, shown
-from attncontrol.analysis.picture import record_pictures
 from attncontrol.analysis.propagation import How, foreground, propagated
 from attncontrol.analysis.segment import iou, pointing, two_class
+from attncontrol.attention.between import Direction
 from attncontrol.axes import WordMaps
-from attncontrol.functional import otsu
-from attncontrol.maps import AttentionMaps, Direction
+from attncontrol.maps.functional import otsu
+from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.verbs.picture import record_pictures
 
 Method = Callable[..., Tensor]
 """One recording of one picture per direction looked at -> [word height width]."""
@@ -83,8 +86,11 @@ def of_layers(method: Method, names: Collection[str]) -> Method:
     return of
 
 
-def propagating(method: Method, times: int = 1, how: How = "gather", *, cut: float | None = 0.0) -> Method:
-    """The method's maps carried along attention among cells, and of them what ``foreground`` leaves above ``cut``, all if None.
+def propagating(
+    method: Method, times: int = 1, how: How = "gather", *, cut: float | None = 0.0
+) -> Method:
+    """The method's maps carried along attention among cells, and of them what ``foreground`` leaves
+    above ``cut``, all if None.
 
     For ``looks`` of "image->text" and "image->image", in this order.
     """
@@ -97,7 +103,8 @@ def propagating(method: Method, times: int = 1, how: How = "gather", *, cut: flo
 
 
 def along(method: Method, *, cut: float | None = 0.5) -> Method:
-    """The method's maps along the edges of the picture, and of them what ``foreground`` leaves above ``cut``, all if None."""
+    """The method's maps along the edges of the picture, and of them what ``foreground`` leaves
+    above ``cut``, all if None."""
 
     def of(words: AttentionMaps, *rest: AttentionMaps) -> Tensor:
         sharp = along_edges(method(words, *rest), np.asarray(words.pictures[0]))
@@ -117,26 +124,37 @@ def evaluate(
     seed: int = 0,
     **call: Any,
 ) -> list[Found]:
-    """Scores of every method, at every timestep and at all of them together, for every word of every example.
+    """Scores of every method, at every timestep and at all of them together, for every word of
+    every example.
 
     ``call`` goes to the pipeline. Raises WordError if a word is not in its prompt.
     """
     found: list[Found] = []
     for start in range(0, len(examples), batch):
         chunk = examples[start : start + batch]
-        records = [_recorded(pipe, chunk, looks, timestep=timestep, seed=seed + start, **call) for timestep in timesteps]
+        records = [
+            _recorded(pipe, chunk, looks, timestep=timestep, seed=seed + start, **call)
+            for timestep in timesteps
+        ]
         together = [[joined(of) for of in zip(*records, strict=True)]] if len(timesteps) > 1 else []
         for timestep, of_time in zip((*timesteps, None), records + together, strict=False):
             for i, example in enumerate(chunk):
                 mine = [of_image(maps, i) for maps in of_time]
                 for name, method in methods.items():
-                    found += scored(method(*mine), example, method=name, timestep=timestep, picture=start + i)
+                    found += scored(
+                        method(*mine), example, method=name, timestep=timestep, picture=start + i
+                    )
     return found
 
 
-def _recorded(pipe: Any, examples: Sequence[Example], looks: Looks, **options: Any) -> list[AttentionMaps]:
+def _recorded(
+    pipe: Any, examples: Sequence[Example], looks: Looks, **options: Any
+) -> list[AttentionMaps]:
     """One recording per direction."""
-    return [record_pictures(pipe, **shown(examples), direction=of, **own, **options) for of, own in looks.items()]
+    return [
+        record_pictures(pipe, **shown(examples), direction=of, **own, **options)
+        for of, own in looks.items()
+    ]
 
 
 def summarise(found: Sequence[Found]) -> list[Summary]:
@@ -157,7 +175,9 @@ def joined(records: Sequence[AttentionMaps]) -> AttentionMaps:
     first = records[0]
     return replace(
         first,
-        layers={name: torch.cat([maps.layers[name] for maps in records], 2) for name in first.layers},
+        layers={
+            name: torch.cat([maps.layers[name] for maps in records], 2) for name in first.layers
+        },
         steps=tuple(range(sum(len(maps.steps) for maps in records))),
         timesteps=tuple(t for maps in records for t in maps.timesteps),
         sigmas=tuple(s for maps in records for s in maps.sigmas),
@@ -169,7 +189,9 @@ def of_image(maps: AttentionMaps, image: int) -> AttentionMaps:
     words = len(maps.spans[image]) or None  # attention among cells has no words
     return replace(
         maps,
-        layers={name: of_layer[image : image + 1, ..., :words] for name, of_layer in maps.layers.items()},
+        layers={
+            name: of_layer[image : image + 1, ..., :words] for name, of_layer in maps.layers.items()
+        },
         prompts=maps.prompts[image : image + 1],
         tokens=maps.tokens[image : image + 1],
         spans=maps.spans[image : image + 1],
@@ -177,13 +199,23 @@ def of_image(maps: AttentionMaps, image: int) -> AttentionMaps:
     )
 
 
-def scored(words: WordMaps, example: Example, *, method: str, timestep: float | None = None, picture: int = 0) -> list[Found]:
-    """Maps of the words of an example, however they were made, such as those of ``concepts_of_picture``."""
+def scored(
+    words: WordMaps,
+    example: Example,
+    *,
+    method: str,
+    timestep: float | None = None,
+    picture: int = 0,
+) -> list[Found]:
+    """Maps of the words of an example, however they were made, such as those of
+    ``concepts_of_picture``."""
     rows = []
     for map_, (word, mask) in zip(words, example.masks.items(), strict=True):
         truth = torch.from_numpy(mask)
         full = F.interpolate(map_[None, None], mask.shape, mode="bilinear", align_corners=False)[0]
         both = two_class(map_, truth)
         overlap, peak = iou(otsu(full)[0], truth), pointing(full[0], truth)
-        rows.append(Found(method, timestep, picture, word, overlap, peak, both.accuracy, both.miou, both.ap))
+        rows.append(
+            Found(method, timestep, picture, word, overlap, peak, both.accuracy, both.miou, both.ap)
+        )
     return rows

@@ -1,6 +1,8 @@
-"""How well word maps hit the objects they name: per site, per head and per timestep, on pictures whose masks are known.
+"""How well word maps hit the objects they name: per site, per head and per timestep, on pictures
+whose masks are known.
 
-Each picture is encoded and noised to the level of a denoising step; one forward of the conditional branch gives its maps.
+Each picture is encoded and noised to the level of a denoising step; one forward of the conditional
+branch gives its maps.
 
     pointing   share of words whose map peaks inside the object's mask
     iou        mean |H and M| / |H or M|, where H is the map above half its range and M the mask
@@ -17,17 +19,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attncontrol.analysis.picture import record_pictures
 from attncontrol.analysis.segment import above, iou, pointing
-from attncontrol.maps import AttentionMaps
-from attncontrol.sites import TEXT, Where
+from attncontrol.attention.sites import TEXT, Where
+from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.verbs.picture import record_pictures
 
 ALL = "all sites"
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture (height, width, 3) uint8, its prompt, and for each word the mask (height, width) of what it names."""
+    """A picture (height, width, 3) uint8, its prompt, and for each word the mask (height, width) of
+    what it names."""
 
     picture: np.ndarray
     prompt: str
@@ -45,7 +48,8 @@ def shown(examples: Sequence[Example]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Score:
-    """``site`` is a module path, or ``all sites`` for the mean of all. ``head`` None is the mean of the heads."""
+    """``site`` is a module path, or ``all sites`` for the mean of all. ``head`` None is the mean of
+    the heads."""
 
     site: str
     head: int | None
@@ -75,11 +79,16 @@ def score_sites(
     for start in range(0, len(examples), batch):
         chunk = examples[start : start + batch]
         for timestep in timesteps:
-            maps = record_pictures(pipe, **shown(chunk), timestep=timestep, seed=seed + start, **options)
+            maps = record_pictures(
+                pipe, **shown(chunk), timestep=timestep, seed=seed + start, **options
+            )
             for key, of_images in _grouped(maps, heads):
                 kept = hits.setdefault((*key, timestep), [])
                 for example, found in zip(chunk, of_images, strict=True):
-                    kept += [_score(word, mask) for word, mask in zip(found, example.masks.values(), strict=True)]
+                    kept += [
+                        _score(word, mask)
+                        for word, mask in zip(found, example.masks.values(), strict=True)
+                    ]
     rows = []
     for (site, head, timestep), scored in hits.items():
         peaks, overlaps = np.mean(scored, axis=0)
@@ -94,17 +103,25 @@ def mean_over_timesteps(scores: Sequence[Score]) -> list[Score]:
         groups.setdefault((score.site, score.head), []).append(score)
     rows = []
     for (site, head), of in groups.items():
-        timestep, pointing, iou = np.mean([(s.timestep, s.pointing, s.iou) for s in of], axis=0).tolist()
+        timestep, pointing, iou = np.mean(
+            [(s.timestep, s.pointing, s.iou) for s in of], axis=0
+        ).tolist()
         rows.append(Score(site, head, timestep, pointing, iou, of[0].n))
     return rows
 
 
-def _grouped(maps: AttentionMaps, heads: bool) -> Iterator[tuple[tuple[str, int | None], list[Tensor]]]:
-    """[word height width] of every picture, for all sites together, every site and, if asked, every head."""
+def _grouped(
+    maps: AttentionMaps, heads: bool
+) -> Iterator[tuple[tuple[str, int | None], list[Tensor]]]:
+    """[word height width] of every picture, for all sites together, every site and, if asked, every
+    head."""
 
     def cut(of_sites: Tensor) -> list[Tensor]:
         """[image height width token] without the filling."""
-        return [of[..., : len(spans)].permute(2, 0, 1) for of, spans in zip(of_sites, maps.spans, strict=True)]
+        return [
+            of[..., : len(spans)].permute(2, 0, 1)
+            for of, spans in zip(of_sites, maps.spans, strict=True)
+        ]
 
     yield (ALL, None), cut(maps.mean())
     for site, of_site in maps.layers.items():

@@ -1,4 +1,5 @@
-"""What each head does: how spread its maps are, what it wastes on special tokens, which heads are alike, which ones matter.
+"""What each head does: how spread its maps are, what it wastes on special tokens, which heads are
+alike, which ones matter.
 
 Of a map p >= 0 over the cells of a picture, divided by its sum (a map of zeros gives 0):
 
@@ -10,10 +11,12 @@ Of attention among cells A, rows divided by their sums:
 
     diagonal     mean_i A_ii: 1 for a head that looks at the own cell alone
     spectrum     eigenvalues of I - D^(-1/2) W D^(-1/2), W = (A + A^T) / 2, D its row sums, ascending, 0 .. 2. The second one, the
-                 connectivity, is 0 where the cells fall into parts that do not look at each other (Chung, Spectral Graph Theory)
+                 connectivity, is 0 where the cells fall into parts that do not look at each other
+                 (Chung, Spectral Graph Theory)
 
-``clusters``: average linkage of cosine distances between the maps of heads. ``importance``: mean |change of the prediction| on one
-noised picture when the output of one head is zero (Michel et al. 2019, arXiv 1905.10650, ablate the trained model likewise).
+``clusters``: average linkage of cosine distances between the maps of heads. ``importance``: mean
+|change of the prediction| on one noised picture when the output of one head is zero (Michel et al.
+2019, arXiv 1905.10650, ablate the trained model likewise).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,14 +30,15 @@ from scipy.cluster import hierarchy
 from torch import Tensor
 
 from attncontrol.analysis.aggregate import without_special
-from attncontrol.analysis.picture import noised_call
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.intercept import tap
+from attncontrol.attention.sites import Head
 from attncontrol.axes import HeadMaps, PerHead, Spectra, Squares
-from attncontrol.calls import aside, prediction_of
 from attncontrol.errors import SiteError, UnsupportedError
-from attncontrol.families import family_of
-from attncontrol.heads import Head
-from attncontrol.maps import AttentionMaps
-from attncontrol.processors import AttentionCall, tap
+from attncontrol.families.known import family_of
+from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.running.calls import aside, prediction_of
+from attncontrol.verbs.picture import noised_call
 
 
 def entropy(maps: HeadMaps) -> PerHead:
@@ -72,7 +76,8 @@ def _rows(among: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class OfText:
-    """Means over images, steps and words of one head's maps; ``special`` is None for recordings of words."""
+    """Means over images, steps and words of one head's maps; ``special`` is None for recordings of
+    words."""
 
     site: str
     head: int
@@ -92,7 +97,8 @@ class OfCells:
 
 
 def of_text(maps: AttentionMaps) -> list[OfText]:
-    """Of an image->text recording with ``keep=("head",)``: words alone, never special tokens. Raises UnsupportedError."""
+    """Of an image->text recording with ``keep=("head",)``: words alone, never special tokens.
+    Raises UnsupportedError."""
     words = without_special(maps)
     everything = tuple(map(len, maps.spans)) == tuple(map(len, maps.tokens))
     rows = []
@@ -101,7 +107,11 @@ def of_text(maps: AttentionMaps) -> list[OfText]:
             chosen = of_head.movedim(-1, 1)[words].flatten(0, 1)
             total = of_head.sum().clamp(min=torch.finfo(of_head.dtype).tiny)
             special = 1 - float(of_head.movedim(-1, 1)[words].sum() / total) if everything else None
-            rows.append(OfText(name, head, float(entropy(chosen).mean()), float(spread(chosen).mean()), special))
+            rows.append(
+                OfText(
+                    name, head, float(entropy(chosen).mean()), float(spread(chosen).mean()), special
+                )
+            )
     return rows
 
 
@@ -111,7 +121,11 @@ def of_cells(maps: AttentionMaps) -> list[OfCells]:
     for name, of_layer in _with_heads(maps):
         for head, of_head in enumerate(of_layer):
             among = of_head.flatten(2, 3).flatten(0, 1)
-            rows.append(OfCells(name, head, float(diagonal(among).mean()), float(spectrum(among)[:, 1].mean())))
+            rows.append(
+                OfCells(
+                    name, head, float(diagonal(among).mean()), float(spectrum(among)[:, 1].mean())
+                )
+            )
     return rows
 
 
@@ -119,12 +133,17 @@ def _with_heads(maps: AttentionMaps) -> list[tuple[str, Tensor]]:
     """[head batch step height width token] of the first branch of every layer."""
     for name, of_layer in maps.layers.items():
         if of_layer.shape[3] != maps.sites[name].heads:
-            raise UnsupportedError("the heads of this recording are averaged; record with keep=('head',)")
+            raise UnsupportedError(
+                "the heads of this recording are averaged; record with keep=('head',)"
+            )
     return [(name, of_layer[:, 0].movedim(2, 0)) for name, of_layer in maps.layers.items()]
 
 
-def patterns(maps: AttentionMaps, image: int = 0, *, side: int = 16) -> tuple[list[Head], np.ndarray]:
-    """The heads of a recording and [head feature]: the maps of an image's words, mean over steps, all resized to side x side."""
+def patterns(
+    maps: AttentionMaps, image: int = 0, *, side: int = 16
+) -> tuple[list[Head], np.ndarray]:
+    """The heads of a recording and [head feature]: the maps of an image's words, mean over steps,
+    all resized to side x side."""
     words = without_special(maps)[image]
     heads, rows = [], []
     for name, of_layer in _with_heads(maps):
@@ -137,7 +156,9 @@ def patterns(maps: AttentionMaps, image: int = 0, *, side: int = 16) -> tuple[li
 
 def clusters(rows: np.ndarray, count: int) -> np.ndarray:
     """Labels 1 .. ``count`` (or fewer) of the rows of [head feature]."""
-    return hierarchy.fcluster(hierarchy.linkage(rows, method="average", metric="cosine"), count, criterion="maxclust")
+    return hierarchy.fcluster(
+        hierarchy.linkage(rows, method="average", metric="cosine"), count, criterion="maxclust"
+    )
 
 
 def mean_change(before: Tensor, after: Tensor) -> float:
@@ -156,21 +177,30 @@ def importance(
     score: Callable[[Tensor, Tensor], float] = mean_change,
     **call: Any,
 ) -> Mapping[Head, float]:
-    """``score``(prediction, prediction without the head) of every head, on one picture; a forward of the denoiser for each.
+    """``score``(prediction, prediction without the head) of every head, on one picture; a forward
+    of the denoiser for each.
 
     Raises SiteError if there is no such head.
     """
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
     sites = {site.name: site for site in family.sites(denoiser)}
-    if unknown := [head for head in heads if head[0] not in sites or not 0 <= head[1] < sites[head[0]].heads]:
-        raise SiteError(f"there is no head {unknown[0][1]} at {unknown[0][0]!r}; sites are: {', '.join(sites)}")
+    if unknown := [
+        head for head in heads if head[0] not in sites or not 0 <= head[1] < sites[head[0]].heads
+    ]:
+        raise SiteError(
+            f"there is no head {unknown[0][1]} at {unknown[0][0]!r}; sites are: {', '.join(sites)}"
+        )
     part = noised_call(pipe, [picture], [prompt], timestep=timestep, seed=seed, **call)
     found = {}
     with aside():
         before = prediction_of(denoiser.forward(**part.arguments))
         for name, head in heads:
-            with tap(denoiser, {name: sites[name]}, lambda attention, head=head: _without(attention, head)):  # type: ignore[misc]
+            with tap(
+                denoiser,
+                {name: sites[name]},
+                lambda attention, head=head: _without(attention, head),
+            ):  # type: ignore[misc]
                 found[name, head] = score(before, prediction_of(denoiser.forward(**part.arguments)))
     return found
 

@@ -1,12 +1,14 @@
-"""Where attention goes that names nothing: special tokens, stop words, and global sinks (after RefAM, arXiv 2509.22650).
+"""Where attention goes that names nothing: special tokens, stop words, and global sinks (after
+RefAM, arXiv 2509.22650).
 
     mass_k     mean over cells, heads and steps of A[cell, k], in each layer: the share of the attention to text that token k gets
     sink       mass_k > factor / (number of tokens), in more than a share ``most`` of the layers
     suppress   leave special tokens, stop words and sinks out; what is left of every cell is divided by its sum
 
-RefAM appends stop words to the prompt so that they draw surplus attention away from the words that matter, and averages the maps
-without them: append ", a, with, ." to the prompt and use ``suppressed``. Its thresholds are not published; those here are ours.
-All functions take recordings of all tokens (``words=None``).
+RefAM appends stop words to the prompt so that they draw surplus attention away from the words that
+matter, and averages the maps without them: append ", a, with, ." to the prompt and use
+``suppressed``. Its thresholds are not published; those here are ours. All functions take recordings
+of all tokens (``words=None``).
 """
 
 import re
@@ -17,7 +19,7 @@ import torch
 
 from attncontrol.analysis.aggregate import on_axis, renormalised, without_special
 from attncontrol.axes import KeptTokens, LayerMass, Means
-from attncontrol.maps import AttentionMaps
+from attncontrol.maps.recorded import AttentionMaps
 
 _STOP_WORDS = """
 a an the this that these those some any of in on at by for from to with without and or but nor as is are was were be been being it
@@ -37,12 +39,15 @@ class Shares:
 
 
 def mass(maps: AttentionMaps) -> LayerMass:
-    """[layer batch token] of the first branch, of which the tokens sum to 1. Raises WordError for a recording of words."""
+    """[layer batch token] of the first branch, of which the tokens sum to 1. Raises WordError for a
+    recording of words."""
     on_axis(maps, ((),) * len(maps.prompts))
     found = []
     for of_layer in maps.layers.values():
         of_token = of_layer[:, 0].flatten(1, -2).mean(1)
-        found.append(of_token / of_token.sum(1, keepdim=True).clamp(min=torch.finfo(of_token.dtype).tiny))
+        found.append(
+            of_token / of_token.sum(1, keepdim=True).clamp(min=torch.finfo(of_token.dtype).tiny)
+        )
     return torch.stack(found)
 
 
@@ -50,9 +55,14 @@ def stop_words(maps: AttentionMaps) -> KeptTokens:
     """Which columns are pieces of stop words or punctuation."""
     found = torch.zeros(len(maps.prompts), max(map(len, maps.spans)), dtype=torch.bool)
     for b, (prompt, tokens) in enumerate(zip(maps.prompts, maps.tokens, strict=True)):
-        words = [(m.start(), m.end(), m[0].lower() in STOP_WORDS) for m in re.finditer(r"\w[\w'-]*", prompt)]
+        words = [
+            (m.start(), m.end(), m[0].lower() in STOP_WORDS)
+            for m in re.finditer(r"\w[\w'-]*", prompt)
+        ]
         for k, token in enumerate(tokens):
-            named = [stops for start, end, stops in words if token.start < end and start < token.end]
+            named = [
+                stops for start, end, stops in words if token.start < end and start < token.end
+            ]
             found[b, k] = not token.special and all(named)  # no word at all: punctuation
     return found
 
@@ -68,7 +78,9 @@ def shares(maps: AttentionMaps) -> list[Shares]:
     of_layers, words, stops = mass(maps), without_special(maps), stop_words(maps)
     rows = []
     for site, of_layer in zip(maps.layers, of_layers, strict=True):
-        special, stop, rest = ((of_layer * of).sum(1).mean() for of in (~words, stops, words & ~stops))
+        special, stop, rest = (
+            (of_layer * of).sum(1).mean() for of in (~words, stops, words & ~stops)
+        )
         rows.append(Shares(site, float(special), float(stop), float(rest)))
     return rows
 
@@ -80,6 +92,7 @@ def suppressed(
     most: float = 0.5,
     layers: Callable[[AttentionMaps], Means] = AttentionMaps.mean,
 ) -> Means:
-    """Maps of the words that name something; they sum to 1 in every cell. Words that are sinks are left out too."""
+    """Maps of the words that name something; they sum to 1 in every cell. Words that are sinks are
+    left out too."""
     kept = without_special(maps) & ~stop_words(maps) & ~sinks(maps, factor=factor, most=most)
     return renormalised(layers(maps), kept)

@@ -5,8 +5,9 @@
     symmetric_kl    (KL(a || b) + KL(b || a)) / 2 of maps divided by their sum            0 for equal maps
     agreement       of every modifier: its overlap with its own noun, and the largest one with another noun
 
-Two nouns that share their cells are merged or neglected (Chefer et al. 2023, arXiv 2301.13826); a modifier that lies on another
-noun leaks (Rassin et al. 2023, arXiv 2306.08877). Which modifiers belong to which nouns is read from the parse of the prompt.
+Two nouns that share their cells are merged or neglected (Chefer et al. 2023, arXiv 2301.13826); a
+modifier that lies on another noun leaks (Rassin et al. 2023, arXiv 2306.08877). Which modifiers
+belong to which nouns is read from the parse of the prompt.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attncontrol import functional, tokens
 from attncontrol.analysis.aggregate import merge, on_axis
 from attncontrol.axes import Means, WordMaps, WordPairs
-from attncontrol.maps import AttentionMaps
-from attncontrol.syntax import Entity, Word, analyse
+from attncontrol.maps import functional
+from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.prompts import tokens
+from attncontrol.prompts.syntax import Entity, Word, analyse
 
 Measure = Callable[[Tensor], Tensor]
 """Maps [word height width] -> [word word]."""
@@ -44,8 +46,8 @@ def symmetric_kl(maps: WordMaps) -> WordPairs:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Overlap of a modifier with its noun (``own``) and with that of the other nouns which it overlaps most (``other``, None if
-    there is no other noun)."""
+    """Overlap of a modifier with its noun (``own``) and with that of the other nouns which it
+    overlaps most (``other``, None if there is no other noun)."""
 
     modifier: str
     noun: str
@@ -54,17 +56,29 @@ class Agreement:
 
 
 def agreement(
-    maps: AttentionMaps, measure: Measure = cosine, *, layers: Callable[[AttentionMaps], Means] = AttentionMaps.mean
+    maps: AttentionMaps,
+    measure: Measure = cosine,
+    *,
+    layers: Callable[[AttentionMaps], Means] = AttentionMaps.mean,
 ) -> tuple[tuple[Agreement, ...], ...]:
-    """For every image the modifiers of its prompt, from a recording of all tokens (``words=None``); more ``measure`` is nearer.
+    """For every image the modifiers of its prompt, from a recording of all tokens (``words=None``);
+    more ``measure`` is nearer.
 
     Raises WordError if the recording is one of words.
     """
     parsed = [analyse(prompt) for prompt in maps.prompts]
-    words = [list(dict.fromkeys(word for e in entities for word in (e.noun, *e.modifiers))) for entities in parsed]
-    spans = [[tokens.at(read, w.text, w.start, w.end) for w in of] for read, of in zip(maps.tokens, words, strict=True)]
+    words = [
+        list(dict.fromkeys(word for e in entities for word in (e.noun, *e.modifiers)))
+        for entities in parsed
+    ]
+    spans = [
+        [tokens.at(read, w.text, w.start, w.end) for w in of]
+        for read, of in zip(maps.tokens, words, strict=True)
+    ]
     found: list[tuple[Agreement, ...]] = []
-    for mean, entities, of, positions in zip(layers(maps), parsed, words, on_axis(maps, spans), strict=True):
+    for mean, entities, of, positions in zip(
+        layers(maps), parsed, words, on_axis(maps, spans), strict=True
+    ):
         if not entities:
             found.append(())
             continue
@@ -73,7 +87,9 @@ def agreement(
     return tuple(found)
 
 
-def _compared(entities: tuple[Entity, ...], words: list[Word], near: Tensor) -> tuple[Agreement, ...]:
+def _compared(
+    entities: tuple[Entity, ...], words: list[Word], near: Tensor
+) -> tuple[Agreement, ...]:
     nouns = torch.tensor([words.index(entity.noun) for entity in entities])
     rows = []
     for entity in entities:
@@ -81,5 +97,9 @@ def _compared(entities: tuple[Entity, ...], words: list[Word], near: Tensor) -> 
         for modifier in entity.modifiers:
             of = near[words.index(modifier)]
             other = float(of[others].max()) if len(others) else None
-            rows.append(Agreement(modifier.text, entity.noun.text, float(of[words.index(entity.noun)]), other))
+            rows.append(
+                Agreement(
+                    modifier.text, entity.noun.text, float(of[words.index(entity.noun)]), other
+                )
+            )
     return tuple(rows)

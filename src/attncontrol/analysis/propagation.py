@@ -1,6 +1,8 @@
-"""Word maps carried along the attention among the cells of the picture: sharper borders, whole objects.
+"""Word maps carried along the attention among the cells of the picture: sharper borders, whole
+objects.
 
-S is row-stochastic, [cell cell], from the querying cell to those it looks at; m is a word map as a vector; n = ``times``.
+S is row-stochastic, [cell cell], from the querying cell to those it looks at; m is a word map as a
+vector; n = ``times``.
 
     gather      m' = S^n m              a cell takes the mean of what it looks at; constant maps stay constant
     spread      m' = (S^T)^n m          a cell hands its value on to what it looks at; the sum of the map stays
@@ -8,7 +10,8 @@ S is row-stochastic, [cell cell], from the querying cell to those it looks at; m
 
     foreground  max(0, m - mean(m) - c std(m)): without the floor that gathering leaves everywhere
 
-``gather`` is the usual choice (DAAM-i2i, DiffSegmenter: arXiv 2309.02773); every further power of S smooths more.
+``gather`` is the usual choice (DAAM-i2i, DiffSegmenter: arXiv 2309.02773); every further power of S
+smooths more.
 """
 
 from typing import Literal
@@ -19,13 +22,14 @@ from torch import Tensor
 
 from attncontrol.axes import ResizedWords, SelfMap, WordMaps
 from attncontrol.errors import SiteError
-from attncontrol.maps import AttentionMaps
+from attncontrol.maps.recorded import AttentionMaps
 
 How = Literal["gather", "spread", "symmetric"]
 
 
 def propagate(words: WordMaps, among: SelfMap, times: int = 1, how: How = "gather") -> WordMaps:
-    """The rows of ``among`` are divided by their sums first: in joint attention a part of them goes to the text."""
+    """The rows of ``among`` are divided by their sums first: in joint attention a part of them goes
+    to the text."""
     size = among.shape[0] * among.shape[1]
     step = among.reshape(size, size).to(words)
     step = step / step.sum(1, keepdim=True).clamp(min=torch.finfo(step.dtype).tiny)
@@ -47,13 +51,20 @@ def foreground(words: WordMaps, above: float = 0.0) -> WordMaps:
 
 
 def among_cells(maps: AttentionMaps, image: int = 0, *, most: int = 1024) -> SelfMap:
-    """Mean over the layers, heads and steps of the finest grid that has at most ``most`` cells, of an image->image recording.
+    """Mean over the layers, heads and steps of the finest grid that has at most ``most`` cells, of
+    an image->image recording.
 
     Raises SiteError if there is none.
     """
-    grids = {tuple(of.shape[-3:-1]) for of in maps.layers.values() if of.shape[-3] * of.shape[-2] == of.shape[-1] <= most}
+    grids = {
+        tuple(of.shape[-3:-1])
+        for of in maps.layers.values()
+        if of.shape[-3] * of.shape[-2] == of.shape[-1] <= most
+    }
     if not grids:
-        raise SiteError(f"no layer has attention among at most {most} cells; record with direction='image->image', or raise most")
+        raise SiteError(
+            f"no layer has attention among at most {most} cells; record with direction='image->image', or raise most"
+        )
     grid = max(grids, key=lambda grid: grid[0] * grid[1])
     chosen = [of for of in maps.layers.values() if tuple(of.shape[-3:-1]) == grid]
     mean: Tensor = torch.stack([of[image, 0].mean((0, 1)) for of in chosen]).mean(0)
@@ -61,8 +72,20 @@ def among_cells(maps: AttentionMaps, image: int = 0, *, most: int = 1024) -> Sel
 
 
 def propagated(
-    words: WordMaps, cells: AttentionMaps, image: int = 0, *, times: int = 1, how: How = "gather", most: int = 1024
+    words: WordMaps,
+    cells: AttentionMaps,
+    image: int = 0,
+    *,
+    times: int = 1,
+    how: How = "gather",
+    most: int = 1024,
 ) -> ResizedWords:
-    """``propagate`` along ``among_cells`` of a recording, to whose grid the maps are resized bilinearly."""
+    """``propagate`` along ``among_cells`` of a recording, to whose grid the maps are resized
+    bilinearly."""
     among = among_cells(cells, image, most=most)
-    return propagate(F.interpolate(words[None], among.shape[:2], mode="bilinear", align_corners=False)[0], among, times, how)
+    return propagate(
+        F.interpolate(words[None], among.shape[:2], mode="bilinear", align_corners=False)[0],
+        among,
+        times,
+        how,
+    )

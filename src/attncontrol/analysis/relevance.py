@@ -1,6 +1,8 @@
-"""Which tokens a prediction rests on: attention weighted by its gradient (Chefer, Gur & Wolf 2021, arXiv 2103.15679).
+"""Which tokens a prediction rests on: attention weighted by its gradient (Chefer, Gur & Wolf 2021,
+arXiv 2103.15679).
 
-For a scalar y, such as the mean of the prediction in a region, and the attention A [batch heads query key] of each layer:
+For a scalar y, such as the mean of the prediction in a region, and the attention A [batch heads
+query key] of each layer:
 
     A_bar = mean over heads of max(0, dy/dA * A)                                                               (5)
 
@@ -8,13 +10,14 @@ One sequence, as in joint attention or self-attention alone, R = I before the fi
 
     R   <- R + A_bar R                                                                                         (6)
 
-Two sequences, s (picture) that looks at q (text), with R_ss = R_qq = I and R_sq = R_qs = 0 before the first layer:
+Two sequences, s (picture) that looks at q (text), with R_ss = R_qq = I and R_sq = R_qs = 0 before
+the first layer:
 
     self-attention of s      R_ss <- R_ss + A_bar R_ss,   R_sq <- R_sq + A_bar R_sq                            (6, 7)
     s attends to q           R_sq <- R_sq + N(R_ss)^T A_bar N(R_qq),   R_ss <- R_ss + A_bar R_qs               (10, 11)
 
-N divides the rows of R - I by their sums and adds I (8, 9). Layers come in the order of the forward pass. The maps of layers must
-be on one grid; a row of zeros in R - I stays.
+N divides the rows of R - I by their sums and adds I (8, 9). Layers come in the order of the forward
+pass. The maps of layers must be on one grid; a row of zeros in R - I stays.
 
 ``relevance_of_picture`` does all this for a pipeline.
 """
@@ -28,14 +31,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attncontrol.analysis.picture import noised_call
+from attncontrol.attention.call import AttentionCall, Layout
+from attncontrol.attention.intercept import tap
+from attncontrol.attention.sites import Site, Where
 from attncontrol.axes import HeadRows, Relevances, Sequences, WordMaps
-from attncontrol.calls import aside, prediction_of
 from attncontrol.errors import SiteError
-from attncontrol.families import Layout, family_of
-from attncontrol.processors import AttentionCall, tap
-from attncontrol.sites import Site, Where
-from attncontrol.tokens import find
+from attncontrol.families.known import family_of
+from attncontrol.prompts.words import find
+from attncontrol.running.calls import aside, prediction_of
+from attncontrol.verbs.picture import noised_call
 
 Layer = tuple[Site, Tensor, Tensor]
 """Where, attention and its gradient, each [batch heads query key]."""
@@ -60,7 +64,8 @@ def one_sequence(layers: Iterable[tuple[Tensor, Tensor]]) -> Sequences:
 
 @dataclass(frozen=True)
 class Relevance:
-    """R [batch from to] within and between picture and text; row i says what token i of the first rests on."""
+    """R [batch from to] within and between picture and text; row i says what token i of the first
+    rests on."""
 
     picture: Tensor
     text: Tensor
@@ -77,7 +82,9 @@ Stream = Literal["picture", "text"]
 Kind = Literal["self", "cross"]
 
 
-def attended(before: Relevance, stream: Stream, kind: Kind, attention: HeadRows, gradient: HeadRows) -> Relevance:
+def attended(
+    before: Relevance, stream: Stream, kind: Kind, attention: HeadRows, gradient: HeadRows
+) -> Relevance:
     """After one more layer, in which ``stream`` attends to itself or ("cross") to the other one."""
     step = weighted(attention, gradient)
     own, other, across, back = (
@@ -88,14 +95,20 @@ def attended(before: Relevance, stream: Stream, kind: Kind, attention: HeadRows,
     if kind == "self":
         own, across = own + step @ own, across + step @ across
     else:
-        own, across = own + step @ back, across + _normalised(own).transpose(1, 2) @ step @ _normalised(other)
+        own, across = (
+            own + step @ back,
+            across + _normalised(own).transpose(1, 2) @ step @ _normalised(other),
+        )
     if stream == "picture":
         return replace(before, picture=own, picture_text=across)
     return replace(before, text=own, text_picture=across)
 
 
-def two_sequences(layers: Iterable[tuple[Stream, Kind, Tensor, Tensor]], start: Relevance) -> Relevance:
-    """After all layers (stream, kind, attention, gradient). The result for word maps is ``picture_text`` [batch cell token]."""
+def two_sequences(
+    layers: Iterable[tuple[Stream, Kind, Tensor, Tensor]], start: Relevance
+) -> Relevance:
+    """After all layers (stream, kind, attention, gradient). The result for word maps is
+    ``picture_text`` [batch cell token]."""
     for stream, kind, attention, gradient in layers:
         start = attended(start, stream, kind, attention, gradient)
     return start
@@ -113,19 +126,23 @@ def relevance_of_picture(
     where: Where | None = None,
     **call: Any,
 ) -> WordMaps:
-    """Where in a picture the prediction rests on words [word height width]: R from cells to the tokens of each word, their sum.
+    """Where in a picture the prediction rests on words [word height width]: R from cells to the
+    tokens of each word, their sum.
 
-    ``score`` makes y of the denoiser's prediction. ``where`` are by default all sites of joint attention or, without it, those of
-    cross- and self-attention on the finest grid of at most 1,024 cells. Every layer's attention and its gradient are held, heads x
-    query x key numbers each. ``call`` goes to the pipeline; see ``picture.noised_call``. Raises WordError; SiteError if the sites
-    are of several grids or look at no text.
+    ``score`` makes y of the denoiser's prediction. ``where`` are by default all sites of joint
+    attention or, without it, those of cross- and self-attention on the finest grid of at most 1,024
+    cells. Every layer's attention and its gradient are held, heads x query x key numbers each.
+    ``call`` goes to the pipeline; see ``picture.noised_call``. Raises WordError; SiteError if the
+    sites are of several grids or look at no text.
     """
     family = family_of(pipe)
     denoiser: Any = family.denoiser(pipe)
     part = noised_call(pipe, [picture], [prompt], timestep=timestep, seed=seed, **call)
     tokens = family.tokens(pipe, prompt, part.step.encoding)
     positions = [list(find(tokens, prompt, word).positions) for word in words]
-    layouts = {site: family.layout(denoiser, part.arguments, site) for site in family.sites(denoiser)}
+    layouts = {
+        site: family.layout(denoiser, part.arguments, site) for site in family.sites(denoiser)
+    }
     sites = _chosen(layouts, where)
     kept: list[tuple[Site, Tensor]] = []
 
@@ -138,7 +155,10 @@ def relevance_of_picture(
     with torch.enable_grad(), aside(), tap(denoiser, {site.name: site for site in sites}, explicit):
         value = score(prediction_of(denoiser.forward(**part.arguments)))
     gradients = torch.autograd.grad(value, [attention for _, attention in kept])
-    layers = [(site, attention.detach(), of) for (site, attention), of in zip(kept, gradients, strict=True)]
+    layers = [
+        (site, attention.detach(), of)
+        for (site, attention), of in zip(kept, gradients, strict=True)
+    ]
     return _of_words(layers, layouts[sites[0]], positions)
 
 
@@ -146,7 +166,11 @@ def _chosen(layouts: Mapping[Site, Layout], where: Where | None) -> tuple[Site, 
     cells = {site: math.prod(layout.grid) for site, layout in layouts.items()}
     finest = max((count for count in cells.values() if count <= 1024), default=0)
     joint = [site for site in layouts if site.kind == "joint"]
-    sites = where.select(layouts) if where else tuple(joint or [site for site in layouts if cells[site] == finest])
+    sites = (
+        where.select(layouts)
+        if where
+        else tuple(joint or [site for site in layouts if cells[site] == finest])
+    )
     grids, kinds = {layouts[site].grid for site in sites}, {site.kind for site in sites}
     if len(grids) != 1 or kinds not in ({"joint"}, {"cross"}, {"cross", "self"}):
         raise SiteError(
@@ -156,7 +180,9 @@ def _chosen(layouts: Mapping[Site, Layout], where: Where | None) -> tuple[Site, 
     return sites
 
 
-def _of_words(layers: Sequence[Layer], layout: Layout, positions: Sequence[Sequence[int]]) -> WordMaps:
+def _of_words(
+    layers: Sequence[Layer], layout: Layout, positions: Sequence[Sequence[int]]
+) -> WordMaps:
     """Of layers in the order of the forward pass."""
     if layers[0][0].kind == "joint":
         image = layout.image if isinstance(layout.image, slice) else layout.image[0]
@@ -165,7 +191,9 @@ def _of_words(layers: Sequence[Layer], layout: Layout, positions: Sequence[Seque
         cells, text = next(of.shape[2:] for site, of, _ in layers if site.kind == "cross")
         start = Relevance.start(1, cells, text, layers[0][1])
         for site, of, gradient in layers:
-            start = attended(start, "picture", "self" if site.kind == "self" else "cross", of, gradient)
+            start = attended(
+                start, "picture", "self" if site.kind == "self" else "cross", of, gradient
+            )
         found = start.picture_text[0]
     return torch.stack([found[:, of].sum(1) for of in positions]).unflatten(1, layout.grid)
 

@@ -14,9 +14,10 @@ Scores of one map or mask against the true mask [height width]:
     pointing     the largest value lies inside T (the first one of several)
     inside       sum of M in T / sum of M
     two_class    the protocol of ConceptAttention (Helbling et al. 2025, arXiv 2502.04320): the map goes to the size of T by nearest
-                 neighbour; foreground is M > mean(M); accuracy over pixels, mean IoU of foreground and background, and the average
-                 precision of both classes in one list, with scores M and 1 - M of the min-max map. The official code sums up
-                 intersections and unions over a data set before it divides; here the scores are of one picture
+                 neighbour; foreground is M > mean(M); accuracy over pixels, mean IoU of foreground
+                 and background, and the average precision of both classes in one list, with scores
+                 M and 1 - M of the min-max map. The official code sums up intersections and unions
+                 over a data set before it divides; here the scores are of one picture
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.axes import CellMask, CellMasks, PixelMap, Region, WordMaps, WordMasks
-from attncontrol.functional import otsu
+from attncontrol.maps.functional import otsu
 
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Picture (height, width, 3) uint8 and mask (height, width) bool -> mask."""
@@ -45,17 +46,31 @@ def strongest(maps: WordMaps, background: float = 0.5) -> CellMasks:
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     scaled = (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)
     owner = scaled.argmax(0)
-    return (owner == torch.arange(len(maps), device=maps.device)[:, None, None]) & (scaled > background)
+    return (owner == torch.arange(len(maps), device=maps.device)[:, None, None]) & (
+        scaled > background
+    )
 
 
 def masks(
-    maps: WordMaps, picture: np.ndarray, *, method: Callable[[Tensor], Tensor] = otsu, refine: Refine | None = None
+    maps: WordMaps,
+    picture: np.ndarray,
+    *,
+    method: Callable[[Tensor], Tensor] = otsu,
+    refine: Refine | None = None,
 ) -> WordMasks:
-    """Masks of the size of ``picture`` (height, width, 3) from maps that are resized to it bilinearly."""
-    found: Tensor = method(F.interpolate(maps[None], picture.shape[:2], mode="bilinear", align_corners=False)[0])
+    """Masks of the size of ``picture`` (height, width, 3) from maps that are resized to it
+    bilinearly."""
+    found: Tensor = method(
+        F.interpolate(maps[None], picture.shape[:2], mode="bilinear", align_corners=False)[0]
+    )
     if refine is None:
         return found
-    return torch.stack([torch.from_numpy(np.asarray(refine(picture, mask), dtype=bool)) for mask in found.cpu().numpy()])
+    return torch.stack(
+        [
+            torch.from_numpy(np.asarray(refine(picture, mask), dtype=bool))
+            for mask in found.cpu().numpy()
+        ]
+    )
 
 
 def iou(mask: Region, truth: Region) -> float:
@@ -66,7 +81,9 @@ def average_precision(scores: Tensor, truth: Tensor) -> float:
     """Of scores and 0/1 truth of the same shape; 0 if nothing is true."""
     values, order = scores.flatten().double().sort(descending=True)
     hits = truth.flatten()[order].double().cumsum(0)
-    last = torch.cat([values[1:] != values[:-1], values.new_ones(1, dtype=torch.bool)])  # of equal values
+    last = torch.cat(
+        [values[1:] != values[:-1], values.new_ones(1, dtype=torch.bool)]
+    )  # of equal values
     found, precision = hits[last], (hits / torch.arange(1, len(hits) + 1, device=hits.device))[last]
     gained = found.diff(prepend=found.new_zeros(1))
     return float((gained * precision).sum() / hits[-1].clamp(min=1))
@@ -95,4 +112,6 @@ def two_class(word: PixelMap, truth: Region) -> TwoClass:
     mask = full > full.mean()
     scaled = (full - full.min()) / (full.max() - full.min()).clamp(min=torch.finfo(full.dtype).tiny)
     both = average_precision(torch.stack([scaled, 1 - scaled]), torch.stack([truth, ~truth]))
-    return TwoClass(float((mask == truth).double().mean()), (iou(mask, truth) + iou(~mask, ~truth)) / 2, both)
+    return TwoClass(
+        float((mask == truth).double().mean()), (iou(mask, truth) + iou(~mask, ~truth)) / 2, both
+    )

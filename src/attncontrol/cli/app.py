@@ -12,11 +12,18 @@ from rich.markup import escape
 from attncontrol.errors import AttnControlError, UnsupportedError
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Record and edit attention inside text-to-image diffusion models."
+    no_args_is_help=True,
+    add_completion=False,
+    help="Record and edit attention inside text-to-image diffusion models.",
 )
 console = Console(stderr=True)
 
-Model = Annotated[str, typer.Option(help="sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder, or a hub id.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder, or a hub id."
+    ),
+]
 Dtype = Annotated[str, typer.Option(help="float32, float16 or bfloat16.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
@@ -25,7 +32,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 def _main() -> None:
     """Import notes and loading bars of the libraries would bury what a command says."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from attncontrol.batch import quiet
+    from attncontrol.batch.options import quiet
 
     quiet()
 
@@ -50,7 +57,7 @@ def optional_chart() -> Iterator[None]:
 
 def precision(name: str) -> Any:
     """The torch.dtype of ``--dtype``."""
-    from attncontrol.batch import DTYPES
+    from attncontrol.batch.options import DTYPES
 
     if name not in DTYPES:
         raise typer.BadParameter(f"--dtype {name}: choose from {', '.join(DTYPES)}")

@@ -12,16 +12,21 @@ from attncontrol.cli.app import Json, app, clean_errors, console
 
 @app.command()
 def inspect(
-    record: Annotated[Path, typer.Argument(help="A record: a file of attncontrol.save, or a folder of steps.")],
+    record: Annotated[
+        Path, typer.Argument(help="A record: a file of attncontrol.save, or a folder of steps.")
+    ],
     other: Annotated[Path | None, typer.Argument(help="A second one, shown beside it.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The page to write. Default: RECORD with the ending .html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write. Default: RECORD with the ending .html.")
+    ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a page in which to look at a record: words over the picture, steps, layers, heads, agreement of modifiers."""
+    """Write a page in which to look at a record: words over the picture, steps, layers, heads,
+    agreement of modifiers."""
     with clean_errors():
-        from attncontrol.export.inspector import page
-        from attncontrol.store import load
+        from attncontrol.inspector.page import page
+        from attncontrol.maps.store import load
 
         paths = [record] if other is None else [record, other]
         html = page(*map(load, paths), titles=_titles(paths))
@@ -31,9 +36,21 @@ def inspect(
     if open_it:
         webbrowser.open(file.resolve().as_uri())
     if as_json:
-        typer.echo(json.dumps({"file": str(file), "bytes": file.stat().st_size, "records": [str(path) for path in paths]}))
+        typer.echo(
+            json.dumps(
+                {
+                    "file": str(file),
+                    "bytes": file.stat().st_size,
+                    "records": [str(path) for path in paths],
+                }
+            )
+        )
     else:
-        console.print(f"{file} ({file.stat().st_size / 1e6:.1f} MB); open it in a browser", highlight=False, soft_wrap=True)
+        console.print(
+            f"{file} ({file.stat().st_size / 1e6:.1f} MB); open it in a browser",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _titles(paths: list[Path]) -> list[str]:

@@ -14,18 +14,31 @@ from attncontrol.cli.app import Json, Model, app, clean_errors, console
 def parse(prompt: str, as_json: Json = False) -> None:
     """Show the nouns of a prompt with their modifiers, as the losses see them."""
     with clean_errors():
-        from attncontrol.syntax import analyse
+        from attncontrol.prompts.syntax import analyse
 
         found = analyse(prompt)
-    rows = [{"noun": e.noun.text, "modifiers": [word.text for word in e.modifiers], "span": list(e.span)} for e in found]
+    rows = [
+        {
+            "noun": e.noun.text,
+            "modifiers": [word.text for word in e.modifiers],
+            "span": list(e.span),
+        }
+        for e in found
+    ]
     if as_json:
         typer.echo(json.dumps(rows))
         return
     if not rows:
-        raise typer.BadParameter(f"no noun was found in {prompt!r}; name the words yourself with --words")
+        raise typer.BadParameter(
+            f"no noun was found in {prompt!r}; name the words yourself with --words"
+        )
     table = Table("noun", "modifiers", "in the prompt")
     for entity in found:
-        table.add_row(entity.noun.text, ", ".join(word.text for word in entity.modifiers), prompt[slice(*entity.span)])
+        table.add_row(
+            entity.noun.text,
+            ", ".join(word.text for word in entity.modifiers),
+            prompt[slice(*entity.span)],
+        )
     console.print(table)
 
 
@@ -33,12 +46,15 @@ def parse(prompt: str, as_json: Json = False) -> None:
 def tokens(prompt: str, model: Model = "sprites", as_json: Json = False) -> None:
     """Show how the model's tokenizer reads a prompt."""
     with clean_errors():
-        from attncontrol.batch import load
-        from attncontrol.families import default_encoding, family_of
-        from attncontrol.testbed import CALL
+        from attncontrol.batch.options import load
+        from attncontrol.families.known import family_of
+        from attncontrol.families.parts import default_encoding
+        from attncontrol.sprites.models import CALL
 
         pipe = load(model)
-        found = family_of(pipe).tokens(pipe, prompt, default_encoding(pipe) | dict(CALL.get(model, {})))
+        found = family_of(pipe).tokens(
+            pipe, prompt, default_encoding(pipe) | dict(CALL.get(model, {}))
+        )
     if as_json:
         typer.echo(json.dumps([asdict(token) for token in found]))
         return
@@ -51,15 +67,21 @@ def tokens(prompt: str, model: Model = "sprites", as_json: Json = False) -> None
 @app.command()
 def sites(
     model: Model = "sprites",
-    score: Annotated[bool, typer.Option("--score", help="Rank sites by how well word maps hit the true objects.")] = False,
-    heads: Annotated[bool, typer.Option("--heads", help="With --score: rank every head too.")] = False,
-    scenes: Annotated[int, typer.Option(help="With --score: scenes of the sprites world to look at.", min=1)] = 100,
+    score: Annotated[
+        bool, typer.Option("--score", help="Rank sites by how well word maps hit the true objects.")
+    ] = False,
+    heads: Annotated[
+        bool, typer.Option("--heads", help="With --score: rank every head too.")
+    ] = False,
+    scenes: Annotated[
+        int, typer.Option(help="With --score: scenes of the sprites world to look at.", min=1)
+    ] = 100,
     as_json: Json = False,
 ) -> None:
     """List the attention sites of a model, or rank those that look at text."""
     with clean_errors():
-        from attncontrol.batch import load
-        from attncontrol.families import family_of
+        from attncontrol.batch.options import load
+        from attncontrol.families.known import family_of
 
         pipe = load(model)
         family = family_of(pipe)
@@ -78,21 +100,33 @@ def sites(
 
 def _rank(pipe: Any, model: str, scenes: int, heads: bool, as_json: bool) -> None:
     """Scores of nouns, mean over timesteps, best first."""
-    from attncontrol import testbed
+    from attncontrol import sprites
     from attncontrol.analysis.grounding import mean_over_timesteps, score_sites
-    from attncontrol.families import family_of
-    from attncontrol.testbed.bench import examples
-    from attncontrol.testbed.scenes import SIZE
+    from attncontrol.bench.measure import examples
+    from attncontrol.families.known import family_of
+    from attncontrol.sprites.scenes import SIZE
 
-    call = {key: value for key, value in testbed.CALL.get(model, {}).items() if key == "max_sequence_length"}
+    call = {
+        key: value
+        for key, value in sprites.CALL.get(model, {}).items()
+        if key == "max_sequence_length"
+    }
     config: Any = family_of(pipe).denoiser(pipe).config
     cells = getattr(pipe, "default_sample_size", None) or config.sample_size
-    side = SIZE if model in testbed.MODELS else pipe.vae_scale_factor * cells
-    scores = mean_over_timesteps(score_sites(pipe, examples(scenes, side=side), heads=heads, **call))
+    side = SIZE if model in sprites.MODELS else pipe.vae_scale_factor * cells
+    scores = mean_over_timesteps(
+        score_sites(pipe, examples(scenes, side=side), heads=heads, **call)
+    )
     if as_json:
         typer.echo(json.dumps([asdict(score) for score in scores]))
         return
     table = Table("site", "head", "pointing", "IoU", "words")
     for row in sorted(scores, key=lambda row: -row.pointing):
-        table.add_row(row.site, "mean" if row.head is None else str(row.head), f"{row.pointing:.1%}", f"{row.iou:.2f}", str(row.n))
+        table.add_row(
+            row.site,
+            "mean" if row.head is None else str(row.head),
+            f"{row.pointing:.1%}",
+            f"{row.iou:.2f}",
+            str(row.n),
+        )
     console.print(table)

@@ -1,1 +1,2 @@
-"""Changes of attention itself. One file for each: a function of one attention call, exact around an untouched kernel."""
+"""Changes of attention itself. One file for each: a function of one attention call, exact around an
+untouched kernel."""

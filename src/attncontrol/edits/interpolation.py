@@ -1,4 +1,5 @@
-"""Two other ways from attention to the identity, beside the straight line of ``SoftIdentity`` (HeadHunter, arXiv 2506.10978).
+"""Two other ways from attention to the identity, beside the straight line of ``SoftIdentity``
+(HeadHunter, arXiv 2506.10978).
 
     log-linear    A'_i ~ A_i^(1 - u) E_i^u,             E = (1 - epsilon) I + epsilon / N: the identity has no logarithm
     Fisher-Rao    sqrt(A'_i) = (sin((1 - u) t) sqrt(A_i) + sin(u t) e_i) / sin t,          cos t = sqrt(A_ii): the geodesic
@@ -16,14 +17,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.edits.merge import Progress, fixed, softmax_rows, square
-from attncontrol.families import Layout
-from attncontrol.processors import AttentionCall
 
 
 def diagonal(call: AttentionCall) -> Tensor:
     """A_ii [batch heads query 1]."""
-    return torch.cat([rows.diagonal(start, 2, 3)[..., None] for start, rows in softmax_rows(call)], 2)
+    return torch.cat(
+        [rows.diagonal(start, 2, 3)[..., None] for start, rows in softmax_rows(call)], 2
+    )
 
 
 @dataclass(frozen=True)
@@ -62,4 +64,6 @@ class FisherRao:
         kept, added = ((1 - u) * angle).sin() / angle.sin(), (u * angle).sin() / angle.sin()
         rest, self_ = kept**2, (added + kept * own.sqrt()) ** 2
         output = call.run()
-        return rest.to(output) * (output - own.to(output) * call.value) + self_.to(output) * call.value
+        return (
+            rest.to(output) * (output - own.to(output) * call.value) + self_.to(output) * call.value
+        )

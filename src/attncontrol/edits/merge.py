@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
+from attncontrol.attention.call import AttentionCall
 from attncontrol.errors import UnsupportedError
-from attncontrol.processors import AttentionCall
 
 Progress = Callable[[float], float]
 """A setting that changes during the run, from the share of it that is done, 0 .. 1."""
@@ -14,7 +14,9 @@ Progress = Callable[[float], float]
 def fixed(setting: float | Progress) -> float:
     """The setting, which ``perturb`` has fixed for the step."""
     if callable(setting):
-        raise TypeError("settings that change during the run are fixed by perturb(...) before every step")
+        raise TypeError(
+            "settings that change during the run are fixed by perturb(...) before every step"
+        )
     return setting
 
 

@@ -1,11 +1,11 @@
-"""Attention left out: its output is 0 and the residual stream passes (the attention part of skip-layer guidance)."""
+"""Attention left out: its output is 0 and the residual stream passes (the attention part of
+skip-layer guidance)."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from attncontrol.families import Layout
-from attncontrol.processors import AttentionCall
+from attncontrol.attention.call import AttentionCall, Layout
 
 
 @dataclass(frozen=True)

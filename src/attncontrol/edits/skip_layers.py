@@ -1,8 +1,10 @@
-"""Whole transformer blocks left out: skip-layer guidance (SLG; Stability AI's sd3.5 code, from ComfyUI).
+"""Whole transformer blocks left out: skip-layer guidance (SLG; Stability AI's sd3.5 code, from
+ComfyUI).
 
-In the weakened pass block(x) = x for the picture and the text, attention and feed-forward alike. What the model adds between its
-blocks (the residuals of a ControlNet) stays; diffusers' SD3 pipeline drops that of a skipped block. SD 3.5 medium was released with
-w = 2.5, layers 7, 8, 9 and steps=(0.01, 0.2).
+In the weakened pass block(x) = x for the picture and the text, attention and feed-forward alike.
+What the model adds between its blocks (the residuals of a ControlNet) stays; diffusers' SD3
+pipeline drops that of a skipped block. SD 3.5 medium was released with w = 2.5, layers 7, 8, 9 and
+steps=(0.01, 0.2).
 """
 
 import inspect
@@ -14,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attncontrol.errors import SiteError, UnsupportedError
-from attncontrol.prefix import standing_in
+from attncontrol.running.reuse import standing_in
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,22 @@ class SkipLayers:
 
     @contextmanager
     def watch(self, denoiser: nn.Module) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-        """Learns from the pipeline's own calls what each block returns; yields a context in which the blocks are left out.
+        """Learns from the pipeline's own calls what each block returns; yields a context in which
+        the blocks are left out.
 
         Raises SiteError if there is no such block.
         """
         modules = dict(denoiser.named_modules())
-        if unknown := [name for name in self.layers if name not in modules or name.rpartition(".")[0] not in modules]:
-            blocks = [name for name in modules if name.count(".") == 1 and name.rpartition(".")[2].isdecimal()]
+        if unknown := [
+            name
+            for name in self.layers
+            if name not in modules or name.rpartition(".")[0] not in modules
+        ]:
+            blocks = [
+                name
+                for name in modules
+                if name.count(".") == 1 and name.rpartition(".")[2].isdecimal()
+            ]
             raise SiteError(f"there is no block {unknown[0]!r}; blocks are: {', '.join(blocks)}")
         returned: dict[str, Any] = {}
 
@@ -39,12 +50,16 @@ class SkipLayers:
         def skipped() -> Iterator[None]:
             with ExitStack() as stack:
                 for name in self.layers:
-                    stack.enter_context(standing_in(modules[name], _passing(modules[name], name, returned[name])))
+                    stack.enter_context(
+                        standing_in(modules[name], _passing(modules[name], name, returned[name]))
+                    )
                 yield
 
         with ExitStack() as stack:
             for name in self.layers:
-                hook = modules[name].register_forward_hook(lambda _m, _i, out, name=name: returned.__setitem__(name, _shapes(out)))
+                hook = modules[name].register_forward_hook(
+                    lambda _m, _i, out, name=name: returned.__setitem__(name, _shapes(out))
+                )
                 stack.callback(hook.remove)
             yield skipped
 
@@ -62,7 +77,11 @@ def _passing(block: nn.Module, name: str, returned: Any) -> Callable[..., Any]:
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs).arguments
-        inputs = [bound[key] for key in ("hidden_states", "encoder_hidden_states") if isinstance(bound.get(key), Tensor)]
+        inputs = [
+            bound[key]
+            for key in ("hidden_states", "encoder_hidden_states")
+            if isinstance(bound.get(key), Tensor)
+        ]
 
         def find(shape: Any) -> Tensor | None:
             fitting = [value for value in inputs if value.shape[1:] == shape]
@@ -72,6 +91,8 @@ def _passing(block: nn.Module, name: str, returned: Any) -> Callable[..., Any]:
                 )
             return fitting[0] if fitting else None
 
-        return tuple(find(shape) for shape in returned) if type(returned) is tuple else find(returned)
+        return (
+            tuple(find(shape) for shape in returned) if type(returned) is tuple else find(returned)
+        )
 
     return forward

@@ -1,10 +1,12 @@
-"""Smoothed energy guidance (SEG, Hong 2024, arXiv 2408.00760): queries are blurred over the picture; SoftSEG of HeadHunter.
+"""Smoothed energy guidance (SEG, Hong 2024, arXiv 2408.00760): queries are blurred over the
+picture; SoftSEG of HeadHunter.
 
     A'  = (1 - u) softmax(q k) + u softmax((G * q) k)           G: 2-D Gaussian of deviation ``sigma`` in cells; infinite: the mean
 
-Blurring queries is blurring the logits over the grid of queries. The kernel has the official code's size, the odd number at or
-below ceil(6 sigma) + 1, at most the side of the grid, with reflected borders, on the true grid (the official code: square ones).
-Queries are taken after normalisation and rotation. Text queries of joint attention stay, except with ``scope="all"``, HeadHunter's
+Blurring queries is blurring the logits over the grid of queries. The kernel has the official code's
+size, the odd number at or below ceil(6 sigma) + 1, at most the side of the grid, with reflected
+borders, on the true grid (the official code: square ones). Queries are taken after normalisation
+and rotation. Text queries of joint attention stay, except with ``scope="all"``, HeadHunter's
 SoftSEG: the mean over all positions, for an infinite ``sigma`` only.
 """
 
@@ -16,10 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.edits.merge import Progress, lerp
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import Layout
-from attncontrol.processors import AttentionCall
 
 
 def _taps(sigma: float, cells: int, like: Tensor) -> Tensor:
@@ -31,7 +32,8 @@ def _taps(sigma: float, cells: int, like: Tensor) -> Tensor:
 
 
 def blur(query: Tensor, grid: tuple[int, ...], sigma: float) -> Tensor:
-    """Queries [batch heads cells dim] of a picture (or the frames of a video), blurred within each picture."""
+    """Queries [batch heads cells dim] of a picture (or the frames of a video), blurred within each
+    picture."""
     height, width = grid[-2:]
     planes = query.transpose(2, 3).unflatten(3, (-1, height, width)).flatten(0, 3)[:, None]
     for axis, cells in ((2, height), (3, width)):
@@ -54,17 +56,25 @@ class SmoothedQuery:
 
     def __post_init__(self) -> None:
         if not self.sigma > 0 or (self.scope == "all" and not math.isinf(self.sigma)):
-            raise ValueError(f"sigma is a number of cells above 0, and infinite for scope='all', not {self.sigma}")
+            raise ValueError(
+                f"sigma is a number of cells above 0, and infinite for scope='all', not {self.sigma}"
+            )
 
     def __call__(self, call: AttentionCall, layout: Layout) -> Tensor:
-        return lerp(call.run, lambda: replace(call, query=self._smoothed(call.query, layout)).run(), self.u)
+        return lerp(
+            call.run, lambda: replace(call, query=self._smoothed(call.query, layout)).run(), self.u
+        )
 
     def _smoothed(self, query: Tensor, layout: Layout) -> Tensor:
         if self.scope == "all":
             return query.mean(2, keepdim=True).expand_as(query).contiguous()
         if not isinstance(layout.image, slice):
-            raise UnsupportedError("text of different lengths in the rows of one batch; pass one prompt at a time, or scope='all'")
+            raise UnsupportedError(
+                "text of different lengths in the rows of one batch; pass one prompt at a time, or scope='all'"
+            )
         smoothed, picture = query.clone(), query[:, :, layout.image]
         mean = picture.mean(2, keepdim=True).expand_as(picture)
-        smoothed[:, :, layout.image] = mean if math.isinf(self.sigma) else blur(picture, layout.grid, self.sigma)
+        smoothed[:, :, layout.image] = (
+            mean if math.isinf(self.sigma) else blur(picture, layout.grid, self.sigma)
+        )
         return smoothed

@@ -2,11 +2,13 @@
 
     A'  = (1 - u) A + u I,      so the output is   (1 - u) A V + u V
 
-u = 1 is PAG (Ahn et al. 2024, arXiv 2403.17377), smaller u SoftPAG (Ahn et al. 2025, arXiv 2506.10978).
+u = 1 is PAG (Ahn et al. 2024, arXiv 2403.17377), smaller u SoftPAG (Ahn et al. 2025, arXiv
+2506.10978).
 
-In joint attention ``scope="all"`` is this for the whole map, text rows included, as in HeadHunter's code. ``scope="picture"`` is
-that of diffusers' PAG for SD3: a cell of the picture sees itself and the text, never another cell, and text rows are unchanged.
-With the logit s_ii of a cell with itself and t_i = log sum over text of exp(s_ij)
+In joint attention ``scope="all"`` is this for the whole map, text rows included, as in HeadHunter's
+code. ``scope="picture"`` is that of diffusers' PAG for SD3: a cell of the picture sees itself and
+the text, never another cell, and text rows are unchanged. With the logit s_ii of a cell with itself
+and t_i = log sum over text of exp(s_ij)
 
     A'V_i = w_i V_i + (1 - w_i) softmax(s_i,text) V_text,      w_i = 1 / (1 + exp(t_i - s_ii))
 
@@ -18,23 +20,32 @@ from typing import Literal
 
 from torch import Tensor
 
+from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.edits.merge import Progress, lerp, square
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import Layout
-from attncontrol.processors import AttentionCall
 
 
 def among_picture(call: AttentionCall, layout: Layout) -> Tensor:
-    """The output with the picture's own block of A replaced by its diagonal, text rows untouched."""
+    """The output with the picture's own block of A replaced by its diagonal, text rows
+    untouched."""
     image = layout.image
     if not isinstance(image, slice) or call.mask is not None:
-        raise UnsupportedError(f"{call.site.name} masks text, or has text of different lengths in its rows: use scope='all'")
-    part = replace(call, query=call.query[:, :, image], key=call.key[:, :, layout.text], value=call.value[:, :, layout.text])
+        raise UnsupportedError(
+            f"{call.site.name} masks text, or has text of different lengths in its rows: use scope='all'"
+        )
+    part = replace(
+        call,
+        query=call.query[:, :, image],
+        key=call.key[:, :, layout.text],
+        value=call.value[:, :, layout.text],
+    )
     own = (call.query[:, :, image] * call.key[:, :, image]).sum(-1) * call.factor
     text = (part.query * call.factor) @ part.key.transpose(-1, -2)
     weight = (own - text.logsumexp(-1)).sigmoid()[..., None]
     output = call.run().clone()
-    output[:, :, image] = weight * call.value[:, :, image] + (1 - weight) * (text.softmax(-1) @ part.value)
+    output[:, :, image] = weight * call.value[:, :, image] + (1 - weight) * (
+        text.softmax(-1) @ part.value
+    )
     return output
 
 

@@ -1,4 +1,5 @@
-"""Attention at another temperature (HeadHunter, Ahn et al. 2025, arXiv 2506.10978, equations 11 to 13).
+"""Attention at another temperature (HeadHunter, Ahn et al. 2025, arXiv 2506.10978, equations 11 to
+13).
 
     A'  = softmax(log(A) / tau)          tau = 0: everything on the largest entry of each row (SoftMG with u = 1)
 
@@ -10,14 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.edits.merge import Progress, fixed, softmax_rows
-from attncontrol.families import Layout
-from attncontrol.processors import AttentionCall
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """Edit for ``perturb``: ``tau`` at least 0, or a function of the progress of the run; 1 changes nothing."""
+    """Edit for ``perturb``: ``tau`` at least 0, or a function of the progress of the run; 1 changes
+    nothing."""
 
     tau: float | Progress
 

@@ -1,4 +1,5 @@
-"""Records for other libraries: numpy, xarray, zarr, and pandas (``pip install attncontrol[arrays]``)."""
+"""Records for other libraries: numpy, xarray, zarr, and pandas (``pip install
+attncontrol[arrays]``)."""
 
 import json
 from collections.abc import Iterator
@@ -8,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from attncontrol.errors import UnsupportedError
-from attncontrol.maps import AttentionMaps
-from attncontrol.store import header
+from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.maps.store import header
 
 
 def to_npz(maps: AttentionMaps, file: Path | str) -> Path:
-    """One array per layer, named as the layer, and the JSON header of ``attncontrol.store`` as the array ``attncontrol``."""
+    """One array per layer, named as the layer, and the JSON header of ``attncontrol.store`` as the
+    array ``attncontrol``."""
     arrays: dict[str, Any] = {name: of_layer.numpy() for name, of_layer in maps.layers.items()}
     arrays["attncontrol"] = np.array(json.dumps(header(maps, "float32")))
     if len(maps.pictures):
@@ -25,8 +27,9 @@ def to_npz(maps: AttentionMaps, file: Path | str) -> Path:
 
 
 def to_xarray(maps: AttentionMaps) -> Any:
-    """A Dataset with one variable per layer: image, branch, step, head, height, width, token. The axes of a grid are named after
-    its size, as layers differ in it; ``word`` [image token] names the tokens ("" where an image has fewer)."""
+    """A Dataset with one variable per layer: image, branch, step, head, height, width, token. The
+    axes of a grid are named after its size, as layers differ in it; ``word`` [image token] names
+    the tokens ("" where an image has fewer)."""
     xarray = _library("xarray")
     dims = header(maps, "float32")["dims"]
     variables = {}
@@ -37,7 +40,11 @@ def to_xarray(maps: AttentionMaps) -> Any:
         names = [n if n != "step" or kept else "all_steps" for n in names]
         names = [n if n != "head" else f"head_{sizes['head']}" for n in names]
         site = maps.sites[name]
-        variables[name] = (names, of_layer.numpy(), {"kind": site.kind, "stride": site.stride, "direction": maps.direction})
+        variables[name] = (
+            names,
+            of_layer.numpy(),
+            {"kind": site.kind, "stride": site.stride, "direction": maps.direction},
+        )
     most = max(map(len, maps.labels))
     words = [[*labels, *[""] * (most - len(labels))] for labels in maps.labels]
     coordinates: dict[str, Any] = {
@@ -49,7 +56,11 @@ def to_xarray(maps: AttentionMaps) -> Any:
     }
     if maps.direction != "image->image":
         coordinates["word"] = (("image", "token"), words)
-    attributes = {"direction": maps.direction, "reductions": list(maps.reductions), "about": json.dumps(maps.about)}
+    attributes = {
+        "direction": maps.direction,
+        "reductions": list(maps.reductions),
+        "about": json.dumps(maps.about),
+    }
     return xarray.Dataset(variables, coordinates, attributes)
 
 
@@ -61,10 +72,11 @@ def to_zarr(maps: AttentionMaps, folder: Path | str) -> Path:
 
 
 def to_dataframe(maps: AttentionMaps) -> Any:
-    """Statistics of every map, a row for each image, branch, step, head, layer and word: ``mean`` and ``max`` of the probability,
-    ``peak_x`` and ``peak_y`` (centre of the largest cell, in fractions of the picture), ``centroid_x`` and ``centroid_y``, and
-    ``entropy`` of the map as a distribution over cells, as a share of that of a uniform one. ``step`` and ``head`` are -1 where the
-    mean over them was recorded. Of videos the frames are one map.
+    """Statistics of every map, a row for each image, branch, step, head, layer and word: ``mean``
+    and ``max`` of the probability, ``peak_x`` and ``peak_y`` (centre of the largest cell, in
+    fractions of the picture), ``centroid_x`` and ``centroid_y``, and ``entropy`` of the map as a
+    distribution over cells, as a share of that of a uniform one. ``step`` and ``head`` are -1 where
+    the mean over them was recorded. Of videos the frames are one map.
     """
     return _library("pandas").DataFrame(list(_statistics(maps)))
 
@@ -94,7 +106,9 @@ def _statistics(maps: AttentionMaps) -> Iterator[dict[str, Any]]:
                     "peak_y": y[top[1]],
                     "centroid_x": float((share.sum((0, 1)) * x).sum()),
                     "centroid_y": float((share.sum((0, 2)) * y).sum()),
-                    "entropy": float(-(plain * np.log(plain)).sum() / np.log(cells.size)) if cells.size > 1 else 0.0,
+                    "entropy": float(-(plain * np.log(plain)).sum() / np.log(cells.size))
+                    if cells.size > 1
+                    else 0.0,
                 }
 
 
@@ -104,4 +118,6 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UnsupportedError(f"{name} is not installed: pip install attncontrol[arrays]") from error
+        raise UnsupportedError(
+            f"{name} is not installed: pip install attncontrol[arrays]"
+        ) from error

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attncontrol.batch.head_search import HeadSearch
 from attncontrol.errors import UnsupportedError
-from attncontrol.heads import HeadSearch
 
 
 def bars(lines: Sequence[Mapping[str, Any]], measures: Sequence[str], file: Path) -> None:
-    """One group of bars per measure, one bar per method, in percent; whiskers are the intervals of the gain over plain."""
+    """One group of bars per measure, one bar per method, in percent; whiskers are the intervals of
+    the gain over plain."""
     figure = _figure(2 + 2.4 * len(measures), 4.0)
     axes = figure.subplots()
     width = 0.85 / len(lines)
@@ -23,7 +24,15 @@ def bars(lines: Sequence[Mapping[str, Any]], measures: Sequence[str], file: Path
             above.append(max(high - gain, 0))
         places = [m + (k - (len(lines) - 1) / 2) * width for m in range(len(measures))]
         color = "0.6" if line["method"] == "plain" else None
-        axes.bar(places, heights, width, yerr=(below, above), label=line["method"], color=color, error_kw={"linewidth": 0.8})
+        axes.bar(
+            places,
+            heights,
+            width,
+            yerr=(below, above),
+            label=line["method"],
+            color=color,
+            error_kw={"linewidth": 0.8},
+        )
     axes.set_xticks(range(len(measures)), measures)
     axes.set_ylabel("%")
     axes.set_ylim(0, 100)
@@ -33,20 +42,28 @@ def bars(lines: Sequence[Mapping[str, Any]], measures: Sequence[str], file: Path
 
 
 def head_scores(found: HeadSearch, file: Path) -> None:
-    """Layer x head, one picture per round: the mean score of every head that was tried; chosen ones are framed, others gray."""
+    """Layer x head, one picture per round: the mean score of every head that was tried; chosen ones
+    are framed, others gray."""
     layers = list(dict.fromkeys(name for name, _ in found.rounds[0].scores))
     heads = 1 + max(head for _, head in found.rounds[0].scores)
     label = max(map(len, layers))
-    figure = _figure(1.5 + 0.085 * label + len(found.rounds) * (0.42 * heads + 1.2), 1.2 + 0.36 * len(layers))
+    figure = _figure(
+        1.5 + 0.085 * label + len(found.rounds) * (0.42 * heads + 1.2), 1.2 + 0.36 * len(layers)
+    )
     plots = figure.subplots(1, len(found.rounds), squeeze=False, sharey=True)[0]
     for number, (each, axes) in enumerate(zip(found.rounds, plots, strict=True), 1):
-        values = [[each.scores.get((layer, head), float("nan")) for head in range(heads)] for layer in layers]
+        values = [
+            [each.scores.get((layer, head), float("nan")) for head in range(heads)]
+            for layer in layers
+        ]
         axes.set_facecolor("0.85")
         image = axes.imshow(values, cmap="viridis", aspect="auto")
         for layer, head in each.chosen:
             at = (head - 0.5, layers.index(layer) - 0.5)
             axes.add_patch(_rectangle(at))
-        axes.set_title(f"round {number}\n{'heads before' if number > 1 else 'plain'}: {each.without:.3g}")
+        axes.set_title(
+            f"round {number}\n{'heads before' if number > 1 else 'plain'}: {each.without:.3g}"
+        )
         axes.set_xticks(range(heads))
         axes.set_yticks(range(len(layers)), layers)
         axes.set_xlabel("head")
@@ -58,7 +75,9 @@ def _figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UnsupportedError("charts are drawn with matplotlib: pip install attncontrol[bench]") from error
+        raise UnsupportedError(
+            "charts are drawn with matplotlib: pip install attncontrol[bench]"
+        ) from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attncontrol.export.pictures import boxed, grid, overlay
+from attncontrol.maps.draw import boxed, grid, overlay
 
 
 def write(
@@ -16,9 +16,11 @@ def write(
     find: Callable[[Any], Sequence[Iterable[Any]]] | None,
     boxes: Mapping[str, tuple[float, float, float, float]],
 ) -> list[dict[str, Any]]:
-    """Writes the pictures of one prompt by method, their overlays and the comparison grid; returns one record per picture.
+    """Writes the pictures of one prompt by method, their overlays and the comparison grid; returns
+    one record per picture.
 
-    ``find`` names what a picture shows, for pictures of the bundled models; ``boxes`` are drawn in the comparison.
+    ``find`` names what a picture shows, for pictures of the bundled models; ``boxes`` are drawn in
+    the comparison.
     """
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
     records = []
@@ -28,13 +30,19 @@ def write(
             rows[word] = [overlay(picture.image, picture.maps[word]) for picture in pictures]
         columns = [f"seed {picture.seed}" for picture in pictures]
         maps_file = out / f"{stem}.{name}.maps.png"
-        grid(rows, columns, title=f"{prompt} ({name}); each map from its minimum to its maximum").save(maps_file)
+        grid(
+            rows, columns, title=f"{prompt} ({name}); each map from its minimum to its maximum"
+        ).save(maps_file)
         for picture in pictures:
             file = out / f"{stem}.{name}.{picture.seed}.png"
             picture.image.save(file)
-            record = {key: value for key, value in vars(picture).items() if key not in ("image", "maps")}
+            record = {
+                key: value for key, value in vars(picture).items() if key not in ("image", "maps")
+            }
             found = None if find is None else [finding.noun for finding in find([picture.image])[0]]
-            records.append(record | {"file": file.name, "maps_file": maps_file.name, "found": found})
+            records.append(
+                record | {"file": file.name, "maps_file": maps_file.name, "found": found}
+            )
     if len(made) > 1:
         columns = [f"seed {picture.seed}" for picture in next(iter(made.values()))]
         rows = {

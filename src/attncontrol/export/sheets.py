@@ -9,14 +9,16 @@ from PIL import Image
 from torch import Tensor
 
 from attncontrol.errors import CouplingError, UnsupportedError
-from attncontrol.export.pictures import grid, overlay
-from attncontrol.maps import AttentionMaps, mean_of
+from attncontrol.maps.draw import grid, overlay
+from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.maps.step import mean_of
 
 _GROUND = 224  # gray, where a record has no picture
 
 
 def write_pictures(maps: AttentionMaps, folder: Path) -> list[Path]:
-    """``words.png`` for every image, and where these axes were kept ``steps.png``, ``steps.gif`` and ``heads.WORD.png``.
+    """``words.png`` for every image, and where these axes were kept ``steps.png``, ``steps.gif``
+    and ``heads.WORD.png``.
 
     Raises UnsupportedError for other directions than image->text, and for videos.
     """
@@ -64,21 +66,29 @@ def word_sheet(maps: AttentionMaps, word: str) -> Image.Image:
 
 
 def steps_sheet(maps: AttentionMaps, image: int = 0, columns: int = 8) -> Image.Image:
-    """A row per word, at most ``columns`` steps spread over the run; one scale for each word, from 0 to its largest value."""
+    """A row per word, at most ``columns`` steps spread over the run; one scale for each word, from
+    0 to its largest value."""
     ground, of_steps = _ground(maps, image), over_layers(maps, image)
-    chosen = sorted({round(k) for k in np.linspace(0, len(of_steps) - 1, min(columns, len(of_steps)))})
+    chosen = sorted(
+        {round(k) for k in np.linspace(0, len(of_steps) - 1, min(columns, len(of_steps)))}
+    )
     rows = {}
     for k, word in enumerate(maps.labels[image]):
         high = float(of_steps[..., k].max())
-        rows[f"{word} (to {high:.2g})"] = [overlay(ground, of_steps[step, ..., k], low=0.0, high=high) for step in chosen]
+        rows[f"{word} (to {high:.2g})"] = [
+            overlay(ground, of_steps[step, ..., k], low=0.0, high=high) for step in chosen
+        ]
     names = [f"step {maps.steps[step]}, t {maps.timesteps[step]:.0f}" for step in chosen]
     return grid(
-        rows, names, title=f"{maps.prompts[image]}: mean over layers and heads; the scale of each word from 0 to the value given"
+        rows,
+        names,
+        title=f"{maps.prompts[image]}: mean over layers and heads; the scale of each word from 0 to the value given",
     )
 
 
 def heads_sheet(maps: AttentionMaps, word: int, image: int = 0) -> Image.Image:
-    """A row per layer, a column per head, mean over steps; each map from its minimum to its maximum."""
+    """A row per layer, a column per head, mean over steps; each map from its minimum to its
+    maximum."""
     most = max(of_layer.shape[3] for of_layer in maps.layers.values())
     blank = Image.new("RGB", (96, 96), "white")
     rows = {}
@@ -91,35 +101,54 @@ def heads_sheet(maps: AttentionMaps, word: int, image: int = 0) -> Image.Image:
 
 
 def animation(maps: AttentionMaps, image: int = 0) -> list[Image.Image]:
-    """One frame per step: the overlays of all words side by side, one scale for each word over the whole run."""
+    """One frame per step: the overlays of all words side by side, one scale for each word over the
+    whole run."""
     ground, of_steps = _ground(maps, image), over_layers(maps, image)
     highs = of_steps.amax((0, 1, 2)).tolist()
     frames = []
     for step, number in enumerate(maps.steps):
-        tiles = [overlay(ground, of_steps[step, ..., k], low=0.0, high=high) for k, high in enumerate(highs)]
-        frames.append(grid({f"step {number:2d}": tiles}, list(maps.labels[image]), title=maps.prompts[image]))
+        tiles = [
+            overlay(ground, of_steps[step, ..., k], low=0.0, high=high)
+            for k, high in enumerate(highs)
+        ]
+        frames.append(
+            grid({f"step {number:2d}": tiles}, list(maps.labels[image]), title=maps.prompts[image])
+        )
     return frames
 
 
 def over_layers(maps: AttentionMaps, image: int) -> Tensor:
-    """[step height width token]: mean over layers and heads on the finest grid; one step where the mean over steps was recorded."""
+    """[step height width token]: mean over layers and heads on the finest grid; one step where the
+    mean over steps was recorded."""
     if not maps.layers:
-        raise CouplingError("nothing is recorded yet; the maps are complete when the record(...) block ends")
-    return mean_of([of_layer[image, 0].mean(1) for of_layer in maps.layers.values()], len(maps.layers))
+        raise CouplingError(
+            "nothing is recorded yet; the maps are complete when the record(...) block ends"
+        )
+    return mean_of(
+        [of_layer[image, 0].mean(1) for of_layer in maps.layers.values()], len(maps.layers)
+    )
 
 
 def drawable(maps: AttentionMaps) -> bool:
     """Attention of pictures, not videos, to text."""
-    return maps.direction == "image->text" and bool(maps.layers) and next(iter(maps.layers.values())).ndim == 7
+    return (
+        maps.direction == "image->text"
+        and bool(maps.layers)
+        and next(iter(maps.layers.values())).ndim == 7
+    )
 
 
 def _check(maps: AttentionMaps) -> None:
     if maps.layers and not drawable(maps):
-        raise UnsupportedError(f"pictures are drawn of the attention of pictures to text, not of {maps.direction} or videos")
+        raise UnsupportedError(
+            f"pictures are drawn of the attention of pictures to text, not of {maps.direction} or videos"
+        )
 
 
 def _kept_steps(maps: AttentionMaps) -> bool:
-    return len(maps.steps) > 1 and all(of_layer.shape[2] == len(maps.steps) for of_layer in maps.layers.values())
+    return len(maps.steps) > 1 and all(
+        of_layer.shape[2] == len(maps.steps) for of_layer in maps.layers.values()
+    )
 
 
 def _shape(one: Tensor) -> tuple[int, int]:
@@ -130,6 +159,9 @@ def _shape(one: Tensor) -> tuple[int, int]:
 def _ground(maps: AttentionMaps, image: int) -> Image.Image:
     if len(maps.pictures):
         return maps.pictures[image]
-    height, width = max((of_layer.shape[-3:-1] for of_layer in maps.layers.values()), key=lambda side: side[0] * side[1])
+    height, width = max(
+        (of_layer.shape[-3:-1] for of_layer in maps.layers.values()),
+        key=lambda side: side[0] * side[1],
+    )
     scale = 256 / max(height, width)
     return Image.new("RGB", (round(width * scale), round(height * scale)), (_GROUND,) * 3)

@@ -1,12 +1,15 @@
-"""AuraFlow (``AuraFlowTransformer2DModel``): joint attention over [registers, text, picture], in joint and single blocks."""
+"""AuraFlow (``AuraFlowTransformer2DModel``): joint attention over [registers, text, picture], in
+joint and single blocks."""
 
 from typing import Any
 
 from diffusers import AuraFlowTransformer2DModel
 
-from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid, text_length, transformer_sites
-from attncontrol.sites import Site, Where
-from attncontrol.tokens import Token, tokenize
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import one_call, patch_grid, text_length, transformer_sites
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -18,7 +21,10 @@ def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
-    registers, (height, width) = transformer.register_tokens.shape[1], patch_grid(transformer, arguments)
+    registers, (height, width) = (
+        transformer.register_tokens.shape[1],
+        patch_grid(transformer, arguments),
+    )
     text = registers + text_length(arguments)
     return Layout((height, width), slice(text, text + height * width), slice(registers, text))
 

@@ -1,13 +1,17 @@
-"""Chroma (``ChromaTransformer2DModel``): FLUX.1 without CLIP, text masked after the first padding position, two calls per step."""
+"""Chroma (``ChromaTransformer2DModel``): FLUX.1 without CLIP, text masked after the first padding
+position, two calls per step."""
 
 from typing import Any
 
 import torch
 from diffusers import ChromaTransformer2DModel
 
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import Arguments, Family, Layout, flux, t5_tokens
-from attncontrol.sites import Site
+from attncontrol.families import flux
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import t5_tokens
 
 
 def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:

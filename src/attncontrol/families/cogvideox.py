@@ -7,8 +7,10 @@ from typing import Any
 
 from diffusers import CogVideoXTransformer3DModel
 
-from attncontrol.families import VIDEO, Arguments, Family, Layout, one_call, t5_tokens, text_length, transformer_sites
-from attncontrol.sites import Site
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import VIDEO, one_call, t5_tokens, text_length, transformer_sites
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -17,13 +19,21 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     frames, _channels, height, width = arguments["hidden_states"].shape[1:]
-    patch, patch_t, text = transformer.config.patch_size, transformer.config.patch_size_t or 1, text_length(arguments)
-    return Layout((-(-frames // patch_t), height // patch, width // patch), slice(text, None), slice(text))
+    patch, patch_t, text = (
+        transformer.config.patch_size,
+        transformer.config.patch_size_t or 1,
+        text_length(arguments),
+    )
+    return Layout(
+        (-(-frames // patch_t), height // patch, width // patch), slice(text, None), slice(text)
+    )
 
 
 FAMILY = Family(
     name="cogvideox",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), CogVideoXTransformer3DModel),
+    matches=lambda pipe: isinstance(
+        getattr(pipe, "transformer", None), CogVideoXTransformer3DModel
+    ),
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,

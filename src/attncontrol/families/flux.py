@@ -1,8 +1,10 @@
-"""FLUX.1 (``FluxTransformer2DModel``): joint attention over [text, picture] in double-stream and single-stream blocks.
+"""FLUX.1 (``FluxTransformer2DModel``): joint attention over [text, picture] in double-stream and
+single-stream blocks.
 
-Text is the sequence of T5; CLIP enters as a pooled vector only. Latents are packed, 2 x 2 cells to a token, and ``img_ids`` tells
-the row and column of each. Guidance is distilled (no uncond branch), or true classifier-free guidance in two calls per step.
-Reference pictures of editing models follow the picture; their first id is not 0.
+Text is the sequence of T5; CLIP enters as a pooled vector only. Latents are packed, 2 x 2 cells to
+a token, and ``img_ids`` tells the row and column of each. Guidance is distilled (no uncond branch),
+or true classifier-free guidance in two calls per step. Reference pictures of editing models follow
+the picture; their first id is not 0.
 """
 
 from typing import Any
@@ -10,15 +12,19 @@ from typing import Any
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
-from attncontrol.families import Arguments, Family, Layout, encode, text_length, transformer_sites, two_calls
-from attncontrol.sites import Site, Where
-from attncontrol.tokens import Token, tokenize
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
+from attncontrol.families.family import Arguments, Family, encode
+from attncontrol.families.parts import text_length, transformer_sites, two_calls
+from attncontrol.prompts.tokens import Token, tokenize
 
 PATCH = 2  # latent cells per side of a token
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
-    return transformer_sites(transformer, lambda name, _: "joint" if name.endswith(".attn") else None, PATCH)
+    return transformer_sites(
+        transformer, lambda name, _: "joint" if name.endswith(".attn") else None, PATCH
+    )
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
@@ -51,8 +57,9 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 
 
 def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
-    """The last double-stream blocks 15 to 18 of the 19 of FLUX.1 with step 20. In smaller models the first two thirds of the
-    single-stream blocks: in the bundled model these localise words, its double-stream blocks do not. The step is measured there.
+    """The last double-stream blocks 15 to 18 of the 19 of FLUX.1 with step 20. In smaller models
+    the first two thirds of the single-stream blocks: in the bundled model these localise words, its
+    double-stream blocks do not. The step is measured there.
     """
     single = [site.name for site in sites if site.name.startswith("single")]
     double = [site.name for site in sites if site.name not in single]

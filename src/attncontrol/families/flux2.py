@@ -1,7 +1,8 @@
-"""FLUX.2 (``Flux2Transformer2DModel``): the layout of FLUX.1, with text of Mistral 3 (dev, distilled guidance) or Qwen3 (klein).
+"""FLUX.2 (``Flux2Transformer2DModel``): the layout of FLUX.1, with text of Mistral 3 (dev,
+distilled guidance) or Qwen3 (klein).
 
-The pipelines write the prompt into a chat template and fill up to ``max_sequence_length`` positions, which are not masked. Klein
-without distillation makes two calls per step.
+The pipelines write the prompt into a chat template and fill up to ``max_sequence_length``
+positions, which are not masked. Klein without distillation makes two calls per step.
 """
 
 from typing import Any
@@ -10,27 +11,42 @@ from diffusers import Flux2Transformer2DModel
 from torch import Tensor
 
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import MARK, Arguments, Family, chat, flux
-from attncontrol.tokens import Token, tokenize
+from attncontrol.families import flux
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import MARK, chat
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     dev = hasattr(pipe, "system_message")
     if dev:
         texts = [("system", pipe.system_message), ("user", MARK)]
-        messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in texts]
+        messages = [
+            {"role": role, "content": [{"type": "text", "text": text}]} for role, text in texts
+        ]
         around = chat(pipe.tokenizer, messages, add_generation_prompt=False)
     else:
-        around = chat(pipe.tokenizer, [{"role": "user", "content": MARK}], add_generation_prompt=True, enable_thinking=False)
-    tokenizer = getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)  # of a processor for text and pictures
+        around = chat(
+            pipe.tokenizer,
+            [{"role": "user", "content": MARK}],
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+    tokenizer = getattr(
+        pipe.tokenizer, "tokenizer", pipe.tokenizer
+    )  # of a processor for text and pictures
     length = encoding["max_sequence_length"]
     # the template of Mistral writes the special tokens itself
-    return tokenize(tokenizer, prompt, length=length, add_special_tokens=not dev, around=around, encoder="chat")
+    return tokenize(
+        tokenizer, prompt, length=length, add_special_tokens=not dev, around=around, encoder="chat"
+    )
 
 
 def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
     if arguments.get("kv_cache") is not None:
-        raise UnsupportedError("FLUX.2 with cached keys of reference pictures is not supported; use Flux2KleinPipeline")
+        raise UnsupportedError(
+            "FLUX.2 with cached keys of reference pictures is not supported; use Flux2KleinPipeline"
+        )
     return flux.FAMILY.latents(transformer, arguments)
 
 

@@ -1,7 +1,9 @@
-"""HiDream-I1 (``HiDreamImageTransformer2DModel``): joint attention over [picture, T5, Llama, Llama], in double and single blocks.
+"""HiDream-I1 (``HiDreamImageTransformer2DModel``): joint attention over [picture, T5, Llama,
+Llama], in double and single blocks.
 
-The last but one segment is Llama's last layer, carried from block to block; the last one a layer of its own for every block. So
-each word is there three times. Pictures that are not square are filled up to the largest number of patches.
+The last but one segment is Llama's last layer, carried from block to block; the last one a layer of
+its own for every block. So each word is there three times. Pictures that are not square are filled
+up to the largest number of patches.
 """
 
 import math
@@ -9,9 +11,11 @@ from typing import Any
 
 from diffusers import HiDreamImageTransformer2DModel
 
-from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid, transformer_sites
-from attncontrol.sites import Site
-from attncontrol.tokens import Token, tokenize
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import one_call, patch_grid, transformer_sites
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -20,7 +24,11 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     found: tuple[Token, ...] = ()
-    for tokenizer, name in ((pipe.tokenizer_3, "t5"), (pipe.tokenizer_4, "llama"), (pipe.tokenizer_4, "llama-layer")):
+    for tokenizer, name in (
+        (pipe.tokenizer_3, "t5"),
+        (pipe.tokenizer_4, "llama"),
+        (pipe.tokenizer_4, "llama-layer"),
+    ):
         length = min(encoding["max_sequence_length"], tokenizer.model_max_length)
         found += tokenize(tokenizer, prompt, length=length, offset=len(found), encoder=name)
     return found
@@ -29,13 +37,18 @@ def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     grid = patch_grid(transformer, arguments)
     picture = math.prod(grid) if grid[0] == grid[1] else transformer.max_seq
-    text = arguments["encoder_hidden_states_t5"].shape[1] + 2 * arguments["encoder_hidden_states_llama3"].shape[2]
+    text = (
+        arguments["encoder_hidden_states_t5"].shape[1]
+        + 2 * arguments["encoder_hidden_states_llama3"].shape[2]
+    )
     return Layout(grid, slice(math.prod(grid)), slice(picture, picture + text))
 
 
 FAMILY = Family(
     name="hidream",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), HiDreamImageTransformer2DModel),
+    matches=lambda pipe: isinstance(
+        getattr(pipe, "transformer", None), HiDreamImageTransformer2DModel
+    ),
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,

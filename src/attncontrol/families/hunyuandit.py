@@ -1,12 +1,14 @@
-"""HunyuanDiT (``HunyuanDiT2DModel``): cross-attention to [BERT 77, T5 256]; padding is replaced by a learned vector, not masked."""
+"""HunyuanDiT (``HunyuanDiT2DModel``): cross-attention to [BERT 77, T5 256]; padding is replaced by
+a learned vector, not masked."""
 
 from typing import Any
 
 from diffusers import HunyuanDiT2DModel
 
-from attncontrol.families import Arguments, Family, cross_sites, one_call, patch_layout
-from attncontrol.sites import Where
-from attncontrol.tokens import Token, tokenize
+from attncontrol.attention.sites import Where
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import cross_sites, one_call, patch_layout
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _tokens(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:

@@ -1,4 +1,5 @@
-"""LTX-Video (``LTXVideoTransformer3DModel``): self-attention, then cross-attention to T5, on packed latents.
+"""LTX-Video (``LTXVideoTransformer3DModel``): self-attention, then cross-attention to T5, on packed
+latents.
 
 Recording only.
 """
@@ -7,12 +8,16 @@ from typing import Any
 
 from diffusers import LTXVideoTransformer3DModel
 
-from attncontrol.families import VIDEO, Family, Layout, one_call, t5_tokens, transformer_sites
-from attncontrol.sites import Site
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site
+from attncontrol.families.family import Family
+from attncontrol.families.parts import VIDEO, one_call, t5_tokens, transformer_sites
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
-    return transformer_sites(transformer, lambda name, _: "cross" if name.endswith("attn2") else "self", 1)
+    return transformer_sites(
+        transformer, lambda name, _: "cross" if name.endswith("attn2") else "self", 1
+    )
 
 
 FAMILY = Family(
@@ -22,6 +27,8 @@ FAMILY = Family(
     sites=_sites,
     branches=one_call,
     tokens=t5_tokens,
-    layout=lambda _, arguments, __: Layout((arguments["num_frames"], arguments["height"], arguments["width"])),
+    layout=lambda _, arguments, __: Layout(
+        (arguments["num_frames"], arguments["height"], arguments["width"])
+    ),
     steering=VIDEO,
 )

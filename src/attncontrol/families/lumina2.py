@@ -1,20 +1,26 @@
-"""Lumina-Image 2 (``Lumina2Transformer2DModel``): joint attention over [Gemma, picture] in ``layers``, two calls per step.
+"""Lumina-Image 2 (``Lumina2Transformer2DModel``): joint attention over [Gemma, picture] in
+``layers``, two calls per step.
 
-Padding of the text is left out there, so the picture begins where the text of each row ends. The pipeline writes a system prompt
-before the prompt. ``noise_refiner`` sees the picture alone; ``context_refiner``, which sees the text alone, is no site.
+Padding of the text is left out there, so the picture begins where the text of each row ends. The
+pipeline writes a system prompt before the prompt. ``noise_refiner`` sees the picture alone;
+``context_refiner``, which sees the text alone, is no site.
 """
 
 from typing import Any
 
 from diffusers import Lumina2Transformer2DModel
 
-from attncontrol.families import Arguments, Family, Layout, patch_grid, refiner_sites, two_calls
-from attncontrol.sites import Site, Where
-from attncontrol.tokens import Token, tokenize
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import patch_grid, refiner_sites, two_calls
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    system = pipe.system_prompt if encoding.get("system_prompt") is None else encoding["system_prompt"]
+    system = (
+        pipe.system_prompt if encoding.get("system_prompt") is None else encoding["system_prompt"]
+    )
     return tokenize(
         pipe.tokenizer,
         prompt,
@@ -29,7 +35,9 @@ def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
     if site.kind == "self":
         return Layout((height, width), text=slice(0))
     texts: list[int] = arguments["encoder_attention_mask"].sum(1).tolist()
-    return Layout((height, width), tuple(slice(of, of + height * width) for of in texts), slice(max(texts)))
+    return Layout(
+        (height, width), tuple(slice(of, of + height * width) for of in texts), slice(max(texts))
+    )
 
 
 FAMILY = Family(

@@ -1,9 +1,11 @@
-"""PixArt-alpha and -Sigma (``PixArtTransformer2DModel``): self-attention, then cross-attention to T5."""
+"""PixArt-alpha and -Sigma (``PixArtTransformer2DModel``): self-attention, then cross-attention to
+T5."""
 
 from diffusers import PixArtTransformer2DModel
 
-from attncontrol.families import Family, cross_sites, one_call, patch_layout, t5_tokens
-from attncontrol.sites import Where
+from attncontrol.attention.sites import Where
+from attncontrol.families.family import Family
+from attncontrol.families.parts import cross_sites, one_call, patch_layout, t5_tokens
 
 FAMILY = Family(
     name="pixart",

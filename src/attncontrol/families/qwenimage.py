@@ -1,7 +1,8 @@
-"""Qwen-Image (``QwenImageTransformer2DModel``): joint attention over [Qwen2.5-VL, picture], packed latents, two calls per step.
+"""Qwen-Image (``QwenImageTransformer2DModel``): joint attention over [Qwen2.5-VL, picture], packed
+latents, two calls per step.
 
-The pipeline writes the prompt into a template and drops the positions before the prompt. Padding is masked. Reference pictures of
-editing models follow the picture.
+The pipeline writes the prompt into a template and drops the positions before the prompt. Padding is
+masked. Reference pictures of editing models follow the picture.
 """
 
 import math
@@ -11,10 +12,12 @@ import torch
 from diffusers import QwenImageTransformer2DModel
 from torch import Tensor
 
-from attncontrol.families import MARK, Arguments, Family, Layout, text_length, transformer_sites, two_calls
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
+from attncontrol.families.family import Arguments, Family
 from attncontrol.families.flux import PATCH
-from attncontrol.sites import Site, Where
-from attncontrol.tokens import Token, tokenize
+from attncontrol.families.parts import MARK, text_length, transformer_sites, two_calls
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -37,7 +40,8 @@ def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 
 
 def _grid(arguments: Arguments) -> tuple[int, int]:
-    """``img_shapes`` lists for every prompt (frames, height, width) of the picture, then those of the references."""
+    """``img_shapes`` lists for every prompt (frames, height, width) of the picture, then those of
+    the references."""
     shapes = arguments["img_shapes"][0]
     _, height, width = shapes[0] if isinstance(shapes, list) else shapes
     return height, width
@@ -51,14 +55,19 @@ def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
 def _encode(pipe: Any, pictures: Tensor) -> Tensor:
     vae = pipe.vae
     latents = vae.encode(pictures[:, :, None].to(vae.device, vae.dtype)).latent_dist.mean[:, :, 0]
-    mean, deviation = (torch.tensor(of)[:, None, None].to(latents) for of in (vae.config.latents_mean, vae.config.latents_std))
+    mean, deviation = (
+        torch.tensor(of)[:, None, None].to(latents)
+        for of in (vae.config.latents_mean, vae.config.latents_std)
+    )
     packed: Tensor = pipe._pack_latents((latents - mean) / deviation, *latents.shape)
     return packed
 
 
 FAMILY = Family(
     name="qwenimage",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), QwenImageTransformer2DModel),
+    matches=lambda pipe: isinstance(
+        getattr(pipe, "transformer", None), QwenImageTransformer2DModel
+    ),
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=two_calls,

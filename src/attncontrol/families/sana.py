@@ -1,6 +1,8 @@
-"""Sana (``SanaTransformer2DModel``): cross-attention to Gemma. Its linear self-attention has no map and is no site.
+"""Sana (``SanaTransformer2DModel``): cross-attention to Gemma. Its linear self-attention has no map
+and is no site.
 
-The pipeline writes an instruction before the prompt and keeps the first and the last positions of the sequence.
+The pipeline writes an instruction before the prompt and keeps the first and the last positions of
+the sequence.
 """
 
 from dataclasses import replace
@@ -9,19 +11,25 @@ from typing import Any
 from diffusers import SanaTransformer2DModel
 from torch import Tensor
 
-from attncontrol.families import Arguments, Family, one_call, patch_layout, transformer_sites
-from attncontrol.sites import Site, Where
-from attncontrol.tokens import Token, tokenize
+from attncontrol.attention.sites import Site, Where
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import one_call, patch_layout, transformer_sites
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
     return transformer_sites(
-        transformer, lambda name, _: "cross" if name.endswith("attn2") else None, transformer.config.patch_size
+        transformer,
+        lambda name, _: "cross" if name.endswith("attn2") else None,
+        transformer.config.patch_size,
     )
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    length, instruction = encoding["max_sequence_length"], "\n".join(encoding["complex_human_instruction"] or ())
+    length, instruction = (
+        encoding["max_sequence_length"],
+        "\n".join(encoding["complex_human_instruction"] or ()),
+    )
     extra = len(pipe.tokenizer.encode(instruction)) - 2 if instruction else 0
     tokens = tokenize(pipe.tokenizer, prompt, length=length + extra, around=(instruction, ""))
     kept = [tokens[0], *tokens[len(tokens) - length + 1 :]]

@@ -1,29 +1,36 @@
 """Stable Diffusion 3 and 3.5 (``SD3Transformer2DModel``): joint attention over [picture, text].
 
-Text is the sequence of CLIP (77 positions, CLIP-L and CLIP-G concatenated in channels) followed by that of T5. ``attn2`` of
-SD 3.5 medium sees the picture alone. Skip-layer guidance is a second call per step.
+Text is the sequence of CLIP (77 positions, CLIP-L and CLIP-G concatenated in channels) followed by
+that of T5. ``attn2`` of SD 3.5 medium sees the picture alone. Skip-layer guidance is a second call
+per step.
 """
 
 from typing import Any
 
 from diffusers import SD3Transformer2DModel
 
-from attncontrol.families import Arguments, Family, Layout, one_call, patch_grid, text_length, transformer_sites
-from attncontrol.sites import Site, Where
-from attncontrol.tokens import Token, tokenize
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import one_call, patch_grid, text_length, transformer_sites
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
     """``attn2`` has no projections of the text."""
     patch = transformer.config.patch_size
-    return transformer_sites(transformer, lambda _, module: "joint" if module.added_kv_proj_dim else "self", patch)
+    return transformer_sites(
+        transformer, lambda _, module: "joint" if module.added_kv_proj_dim else "self", patch
+    )
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     clip = tokenize(pipe.tokenizer, prompt, length=pipe.tokenizer_max_length, encoder="clip")
     rest = encoding["max_sequence_length"]
     if pipe.tokenizer_3 is None:  # zeros stand for T5
-        blank = tuple(Token(len(clip) + i, 0, "", 0, 0, special=True, encoder="t5") for i in range(rest))
+        blank = tuple(
+            Token(len(clip) + i, 0, "", 0, 0, special=True, encoder="t5") for i in range(rest)
+        )
         return clip + blank
     return clip + tokenize(pipe.tokenizer_3, prompt, length=rest, offset=len(clip), encoder="t5")
 
@@ -36,8 +43,9 @@ def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
 
 
 def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
-    """The layers 5 to 12 and step 20 of Self-Cross guidance for SD3 medium with its 24 layers; of fewer layers the last third,
-    which localises words best in the bundled model (``attncontrol sites --score``), and the step measured there.
+    """The layers 5 to 12 and step 20 of Self-Cross guidance for SD3 medium with its 24 layers; of
+    fewer layers the last third, which localises words best in the bundled model (``attncontrol
+    sites --score``), and the step measured there.
     """
     joint = [site.name for site in sites if site.kind == "joint"]
     if len(joint) > 12:

@@ -1,7 +1,8 @@
 """Stable Diffusion UNets (``UNet2DConditionModel``): SD 1, SD 2, SDXL, with img2img and inpainting.
 
-Text is the key side of every ``attn2``. One call per step with batch [uncond, cond] under classifier-free guidance, else [cond].
-The two encoders of SDXL share one vocabulary, and their features are concatenated: a position is one token of both.
+Text is the key side of every ``attn2``. One call per step with batch [uncond, cond] under
+classifier-free guidance, else [cond]. The two encoders of SDXL share one vocabulary, and their
+features are concatenated: a position is one token of both.
 """
 
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
-from attncontrol.families import Arguments, Family, Layout, one_call
-from attncontrol.sites import Site, Where
-from attncontrol.tokens import Token, tokenize
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import one_call
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _tokenizer(pipe: Any) -> Any:
@@ -20,13 +23,21 @@ def _tokenizer(pipe: Any) -> Any:
 
 
 def _matches(pipe: Any) -> bool:
-    return isinstance(getattr(pipe, "unet", None), UNet2DConditionModel) and _tokenizer(pipe) is not None
+    return (
+        isinstance(getattr(pipe, "unet", None), UNet2DConditionModel)
+        and _tokenizer(pipe) is not None
+    )
 
 
 def _sites(unet: Any) -> tuple[Site, ...]:
     levels = len(unet.config["block_out_channels"])
     return tuple(
-        Site(name, "cross" if module.is_cross_attention else "self", module.heads, _stride(name, levels))
+        Site(
+            name,
+            "cross" if module.is_cross_attention else "self",
+            module.heads,
+            _stride(name, levels),
+        )
         for name, module in unet.named_modules()
         if isinstance(module, Attention)
     )
@@ -43,8 +54,9 @@ _LOCALISING = ("up_blocks.0.attentions.1", "up_blocks.1.attentions.0")
 
 
 def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
-    """SD 1/2: the 16 x 16 layers at 512 px and step 20, as in the papers. UNets without them: step 2, on the two layers that
-    localise words best in the bundled model (``attncontrol sites --score``), or the coarsest ones where these do not exist.
+    """SD 1/2: the 16 x 16 layers at 512 px and step 20, as in the papers. UNets without them: step
+    2, on the two layers that localise words best in the bundled model (``attncontrol sites
+    --score``), or the coarsest ones where these do not exist.
     """
     cross = [site for site in sites if site.kind == "cross"]
     if any(site.stride == 4 for site in cross):
@@ -73,5 +85,8 @@ FAMILY = Family(
     steering=_steering,
     contrast=slice(1, -1),
     sample="sample",
-    latents=lambda unet, _: (slice(None), slice(0, unet.config.out_channels)),  # not the mask of inpainting
+    latents=lambda unet, _: (
+        slice(None),
+        slice(0, unet.config.out_channels),
+    ),  # not the mask of inpainting
 )

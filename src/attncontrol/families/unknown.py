@@ -1,21 +1,23 @@
 """Any other denoiser with cross-attention: what its shapes tell.
 
-Sites are the ``attn2`` modules. Text is their whole key side, in the order of the pipeline's only tokenizer, and the picture their
-whole query side, patches of [batch channel height width]. The order of the two halves of classifier-free guidance cannot be known:
-without a family only calls with one branch work. To state it::
+Sites are the ``attn2`` modules. Text is their whole key side, in the order of the pipeline's only
+tokenizer, and the picture their whole query side, patches of [batch channel height width]. The
+order of the two halves of classifier-free guidance cannot be known: without a family only calls
+with one branch work. To state it::
 
-    from attncontrol.families import FAMILIES, one_call, unknown
-    FAMILIES.insert(0, dataclasses.replace(unknown.FAMILY, name="mine", matches=lambda pipe: ..., branches=one_call))
+    from attncontrol.families import FAMILIES, one_call, unknown FAMILIES.insert(0,
+    dataclasses.replace(unknown.FAMILY, name="mine", matches=lambda pipe: ..., branches=one_call))
 """
 
 from typing import Any
 
 from torch import nn
 
+from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import Arguments, Family, patch_layout, transformer_sites
-from attncontrol.sites import Site, Where
-from attncontrol.tokens import Token, tokenize
+from attncontrol.families.family import Arguments, Family
+from attncontrol.families.parts import patch_layout, transformer_sites
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _denoiser(pipe: Any) -> Any:
@@ -24,17 +26,27 @@ def _denoiser(pipe: Any) -> Any:
 
 
 def _matches(pipe: Any) -> bool:
-    return isinstance(_denoiser(pipe), nn.Module) and len(_sites(_denoiser(pipe))) > 0 and _tokenizer(pipe) is not None
+    return (
+        isinstance(_denoiser(pipe), nn.Module)
+        and len(_sites(_denoiser(pipe))) > 0
+        and _tokenizer(pipe) is not None
+    )
 
 
 def _tokenizer(pipe: Any) -> Any:
-    tokenizers = [part for name, part in pipe.components.items() if name.startswith("tokenizer") and part is not None]
+    tokenizers = [
+        part
+        for name, part in pipe.components.items()
+        if name.startswith("tokenizer") and part is not None
+    ]
     return tokenizers[0] if len(tokenizers) == 1 else None
 
 
 def _sites(denoiser: Any) -> tuple[Site, ...]:
     return transformer_sites(
-        denoiser, lambda name, _: "cross" if name.endswith("attn2") else None, denoiser.config.get("patch_size") or 1
+        denoiser,
+        lambda name, _: "cross" if name.endswith("attn2") else None,
+        denoiser.config.get("patch_size") or 1,
     )
 
 
@@ -50,7 +62,9 @@ def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     tokenizer = _tokenizer(pipe)
     if tokenizer.padding_side == "left":
-        raise UnsupportedError(f"{type(pipe).__name__} fills its text up from the left by a number of positions that is not known")
+        raise UnsupportedError(
+            f"{type(pipe).__name__} fills its text up from the left by a number of positions that is not known"
+        )
     return tokenize(tokenizer, prompt, length=encoding.get("max_sequence_length"), padding=False)
 
 

@@ -1,8 +1,10 @@
-"""Z-Image (``ZImageTransformer2DModel``): joint attention over [picture, Qwen3] in ``layers``; one call, [cond, uncond].
+"""Z-Image (``ZImageTransformer2DModel``): joint attention over [picture, Qwen3] in ``layers``; one
+call, [cond, uncond].
 
-Rows are lists; latents have a frame axis of length 1. Picture and text are each filled up to multiples of 32 positions, and
-neither kind of filling is masked inside a row. The pipeline writes the prompt into a chat template and drops padding.
-``noise_refiner`` sees the picture alone; ``context_refiner``, which sees the text alone, is no site.
+Rows are lists; latents have a frame axis of length 1. Picture and text are each filled up to
+multiples of 32 positions, and neither kind of filling is masked inside a row. The pipeline writes
+the prompt into a chat template and drops padding. ``noise_refiner`` sees the picture alone;
+``context_refiner``, which sees the text alone, is no site.
 """
 
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 from diffusers import ZImageTransformer2DModel
 from torch import Tensor
 
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import UnsupportedError
-from attncontrol.families import MARK, Arguments, Family, Layout, chat, encode, one_call, refiner_sites
-from attncontrol.sites import Site, Where
-from attncontrol.tokens import Token, tokenize
+from attncontrol.families.family import Arguments, Family, encode
+from attncontrol.families.parts import MARK, chat, one_call, refiner_sites
+from attncontrol.prompts.tokens import Token, tokenize
 
 _MULTIPLE = 32
 
@@ -26,13 +30,17 @@ def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     message = {"role": "user", "content": MARK}
     around = chat(pipe.tokenizer, [message], add_generation_prompt=True, enable_thinking=True)
     length = encoding["max_sequence_length"]
-    return tokenize(pipe.tokenizer, prompt, length=length, padding=False, around=around, encoder="qwen")
+    return tokenize(
+        pipe.tokenizer, prompt, length=length, padding=False, around=around, encoder="qwen"
+    )
 
 
 def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
     picture = arguments["x"][0]
     if isinstance(picture, list):
-        raise UnsupportedError("Z-Image with reference pictures (omni) orders its sequence in another way; use ZImagePipeline")
+        raise UnsupportedError(
+            "Z-Image with reference pictures (omni) orders its sequence in another way; use ZImagePipeline"
+        )
     patch = arguments.get("patch_size", 2)
     height, width = (side // patch for side in picture.shape[-2:])
     cells = height * width

@@ -1,15 +1,18 @@
-"""Apart: each subject, with its modifiers, keeps to a part of the picture of its own, on the side to which its map leans already.
+"""Apart: each subject, with its modifiers, keeps to a part of the picture of its own, on the side
+to which its map leans already.
 
     c_k = sum over cells of A_k^2 (x, y) / sum A_k^2            of the noun alone, without gradient; in fractions of the picture
-    a_k = middle of the picture + (c_k - mean of c) / (4 |c_k - mean of c|)
-    P_k = the cells nearer to a_k than to the place of another subject: two subjects have a half of the picture each
+    a_k = middle of the picture + (c_k - mean of c) / (4 |c_k - mean of c|) P_k = the cells nearer
+    to a_k than to the place of another subject: two subjects have a half of the picture each
     L   = mean over subjects of   layout guidance with P_k as box   +   |centroid of A_k^2 - a_k|^2
 
-A_k: mean over heads and layers, summed over the tokens of noun and modifiers in the second term; layout guidance (Chen et al. 2023,
-arXiv 2304.03373) looks at every head and token by itself. 0 for a single subject. Places follow the maps from step to step.
+A_k: mean over heads and layers, summed over the tokens of noun and modifiers in the second term;
+layout guidance (Chen et al. 2023, arXiv 2304.03373) looks at every head and token by itself. 0 for
+a single subject. Places follow the maps from step to step.
 
-Of no paper: segregation, as in A-STAR, asks that maps do not overlap, which two small maps on the same spot of the picture may
-fulfil; here the subjects have somewhere to go. For subjects that stand side by side, not for "a lion with a crown".
+Of no paper: segregation, as in A-STAR, asks that maps do not overlap, which two small maps on the
+same spot of the picture may fulfil; here the subjects have somewhere to go. For subjects that stand
+side by side, not for "a lion with a crown".
 """
 
 from collections.abc import Sequence
@@ -19,20 +22,23 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import LayerMaps, PixelMap, Places, SpatialMaps, WordMaps
-from attncontrol.compose import Summable
-from attncontrol.descent import Descent
-from attncontrol.functional import cell_middles, centroid
 from attncontrol.losses.layout_guidance import confinement
 from attncontrol.losses.placement import centering
-from attncontrol.maps import StepMaps
-from attncontrol.tokens import Groups, Subject
+from attncontrol.maps.functional import cell_middles, centroid
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.objective import Summable
+from attncontrol.prompts.tokens import Subject
+from attncontrol.prompts.words import Groups
 
 
 def apart(layers: Sequence[LayerMaps], mean: SpatialMaps, subjects: Sequence[Subject]) -> Tensor:
     """The loss of one image."""
     if len(subjects) < 2:
         return mean.sum() * 0
-    places = _places([mean[..., list(subject.noun.positions)].sum(-1).square().detach() for subject in subjects])
+    places = _places(
+        [mean[..., list(subject.noun.positions)].sum(-1).square().detach() for subject in subjects]
+    )
     inside = [confinement(heads, subjects, _parts(places, *heads.shape[1:3])) for heads in layers]
     return torch.stack(inside).mean() + centering(mean, subjects, places)
 
@@ -53,7 +59,8 @@ def _parts(places: Places, height: int, width: int) -> WordMaps:
 
 @dataclass(frozen=True)
 class Apart(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their modifiers."""
+    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
+    modifiers."""
 
     words: Groups | None = None
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
@@ -61,7 +68,9 @@ class Apart(Summable):
     def __call__(self, maps: StepMaps) -> Tensor:
         each = zip(maps.mean(), maps.subjects, strict=True)
         layers = maps.layers.values()
-        return torch.stack([apart([layer[i] for layer in layers], *of_image) for i, of_image in enumerate(each)])
+        return torch.stack(
+            [apart([layer[i] for layer in layers], *of_image) for i, of_image in enumerate(each)]
+        )
 
 
 def example() -> Apart:

@@ -1,14 +1,16 @@
-"""Attention refocusing (Phung et al. 2023, arXiv 2306.05427): words and cells look at their own boxes.
+"""Attention refocusing (Phung et al. 2023, arXiv 2306.05427): words and cells look at their own
+boxes.
 
     P         = G * S of each token of the q words with a box M_i              (S: softmax over tokens of 100 A, G: 3 x 3 Gaussian)
     L_FG      = 1/q sum_i (1 - max(P_i M_i)),      L_BG = 1/q sum_i max(P_i (1 - M_i)),      CAR = L_FG + L_BG
     SAR       = 1/q sum_i sum over cells p of M_i of   sum(S_p (1 - M_i)) / sum(1 - M_i)     (S_p: self-attention of cell p)
     L         = CAR + SAR
 
-A, S_p: means over heads and layers; rows of S_p sum to 1. The paper is followed; the official code weighs the terms by thresholds
-and steps, means over cells instead of the sum, does not divide by sum(1 - M_i), and adds an unpublished term on GLIGEN's tokens.
-Three refinements in each of the first ten of 50 steps; the official code takes two to six there and a few later.
-Each token of a word counts by itself. A box that covers the whole picture has no outside: its L_BG and SAR are 0.
+A, S_p: means over heads and layers; rows of S_p sum to 1. The paper is followed; the official code
+weighs the terms by thresholds and steps, means over cells instead of the sum, does not divide by
+sum(1 - M_i), and adds an unpublished term on GLIGEN's tokens. Three refinements in each of the
+first ten of 50 steps; the official code takes two to six there and a few later. Each token of a
+word counts by itself. A box that covers the whole picture has no outside: its L_BG and SAR are 0.
 """
 
 from collections.abc import Sequence
@@ -18,15 +20,20 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import Region, SelfMap, SpatialMaps
-from attncontrol.boxes import masks_like
-from attncontrol.compose import OfLayout
-from attncontrol.descent import Descent, early
-from attncontrol.functional import sharpen, smooth
-from attncontrol.maps import StepMaps
-from attncontrol.tokens import Subject
+from attncontrol.maps.functional import sharpen, smooth
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.boxes import masks_like
+from attncontrol.objectives.descent import Descent, early
+from attncontrol.objectives.objective import OfLayout
+from attncontrol.prompts.tokens import Subject
 
 
-def cross_refocusing(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region], contrast: Sequence[slice]) -> Tensor:
+def cross_refocusing(
+    maps: SpatialMaps,
+    subjects: Sequence[Subject],
+    masks: Sequence[Region],
+    contrast: Sequence[slice],
+) -> Tensor:
     """CAR of one image."""
     sharp = smooth(sharpen(maps[None], contrast)[0].permute(2, 0, 1))
     terms = []
@@ -48,7 +55,9 @@ class AttentionRefocusing(OfLayout):
     """Objective for ``steer``; ``layout`` as in ``compose.OfLayout``, ``weight`` is that of SAR."""
 
     weight: float = 1.0
-    descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds=early(), max_refinements=3))
+    descent: Descent = field(
+        default_factory=lambda: Descent(final=1.0, thresholds=early(), max_refinements=3)
+    )
     self_attention = True
 
     def __call__(self, maps: StepMaps) -> Tensor:

@@ -1,4 +1,5 @@
-"""BoxDiff (Xie et al. 2023, arXiv 2307.10816): the map of a word is strong inside its box, weak outside, and touches its sides.
+"""BoxDiff (Xie et al. 2023, arXiv 2307.10816): the map of a word is strong inside its box, weak
+outside, and touches its sides.
 
     P          = G * S of each token; M: its box; top_k: mean of the k largest values
     inner      = 1 - top_k(P M),                    k = 1/5 of the cells of M
@@ -6,10 +7,12 @@
     corner     = mean over columns x near the left or right side of M of |max over y of P - max over y of M|, and the same for rows
     L          = sum over tokens of inner + outer + corner
 
-S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, A: mean over heads and layers; near: within one cell. As in the official code
-the corner terms are means over the whole axis. k is at least 1 and boxes are fractions of the picture: the official code divides by
-zero for boxes of fewer than 5 cells, and knows pictures of 512 px only. It refines the inner term alone, at three steps down to
-thresholds; here the whole loss is refined three times in each of the first ten of 50 steps, which was measured to place better.
+S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, A: mean over heads and layers; near: within one
+cell. As in the official code the corner terms are means over the whole axis. k is at least 1 and
+boxes are fractions of the picture: the official code divides by zero for boxes of fewer than 5
+cells, and knows pictures of 512 px only. It refines the inner term alone, at three steps down to
+thresholds; here the whole loss is refined three times in each of the first ten of 50 steps, which
+was measured to place better.
 """
 
 from collections.abc import Sequence
@@ -19,18 +22,22 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import PixelMap, Region, SpatialMaps
-from attncontrol.boxes import masks_like
-from attncontrol.compose import OfLayout
-from attncontrol.descent import Descent, early
-from attncontrol.functional import sharpen, smooth
-from attncontrol.maps import StepMaps
+from attncontrol.maps.functional import sharpen, smooth
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.boxes import masks_like
+from attncontrol.objectives.descent import Descent, early
+from attncontrol.objectives.objective import OfLayout
 
 SHARE = 0.2
 
 
 def _top(values: Tensor) -> Tensor:
     """Mean of the largest fifth."""
-    return values.topk(max(1, int(SHARE * values.numel()))).values.mean() if values.numel() else values.sum()
+    return (
+        values.topk(max(1, int(SHARE * values.numel()))).values.mean()
+        if values.numel()
+        else values.sum()
+    )
 
 
 def _near_ends(line: Tensor) -> Tensor:
@@ -49,10 +56,17 @@ def box_loss(image: PixelMap, mask: Region) -> Tensor:
     return loss
 
 
-def boxdiff(maps: SpatialMaps, positions: Sequence[Sequence[int]], masks: Sequence[Region], contrast: Sequence[slice]) -> Tensor:
+def boxdiff(
+    maps: SpatialMaps,
+    positions: Sequence[Sequence[int]],
+    masks: Sequence[Region],
+    contrast: Sequence[slice],
+) -> Tensor:
     """The loss of one image; ``positions[k]`` are the tokens of the word with mask ``masks[k]``."""
     sharp = smooth(sharpen(maps[None], contrast)[0].permute(2, 0, 1))
-    return torch.stack([box_loss(sharp[p], mask) for of, mask in zip(positions, masks, strict=True) for p in of]).sum()
+    return torch.stack(
+        [box_loss(sharp[p], mask) for of, mask in zip(positions, masks, strict=True) for p in of]
+    ).sum()
 
 
 @dataclass(frozen=True)
@@ -65,8 +79,12 @@ class BoxDiff(OfLayout):
         mean = maps.mean()
         masks = masks_like(self.layout, mean, maps.prompts)
         losses = []
-        for image, subjects, of_image, contrast in zip(mean, maps.subjects, masks, maps.contrast, strict=True):
-            losses.append(boxdiff(image, [subject.positions for subject in subjects], of_image, contrast))
+        for image, subjects, of_image, contrast in zip(
+            mean, maps.subjects, masks, maps.contrast, strict=True
+        ):
+            losses.append(
+                boxdiff(image, [subject.positions for subject in subjects], of_image, contrast)
+            )
         return torch.stack(losses)
 
 

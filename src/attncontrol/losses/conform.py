@@ -1,13 +1,16 @@
-"""CONFORM (Meral et al. 2024, arXiv 2312.06059): contrastive loss of token maps, now and in the step before.
+"""CONFORM (Meral et al. 2024, arXiv 2312.06059): contrastive loss of token maps, now and in the
+step before.
 
     items     the tokens of every subject, its noun and modifiers, with the maps of this step and of the step before (no gradient)
     s(a, b)   cosine similarity of G * A, flattened                                     G: 3 x 3 Gaussian
     L         mean over ordered pairs (a, p) of one subject of
-              - log( exp(s_ap / t) / (exp(s_ap / t) + sum over n of other subjects of exp(s_an / t)) )
+              - log( exp(s_ap / t) / (exp(s_ap / t) + sum over n of other subjects of exp(s_an / t))
+              )
 
-A: mean over heads and layers, no softmax over tokens, as in the official notebook. Zero where no subject has two items, which in
-the first step is every prompt of single-token nouns. Refinement takes a fixed number of steps, at fractions 0, 0.2 and 0.4 of the
-run. The official code keeps the graph of the step before and, with its softmax on, multiplies the stored map by 100 each time.
+A: mean over heads and layers, no softmax over tokens, as in the official notebook. Zero where no
+subject has two items, which in the first step is every prompt of single-token nouns. Refinement
+takes a fixed number of steps, at fractions 0, 0.2 and 0.4 of the run. The official code keeps the
+graph of the step before and, with its softmax on, multiplies the stored map by 100 each time.
 """
 
 import math
@@ -19,17 +22,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.axes import SpatialMaps
-from attncontrol.compose import Summable
-from attncontrol.descent import Descent
-from attncontrol.functional import smooth
-from attncontrol.maps import StepMaps
-from attncontrol.tokens import Groups, Subject
+from attncontrol.maps.functional import smooth
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.objective import Summable
+from attncontrol.prompts.tokens import Subject
+from attncontrol.prompts.words import Groups
 
 
-def conform(maps: SpatialMaps, previous: SpatialMaps | None, subjects: Sequence[Subject], *, temperature: float = 0.5) -> Tensor:
+def conform(
+    maps: SpatialMaps,
+    previous: SpatialMaps | None,
+    subjects: Sequence[Subject],
+    *,
+    temperature: float = 0.5,
+) -> Tensor:
     """The loss of one image."""
     positions = [p for subject in subjects for p in subject.positions]
-    labels = torch.tensor([i for i, subject in enumerate(subjects) for _ in subject.positions], device=maps.device)
+    labels = torch.tensor(
+        [i for i, subject in enumerate(subjects) for _ in subject.positions], device=maps.device
+    )
     items = [step[..., positions].permute(2, 0, 1) for step in (maps, previous) if step is not None]
     labels = labels.repeat(len(items))
     vectors = F.normalize(smooth(torch.cat(items)).flatten(1), dim=1)
@@ -44,12 +56,15 @@ def conform(maps: SpatialMaps, previous: SpatialMaps | None, subjects: Sequence[
 
 @dataclass(frozen=True)
 class CONFORM(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their modifiers."""
+    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
+    modifiers."""
 
     words: Groups | None = None
     temperature: float = 0.5
     descent: Descent = field(
-        default_factory=lambda: Descent(guided=0.6, thresholds={0.0: math.inf, 0.2: math.inf, 0.4: math.inf}, max_refinements=20)
+        default_factory=lambda: Descent(
+            guided=0.6, thresholds={0.0: math.inf, 0.2: math.inf, 0.4: math.inf}, max_refinements=20
+        )
     )
     remembers = True
 

@@ -1,12 +1,15 @@
-"""Divide and Bind (Li et al. 2023, arXiv 2307.10864): every subject varies over the picture, and its attributes vary with it.
+"""Divide and Bind (Li et al. 2023, arXiv 2307.10864): every subject varies over the picture, and
+its attributes vary with it.
 
     TV_s   = mean |A(y+1, x) - A(y, x)| + mean |A(y, x+1) - A(y, x)|      of G * S_s
-    JSD_s  = Jensen-Shannon divergence of the maps of the noun and of its modifiers, each divided by its sum
+    JSD_s  = Jensen-Shannon divergence of the maps of the noun and of its modifiers, each divided by
+    its sum
     L      = max over s of ( -TV_s + weight * JSD_s )                     the worst subject
 
-S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, A: mean over heads and layers. The paper's form is followed. The official code
-takes differences of all rows to the last row for the vertical part, reads the attributes from finer layers, flattens both maps by
-a softmax over pixels, keeps what exceeds a threshold, and raises ``weight`` from 1 to 10 during the run. Of words of several pieces
+S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, A: mean over heads and layers. The paper's form
+is followed. The official code takes differences of all rows to the last row for the vertical part,
+reads the attributes from finer layers, flattens both maps by a softmax over pixels, keeps what
+exceeds a threshold, and raises ``weight`` from 1 to 10 during the run. Of words of several pieces
 the maps are averaged.
 """
 
@@ -18,11 +21,12 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import PixelMap, SpatialMaps
-from attncontrol.compose import Summable
-from attncontrol.descent import Descent
-from attncontrol.functional import sharpen, smooth
-from attncontrol.maps import StepMaps
-from attncontrol.tokens import Groups, Span, Subject
+from attncontrol.maps.functional import sharpen, smooth
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.objective import Summable
+from attncontrol.prompts.tokens import Span, Subject
+from attncontrol.prompts.words import Groups
 
 THRESHOLDS = MappingProxyType({0.0: 1.05, 0.2: 1.2, 0.4: 1.3})  # TV of 0.05, 0.2 and 0.3
 
@@ -39,7 +43,13 @@ def jensen_shannon(a: PixelMap, b: PixelMap) -> Tensor:
     return ((p * (p / middle).log()).sum() + (q * (q / middle).log()).sum()) / 2
 
 
-def divide_and_bind(maps: SpatialMaps, subjects: Sequence[Subject], contrast: Sequence[slice], *, weight: float = 1.0) -> Tensor:
+def divide_and_bind(
+    maps: SpatialMaps,
+    subjects: Sequence[Subject],
+    contrast: Sequence[slice],
+    *,
+    weight: float = 1.0,
+) -> Tensor:
     """The loss of one image."""
     sharp = sharpen(maps[None], contrast)[0]
 
@@ -49,14 +59,17 @@ def divide_and_bind(maps: SpatialMaps, subjects: Sequence[Subject], contrast: Se
     losses = []
     for subject in subjects:
         noun = image(subject.noun)
-        apart = sum((jensen_shannon(noun, image(m)) for m in subject.modifiers), start=noun.sum() * 0)
+        apart = sum(
+            (jensen_shannon(noun, image(m)) for m in subject.modifiers), start=noun.sum() * 0
+        )
         losses.append(weight * apart / max(len(subject.modifiers), 1) - total_variation(noun))
     return torch.stack(losses).max()
 
 
 @dataclass(frozen=True)
 class DivideAndBind(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their modifiers."""
+    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
+    modifiers."""
 
     words: Groups | None = None
     weight: float = 1.0

@@ -6,9 +6,10 @@
     intensity = - sum over nouns of   max over pixels of G * S_n        S: softmax over tokens of 100 A, G: 3 x 3 Gaussian
     L         = bind + weight * intensity                               weight 1/2
 
-A: mean over heads and layers; u: the word pieces of the prompt outside the subject. Pieces as in the official code: every piece
-of a modifier counts, with the most distant piece of its noun; the intensity of a noun is that of its first piece. A subject with
-no other word has no second term, where the official code divides by zero. Constant step size, 26 of 50 steps.
+A: mean over heads and layers; u: the word pieces of the prompt outside the subject. Pieces as in
+the official code: every piece of a modifier counts, with the most distant piece of its noun; the
+intensity of a noun is that of its first piece. A subject with no other word has no second term,
+where the official code divides by zero. Constant step size, 26 of 50 steps.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,12 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import SpatialMaps
-from attncontrol.compose import Summable
-from attncontrol.descent import Descent
-from attncontrol.functional import cosine_distances, sharpen, smooth
-from attncontrol.maps import StepMaps, words_outside
-from attncontrol.tokens import Groups, Subject
+from attncontrol.maps.functional import cosine_distances, sharpen, smooth
+from attncontrol.maps.step import StepMaps, words_outside
+from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.objective import Summable
+from attncontrol.prompts.tokens import Subject
+from attncontrol.prompts.words import Groups
 
 
 def ebama(
@@ -50,7 +52,8 @@ def ebama(
 
 @dataclass(frozen=True)
 class EBAMA(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their modifiers."""
+    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
+    modifiers."""
 
     words: Groups | None = None
     weight: float = 0.5

@@ -1,4 +1,5 @@
-"""InitNO (Guo et al. 2024, arXiv 2404.04650): search the initial noise, then guide by the excitation of every subject.
+"""InitNO (Guo et al. 2024, arXiv 2404.04650): search the initial noise, then guide by the
+excitation of every subject.
 
     cross     = max_s max(0, 1 - max P_s)                                                                 (Attend-and-Excite)
     conflict  = mean over pairs i < j of   sum min(R_i, R_j) / sum (R_i + R_j)                            in 0 .. 1/2
@@ -6,9 +7,10 @@
     search    L = cross + conflict + clean   on the maps of the first step         (``NoiseSearch``)
     guidance  L = cross
 
-P_s: mean over the word's tokens of G * softmax over tokens of 100 A; R_s: self-attention of the cell where P_s peaks; A, R: means
-over heads and layers, G: 3 x 3 Gaussian. Masks and peaks carry no gradient. The search ends at L <= 1/2, the official code at
-cross < 0.2 and conflict < 0.3; its refinement also looks at conflict and at a running mean of earlier maps, left out here.
+P_s: mean over the word's tokens of G * softmax over tokens of 100 A; R_s: self-attention of the
+cell where P_s peaks; A, R: means over heads and layers, G: 3 x 3 Gaussian. Masks and peaks carry no
+gradient. The search ends at L <= 1/2, the official code at cross < 0.2 and conflict < 0.3; its
+refinement also looks at conflict and at a running mean of earlier maps, left out here.
 """
 
 from collections.abc import Sequence
@@ -19,12 +21,13 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import SelfMap, SpatialMaps
-from attncontrol.compose import Summable
-from attncontrol.descent import Descent
-from attncontrol.functional import of_words, overlap, peak_region, smooth
-from attncontrol.maps import StepMaps
-from attncontrol.search import NoiseSearch
-from attncontrol.tokens import Groups, Subject
+from attncontrol.maps.functional import of_words, overlap, peak_region, smooth
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.noise_search import NoiseSearch
+from attncontrol.objectives.objective import Summable
+from attncontrol.prompts.tokens import Subject
+from attncontrol.prompts.words import Groups
 
 
 def excitation(maps: SpatialMaps, subjects: Sequence[Subject], contrast: Sequence[slice]) -> Tensor:
@@ -33,7 +36,9 @@ def excitation(maps: SpatialMaps, subjects: Sequence[Subject], contrast: Sequenc
     return (1 - words.flatten(1).max(1).values.min()).clamp(min=0)
 
 
-def joint(maps: SpatialMaps, picture: SelfMap, subjects: Sequence[Subject], contrast: Sequence[slice]) -> Tensor:
+def joint(
+    maps: SpatialMaps, picture: SelfMap, subjects: Sequence[Subject], contrast: Sequence[slice]
+) -> Tensor:
     """cross + conflict + clean of one image."""
     words = of_words(maps, [subject.noun for subject in subjects], contrast)
     rows = smooth(picture.flatten(0, 1))[words.flatten(1).argmax(1)]
@@ -57,7 +62,8 @@ class JointLoss(Summable):
 
 @dataclass(frozen=True)
 class InitNO(Summable):
-    """Objective for ``steer``, with a search before the first step. ``words`` None means the nouns of the prompt."""
+    """Objective for ``steer``, with a search before the first step. ``words`` None means the nouns
+    of the prompt."""
 
     words: Groups | None = None
     descent: Descent = field(default_factory=lambda: Descent(thresholds={0.2: 0.8, 0.4: 0.8}))

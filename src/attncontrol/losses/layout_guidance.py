@@ -1,12 +1,13 @@
-"""Layout guidance, backward (Chen et al. 2023, arXiv 2304.03373): the attention to a word lies inside its box, head by head.
+"""Layout guidance, backward (Chen et al. 2023, arXiv 2304.03373): the attention to a word lies
+inside its box, head by head.
 
     a_k  = sum (A_k M) / sum A_k                        share of token k's attention inside the box, of one head
     L    = mean over words and layers of   mean over the word's tokens and all heads of (1 - a_k)^2
 
-M is the share of each cell that the box covers, divided by the largest; rounded to whole cells, as in the official code, it
-placed a little worse. Raw probabilities, no averaging of heads before the loss. In the first ten of 50 steps up to five
-gradient steps each, until L <= 0.2. The official code steps by 30 sigma_t^2 times the gradient, and once it has reached 0.2 it
-never measures again.
+M is the share of each cell that the box covers, divided by the largest; rounded to whole cells, as
+in the official code, it placed a little worse. Raw probabilities, no averaging of heads before the
+loss. In the first ten of 50 steps up to five gradient steps each, until L <= 0.2. The official code
+steps by 30 sigma_t^2 times the gradient, and once it has reached 0.2 it never measures again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import HeadMaps, LayerMaps, PixelMap
-from attncontrol.boxes import coverages_like
-from attncontrol.compose import OfLayout
-from attncontrol.descent import Descent, early
-from attncontrol.maps import StepMaps
-from attncontrol.tokens import Subject
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.boxes import coverages_like
+from attncontrol.objectives.descent import Descent, early
+from attncontrol.objectives.objective import OfLayout
+from attncontrol.prompts.tokens import Subject
 
 
 def energy(maps: HeadMaps, mask: PixelMap) -> Tensor:
@@ -30,8 +31,12 @@ def energy(maps: HeadMaps, mask: PixelMap) -> Tensor:
 
 
 def confinement(heads: LayerMaps, subjects: Sequence[Subject], masks: Iterable[PixelMap]) -> Tensor:
-    """Mean over words of ``energy`` over the tokens of each and all heads, of one layer of one image."""
-    maps = [heads[..., list(subject.positions)].permute(0, 3, 1, 2).flatten(0, 1) for subject in subjects]
+    """Mean over words of ``energy`` over the tokens of each and all heads, of one layer of one
+    image."""
+    maps = [
+        heads[..., list(subject.positions)].permute(0, 3, 1, 2).flatten(0, 1)
+        for subject in subjects
+    ]
     return torch.stack([energy(*pair) for pair in zip(maps, masks, strict=True)]).mean()
 
 
@@ -39,7 +44,11 @@ def confinement(heads: LayerMaps, subjects: Sequence[Subject], masks: Iterable[P
 class LayoutGuidance(OfLayout):
     """Objective for ``steer``; ``layout`` as in ``compose.OfLayout``."""
 
-    descent: Descent = field(default_factory=lambda: Descent(final=1.0, guided=0.2, thresholds=early(0.8), max_refinements=4))
+    descent: Descent = field(
+        default_factory=lambda: Descent(
+            final=1.0, guided=0.2, thresholds=early(0.8), max_refinements=4
+        )
+    )
 
     def __call__(self, maps: StepMaps) -> Tensor:
         terms = []

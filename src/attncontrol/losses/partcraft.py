@@ -1,11 +1,13 @@
-"""PartCraft's attention loss (Ng et al. 2024, arXiv 2407.04604) at test time: at every cell one of the words wins, by masks.
+"""PartCraft's attention loss (Ng et al. 2024, arXiv 2407.04604) at test time: at every cell one of
+the words wins, by masks.
 
     share_m   = A_m / sum over words m' of A_m'                               at every cell       (A: mean over heads and layers)
     L         = mean over words and cells of   -(M_m log share_m + (1 - M_m) log(1 - share_m))                M: mask of the word
 
-A training loss in the paper (parts of birds, masks by clustering), used here as an objective on the latents. A_m sums over the
-tokens of the word; the sum over words is at least 1e-6 and the shares are kept 1e-6 away from 0 and 1, where the official code
-clamps the logarithm. Cells of no mask count as outside of all: give masks that cover the picture, or a word for the background.
+A training loss in the paper (parts of birds, masks by clustering), used here as an objective on the
+latents. A_m sums over the tokens of the word; the sum over words is at least 1e-6 and the shares
+are kept 1e-6 away from 0 and 1, where the official code clamps the logarithm. Cells of no mask
+count as outside of all: give masks that cover the picture, or a word for the background.
 """
 
 from collections.abc import Sequence
@@ -16,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.axes import Region, SpatialMaps
-from attncontrol.boxes import masks_like
-from attncontrol.compose import OfLayout
-from attncontrol.descent import Descent
-from attncontrol.maps import StepMaps
-from attncontrol.tokens import Subject
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.boxes import masks_like
+from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.objective import OfLayout
+from attncontrol.prompts.tokens import Subject
 
 
 def partcraft(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region]) -> Tensor:
@@ -39,7 +41,9 @@ class PartCraft(OfLayout):
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()
         masks = masks_like(self.layout, mean, maps.prompts)
-        return torch.stack([partcraft(*of_image) for of_image in zip(mean, maps.subjects, masks, strict=True)])
+        return torch.stack(
+            [partcraft(*of_image) for of_image in zip(mean, maps.subjects, masks, strict=True)]
+        )
 
 
 def example() -> PartCraft:

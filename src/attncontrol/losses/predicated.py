@@ -1,4 +1,5 @@
-"""Predicated Diffusion (Sueyoshi and Matsubara 2024, arXiv 2311.16117): propositions about words in product fuzzy logic.
+"""Predicated Diffusion (Sueyoshi and Matsubara 2024, arXiv 2311.16117): propositions about words in
+product fuzzy logic.
 
 A(x) in [0, 1] is the truth of "the word is at x". Each proposition P costs -log P:
 
@@ -8,9 +9,10 @@ A(x) in [0, 1] is the truth of "the word is at x". Each proposition P costs -log
     modifies           implies both ways, for a modifier and its noun
     one to one         plus ``alpha`` = 0.3 times: each noun excludes the modifiers of the other nouns
 
-The loss is the mean cost of existence plus the mean cost of the others over pairs. As in the authors' code, products over pixels
-are replaced by geometric means (the grid must not matter) and the maps of all but existence by their range [0, 1]; existence takes
-the softmax over tokens of 100 A, with weight 0.1; truths below 1e-6 count as 1e-6. The paper multiplies over pixels, unweighted.
+The loss is the mean cost of existence plus the mean cost of the others over pairs. As in the
+authors' code, products over pixels are replaced by geometric means (the grid must not matter) and
+the maps of all but existence by their range [0, 1]; existence takes the softmax over tokens of 100
+A, with weight 0.1; truths below 1e-6 count as 1e-6. The paper multiplies over pixels, unweighted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,11 +23,12 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import PixelMap, SpatialMaps
-from attncontrol.compose import Summable
-from attncontrol.descent import Descent
-from attncontrol.functional import sharpen, unit_range
-from attncontrol.maps import StepMaps
-from attncontrol.tokens import Groups, Span, Subject
+from attncontrol.maps.functional import sharpen, unit_range
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.objective import Summable
+from attncontrol.prompts.tokens import Span, Subject
+from attncontrol.prompts.words import Groups
 
 _SMALL = 1e-6
 
@@ -51,7 +54,12 @@ def _mean(costs: Iterable[Tensor], zero: Tensor) -> Tensor:
 
 
 def predicated(
-    maps: SpatialMaps, subjects: Sequence[Subject], contrast: Sequence[slice], *, existence: float = 0.1, alpha: float = 0.3
+    maps: SpatialMaps,
+    subjects: Sequence[Subject],
+    contrast: Sequence[slice],
+    *,
+    existence: float = 0.1,
+    alpha: float = 0.3,
 ) -> Tensor:
     """The loss of one image."""
     sharp, zero = sharpen(maps[None], contrast)[0], maps.sum() * 0
@@ -61,7 +69,9 @@ def predicated(
 
     nouns = [ranged(subject.noun) for subject in subjects]
     modifiers = [[ranged(modifier) for modifier in subject.modifiers] for subject in subjects]
-    present = _mean((exists(sharp[..., p]) for subject in subjects for p in subject.noun.positions), zero)
+    present = _mean(
+        (exists(sharp[..., p]) for subject in subjects for p in subject.noun.positions), zero
+    )
     own = [(noun, m) for noun, of in zip(nouns, modifiers, strict=True) for m in of]
     other = [(nouns[i], m) for i, j in permutations(range(len(subjects)), 2) for m in modifiers[j]]
     bound = _mean((implies(noun, m) + implies(m, noun) for noun, m in own), zero)
@@ -71,7 +81,8 @@ def predicated(
 
 @dataclass(frozen=True)
 class Predicated(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their modifiers."""
+    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
+    modifiers."""
 
     words: Groups | None = None
     existence: float = 0.1
@@ -80,7 +91,9 @@ class Predicated(Summable):
 
     def __call__(self, maps: StepMaps) -> Tensor:
         each = zip(maps.mean(), maps.subjects, maps.contrast, strict=True)
-        return torch.stack([predicated(*of_image, existence=self.existence, alpha=self.alpha) for of_image in each])
+        return torch.stack(
+            [predicated(*of_image, existence=self.existence, alpha=self.alpha) for of_image in each]
+        )
 
 
 def example() -> Predicated:

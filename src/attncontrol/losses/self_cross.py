@@ -1,12 +1,14 @@
-"""Self-Cross guidance (Qiu et al. 2024, arXiv 2411.18936): cells that show one subject do not look where another one is.
+"""Self-Cross guidance (Qiu et al. 2024, arXiv 2411.18936): cells that show one subject do not look
+where another one is.
 
     P_i       = G * S of the word, divided by its sum                      (S: softmax over tokens of 100 A, G: 3 x 3 Gaussian)
     R_i       = sum over cells p of O_i of P_i(p) G * S_p, divided by its sum     (S_p: self-attention of cell p, O_i: Otsu mask)
     L         = mean over pairs i < j of   sum min(R_i, P_j) + sum min(R_j, P_i)                                          in 0 .. 2
 
-A, S_p: means over heads and layers. The paper is followed; the official code takes half of it, normalises P only on grids finer
-than 16, and adds a loss that excites the subjects, here ``AttendAndExcite() + SelfCross()``. Otsu's threshold carries no gradient;
-a word of several tokens has the mean of their maps. Zero for a single subject.
+A, S_p: means over heads and layers. The paper is followed; the official code takes half of it,
+normalises P only on grids finer than 16, and adds a loss that excites the subjects, here
+``AttendAndExcite() + SelfCross()``. Otsu's threshold carries no gradient; a word of several tokens
+has the mean of their maps. Zero for a single subject.
 """
 
 from collections.abc import Sequence
@@ -17,21 +19,27 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import SelfMap, SpatialMaps
-from attncontrol.compose import Summable
-from attncontrol.descent import Descent
-from attncontrol.functional import of_words, otsu, smooth
-from attncontrol.maps import StepMaps
-from attncontrol.tokens import Groups, Subject
+from attncontrol.maps.functional import of_words, otsu, smooth
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.objective import Summable
+from attncontrol.prompts.tokens import Subject
+from attncontrol.prompts.words import Groups
 
 
-def self_cross(maps: SpatialMaps, picture: SelfMap, subjects: Sequence[Subject], contrast: Sequence[slice]) -> Tensor:
+def self_cross(
+    maps: SpatialMaps, picture: SelfMap, subjects: Sequence[Subject], contrast: Sequence[slice]
+) -> Tensor:
     """The loss of one image."""
     words = of_words(maps, [subject.noun for subject in subjects], contrast)
     words = words / words.sum((1, 2), keepdim=True).clamp(min=1e-12)
     rows = smooth(picture.flatten(0, 1)).flatten(1)  # cell -> where it looks
     seen = (words * otsu(words)).flatten(1) @ rows
     seen = seen / seen.sum(1, keepdim=True).clamp(min=1e-12)
-    shared = [torch.minimum(seen[i], words[j].flatten()).sum() for i, j in permutations(range(len(words)), 2)]
+    shared = [
+        torch.minimum(seen[i], words[j].flatten()).sum()
+        for i, j in permutations(range(len(words)), 2)
+    ]
     return 2 * torch.stack(shared).mean() if shared else maps.sum() * 0
 
 

@@ -1,0 +1,85 @@
+"""Where attention is computed: sites and the selection of sites."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from attncontrol.errors import SiteError
+
+Kind = Literal["self", "cross", "joint"]
+
+Head = tuple[str, int]
+"""(site, head)."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place in the denoiser where attention is computed.
+
+    ``name`` is the module path, verbatim. ``stride`` is the side of one attention cell in latent
+    cells: a site of stride 4 sees a 64 x 64 latent as a 16 x 16 grid.
+    """
+
+    name: str
+    kind: Kind
+    heads: int
+    stride: int
+
+    def grid(self, latent_height: int, latent_width: int) -> tuple[int, int]:
+        """(height, width) of the attention grid; every halving rounds up, as strided convolutions
+        with padding do."""
+        height, width, stride = latent_height, latent_width, self.stride
+        while stride > 1:
+            height, width, stride = -(-height // 2), -(-width // 2), stride // 2
+        return height, width
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which sites: None means any.
+
+    ``kind`` is one kind or several. ``layers`` are module paths or their leading parts
+    (``"up_blocks.1"`` selects one block, never ``up_blocks.10``), or shell patterns
+    (``"*.attentions.0.*"``). ``stride`` selects one resolution independent of the picture size.
+    """
+
+    kind: Kind | tuple[Kind, ...] | None = None
+    stride: int | None = None
+    layers: tuple[str, ...] = ()
+
+    def select(self, sites: Iterable[Site]) -> tuple[Site, ...]:
+        """Matching sites in model order. Raises SiteError if there is none."""
+        known = tuple(sites)
+        chosen = tuple(site for site in known if self._matches(site))
+        if not chosen:
+            strides = sorted({site.stride for site in known if self._of_kind(site)})
+            names = "\n  ".join(
+                f"{s.name} ({s.kind}, stride {s.stride}, {s.heads} heads)" for s in known
+            )
+            raise SiteError(
+                f"no attention site matches {self}. Strides here: {strides}. Sites here:\n  {names}"
+            )
+        return chosen
+
+    def _of_kind(self, site: Site) -> bool:
+        return self.kind is None or site.kind in (
+            (self.kind,) if isinstance(self.kind, str) else self.kind
+        )
+
+    def _matches(self, site: Site) -> bool:
+        return (
+            self._of_kind(site)
+            and self.stride in (None, site.stride)
+            and (
+                not self.layers or any(_path_matches(site.name, pattern) for pattern in self.layers)
+            )
+        )
+
+
+TEXT = Where(kind=("cross", "joint"))
+"""All sites that look at text."""
+
+
+def _path_matches(name: str, pattern: str) -> bool:
+    return name == pattern or name.startswith(pattern + ".") or fnmatchcase(name, pattern)

@@ -1,0 +1,1 @@
+"""What methods are worth, measured on the bundled models."""

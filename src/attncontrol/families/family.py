@@ -1,0 +1,61 @@
+"""What there is to know of one model architecture."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
+from attncontrol.prompts.tokens import Token
+
+Arguments = Mapping[str, Any]
+"""The named arguments of one call of the denoiser."""
+
+
+def _all(_: Any, __: Arguments) -> tuple[slice, ...]:
+    return (slice(None),)
+
+
+def encode(pipe: Any, pictures: Tensor) -> Tensor:
+    """Clean latents [batch channel height width] of pictures [batch 3 height width] in [-1, 1]."""
+    vae = pipe.vae
+    mean: Tensor = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mean
+    return (mean - (vae.config.get("shift_factor") or 0)) * vae.config.scaling_factor
+
+
+@dataclass(frozen=True)
+class Family:
+    """The facts of one architecture.
+
+    ``matches(pipe)``; ``denoiser(pipe)``; ``sites(denoiser)``. ``branches(pipe, nth, parts)`` names
+    the equal parts of the batch of the nth denoiser call of a step, in order; ``parts`` is their
+    number, None if the prompts are not known. ``tokens(pipe, prompt, encoding)`` is the text
+    sequence that the keys of cross- or joint attention stand for; ``encoding`` are the arguments
+    with which the pipeline calls its ``encode_prompt``. ``layout(denoiser, arguments, site)`` says
+    where text and picture lie in the sequences of a site. ``steering(sites)`` is the default of
+    sites and step size for test-time losses; a string says why there can be none. ``encode(pipe,
+    pictures)`` makes clean latents in the denoiser's own shape from pictures [batch 3 height width]
+    in [-1, 1]. ``contrast`` are the text positions that compete in a softmax over tokens; None
+    means the tokens of the prompt alone: special and padding positions are not looked at.
+    ``sample`` is the argument that holds the noisy latents, and ``latents(denoiser, arguments)``
+    the part of it that is denoised (not the mask channels of inpainting, not the reference tokens
+    of editing models). ``time`` is the argument that holds the timestep. ``batch_axis`` names the
+    arguments whose batch axis is not the first one, None where there is none.
+    """
+
+    name: str
+    matches: Callable[[Any], bool]
+    denoiser: Callable[[Any], nn.Module]
+    sites: Callable[[nn.Module], tuple[Site, ...]]
+    branches: Callable[[Any, int, int | None], tuple[str, ...]]
+    tokens: Callable[[Any, str, Arguments], tuple[Token, ...]]
+    layout: Callable[[Any, Arguments, Site], Layout]
+    steering: Callable[[tuple[Site, ...]], tuple[Where, float]] | str
+    contrast: slice | None = None
+    sample: str = "hidden_states"
+    latents: Callable[[Any, Arguments], tuple[slice, ...]] = _all
+    encode: Callable[[Any, Tensor], Tensor] = encode
+    time: str = "timestep"
+    batch_axis: Mapping[str, int | None] = field(default_factory=dict)

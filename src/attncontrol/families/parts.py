@@ -1,0 +1,103 @@
+"""What several architectures share."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Kind, Site
+from attncontrol.families.family import Arguments
+from attncontrol.prompts.tokens import Token, tokenize
+
+
+def one_call(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
+    """Classifier-free guidance in one call, [uncond, cond]. A further call is one of skip-layer
+    guidance."""
+    if nth:
+        return ("skip",)
+    guided = pipe.do_classifier_free_guidance if parts is None else parts == 2
+    return ("uncond", "cond") if guided else ("cond",)
+
+
+def two_calls(_: Any, nth: int, __: int | None) -> tuple[str, ...]:
+    """Classifier-free guidance in two calls, or none."""
+    return ("cond", "uncond")[nth : nth + 1]
+
+
+def text_length(arguments: Arguments) -> int:
+    states: Tensor = arguments["encoder_hidden_states"]
+    return states.shape[1]
+
+
+MARK = "\ue000"
+"""Stands for the prompt where a pipeline's template is read."""
+
+
+def chat(tokenizer: Any, messages: Sequence[Any], **options: Any) -> tuple[str, str]:
+    """What the tokenizer's chat template writes before and after the prompt, which is MARK in the
+    ``messages``."""
+    before, after = tokenizer.apply_chat_template(messages, tokenize=False, **options).split(MARK)
+    return before, after
+
+
+VIDEO = "losses are defined on the maps of pictures, not of videos"
+
+
+def patch_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int]:
+    """(height, width) of the tokens of a transformer that cuts [batch channel height width] into
+    square patches."""
+    height, width = arguments["hidden_states"].shape[-2:]
+    patch = denoiser.config.patch_size
+    return height // patch, width // patch
+
+
+def transformer_sites(
+    transformer: Any, kind: Callable[[str, Any], Kind | None], stride: int
+) -> tuple[Site, ...]:
+    """The modules with an attention processor; ``kind(name, module)`` None leaves one out."""
+    found = [
+        (name, module, kind(name, module))
+        for name, module in transformer.named_modules()
+        if hasattr(module, "processor")
+    ]
+    return tuple(
+        Site(name, of, module.heads, stride) for name, module, of in found if of is not None
+    )
+
+
+def cross_sites(transformer: Any) -> tuple[Site, ...]:
+    """Of blocks that attend to the picture in ``attn1`` and to the text in ``attn2``."""
+    return transformer_sites(
+        transformer,
+        lambda name, _: "cross" if name.endswith("attn2") else "self",
+        transformer.config.patch_size,
+    )
+
+
+def t5_tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    """Of pipelines whose only text is that of T5, filled up to ``max_sequence_length``."""
+    return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"], encoder="t5")
+
+
+def refiner_sites(transformer: Any) -> tuple[Site, ...]:
+    """Of Lumina 2 and its kin: joint ``layers``, ``noise_refiner`` of the picture;
+    ``context_refiner`` sees the text alone."""
+    kinds: dict[str, Kind] = {"layers": "joint", "noise_refiner": "self"}
+    patch = transformer.config.get("patch_size") or min(transformer.config["all_patch_size"])
+    return transformer_sites(transformer, lambda name, _: kinds.get(name.partition(".")[0]), patch)
+
+
+def patch_layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    """Of cross-attention: the queries are the patches, the keys the text."""
+    return Layout(patch_grid(transformer, arguments))
+
+
+def default_encoding(pipe: Any) -> dict[str, Any]:
+    """The arguments of ``encode_prompt`` in a call of the pipeline that says nothing about them."""
+    defaults: dict[str, Any] = {}
+    for method in (pipe.encode_prompt, type(pipe).__call__):
+        parameters = inspect.signature(method).parameters.values()
+        defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}
+    return defaults

@@ -1,0 +1,1 @@
+"""A self-contained page in which to look at recorded attention."""

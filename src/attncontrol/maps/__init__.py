@@ -1,0 +1,1 @@
+"""Attention as values: of one step, of a recording, on disk, drawn."""

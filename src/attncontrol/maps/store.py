@@ -1,0 +1,196 @@
+"""Attention records on disk: safetensors with a JSON header, readable without this package.
+
+A record is one file, or a folder of files ``step-0000.safetensors`` ... which hold one step each
+and are complete in themselves; a run that is killed leaves those of its finished steps. The
+metadata entry ``attncontrol`` of a file is JSON:
+
+    schema      1
+    dims        axes of every map: image, branch, step, head, height, width, token (videos: frame before height); 1 long if reduced
+    direction   "image->text" ...: from the queries to the keys
+    encoding    "float32", "float16", "bfloat16" or "sqrt8"
+    branches, steps, timesteps, sigmas   coordinates of these axes
+    images      for every image its prompt, its text sequence (``tokens``) and the ``words`` of the token axis with their positions
+    sites       for every layer its kind, heads and stride
+    reductions  what was done to the probabilities, in order
+    about       pipeline, model, scheduler, guidance, seeds, versions
+
+The maps of layer NAME are the tensor ``maps/NAME``. In "sqrt8" that is q (uint8) and ``scale/NAME``
+is m (float32, one number for every image, branch, step, head and token), where probability = m (q /
+255)^2, off by less than 0.4 % of m. ``pictures`` is uint8 [image height width 3].
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from attncontrol.attention.sites import Site
+from attncontrol.errors import CouplingError, UnsupportedError
+from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.prompts.tokens import Span, Token
+
+SCHEMA = 1
+Encoding = Literal["float32", "float16", "bfloat16", "sqrt8"]
+PICTURES = "pictures.safetensors"
+
+
+def save(maps: AttentionMaps, file: Path | str, *, encoding: Encoding = "float32") -> Path:
+    """Writes a record to one file, all at once or not at all; an existing one is replaced.
+
+    ``float16`` halves the size, ``sqrt8`` quarters it. Raises CouplingError if nothing is recorded.
+    """
+    if not maps.layers:
+        raise CouplingError(
+            "nothing is recorded yet; the maps are complete when the record(...) block ends"
+        )
+    tensors: dict[str, Tensor] = {}
+    for name, of_layer in maps.layers.items():
+        tensors |= _encoded(name, of_layer, encoding)
+    if len(maps.pictures):
+        tensors["pictures"] = _pixels(maps.pictures)
+    _write(Path(file), tensors, header(maps, encoding))
+    return Path(file)
+
+
+def save_pictures(pictures: Sequence[Any], folder: Path) -> None:
+    """Puts the pictures beside the steps of a streamed record."""
+    _write(folder / PICTURES, {"pictures": _pixels(pictures)}, {"schema": SCHEMA})
+
+
+def load(path: Path | str) -> AttentionMaps:
+    """Opens a record, a file or a folder of steps. Maps are read when they are looked at.
+
+    Raises UnsupportedError if there is no record or it has a newer schema.
+    """
+    path = Path(path)
+    files = tuple(sorted(path.glob("step-*.safetensors"))) if path.is_dir() else (path,)
+    headers = [_read_header(file) for file in files]
+    if not headers:
+        raise UnsupportedError(
+            f"{path} holds no attention record: there is no step-*.safetensors in it"
+        )
+    first, images = headers[0], headers[0]["images"]
+    along = {
+        name: tuple(v for h in headers for v in h[name])
+        for name in ("steps", "timesteps", "sigmas")
+    }
+    pictures = path / PICTURES if path.is_dir() else path
+    return AttentionMaps(
+        layers=Stored(files, tuple(site["name"] for site in first["sites"]), first["encoding"]),
+        sites={site["name"]: Site(**site) for site in first["sites"]},
+        prompts=tuple(image["prompt"] for image in images),
+        tokens=tuple(tuple(Token(**token) for token in image["tokens"]) for image in images),
+        spans=tuple(
+            tuple(Span(word["text"], tuple(word["positions"])) for word in image["words"])
+            for image in images
+        ),
+        branches=tuple(first["branches"]),
+        direction=first["direction"],
+        reductions=tuple(first["reductions"]),
+        about=first["about"],
+        pictures=_read_pictures(pictures) if pictures.exists() else (),
+        **along,
+    )
+
+
+@dataclass(frozen=True)
+class Stored(Mapping[str, Tensor]):
+    """The layers of a record on disk, each read when asked for."""
+
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+    encoding: Encoding
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.names:
+            raise KeyError(name)
+        return torch.cat([self._read(file, name) for file in self.files], 2)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _read(self, file: Path, name: str) -> Tensor:
+        with safe_open(file, "pt") as tensors:
+            maps: Tensor = tensors.get_tensor(f"maps/{name}").float()
+            if self.encoding == "sqrt8":
+                maps = (maps / 255).square_().mul_(tensors.get_tensor(f"scale/{name}"))
+        return maps
+
+
+def _encoded(name: str, maps: Tensor, encoding: Encoding) -> dict[str, Tensor]:
+    if encoding != "sqrt8":
+        return {f"maps/{name}": maps.to(getattr(torch, encoding)).contiguous()}
+    scale = maps.amax(tuple(range(4, maps.ndim - 1)), keepdim=True).clamp(
+        min=torch.finfo(torch.float32).tiny
+    )
+    return {
+        f"maps/{name}": (255 * (maps / scale).sqrt()).round().to(torch.uint8).contiguous(),
+        f"scale/{name}": scale.contiguous(),
+    }
+
+
+def _pixels(pictures: Sequence[Any]) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures]))
+
+
+def _read_pictures(file: Path) -> tuple[Image.Image, ...]:
+    with safe_open(file, "np") as tensors:
+        return (
+            tuple(Image.fromarray(p) for p in tensors.get_tensor("pictures"))
+            if "pictures" in tensors.keys()
+            else ()
+        )  # noqa: SIM118
+
+
+def header(maps: AttentionMaps, encoding: Encoding) -> dict[str, Any]:
+    """The JSON header of a record, as a dict."""
+    video = next(iter(maps.layers.values())).ndim == 8
+    images = [
+        {
+            "prompt": prompt,
+            "tokens": [asdict(t) for t in tokens],
+            "words": [asdict(s) for s in spans],
+        }
+        for prompt, tokens, spans in zip(maps.prompts, maps.tokens, maps.spans, strict=True)
+    ]
+    named = ("branches", "steps", "timesteps", "sigmas", "direction", "reductions", "about")
+    return {
+        "schema": SCHEMA,
+        "dims": ["image", "branch", "step", "head", *["frame"] * video, "height", "width", "token"],
+        "encoding": encoding,
+        "images": images,
+        "sites": [asdict(maps.sites[name]) for name in maps.layers],
+    } | {name: getattr(maps, name) for name in named}
+
+
+def _write(file: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished")
+    save_file(tensors, unfinished, {"attncontrol": json.dumps(header)})
+    unfinished.replace(file)
+
+
+def _read_header(file: Path) -> dict[str, Any]:
+    try:
+        with safe_open(file, "pt") as tensors:
+            header = json.loads((tensors.metadata() or {})["attncontrol"])
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise UnsupportedError(
+            f"{file} is not an attention record ({error}); write one with attncontrol.save"
+        ) from error
+    if header["schema"] > SCHEMA:
+        raise UnsupportedError(
+            f"{file} has schema {header['schema']}, this version reads {SCHEMA}: update attncontrol"
+        )
+    return dict(header)

@@ -1,0 +1,124 @@
+"""Boxes and masks of a layout, in fractions of the picture."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from attncontrol.axes import CellMask, PixelMap, Region
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, each between 0 and 1."""
+Layout = Mapping[str, "Box | Region"]
+"""Word -> box, or mask (height, width) of any size."""
+Layouts = Layout | Mapping[str, Layout]
+"""One layout for all prompts, or prompt -> its own."""
+
+
+def check(layouts: Layouts) -> None:
+    """Raises ValueError for a box that is empty or outside the picture, for an empty mask, and for
+    no box at all."""
+    for layout in _by_prompt(layouts).values():
+        _check(layout)
+
+
+def words_of(layouts: Layouts) -> "list[str] | dict[str, list[str]]":
+    """The words of the layout, or of each prompt."""
+    by_prompt = {prompt: list(layout) for prompt, layout in _by_prompt(layouts).items()}
+    return by_prompt.get(None) or {str(prompt): words for prompt, words in by_prompt.items()}
+
+
+def masks_like(
+    layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str | None]
+) -> list[list[CellMask]]:
+    """For every image, with its prompt, the mask of each word on the grid of ``maps`` [batch height
+    width ...], on their device."""
+    return _like(on_grid, layouts, maps, prompts)
+
+
+def coverages_like(
+    layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str | None]
+) -> list[list[PixelMap]]:
+    """As ``masks_like``, but what share of every cell is covered, divided by the largest, in the
+    precision of ``maps``."""
+    return [
+        [(share / share.max()).to(maps) for share in of_image]
+        for of_image in _like(coverage, layouts, maps, prompts)
+    ]
+
+
+def middles_like(
+    layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str | None]
+) -> list[list[torch.Tensor]]:
+    """As ``masks_like``, but the middle (x, y) of every box, or of the cells of every mask, in the
+    precision of ``maps``."""
+    return [
+        [middle.to(maps) for middle in of_image]
+        for of_image in _like(_middle, layouts, maps, prompts)
+    ]
+
+
+def _middle(place: "Box | Region", *_: int) -> torch.Tensor:
+    if isinstance(place, torch.Tensor):
+        size = place.new_tensor(place.shape, dtype=torch.float64)
+        return ((place.nonzero() + 0.5) / size).mean(0).flip(0)
+    left, top, right, bottom = place
+    return torch.tensor([(left + right) / 2, (top + bottom) / 2], dtype=torch.float64)
+
+
+def _like(
+    on: "Callable[[Box | Region, int, int], torch.Tensor]",
+    layouts: Layouts,
+    maps: torch.Tensor,
+    prompts: Sequence[str | None],
+) -> list[list[torch.Tensor]]:
+    found = {
+        prompt: [on(place, *maps.shape[1:3]).to(maps.device) for place in layout.values()]
+        for prompt, layout in _by_prompt(layouts).items()
+    }
+    return [found.get(None) or found[prompt] for prompt in (prompts or [None] * len(maps))]
+
+
+def _by_prompt(layouts: Layouts) -> dict[str | None, Layout]:
+    """None stands for all prompts."""
+    if layouts and all(isinstance(layout, Mapping) for layout in layouts.values()):
+        return dict(layouts)  # type: ignore[arg-type]  # as every value was looked at
+    return {None: layouts}  # type: ignore[dict-item]  # nor is it prompts with layouts
+
+
+def _check(layout: Layout) -> None:
+    if not layout:
+        raise ValueError(
+            "a layout maps words to boxes, such as {'cat': (0.0, 0.2, 0.5, 0.9)}; it is empty"
+        )
+    for word, place in layout.items():
+        if isinstance(place, torch.Tensor):
+            if not place.any():
+                raise ValueError(f"the mask of {word!r} is empty")
+            continue
+        left, top, right, bottom = place
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError(
+                f"the box of {word!r} must be (left, top, right, bottom) in fractions of the picture, not {place}"
+            )
+
+
+def on_grid(place: "Box | Region", height: int, width: int) -> CellMask:
+    """Which cells of a grid a box or mask covers: those by more than half, and at least the cell
+    that it covers most."""
+    share = coverage(place, height, width)
+    return (share > 0.5) | (share == share.max())
+
+
+def coverage(place: "Box | Region", height: int, width: int) -> PixelMap:
+    """What share of every cell of a grid a box or mask covers, float64."""
+    if isinstance(place, torch.Tensor):
+        mask = place.to(torch.float64)[None, None]
+        return torch.nn.functional.adaptive_avg_pool2d(mask, (height, width))[0, 0]
+    left, top, right, bottom = place
+    return _covered(top, bottom, height)[:, None] * _covered(left, right, width)
+
+
+def _covered(start: float, stop: float, cells: int) -> torch.Tensor:
+    """How much of every cell of an axis lies between two fractions."""
+    edges = torch.arange(cells + 1, dtype=torch.float64) / cells
+    return (edges[1:].clamp(max=stop) - edges[:-1].clamp(min=start)).clamp(min=0) * cells

@@ -1,0 +1,68 @@
+"""Weighted sums of objectives: ``SynGen() + 0.5 * Retention()``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from attncontrol.maps.step import StepMaps
+from attncontrol.objectives.boxes import Layouts, check, words_of
+from attncontrol.objectives.descent import Descent
+from attncontrol.prompts.words import Groups
+
+Objective = Callable[[StepMaps], Tensor]
+"""One loss per image from the maps of a step. May carry ``words``, ``descent``, ``remembers``,
+``self_attention``, ``features``, ``compares`` (with the first image of the batch) and ``search`` as
+attributes."""
+
+
+class Summable:
+    """Gives an objective the operators + and *."""
+
+    def __add__(self, other: "Objective | Sum") -> "Sum":
+        return Sum((*terms_of(self), *terms_of(other)))
+
+    def __rmul__(self, weight: float) -> "Sum":
+        return Sum(tuple((weight * w, term) for w, term in terms_of(self)))
+
+
+@dataclass(frozen=True)
+class OfLayout(Summable):
+    """An objective whose ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in
+    0 .. 1, or to masks (height, width) of any size; or prompts to such layouts. Raises ValueError
+    for a bad layout."""
+
+    layout: Layouts
+
+    def __post_init__(self) -> None:
+        check(self.layout)
+
+    @property
+    def words(self) -> Groups:
+        return words_of(self.layout)
+
+
+@dataclass(frozen=True)
+class Sum(Summable):
+    """Objectives with their weights, for ``steer``: each finds its own words. The schedule is that
+    of the first."""
+
+    terms: tuple[tuple[float, Objective], ...]
+
+    @property
+    def descent(self) -> Descent:
+        return getattr(self.terms[0][1], "descent", Descent())
+
+    @property
+    def search(self) -> Any:
+        """That of the first term that has one, or None."""
+        return next((term.search for _, term in self.terms if hasattr(term, "search")), None)
+
+
+def terms_of(objective: object) -> tuple[tuple[float, Objective], ...]:
+    if isinstance(objective, Sum):
+        return objective.terms
+    if not callable(objective):
+        raise TypeError(f"{objective!r} is no objective: it must be callable on StepMaps")
+    return ((1.0, objective),)

@@ -1,0 +1,1 @@
+"""What the package does to a pipeline: record, steer, perturb, edit, locate."""

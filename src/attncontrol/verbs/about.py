@@ -1,0 +1,46 @@
+"""Where a recording comes from, as values that fit in JSON."""
+
+import math
+from collections.abc import Set
+from importlib.metadata import version
+from typing import Any
+
+from attncontrol.attention.between import Direction
+from attncontrol.running.calls import DenoiserCall
+
+
+def reductions(kept: Set[str], direction: Direction) -> tuple[str, ...]:
+    """In words, in order."""
+    words = {"text->image": "mean over the querying tokens of a word", "image->image": ""}
+    steps = [
+        words.get(direction, "sum over the tokens of a word"),
+        *(f"mean over {axis}s" for axis in ("head", "step") if axis not in kept),
+    ]
+    return tuple(step for step in steps if step)
+
+
+def sigma(scheduler: Any, call: DenoiserCall) -> float | None:
+    """The scheduler's own noise level, or noise per signal sqrt((1 - a) / a); None if it knows
+    neither."""
+    at = len(scheduler.timesteps) - call.step.total + call.step.index
+    if hasattr(scheduler, "sigmas"):
+        return float(scheduler.sigmas[at])
+    if hasattr(scheduler, "alphas_cumprod"):
+        kept = float(scheduler.alphas_cumprod[int(scheduler.timesteps[at])])
+        return math.sqrt((1 - kept) / kept)
+    return None
+
+
+def about(pipe: Any, call: DenoiserCall) -> dict[str, Any]:
+    """What ran."""
+    return {
+        "pipeline": type(pipe).__name__,
+        "model": pipe.config.get("_name_or_path"),
+        "scheduler": type(pipe.scheduler).__name__,
+        "guidance_scale": getattr(pipe, "guidance_scale", None),
+        "negative_prompt": call.step.encoding.get("negative_prompt"),
+        "steps": call.step.total,
+        "versions": {
+            name: version(name) for name in ("attncontrol", "diffusers", "torch", "transformers")
+        },
+    }

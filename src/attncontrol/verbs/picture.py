@@ -1,0 +1,248 @@
+"""What the model attends to in a picture that exists: encoded, noised to a timestep, seen by one
+forward of the conditional branch.
+
+    x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e        a = alphas_cumprod
+    x_t = (1 - s) x_0 + s e,   s = t / T         rectified flow, T training timesteps
+
+x_0 is the picture in the denoiser's own latents, e ~ N(0, 1). x_t is what the denoiser is given,
+however the scheduler scales the latents in between, so any timestep will do, not only those of a
+schedule. Between two timesteps sqrt((1 - a) / a) is linear.
+"""
+
+import functools
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from attncontrol.attention.between import Direction, related, sites_with
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.intercept import tap
+from attncontrol.attention.sites import Where
+from attncontrol.errors import UnsupportedError
+from attncontrol.families.family import Family
+from attncontrol.families.known import family_of
+from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.prompts.tokens import Span
+from attncontrol.prompts.words import each, find
+from attncontrol.running.calls import DenoiserCall, aside
+from attncontrol.running.follow import follow
+from attncontrol.verbs.about import about, reductions
+from attncontrol.verbs.record import Axis
+
+
+def record_picture(
+    pipe: Any,
+    picture: np.ndarray,
+    prompt: str,
+    words: Sequence[str] | None = None,
+    *,
+    timestep: float,
+    seed: int = 0,
+    **options: Any,
+) -> AttentionMaps:
+    """The attention of a text-to-image pipeline on one picture (height, width, 3) uint8, as
+    ``record`` keeps it.
+
+    ``options`` are those of ``record_pictures`` and of the pipeline's call.
+    """
+    return record_pictures(
+        pipe,
+        [picture],
+        [prompt],
+        None if words is None else [words],
+        timestep=timestep,
+        seed=seed,
+        **options,
+    )
+
+
+@torch.no_grad()
+def record_pictures(
+    pipe: Any,
+    pictures: Sequence[np.ndarray],
+    prompts: Sequence[str],
+    words: Sequence[Sequence[str]] | None = None,
+    *,
+    timestep: float,
+    seed: int = 0,
+    where: Where | None = None,
+    direction: Direction = "image->text",
+    keep: Collection[Axis] = (),
+    **call: Any,
+) -> AttentionMaps:
+    """The same for several pictures of one size, each with its prompt and words (all tokens if
+    None); see ``record``.
+
+    ``call`` goes to the pipeline, see ``noised_call``. The denoiser runs once, and other contexts
+    do not see it. Raises WordError, SiteError; UnsupportedError if the scheduler's noise is not
+    known.
+    """
+    family = family_of(pipe)
+    denoiser = family.denoiser(pipe)
+    sites = sites_with(family.sites(denoiser), direction, where)
+    part = noised_call(pipe, pictures, prompts, timestep=timestep, seed=seed, **call)
+    maps = AttentionMaps(
+        sites=sites,
+        prompts=tuple(prompts),
+        tokens=tuple(family.tokens(pipe, prompt, part.step.encoding) for prompt in prompts),
+        branches=("cond",),
+        steps=(0,),
+        timesteps=(timestep,),
+        sigmas=(noise_per_signal(pipe.scheduler, timestep),),
+        direction=direction,
+        reductions=reductions(frozenset(keep), direction),
+        about=about(pipe, part) | {"picture": True, "seed": seed, "steps": 1},
+        pictures=tuple(map(Image.fromarray, pictures)),
+    )
+    maps.spans = _spans(maps, words)
+    maps.layers = _probe(denoiser, family, part, maps, "head" in keep)
+    return maps
+
+
+@torch.no_grad()
+def noised_call(
+    pipe: Any,
+    pictures: Sequence[np.ndarray],
+    prompts: Sequence[str],
+    *,
+    timestep: float,
+    seed: int = 0,
+    **call: Any,
+) -> DenoiserCall:
+    """The call of the denoiser on pictures noised to a timestep, conditional rows alone:
+    ``denoiser.forward(**it.arguments)``.
+
+    Picture i has the noise of ``seed`` + i, so batches do not matter. ``call`` goes to the
+    pipeline, which is stopped before it calls the denoiser.
+    """
+    family, found = family_of(pipe), []
+    noisy = _noisy(pipe, family, pictures, timestep, seed)
+
+    def on_call(step: DenoiserCall) -> None:
+        if "cond" in step.branches:
+            part = step.select(torch.arange(len(pictures)) + step.rows("cond").start)
+            found.append(replace(part.with_latents(noisy.to(step.latents)), branches=("cond",)))
+            raise _Done
+
+    height, width = pictures[0].shape[:2]
+    arguments = {
+        "num_inference_steps": 10,
+        "height": height,
+        "width": width,
+        "output_type": "latent",
+    } | call
+    with suppress(_Done), _only(pipe.scheduler, timestep), follow(pipe, family, on_call):
+        pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), **arguments)
+    return found[0]
+
+
+def noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: float) -> Tensor:
+    """x_t of the module's formula, by the noise schedule of ``scheduler``."""
+    sigma = noise_per_signal(scheduler, timestep)
+    if _is_flow(scheduler):
+        return (1 - sigma) * clean + sigma * noise
+    return (clean + sigma * noise) / math.sqrt(1 + sigma**2)
+
+
+def noise_per_signal(scheduler: Any, timestep: float) -> float:
+    """sqrt((1 - a_t) / a_t), of rectified flow s. Raises UnsupportedError if it is not known or
+    there is no such timestep."""
+    last = scheduler.config.num_train_timesteps
+    if not 0 <= timestep <= last:
+        raise UnsupportedError(
+            f"timestep {timestep} does not exist; {type(scheduler).__name__} knows those of 0 to {last}"
+        )
+    if _is_flow(scheduler):
+        return timestep / last
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise UnsupportedError(
+            f"the noise schedule of {type(scheduler).__name__} is not known; use a DDIM or flow-matching scheduler"
+        )
+    kept = scheduler.alphas_cumprod.double().cpu().numpy()
+    return float(np.interp(timestep, np.arange(len(kept)), np.sqrt((1 - kept) / kept)))
+
+
+def _is_flow(scheduler: Any) -> bool:
+    return hasattr(scheduler, "scale_noise") or bool(scheduler.config.get("use_flow_sigmas"))
+
+
+class _Done(Exception):  # noqa: N818 - a signal, not an error
+    """Ends the pipeline's run."""
+
+
+def _noisy(
+    pipe: Any, family: Family, pictures: Sequence[np.ndarray], timestep: float, seed: int
+) -> Tensor:
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    clean = family.encode(pipe, pixels)
+    noise = [
+        torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(seed + i))
+        for i in range(len(clean))
+    ]
+    return noised(pipe.scheduler, clean, torch.stack(noise).to(clean.device), timestep)
+
+
+def _spans(
+    maps: AttentionMaps, words: Sequence[Sequence[str]] | None
+) -> tuple[tuple[Span, ...], ...]:
+    if maps.direction == "image->image":
+        return ((),) * len(maps.prompts)
+    if words is None:
+        return each(maps.tokens)
+    named = zip(maps.tokens, maps.prompts, words, strict=True)
+    return tuple(tuple(find(tokens, prompt, word) for word in of) for tokens, prompt, of in named)
+
+
+def _probe(
+    denoiser: Any, family: Family, part: DenoiserCall, maps: AttentionMaps, heads: bool
+) -> dict[str, Tensor]:
+    """One forward of the denoiser; nothing else sees it."""
+    layers: dict[str, Tensor] = {}
+    groups = [[span.positions for span in of_image] for of_image in maps.spans]
+
+    def keep(call: AttentionCall) -> Tensor:
+        if call.index:
+            return call.run()
+        output, call = call.ran()
+        found = related(
+            call, family.layout(denoiser, part.arguments, call.site), groups, maps.direction
+        )
+        layers[call.site.name] = (
+            (found if heads else found.mean(1, keepdim=True)).float()[:, None, None].cpu()
+        )
+        return output
+
+    with aside(), tap(denoiser, maps.sites, keep):
+        denoiser.forward(
+            **part.arguments
+        )  # not __call__: contexts see only the pipeline's own calls
+    return {name: layers[name] for name in maps.sites if name in layers}
+
+
+@contextmanager
+def _only(scheduler: Any, timestep: float) -> Iterator[None]:
+    """Every schedule that the pipeline asks for has this timestep alone, as often as it has
+    steps."""
+    set_timesteps, previous = scheduler.set_timesteps, vars(scheduler).get("set_timesteps")
+
+    @functools.wraps(set_timesteps)  # pipelines inspect its signature
+    def replaced(*args: Any, **kwargs: Any) -> None:
+        set_timesteps(*args, **kwargs)
+        dtype = scheduler.timesteps.dtype if timestep.is_integer() else torch.float32
+        scheduler.timesteps = torch.full_like(scheduler.timesteps, timestep, dtype=dtype)
+
+    scheduler.set_timesteps = replaced
+    try:
+        yield
+    finally:
+        if previous is None:
+            del scheduler.set_timesteps
+        else:
+            scheduler.set_timesteps = previous
