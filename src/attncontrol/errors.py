@@ -2,12 +2,22 @@
 exists and what to do.
 
 AttnControlError
-├── WordError (ValueError)               a word that is not in the prompt, is truncated, or cannot be located
-├── SiteError (LookupError)              no attention site matches
-├── UnsupportedError (NotImplementedError)   a model, scheduler or attention backend that cannot be handled exactly
-├── CouplingError (RuntimeError)         the pipeline did not call what a context needs (nothing recorded, no step)
-├── NonFiniteError (ArithmeticError)     NaN or infinity in a loss or gradient
-└── SettingsError (ValueError)           a folder of results was made with other settings
+├── WordError (ValueError)           a word that is not in the prompt or cannot be located
+├── SiteError (LookupError)          no attention site, head or block of this name
+├── SettingError (ValueError)        a number, name or combination of settings out of its range
+├── LossError (ValueError)           an objective that returns no loss per picture
+├── ResultsError (ValueError)        a folder of results that does not fit this run
+├── NonFiniteError (ArithmeticError) NaN or infinity in attention, a loss or its gradient
+├── CouplingError (RuntimeError)     the pipeline did not do what a context needs
+│   └── ThreadError                  two threads use one pipeline
+└── UnsupportedError (NotImplementedError)  cannot be handled exactly
+    ├── ModelError                   the pipeline or its denoiser
+    ├── SchedulerError               the scheduler
+    ├── BackendError                 the implementation of attention
+    ├── CallError                    what the pipeline was called with
+    ├── RecordError (ValueError)     a record, or a file that is none
+    ├── SizeError (MemoryError)      more data than the limit
+    └── PackageError (ImportError)   an optional package that is not installed
 """
 
 
@@ -20,20 +30,60 @@ class WordError(AttnControlError, ValueError):
 
 
 class SiteError(AttnControlError, LookupError):
-    """No attention site of the model matches what was asked for."""
+    """The model has no attention site, head or block that matches what was asked for."""
 
 
-class UnsupportedError(AttnControlError, NotImplementedError):
-    """The model, scheduler or attention backend cannot be handled exactly."""
+class SettingError(AttnControlError, ValueError):
+    """A number, a name or a combination of settings lies outside its range."""
+
+
+class LossError(AttnControlError, ValueError):
+    """An objective returned something that is no loss per picture, or that has no gradient."""
+
+
+class ResultsError(AttnControlError, ValueError):
+    """A folder of results was made with other settings, or holds too little for a table."""
+
+
+class NonFiniteError(AttnControlError, ArithmeticError):
+    """Attention, a loss or its gradient is NaN or infinite."""
 
 
 class CouplingError(AttnControlError, RuntimeError):
     """The pipeline did not run, or ran in a way that the context cannot follow."""
 
 
-class NonFiniteError(AttnControlError, ArithmeticError):
-    """A loss or its gradient is NaN or infinite."""
+class ThreadError(CouplingError):
+    """A second thread uses a pipeline while a block is open for it."""
 
 
-class SettingsError(AttnControlError, ValueError):
-    """A folder of results, to be continued, was made with other settings."""
+class UnsupportedError(AttnControlError, NotImplementedError):
+    """Something cannot be handled exactly; its leaves say what."""
+
+
+class ModelError(UnsupportedError):
+    """The pipeline, its denoiser or its tokenizer cannot be handled exactly."""
+
+
+class SchedulerError(UnsupportedError):
+    """The scheduler, or a timestep of it, cannot be handled exactly."""
+
+
+class BackendError(UnsupportedError):
+    """Attention is computed in a way that cannot be observed or changed exactly."""
+
+
+class CallError(UnsupportedError):
+    """The pipeline was called with something that cannot be followed exactly."""
+
+
+class RecordError(UnsupportedError, ValueError):
+    """A file is no record that this version reads, or a record lacks what was asked of it."""
+
+
+class SizeError(UnsupportedError, MemoryError):
+    """A recording or a page would hold more than its limit."""
+
+
+class PackageError(UnsupportedError, ImportError):
+    """An optional package is not installed, or is not the version that was checked."""

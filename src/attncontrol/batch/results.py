@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attncontrol.errors import SettingsError
+from attncontrol.errors import ResultsError
 
 
 def read_lines(file: Path) -> Iterator[Any]:
@@ -28,11 +28,11 @@ def append_lines(file: Path, values: Iterable[Any]) -> None:
 
 
 def same_settings(file: Path, settings: Mapping[str, Any], *, of: Path) -> None:
-    """Writes the settings of the results ``of`` to ``file``. Raises SettingsError if it holds
+    """Writes the settings of the results ``of`` to ``file``. Raises ResultsError if it holds
     others."""
     text = json.dumps(settings, indent=1, default=repr)
     if file.exists() and file.read_text("utf-8") != text:
-        raise SettingsError(f"{of} was made with other settings, {file}; choose another folder")
+        raise ResultsError(f"{of} was made with other settings, {file}; choose another folder")
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}")
     part.write_text(text, "utf-8")

@@ -118,7 +118,7 @@ def run(
     appended batch by batch.
 
     ``step_sizes`` by method and ``refinements``, the largest number at a step, replace those of the
-    methods. Raises SettingsError if ``file`` has pictures of a method with other settings, which
+    methods. Raises ResultsError if ``file`` has pictures of a method with other settings, which
     are kept beside it.
     """
     rows = read(file)

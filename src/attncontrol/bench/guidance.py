@@ -142,7 +142,7 @@ def run(
     so all see the same load.
 
     ``call`` goes to the pipeline. Without ``prompted`` every prompt is empty.
-    Raises SettingsError if the folder has pictures of an arm with other settings.
+    Raises ResultsError if the folder has pictures of an arm with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*_TRUE, *of):
