@@ -7,11 +7,11 @@ import torch
 
 from attncontrol import Where, locate, record
 from attncontrol.analysis import aggregate, magnets, relevance, rollout
-from attncontrol.attention.intercept import tap
 from attncontrol.errors import SiteError, UnsupportedError, WordError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.picture import noised_call, record_picture
 from tests.reference import analysis as reference
+from tests.tapping import tap
 from tests.test_analysis_maps import maps_of
 from tests.test_analysis_picture import pictures
 from tests.zoo import ZOO

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from attncontrol import AttendAndExcite, Descent, Where, locate, record, steer
-from attncontrol.attention.intercept import tap
 from attncontrol.attention.sites import TEXT
 from attncontrol.errors import UnsupportedError
 from attncontrol.families.known import family_of
 from tests.reference.loops import Softmax
+from tests.tapping import tap
 from tests.zoo import EXTRA, MORE, ZOO
 from tests.zoo_chat import CHAT, EXTRA_CHAT, VIDEO
 

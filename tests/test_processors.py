@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 from attncontrol.attention import call as processors
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.intercept import tap
 from attncontrol.attention.sites import Site
+from tests.tapping import tap
 from tests.zoo import flux
 
 SITE = Site("somewhere", "joint", 3, 2)
@@ -23,7 +23,7 @@ def call(request, monkeypatch):
         torch.randn(2, 3, 37, 8, generator=rng, dtype=torch.float64).to(request.param)
         for _ in range(3)
     )
-    return AttentionCall(SITE, 0, query, key, value)
+    return AttentionCall(SITE, query, key, value)
 
 
 def columns():
@@ -50,7 +50,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 3e-2}
 
 def test_the_normaliser_comes_with_an_identical_output(call):
     with torch.no_grad():
-        output, known = call.ran()
+        output, known = call.run_with_normaliser()
     assert torch.equal(output, F.scaled_dot_product_attention(call.query, call.key, call.value))
     assert known.normaliser.shape == (2, 3, 37)
     queries = slice(7, None)
@@ -71,7 +71,7 @@ def test_indicator_values_give_the_same_mass(call, mask):
         mask={None: None, "bool": keep, "float": torch.where(keep, 0.5, -3.0).to(call.query)}[mask],
     )
     with torch.no_grad():
-        _, known = call.ran()
+        _, known = call.run_with_normaliser()
     assert (known.normaliser is None) == (mask is not None)
     queries = slice(7, None)
     torch.testing.assert_close(
@@ -87,7 +87,7 @@ def test_gradients_of_the_mass(call):
         pytest.skip("derivatives are checked in float64")
     queries, weights = slice(7, None), torch.randn(2, 3, 30, 2, dtype=torch.float64)
     gradients = []
-    for mass in (lambda c: c.ran()[1].mass(columns(), queries), lambda c: explicit(c, queries)):
+    for mass in (lambda c: c.run_with_normaliser()[1].mass(columns(), queries), lambda c: explicit(c, queries)):
         leaf = call.query.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(
             (mass(processors.replace(call, query=leaf)) * weights).sum(), leaf
@@ -105,7 +105,7 @@ def test_every_context_still_sees_the_call(monkeypatch):
     seen = []
 
     def outer(call):
-        output, known = call.ran()
+        output, known = call.run_with_normaliser()
         seen.append(known.normaliser is None)
         return output
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from attncontrol import Where, record
-from attncontrol.attention.intercept import tap
 from attncontrol.errors import SiteError
 from attncontrol.families.known import family_of
+from tests.tapping import tap
 from tests.test_families import PROMPTS, run
 from tests.tiny import tiny_sd
 from tests.zoo import ZOO

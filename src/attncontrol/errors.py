@@ -6,6 +6,7 @@ AttnControlError
 ├── SiteError (LookupError)          no attention site, head or block of this name
 ├── SettingError (ValueError)        a number, name or combination of settings out of its range
 ├── LossError (ValueError)           an objective that returns no loss per picture
+├── EditError (ValueError)           an edit that returns no attention
 ├── ResultsError (ValueError)        a folder of results that does not fit this run
 ├── NonFiniteError (ArithmeticError) NaN or infinity in attention, a loss or its gradient
 ├── CouplingError (RuntimeError)     the pipeline did not do what a context needs
@@ -39,6 +40,10 @@ class SettingError(AttnControlError, ValueError):
 
 class LossError(AttnControlError, ValueError):
     """An objective returned something that is no loss per picture, or that has no gradient."""
+
+
+class EditError(AttnControlError, ValueError):
+    """An edit returned something that is no attention, or that does not fit its place."""
 
 
 class ResultsError(AttnControlError, ValueError):

@@ -31,9 +31,9 @@ WORDS = [[(3 * k, 3 * k + 1) for k in range(8)]]
 def variant(name: str):
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, HEADS, TEXT + GRID[0] * GRID[1], WIDTH) for _ in range(3))
-    call = AttentionCall(Site("joint", "joint", HEADS, 2), 0, query, key, value)
+    call = AttentionCall(Site("joint", "joint", HEADS, 2), query, key, value)
     layout = Layout(GRID, slice(TEXT, None), slice(TEXT))
-    warm = AttentionCall(call.site, 0, *(part[:, :1, :600] for part in (query, key, value)))
+    warm = AttentionCall(call.site, *(part[:, :1, :600] for part in (query, key, value)))
     warm.run()
     before, began = peak_mib(), time.perf_counter()
     if name == "gradient":
@@ -48,7 +48,7 @@ def variant(name: str):
             if name == "plain":
                 call.run()
             else:
-                text_mass(call.ran()[1], layout, WORDS)
+                text_mass(call.run_with_normaliser()[1], layout, WORDS)
     print(json.dumps({"seconds": time.perf_counter() - began, "mib": peak_mib() - before}))
 
 

@@ -17,6 +17,7 @@ alone); its product is their mean. The concepts are modulated with the pooled te
 SD3: the tokens of CLIP and of T5 both stand for the concept.
 """
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,15 +29,14 @@ import torch
 from torch import Tensor, nn
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.intercept import tap
+from attncontrol.attention.moment import Moment, Purpose
 from attncontrol.attention.sites import TEXT, Site, Where
 from attncontrol.axes import CellOutputs, ConceptMaps, ConceptProducts, PieceOutputs
 from attncontrol.errors import CouplingError, UnsupportedError, WordError
 from attncontrol.families.family import Family
-from attncontrol.families.known import family_of
 from attncontrol.families.parts import default_encoding
-from attncontrol.running.calls import DenoiserCall, aside, probing
-from attncontrol.running.follow import follow
+from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs.picture import noised_call
 
 
@@ -72,11 +72,12 @@ def concept_attention(
     """
     found, stream = Concepts(tuple(concepts)), _stream(pipe, concepts, where, encoding)
 
-    def on_call(call: DenoiserCall) -> None:
+    def before(call: DenoiserCall) -> None:
         if "cond" in call.branches:
             stream.begin(call)
 
-    with follow(pipe, stream.family, on_call, stream.end), stream.beside():
+    hooks = Hooks(sites=stream.sites, listen=stream.keep, before=before, done=stream.end)
+    with stream.beside("own"), stream.run.hooked(hooks):
         yield found
     stream.finish(found)
 
@@ -96,9 +97,9 @@ def concepts_of_picture(
     """The same for a picture that exists, noised to a timestep; see ``picture.noised_call``."""
     found, stream = Concepts(tuple(concepts)), _stream(pipe, concepts, where, call)
     part = noised_call(pipe, [picture], [prompt], timestep=timestep, seed=seed, **call)
-    with aside(), stream.beside():
+    with stream.beside("probe"):
         stream.begin(part)
-        stream.denoiser.forward(**part.arguments)
+        stream.run.forward(part, "probe", sites=stream.sites, listen=stream.keep)
     stream.finish(found)
     return found
 
@@ -106,15 +107,15 @@ def concepts_of_picture(
 def _stream(
     pipe: Any, concepts: Sequence[str], where: Where | None, encoding: Mapping[str, Any]
 ) -> "_Stream":
-    family = family_of(pipe)
+    run = attach(pipe)
+    family, denoiser = run.family, run.denoiser
     if family.name not in ("sd3", "flux"):
         raise UnsupportedError(
             f"concept attention needs the double-stream blocks of SD3 or FLUX.1, which {type(pipe).__name__} has not"
         )
-    denoiser = family.denoiser(pipe)
     sites = {
         s.name: s
-        for s in family.sites(denoiser)
+        for s in run.sites.values()
         if getattr(denoiser.get_submodule(s.name), "added_kv_proj_dim", None)
     }
     default = (
@@ -122,7 +123,7 @@ def _stream(
     )
     chosen = (where or default).select(sites.values())
     states, parts = _read(pipe, family, concepts, encoding)
-    return _Stream(family, denoiser, sites, {site.name for site in chosen}, states, parts)
+    return _Stream(run, sites, {site.name for site in chosen}, states, parts)
 
 
 @torch.no_grad()
@@ -155,62 +156,51 @@ class _Stream:
     """The concepts' states on their way through the double-stream blocks of one forward of the
     denoiser."""
 
-    family: Family
-    denoiser: Any
+    run: Session
     sites: Mapping[str, Site]
     chosen: set[str]
     initial: Tensor
     parts: list[slice]
     call: DenoiserCall | None = None
-    aside: bool = False
     states: Tensor | None = None
     output: Tensor | None = None
     sums: list[Tensor] = field(default_factory=list)
     count: int = 0
 
     def begin(self, call: DenoiserCall) -> None:
-        self.call, self.aside = call, probing.get()
-        self.states = self.initial.expand(call.images, -1, -1)
+        self.call = call
+        self.states = self.initial.expand(len(call.images), -1, -1)
 
     def end(self) -> None:
         self.call = None
 
     @contextmanager
-    def beside(self) -> Iterator[None]:
-        with ExitStack() as stack, tap(self.denoiser, self.sites, self.keep):
-            for name in self.sites:
-                block = self.denoiser.get_submodule(name.rpartition(".")[0])
-                stack.callback(
-                    block.register_forward_hook(
-                        self._after(self.sites[name]), with_kwargs=True
-                    ).remove
-                )
+    def beside(self, purpose: Purpose) -> Iterator[None]:
+        """Behind every block of passes of this purpose comes the concepts' turn."""
+        with ExitStack() as stack:
+            for site in self.sites.values():
+                block = self.run.denoiser.get_submodule(site.name.rpartition(".")[0])
+                after = functools.partial(self._after, site, purpose)
+                stack.callback(block.register_forward_hook(after, with_kwargs=True).remove)
             yield
 
-    def keep(self, attention: AttentionCall) -> Tensor:
-        output = attention.run()
-        if not attention.index:
-            self.output = output
-        return output
+    def keep(self, attention: AttentionCall, _: Moment) -> Tensor:
+        self.output = attention.run()
+        return self.output
 
-    def _after(self, site: Site) -> Any:
-        def after(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-            if self.call is not None and self.states is not None and probing.get() == self.aside:
-                with torch.no_grad():
-                    self.step(
-                        site,
-                        self.call,
-                        block,
-                        inspect.signature(block.forward).bind(*args, **kwargs).arguments,
-                    )
-
-        return after
+    @torch.no_grad()
+    def _after(
+        self, site: Site, purpose: Purpose, block: nn.Module, args: Any, kwargs: Any, _: Any
+    ) -> None:
+        if self.call is not None and self.states is not None and self.run.purpose == purpose:
+            arguments = inspect.signature(block.forward).bind(*args, **kwargs).arguments
+            self.step(site, self.call, block, arguments)
 
     def step(self, site: Site, call: DenoiserCall, block: Any, arguments: dict[str, Any]) -> None:
         """One block: the concepts' turn comes after the model's own, whose attention output is
         still here."""
         rows, own = call.rows("cond"), self.output
-        layout = self.family.layout(self.denoiser, call.arguments, site)
+        layout = self.run.family.layout(self.run.denoiser, call.arguments, site)
         inputs = {"encoder_hidden_states": self.states} | {
             name: arguments[name][rows] for name in ("hidden_states", "temb")
         }
@@ -220,7 +210,8 @@ class _Stream:
                 torch.cat([of[:1].expand(pieces, -1), of[text:]])
                 for of in arguments["image_rotary_emb"]
             )
-        with aside():
+        concepts = call.of("cond")
+        with self.run.passing(concepts, "probe", sites={site.name: site}, listen=self.keep):
             self.states = block.forward(**arguments | inputs)[0]
         if site.name not in self.chosen or own is None or self.output is None:
             return

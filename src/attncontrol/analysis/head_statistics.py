@@ -19,6 +19,7 @@ Of attention among cells A, rows divided by their sums:
 2019, arXiv 1905.10650, ablate the trained model likewise).
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,14 +32,15 @@ from torch import Tensor
 
 from attncontrol.analysis.aggregate import without_special
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.intercept import tap
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head
 from attncontrol.axes import HeadMaps, PerHead, Spectra, Squares
-from attncontrol.errors import SiteError, UnsupportedError
-from attncontrol.families.known import family_of
+from attncontrol.errors import UnsupportedError
 from attncontrol.maps.recorded import AttentionMaps
-from attncontrol.running.calls import aside, prediction_of
+from attncontrol.running.calls import prediction_of
+from attncontrol.running.session import attach
 from attncontrol.verbs.picture import noised_call
+from attncontrol.verbs.plan import require_head
 
 
 def entropy(maps: HeadMaps) -> PerHead:
@@ -182,30 +184,20 @@ def importance(
 
     Raises SiteError if there is no such head.
     """
-    family = family_of(pipe)
-    denoiser = family.denoiser(pipe)
-    sites = {site.name: site for site in family.sites(denoiser)}
-    if unknown := [
-        head for head in heads if head[0] not in sites or not 0 <= head[1] < sites[head[0]].heads
-    ]:
-        raise SiteError(
-            f"there is no head {unknown[0][1]} at {unknown[0][0]!r}; sites are: {', '.join(sites)}"
-        )
+    run = attach(pipe)
+    for place in heads:
+        require_head(place, run.sites)
     part = noised_call(pipe, [picture], [prompt], timestep=timestep, seed=seed, **call)
-    found = {}
-    with aside():
-        before = prediction_of(denoiser.forward(**part.arguments))
-        for name, head in heads:
-            with tap(
-                denoiser,
-                {name: sites[name]},
-                lambda attention, head=head: _without(attention, head),
-            ):  # type: ignore[misc]
-                found[name, head] = score(before, prediction_of(denoiser.forward(**part.arguments)))
-    return found
+    before = prediction_of(run.forward(part, "probe"))
+    scores = {}
+    for name, head in heads:
+        without = functools.partial(_without, head)
+        after = run.forward(part, "probe", sites={name: run.sites[name]}, edit=without)
+        scores[name, head] = score(before, prediction_of(after))
+    return scores
 
 
-def _without(call: AttentionCall, head: int) -> Tensor:
+def _without(head: int, call: AttentionCall, _: Moment) -> Tensor:
     output = call.run().clone()
     output[:, head] = 0
     return output

@@ -24,13 +24,12 @@ import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.intercept import tap
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head
 from attncontrol.axes import HeadKeys, HeadQueries
-from attncontrol.errors import SiteError
-from attncontrol.families.known import family_of
-from attncontrol.running.calls import aside
+from attncontrol.running.session import attach
 from attncontrol.verbs.picture import noised_call
+from attncontrol.verbs.plan import require_head
 
 
 @dataclass(frozen=True)
@@ -95,19 +94,14 @@ def collect(
     At pictures that are noised to a timestep, see ``picture.noised_call``. Where they lie in joint
     attention is said by the family's ``layout``. Raises SiteError if there is no such head.
     """
-    family, (name, number) = family_of(pipe), head
-    denoiser = family.denoiser(pipe)
-    sites = {site.name: site for site in family.sites(denoiser)}
-    if name not in sites or not 0 <= number < sites[name].heads:
-        raise SiteError(f"there is no head {number} at {name!r}; sites are: {', '.join(sites)}")
+    run, (name, number) = attach(pipe), head
+    require_head(head, run.sites)
     part = noised_call(pipe, pictures, prompts, timestep=timestep, seed=seed, **call)
     found: list[Tensor] = []
 
-    def keep(attention: AttentionCall) -> Tensor:
-        if not attention.index:
-            found.extend((attention.query[:, number], attention.key[:, number]))
+    def keep(attention: AttentionCall, _: Moment) -> Tensor:
+        found.extend((attention.query[:, number], attention.key[:, number]))
         return attention.run()
 
-    with aside(), tap(denoiser, {name: sites[name]}, keep):
-        denoiser.forward(**part.arguments)
+    run.forward(part, "probe", sites={name: run.sites[name]}, listen=keep)
     return found[0], found[1]

@@ -32,13 +32,12 @@ import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
-from attncontrol.attention.intercept import tap
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where
 from attncontrol.axes import HeadRows, Relevances, Sequences, WordMaps
 from attncontrol.errors import SiteError
-from attncontrol.families.known import family_of
-from attncontrol.prompts.words import find
-from attncontrol.running.calls import aside, prediction_of
+from attncontrol.running.calls import prediction_of
+from attncontrol.running.session import attach
 from attncontrol.verbs.picture import noised_call
 
 Layer = tuple[Site, Tensor, Tensor]
@@ -135,25 +134,22 @@ def relevance_of_picture(
     ``call`` goes to the pipeline; see ``picture.noised_call``. Raises WordError; SiteError if the
     sites are of several grids or look at no text.
     """
-    family = family_of(pipe)
-    denoiser: Any = family.denoiser(pipe)
+    run = attach(pipe)
     part = noised_call(pipe, [picture], [prompt], timestep=timestep, seed=seed, **call)
-    tokens = family.tokens(pipe, prompt, part.step.encoding)
-    positions = [list(find(tokens, prompt, word).positions) for word in words]
+    positions = [list(part.text.span(word, 0).positions) for word in words]
     layouts = {
-        site: family.layout(denoiser, part.arguments, site) for site in family.sites(denoiser)
+        site: run.family.layout(run.denoiser, part.arguments, site) for site in run.sites.values()
     }
     sites = _chosen(layouts, where)
     kept: list[tuple[Site, Tensor]] = []
 
-    def explicit(attention: AttentionCall) -> Tensor:
-        if attention.index:
-            return attention.run()
+    def explicit(attention: AttentionCall, _: Moment) -> Tensor:
         kept.append((attention.site, attention.probabilities().requires_grad_()))
         return kept[-1][1].to(attention.value) @ attention.value
 
-    with torch.enable_grad(), aside(), tap(denoiser, {site.name: site for site in sites}, explicit):
-        value = score(prediction_of(denoiser.forward(**part.arguments)))
+    named = {site.name: site for site in sites}
+    with torch.enable_grad():
+        value = score(prediction_of(run.forward(part, "probe", sites=named, listen=explicit)))
     gradients = torch.autograd.grad(value, [attention for _, attention in kept])
     layers = [
         (site, attention.detach(), of)

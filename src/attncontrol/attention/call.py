@@ -1,13 +1,9 @@
-"""Interception of attention: ``tap`` wraps the processors of some modules and hands every attention
-call to a function.
+"""One execution of attention as a value, and where picture and text lie in it."""
 
-The wrapped processor keeps running; only its call of ``F.scaled_dot_product_attention`` is handed
-over, after projection, qk-norm and positional rotation. So one wrapper serves every diffusers
-processor that uses that function.
-"""
-
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,20 +13,53 @@ from torch.overrides import _get_current_function_mode_stack
 
 from attncontrol.attention.sites import Site
 from attncontrol.axes import Key, Mask, Probabilities, Query
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import BackendError, CallError, EditError
+
+_SHORT = 512  # keys up to which the explicit softmax is faster (text); measured in tests/perf
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where the picture and the text lie in the sequences of one site.
+
+    The picture is a row-major ``grid`` (height, width), a video (frames, height, width). ``image``
+    are its queries, in joint attention also its keys, as one slice or, where the rows of the batch
+    differ, one for each; ``text`` are keys.
+    """
+
+    grid: tuple[int, ...]
+    image: slice | tuple[slice, ...] = field(default_factory=lambda: slice(None))
+    text: slice = field(default_factory=lambda: slice(None))
+
+    @property
+    def image_slice(self) -> slice:
+        """Where the picture lies in the rows, which do not differ; those of a single row never do."""
+        if isinstance(self.image, tuple) and len(set(map(str, self.image))) > 1:
+            raise CallError(
+                "text of different lengths in the rows of one batch, so the picture lies elsewhere "
+                "in each; pass one prompt at a time"
+            )
+        return self.image[0] if isinstance(self.image, tuple) else self.image
+
+    def rows(self, rows: slice | Sequence[int]) -> "Layout":
+        """Of some rows of the batch."""
+        if isinstance(self.image, slice):
+            return self
+        chosen = self.image[rows] if isinstance(rows, slice) else tuple(self.image[r] for r in rows)
+        return replace(self, image=chosen)
+
+
+@dataclass(frozen=True, eq=False)
 class AttentionCall:
-    """One execution of a site. ``index`` counts the calls of the site within one forward of its
-    module.
+    """One execution of a site: query, key, value [batch heads position dim] after projection,
+    qk-norm and rotation, with the mask and the scale of the kernel.
 
     ``normaliser`` is the logarithm of the sum over keys of exp(logits) [batch heads query], where
-    it is known.
+    it is known. ``below`` is what ``run`` reaches: further edits and those who listen, None for the
+    kernel itself.
     """
 
     site: Site
-    index: int
     query: Query
     key: Key
     value: Key
@@ -39,9 +68,14 @@ class AttentionCall:
     is_causal: bool = False
     scale: float | None = None
     enable_gqa: bool = False
-    normaliser: Tensor | None = None
+    normaliser: Tensor | None = field(default=None, repr=False)
+    below: "Callable[[AttentionCall], Tensor] | None" = field(default=None, repr=False)
 
     def run(self) -> Tensor:
+        """The attention output [batch heads query dim], after the edits below this one."""
+        return self.kernel() if self.below is None else self.below(self)
+
+    def kernel(self) -> Tensor:
         """The attention output, by the kernel that torch chooses."""
         return F.scaled_dot_product_attention(
             self.query,
@@ -54,71 +88,85 @@ class AttentionCall:
             enable_gqa=self.enable_gqa,
         )
 
-    def ran(self) -> "tuple[Tensor, AttentionCall]":
+    def run_with_normaliser(self) -> "tuple[Tensor, AttentionCall]":
         """run(), and the call with its normaliser where the same kernel gives it: long keys without
-        mask or gradient on a CPU."""
-        simple = self.mask is None and not (
-            self.dropout or self.is_causal or self.enable_gqa or torch.is_grad_enabled()
-        )
+        mask or gradient on a CPU, and nobody below."""
+        special = self.dropout or self.is_causal or self.enable_gqa or torch.is_grad_enabled()
+        plain = self.mask is None and not special
+        alone = self.below is None and not _get_current_function_mode_stack()
         inputs = (self.query, self.key, self.value)
-        alone = (
-            not _get_current_function_mode_stack()
-        )  # else run() must reach the handlers of other contexts
-        worth = simple and alone and self.key.shape[2] > _SHORT and self.query.device.type == "cpu"
-        if not (
-            worth
-            and torch._fused_sdp_choice(*inputs, scale=self.scale)
-            == SDPBackend.FLASH_ATTENTION.value
-        ):
+        worth = plain and alone and self.key.shape[2] > _SHORT and self.query.device.type == "cpu"
+        flash = SDPBackend.FLASH_ATTENTION.value
+        if not (worth and torch._fused_sdp_choice(*inputs, scale=self.scale) == flash):
             return self.run(), self
         output, normaliser = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             *inputs, scale=self.scale
         )
         return output, replace(self, normaliser=normaliser)
 
+    def replace(self, **changes: Any) -> "AttentionCall":
+        """The call with another ``query``, ``key``, ``value``, ``mask`` or ``scale``."""
+        return replace(self, normaliser=None, **changes)
+
+    def masked(self, allowed: Tensor) -> "AttentionCall":
+        """The call in which queries see the ``allowed`` keys alone, bool [#batch #heads #query key]."""
+        if self.mask is None:
+            return self.replace(mask=allowed)
+        if self.mask.dtype == torch.bool:
+            return self.replace(mask=self.mask & allowed)
+        return self.replace(mask=self.mask.masked_fill(~allowed, -math.inf))
+
+    def biased(self, bias: Tensor) -> "AttentionCall":
+        """The call with ``bias`` [#batch #heads #query key] added to its logits."""
+        bias = bias.to(self.query)
+        if self.mask is None:
+            return self.replace(mask=bias)
+        if self.mask.dtype == torch.bool:
+            return self.replace(mask=torch.where(self.mask, bias, -math.inf))
+        return self.replace(mask=self.mask + bias)
+
     def of_heads(self, heads: Sequence[int]) -> "AttentionCall":
         """The call restricted to some heads."""
         at = list(heads)
-        mask = (
-            self.mask[:, at]
-            if self.mask is not None and self.mask.ndim == 4 and self.mask.shape[1] > 1
-            else self.mask
-        )
-        return replace(
-            self,
-            query=self.query[:, at],
-            key=self.key[:, at],
-            value=self.value[:, at],
-            mask=mask,
-            normaliser=None,
-        )
+        mask = self.mask
+        if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
+            mask = mask[:, at]
+        tensors = {name: getattr(self, name)[:, at] for name in ("query", "key", "value")}
+        return replace(self, mask=mask, normaliser=None, below=self._part, **tensors)
 
     def of_queries(self, queries: slice | Tensor) -> "AttentionCall":
         """The call restricted to some queries."""
-        mask = (
-            self.mask
-            if self.mask is None or self.mask.shape[-2] == 1
-            else self.mask[..., queries, :]
-        )
+        mask = self.mask
+        if mask is not None and mask.shape[-2] > 1:
+            mask = mask[..., queries, :]
         normaliser = None if self.normaliser is None else self.normaliser[:, :, queries]
-        return replace(self, query=self.query[:, :, queries], mask=mask, normaliser=normaliser)
+        query = self.query[:, :, queries]
+        return replace(self, query=query, mask=mask, normaliser=normaliser, below=self._part)
 
-    def rows(self, rows: slice | Tensor) -> "AttentionCall":
+    def rows(self, rows: slice | Sequence[int] | Tensor) -> "AttentionCall":
         """The call restricted to some rows of the batch."""
-        mask = (
-            self.mask[rows]
-            if self.mask is not None and self.mask.ndim == 4 and self.mask.shape[0] > 1
-            else self.mask
-        )
+        mask = self.mask
+        if mask is not None and mask.ndim == 4 and mask.shape[0] > 1:
+            mask = mask[rows]
         normaliser = None if self.normaliser is None else self.normaliser[rows]
-        return replace(
-            self,
-            query=self.query[rows],
-            key=self.key[rows],
-            value=self.value[rows],
-            mask=mask,
-            normaliser=normaliser,
-        )
+        tensors = {name: getattr(self, name)[rows] for name in ("query", "key", "value")}
+        return replace(self, mask=mask, normaliser=normaliser, below=self._part, **tensors)
+
+    def with_rows(self, rows: slice, other: "AttentionCall") -> "AttentionCall":
+        """The call with some rows of another one, whose sequences are as long."""
+        tensors = {name: getattr(self, name).clone() for name in ("query", "key", "value")}
+        for name, tensor in tensors.items():
+            tensor[rows] = getattr(other, name)[rows]
+        mask = self.mask
+        if mask is not None and other.mask is not None and other.mask is not mask:
+            mask = mask.clone()
+            mask[rows] = other.mask[rows]
+        return self.replace(mask=mask, **tensors)
+
+    @property
+    def _part(self) -> "Callable[[AttentionCall], Tensor] | None":
+        """``below`` of a part of the call."""
+        return None if self.below is None else _whole_only
 
     def probabilities(self) -> Probabilities:
         """softmax(scale * query @ key^T + mask) over keys, in float32 or wider. Rows whose keys are
@@ -127,8 +175,9 @@ class AttentionCall:
         Materialises query x key values per head: meant for short key sequences (text).
         """
         if self.is_causal or self.enable_gqa:
-            raise UnsupportedError(
-                f"probabilities of a causal or grouped-query call at {self.site.name} are not implemented"
+            raise BackendError(
+                f"probabilities of a causal or grouped-query call at {self.site.name} are not "
+                "implemented"
             )
         logits = self._logits(self.key)
         if self.mask is None:
@@ -147,26 +196,25 @@ class AttentionCall:
         """The call with all logits multiplied, masks of numbers included."""
         soft = self.mask is not None and self.mask.dtype != torch.bool
         mask = self.mask * factor if soft and self.mask is not None else self.mask
-        return replace(self, scale=self.factor * factor, mask=mask, normaliser=None)
+        return self.replace(scale=self.factor * factor, mask=mask)
 
     def _logits(self, key: Key) -> Tensor:
         return _at_least_single((self.query * self.factor) @ key.transpose(-1, -2))
 
     def mass(self, columns: Tensor, queries: slice) -> Probabilities:
-        """probabilities()[queries] @ columns, for 0/1 ``columns`` [batch key column]: mass on
-        groups of keys, exact.
+        """probabilities()[queries] @ columns, for 0/1 ``columns`` [batch key column]: mass on groups
+        of keys, exact.
 
         Where the keys outnumber the columns widely, the softmax is not formed. With the normaliser
-        z it is exp(logits - z) of the marked keys; else the attention output for values that are
+        z it is exp(logits - z) of the marked keys; else the kernel's output for values that are
         these columns is the same product, in memory of queries x head width, with gradients from
         the kernel.
         """
         part = self.of_queries(queries)
         if part.normaliser is not None:
             marked = columns.amax((0, 2)).nonzero()[:, 0]
-            probabilities = (
-                part._logits(self.key[:, :, marked]) - part.normaliser[..., None]
-            ).exp()
+            logits = part._logits(self.key[:, :, marked])
+            probabilities = (logits - part.normaliser[..., None]).exp()
             return probabilities @ columns[:, None, marked].to(probabilities)
         if self.key.shape[2] <= _SHORT and not (self.is_causal or self.enable_gqa):
             probabilities = part.probabilities()
@@ -174,10 +222,9 @@ class AttentionCall:
         width = self.value.shape[-1]
         outputs = []
         for chunk in columns.to(self.value).split(width, -1):
-            value = F.pad(chunk, (0, width - chunk.shape[-1]))[:, None].expand(
-                -1, self.value.shape[1], -1, -1
-            )
-            outputs.append(replace(part, value=value.contiguous()).run()[..., : chunk.shape[-1]])
+            value = F.pad(chunk, (0, width - chunk.shape[-1]))[:, None]
+            value = value.expand(-1, self.value.shape[1], -1, -1).contiguous()
+            outputs.append(part.replace(value=value).kernel()[..., : chunk.shape[-1]])
         return _at_least_single(torch.cat(outputs, -1))
 
 
@@ -185,22 +232,8 @@ def _at_least_single(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-_SHORT = 512  # keys up to which the explicit softmax is faster (text); measured in tests/perf
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the picture and the text lie in the sequences of one site.
-
-    The picture is a row-major ``grid`` (height, width), a video (frames, height, width). ``image``
-    are its queries, in joint attention also its keys, as one slice or, where the rows of the batch
-    differ, one for each; ``text`` are keys.
-    """
-
-    grid: tuple[int, ...]
-    image: slice | tuple[slice, ...] = field(default_factory=lambda: slice(None))
-    text: slice = field(default_factory=lambda: slice(None))
-
-    def rows(self, rows: slice) -> "Layout":
-        """Of some rows of the batch."""
-        return self if isinstance(self.image, slice) else replace(self, image=self.image[rows])
+def _whole_only(call: AttentionCall) -> Tensor:
+    raise EditError(
+        f"a part of the call at {call.site.name} was run, but another edit below it knows whole calls "
+        "only: run the whole call and take the part of its output, or use kernel()"
+    )

@@ -1,37 +1,112 @@
-"""Interception of attention: ``tap`` wraps the processors of some modules and hands every attention
-call to a function.
+"""Interception of attention: a wrapped processor keeps running, but its call of
+``F.scaled_dot_product_attention`` is handed over, after projection, qk-norm and positional rotation.
 
-The wrapped processor keeps running; only its call of ``F.scaled_dot_product_attention`` is handed
-over, after projection, qk-norm and positional rotation. So one wrapper serves every diffusers
-processor that uses that function.
+So one wrapper serves every diffusers processor that uses that function.
 """
 
+import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.edit import Editor
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import BackendError, EditError
 
 Handler = Callable[[AttentionCall], Tensor]
+Listener = Callable[[AttentionCall, Moment], Tensor]
+"""Looks at a call, changes nothing and returns ``call.run()``, or the same computed otherwise."""
+
+_POSITIONAL = ("query", "key", "value", "mask", "dropout", "is_causal")
+_NAMES = {"attn_mask": "mask", "dropout_p": "dropout"}
 
 
-_SDPA_SIGNATURE = ("query", "key", "value", "mask", "dropout", "is_causal")
+def attend(
+    call: AttentionCall, now: Moment, editors: Sequence[Editor], listeners: Sequence[Listener]
+) -> Tensor:
+    """The output of a call after the edits, outermost first; listeners see what these made of it.
+
+    The listeners of an edit that returned an output see the call which that edit was given, and its
+    output. Runs within an edit reach the edits after it, no listener.
+    """
+
+    def end(edited: AttentionCall) -> Tensor:
+        return _heard(edited, now, listeners)
+
+    return _edited(call, now, editors, end)
 
 
-_SDPA_NAMES = {"attn_mask": "mask", "dropout_p": "dropout"}
+def _edited(
+    call: AttentionCall, now: Moment, editors: Sequence[Editor], end: Callable[[AttentionCall], Tensor]
+) -> Tensor:
+    if not editors:
+        return end(replace(call, below=None))
+    editor, *inner = editors
+    below = functools.partial(_edited, now=now, editors=inner, end=AttentionCall.kernel)
+    result = editor(replace(call, below=below if inner else None), now)
+    _require_attention(result, call, editor)
+    if isinstance(result, AttentionCall):
+        return _edited(result, now, inner, end)
+    if end is not AttentionCall.kernel:
+        end(replace(call, below=lambda _: result))
+    return result
+
+
+def _heard(call: AttentionCall, now: Moment, listeners: Sequence[Listener]) -> Tensor:
+    if not listeners:
+        return call.run()
+    if now.riders:
+        return _heard_without_riders(call, now, listeners)
+    listener, *others = listeners
+    below = functools.partial(_heard, now=now, listeners=others) if others else call.below
+    return listener(replace(call, below=below), now)
+
+
+def _heard_without_riders(
+    call: AttentionCall, now: Moment, listeners: Sequence[Listener]
+) -> Tensor:
+    """Images that ride along as sources are nothing that listeners asked for; they come last."""
+    count = len(now.images) - now.riders
+    whole = None if call.below is None else call.run()
+    parts = []
+    for rows in (slice(count), slice(count, None)):
+        below = None if whole is None else lambda _, rows=rows: whole[rows]
+        parts.append(replace(call.rows(rows), below=below))
+    layout = now.layout.rows(slice(count))
+    own = replace(now, images=now.images[:count], riders=0, layout=layout)
+    return torch.cat([_heard(parts[0], own, listeners), parts[1].run()])
+
+
+def _require_attention(result: Any, call: AttentionCall, editor: Any) -> None:
+    wanted = (*call.query.shape[:3], call.value.shape[-1])
+    if isinstance(result, AttentionCall):
+        if result.query.shape == call.query.shape and result.value.shape[-1] == wanted[-1]:
+            return
+        given = f"a call with queries {tuple(result.query.shape)}"
+    elif isinstance(result, Tensor):
+        if tuple(result.shape) == wanted:
+            return
+        given = f"an output of shape {tuple(result.shape)}"
+    else:
+        given = f"{type(result).__name__}"
+    raise EditError(
+        f"the edit {editor!r} returned {given} at {call.site.name}; return the changed call with "
+        f"queries {tuple(call.query.shape)}, or an output of shape {wanted}"
+    )
 
 
 class _Intercept(TorchFunctionMode):
-    """While active, hands calls of scaled_dot_product_attention to ``handler``. Inactive inside the
-    handler itself."""
+    """While active, hands the first scaled_dot_product_attention to ``handler``; later ones, such as
+    those of IP-Adapters, are not the module's own. Inactive inside the handler itself."""
 
     def __init__(self, site: Site, handler: Handler) -> None:
         super().__init__()
@@ -43,11 +118,12 @@ class _Intercept(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
-        named = dict(zip(_SDPA_SIGNATURE, args, strict=False)) | {
-            _SDPA_NAMES.get(k, k): v for k, v in kwargs.items()
-        }
         self.calls += 1
-        return self.handler(AttentionCall(self.site, self.calls - 1, **named))
+        if self.calls > 1:
+            return func(*args, **kwargs)
+        named = dict(zip(_POSITIONAL, args, strict=False))
+        named |= {_NAMES.get(name, name): value for name, value in kwargs.items()}
+        return self.handler(AttentionCall(self.site, **named))
 
 
 class ControlAttnProcessor:
@@ -68,46 +144,31 @@ def _control_class(processor_class: type) -> type:
         with _Intercept(site, handler) as mode:
             output = wrapped(attn, *args, **kwargs)
         if not mode.calls:
-            raise UnsupportedError(
-                f"attention at {site.name} ran without torch's scaled_dot_product_attention ({type(wrapped).__name__}); "
-                "switch attention slicing, eager processors and third-party backends off "
-                "(pipe.unet.set_attn_processor(AttnProcessor2_0()), pipe.disable_attention_slicing())"
+            raise BackendError(
+                f"attention at {site.name} ran without torch's scaled_dot_product_attention "
+                f"({type(wrapped).__name__}); switch attention slicing, eager processors and "
+                "third-party backends off (pipe.unet.set_attn_processor(AttnProcessor2_0()), "
+                "pipe.disable_attention_slicing())"
             )
         return output
 
-    body = {"__slots__": ("_control",), "__call__": call, "wrapped_class": processor_class}
+    def deepcopy(self: Any, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self._control[0], memo)  # a copied model is not watched
+
+    body = {"__slots__": ("_control",), "__call__": call, "__deepcopy__": deepcopy}
+    body["wrapped_class"] = processor_class
     return type(f"Control{processor_class.__name__}", (ControlAttnProcessor, processor_class), body)
 
 
-def _wrap(processor: Any, site: Site, handler: Handler) -> Any:
+def wrap(processor: Any, site: Site, handler: Handler) -> Any:
     """Wrapper that shares the processor's attributes, so weights stay where ``state_dict`` and
-    ``.to()`` look for them."""
+    ``.to()`` look for them. Raises BackendError for what is no attention processor."""
+    if "attn" not in inspect.signature(type(processor).__call__).parameters:
+        raise BackendError(
+            f"the processor {type(processor).__name__} at {site.name} is no attention processor"
+        )
     inner: type = getattr(type(processor), "wrapped_class", type(processor))
     control: Any = object.__new__(_control_class(inner))
     object.__setattr__(control, "__dict__", processor.__dict__)
     object.__setattr__(control, "_control", (processor, site, handler))
     return control
-
-
-@contextmanager
-def tap(denoiser: nn.Module, sites: Mapping[str, Site], handler: Handler) -> Iterator[None]:
-    """Hands the attention calls of ``sites`` (by module path) to ``handler``, whose result replaces
-    the attention output.
-
-    Taps nest: the one installed first sees a call first and its ``call.run()`` reaches the later
-    ones. On exit, also after an exception, every module has its previous processor object back.
-    """
-    modules = {name: denoiser.get_submodule(name) for name in sites}
-    previous = {name: module.processor for name, module in modules.items()}
-    for name, processor in previous.items():
-        if "attn" not in inspect.signature(type(processor).__call__).parameters:
-            raise UnsupportedError(
-                f"the processor {type(processor).__name__} at {name} is not an attention processor"
-            )
-    try:
-        for name, module in modules.items():
-            module.processor = _wrap(previous[name], sites[name], handler)
-        yield
-    finally:
-        for name, module in modules.items():
-            module.processor = previous[name]

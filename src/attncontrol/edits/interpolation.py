@@ -17,8 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attncontrol.attention.call import AttentionCall, Layout
-from attncontrol.edits.merge import Progress, fixed, softmax_rows, square
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.edit import Edit, Progress, Result, at
+from attncontrol.attention.moment import Moment
+from attncontrol.edits.merge import softmax_rows, square
 
 
 def diagonal(call: AttentionCall) -> Tensor:
@@ -29,17 +31,18 @@ def diagonal(call: AttentionCall) -> Tensor:
 
 
 @dataclass(frozen=True)
-class LogLinear:
-    """Edit for ``perturb``: ``u`` in 0 .. 1, or a function of the progress of the run."""
+class LogLinear(Edit):
+    """``u`` in 0 .. 1, or a function of the progress of the run."""
 
     u: float | Progress = 1.0
     epsilon: float = 1e-6
 
-    def __call__(self, call: AttentionCall, _: Layout) -> Tensor:
+    def acts(self, progress: float) -> bool:
+        return at(self.u, progress) != 0
+
+    def __call__(self, call: AttentionCall, now: Moment) -> Result:
         square(call)
-        u = fixed(self.u)
-        if u == 0:
-            return call.run()
+        u = at(self.u, now.progress)
         tempered = call.tempered(1 - u)
         off = self.epsilon / call.key.shape[2]
         gain = ((1 - self.epsilon + off) / off) ** u - 1
@@ -49,16 +52,17 @@ class LogLinear:
 
 
 @dataclass(frozen=True)
-class FisherRao:
-    """Edit for ``perturb``: ``u`` in 0 .. 1, or a function of the progress of the run."""
+class FisherRao(Edit):
+    """``u`` in 0 .. 1, or a function of the progress of the run."""
 
     u: float | Progress = 1.0
 
-    def __call__(self, call: AttentionCall, _: Layout) -> Tensor:
+    def acts(self, progress: float) -> bool:
+        return at(self.u, progress) != 0
+
+    def __call__(self, call: AttentionCall, now: Moment) -> Result:
         square(call)
-        u = fixed(self.u)
-        if u == 0:
-            return call.run()
+        u = at(self.u, now.progress)
         own = diagonal(call).clamp(0, 1)
         angle = own.sqrt().acos().clamp(min=1e-6)
         kept, added = ((1 - u) * angle).sin() / angle.sin(), (u * angle).sin() / angle.sin()

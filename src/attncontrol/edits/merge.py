@@ -5,35 +5,23 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.errors import UnsupportedError
-
-Progress = Callable[[float], float]
-"""A setting that changes during the run, from the share of it that is done, 0 .. 1."""
+from attncontrol.errors import SiteError
 
 
-def fixed(setting: float | Progress) -> float:
-    """The setting, which ``perturb`` has fixed for the step."""
-    if callable(setting):
-        raise TypeError(
-            "settings that change during the run are fixed by perturb(...) before every step"
-        )
-    return setting
-
-
-def lerp(start: Callable[[], Tensor], end: Callable[[], Tensor], u: float | Progress) -> Tensor:
+def lerp(start: Callable[[], Tensor], end: Callable[[], Tensor], u: float) -> Tensor:
     """(1 - u) start + u end, where only what is needed is computed."""
-    share = fixed(u)
-    if share == 0:
+    if u == 0:
         return start()
-    return end() if share == 1 else start().lerp(end(), share)
+    return end() if u == 1 else start().lerp(end(), u)
 
 
 def square(call: AttentionCall) -> None:
-    """Raises UnsupportedError unless queries and keys are the same positions."""
+    """Raises SiteError unless queries and keys are the same positions."""
     if call.query.shape[2] != call.key.shape[2]:
-        raise UnsupportedError(
-            f"{call.site.name} attends from {call.query.shape[2]} to {call.key.shape[2]} other positions, which have no identity; "
-            "choose sites of self- or joint attention: Where(kind=('self', 'joint'))"
+        raise SiteError(
+            f"{call.site.name} attends from {call.query.shape[2]} to {call.key.shape[2]} other "
+            "positions, which have no identity; choose sites of self- or joint attention: "
+            "Where(kind=('self', 'joint'))"
         )
 
 

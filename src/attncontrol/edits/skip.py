@@ -3,14 +3,14 @@ skip-layer guidance)."""
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from attncontrol.attention.call import AttentionCall, Layout
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.edit import Edit, Result
+from attncontrol.attention.moment import Moment
 
 
 @dataclass(frozen=True)
-class SkipAttention:
-    """Edit for ``perturb``. The bias of the projection after the heads remains."""
+class SkipAttention(Edit):
+    """The bias of the projection after the heads remains."""
 
-    def __call__(self, call: AttentionCall, _: Layout) -> Tensor:
+    def __call__(self, call: AttentionCall, _: Moment) -> Result:
         return call.value.new_zeros(*call.query.shape[:3], call.value.shape[-1])

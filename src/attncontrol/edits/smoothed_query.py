@@ -11,7 +11,7 @@ SoftSEG: the mean over all positions, for an infinite ``sigma`` only.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,8 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
-from attncontrol.edits.merge import Progress, lerp
-from attncontrol.errors import UnsupportedError
+from attncontrol.attention.edit import Edit, Progress, Result, at
+from attncontrol.attention.moment import Moment
+from attncontrol.edits.merge import lerp
+from attncontrol.errors import CallError, SettingError
 
 
 def _taps(sigma: float, cells: int, like: Tensor) -> Tensor:
@@ -47,8 +49,8 @@ def blur(query: Tensor, grid: tuple[int, ...], sigma: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SmoothedQuery:
-    """Edit for ``perturb``: ``u`` in 0 .. 1, or a function of the progress of the run."""
+class SmoothedQuery(Edit):
+    """``u`` in 0 .. 1, or a function of the progress of the run."""
 
     sigma: float = math.inf
     u: float | Progress = 1.0
@@ -56,20 +58,23 @@ class SmoothedQuery:
 
     def __post_init__(self) -> None:
         if not self.sigma > 0 or (self.scope == "all" and not math.isinf(self.sigma)):
-            raise ValueError(
+            raise SettingError(
                 f"sigma is a number of cells above 0, and infinite for scope='all', not {self.sigma}"
             )
 
-    def __call__(self, call: AttentionCall, layout: Layout) -> Tensor:
-        return lerp(
-            call.run, lambda: replace(call, query=self._smoothed(call.query, layout)).run(), self.u
-        )
+    def acts(self, progress: float) -> bool:
+        return at(self.u, progress) != 0
+
+    def __call__(self, call: AttentionCall, now: Moment) -> Result:
+        u = at(self.u, now.progress)
+        smoothed = call.replace(query=self._smoothed(call.query, now.layout))
+        return smoothed if u == 1 else lerp(call.run, smoothed.run, u)
 
     def _smoothed(self, query: Tensor, layout: Layout) -> Tensor:
         if self.scope == "all":
             return query.mean(2, keepdim=True).expand_as(query).contiguous()
         if not isinstance(layout.image, slice):
-            raise UnsupportedError(
+            raise CallError(
                 "text of different lengths in the rows of one batch; pass one prompt at a time, or scope='all'"
             )
         smoothed, picture = query.clone(), query[:, :, layout.image]

@@ -15,14 +15,16 @@ and t_i = log sum over text of exp(s_ij)
 which needs cells x text values instead of cells x cells.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
-from attncontrol.edits.merge import Progress, lerp, square
-from attncontrol.errors import UnsupportedError
+from attncontrol.attention.edit import Edit, Progress, Result, at
+from attncontrol.attention.moment import Moment
+from attncontrol.edits.merge import lerp, square
+from attncontrol.errors import CallError
 
 
 def among_picture(call: AttentionCall, layout: Layout) -> Tensor:
@@ -30,11 +32,10 @@ def among_picture(call: AttentionCall, layout: Layout) -> Tensor:
     untouched."""
     image = layout.image
     if not isinstance(image, slice) or call.mask is not None:
-        raise UnsupportedError(
+        raise CallError(
             f"{call.site.name} masks text, or has text of different lengths in its rows: use scope='all'"
         )
-    part = replace(
-        call,
+    part = call.replace(
         query=call.query[:, :, image],
         key=call.key[:, :, layout.text],
         value=call.value[:, :, layout.text],
@@ -50,14 +51,18 @@ def among_picture(call: AttentionCall, layout: Layout) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SoftIdentity:
-    """Edit for ``perturb``: ``u`` in 0 .. 1, or a function of the progress of the run."""
+class SoftIdentity(Edit):
+    """``u`` in 0 .. 1, or a function of the progress of the run."""
 
     u: float | Progress = 1.0
     scope: Literal["all", "picture"] = "all"
 
-    def __call__(self, call: AttentionCall, layout: Layout) -> Tensor:
+    def acts(self, progress: float) -> bool:
+        return at(self.u, progress) != 0
+
+    def __call__(self, call: AttentionCall, now: Moment) -> Result:
         square(call)
+        u, layout = at(self.u, now.progress), now.layout
         if self.scope == "picture" and layout.text != slice(0) and call.site.kind == "joint":
-            return lerp(call.run, lambda: among_picture(call, layout), self.u)
-        return lerp(call.run, lambda: call.value, self.u)
+            return lerp(call.run, lambda: among_picture(call, layout), u)
+        return lerp(call.run, lambda: call.value, u)

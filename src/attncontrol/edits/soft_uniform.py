@@ -7,20 +7,24 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from attncontrol.attention.call import AttentionCall, Layout
-from attncontrol.edits.merge import Progress, lerp
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.edit import Edit, Progress, Result, at
+from attncontrol.attention.moment import Moment
+from attncontrol.edits.merge import lerp
 
 
 @dataclass(frozen=True)
-class SoftUniform:
-    """Edit for ``perturb``: ``u`` in 0 .. 1, or a function of the progress of the run. N counts all
+class SoftUniform(Edit):
+    """``u`` in 0 .. 1, or a function of the progress of the run. N counts all
     keys, text too."""
 
     u: float | Progress = 1.0
 
-    def __call__(self, call: AttentionCall, _: Layout) -> Tensor:
-        return lerp(
-            call.run,
-            lambda: call.value.mean(2, keepdim=True).expand(*call.query.shape[:3], -1),
-            self.u,
-        )
+    def acts(self, progress: float) -> bool:
+        return at(self.u, progress) != 0
+
+    def __call__(self, call: AttentionCall, now: Moment) -> Result:
+        def mean() -> Tensor:
+            return call.value.mean(2, keepdim=True).expand(*call.query.shape[:3], -1)
+
+        return lerp(call.run, mean, at(self.u, now.progress))

@@ -11,24 +11,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attncontrol.attention.call import AttentionCall, Layout
-from attncontrol.edits.merge import Progress, fixed, softmax_rows
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.edit import Edit, Progress, Result, at
+from attncontrol.attention.moment import Moment
+from attncontrol.edits.merge import softmax_rows
 
 
 @dataclass(frozen=True)
-class Temperature:
-    """Edit for ``perturb``: ``tau`` at least 0, or a function of the progress of the run; 1 changes
+class Temperature(Edit):
+    """``tau`` at least 0, or a function of the progress of the run; 1 changes
     nothing."""
 
     tau: float | Progress
 
-    def __call__(self, call: AttentionCall, _: Layout) -> Tensor:
-        tau = fixed(self.tau)
-        if tau == 1:
-            return call.run()
-        if tau == 0:
-            return _largest(call)
-        return call.tempered(1 / tau).run()
+    def acts(self, progress: float) -> bool:
+        return at(self.tau, progress) != 1
+
+    def __call__(self, call: AttentionCall, now: Moment) -> Result:
+        tau = at(self.tau, now.progress)
+        return _largest(call) if tau == 0 else call.tempered(1 / tau)
 
 
 def _largest(call: AttentionCall) -> Tensor:

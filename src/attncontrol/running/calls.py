@@ -1,9 +1,7 @@
 """A call of the denoiser and its prediction, as values."""
 
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,39 +9,33 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-
-@dataclass(frozen=True)
-class Step:
-    """One denoising step. ``scale`` is c in x = c z; ``prompts`` has one entry per image.
-
-    ``encoding`` are the arguments with which the pipeline called its ``encode_prompt``.
-    """
-
-    index: int
-    total: int
-    timestep: float
-    scale: float
-    prompts: tuple[str | None, ...]
-    encoding: Mapping[str, Any]
+from attncontrol.attention.moment import Step
+from attncontrol.prompts.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DenoiserCall:
     """The ``nth`` forward of the denoiser in a step, its arguments by name.
 
-    The batch has equal parts, one per branch, with one row per image each. ``part`` is the part of
-    the noisy input, argument ``name``, that is denoised. ``batch_axis`` is that of the family.
-    Models that take a list of rows take lists only.
+    The batch has equal parts, one per branch, with one row for each of ``images``, their numbers in
+    the pipeline's batch. ``part`` is the part of the noisy input, argument ``name``, that is
+    denoised. ``batch_axis`` is that of the family. Models that take a list of rows take lists only.
     """
 
     step: Step
+    text: Text
     nth: int
     branches: tuple[str, ...]
-    images: int
+    images: tuple[int, ...]
     arguments: dict[str, Any]
     name: str
     part: tuple[slice, ...]
     batch_axis: Mapping[str, int | None]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the run of the pipeline begins with this call."""
+        return self.step.index == self.step.view == self.nth == 0
 
     @property
     def latents(self) -> Tensor:
@@ -56,54 +48,46 @@ class DenoiserCall:
         return torch.stack(sample) if isinstance(sample, list) else sample
 
     def rows(self, branch: str) -> slice:
-        start = self.branches.index(branch) * self.images
-        return slice(start, start + self.images)
+        start = self.branches.index(branch) * len(self.images)
+        return slice(start, start + len(self.images))
 
     def with_latents(self, latents: Tensor) -> "DenoiserCall":
         sample = self._sample.clone()
         sample[self.part] = latents.to(sample.dtype)
         listed = isinstance(self.arguments[self.name], list)
+        new = list(sample) if listed else sample
+        return replace(self, arguments=self.arguments | {self.name: new})
+
+    def of(self, branch: str, images: Sequence[int] | None = None) -> "DenoiserCall":
+        """The call for one branch and some images, by their numbers; all of them if None."""
+        numbers = self.images if images is None else tuple(images)
+        start = self.rows(branch).start
+        rows = torch.tensor([start + self.images.index(number) for number in numbers])
         return replace(
-            self, arguments=self.arguments | {self.name: list(sample) if listed else sample}
+            self, branches=(branch,), images=numbers, arguments=self._arguments_of(rows)
         )
 
-    def select(self, rows: Tensor) -> "DenoiserCall":
-        """The call on some rows: every tensor argument that has a batch axis is indexed."""
-        size, listed = len(self.arguments[self.name]), isinstance(self.arguments[self.name], list)
+    def _arguments_of(self, rows: Tensor) -> dict[str, Any]:
+        """Every tensor argument that has a batch axis is indexed."""
+        size = len(self.arguments[self.name])
+        listed = isinstance(self.arguments[self.name], list)
 
         def pick(value: Any, axis: int) -> Any:
             if isinstance(value, Tensor) and value.ndim > axis and value.shape[axis] == size:
                 return value.index_select(axis, rows.to(value.device))
-            return (
-                [value[i] for i in rows]
-                if listed and isinstance(value, list) and len(value) == size
-                else value
-            )
+            of_rows = listed and isinstance(value, list) and len(value) == size
+            return [value[i] for i in rows] if of_rows else value
+
+        def is_leaf(value: Any) -> bool:
+            return listed and isinstance(value, list)
 
         picked = dict(self.arguments)
         for name, value in self.arguments.items():
             axis = self.batch_axis.get(name, 0)
             if axis is not None:
-                picked[name] = tree_map(
-                    functools.partial(pick, axis=axis),
-                    value,
-                    is_leaf=lambda v: listed and isinstance(v, list),
-                )
-        return replace(self, arguments=picked)
-
-
-probing: ContextVar[bool] = ContextVar("probing", default=False)
-"""True inside a gradient pass, which recorders must not see."""
-
-
-@contextmanager
-def aside() -> Iterator[None]:
-    """For forwards of the denoiser that are not the pipeline's own."""
-    token = probing.set(True)
-    try:
-        yield
-    finally:
-        probing.reset(token)
+                pick_axis = functools.partial(pick, axis=axis)
+                picked[name] = tree_map(pick_axis, value, is_leaf=is_leaf)
+        return picked
 
 
 def prediction_of(output: Any) -> Tensor:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from attncontrol.attention.between import Direction
-from attncontrol.running.calls import DenoiserCall
+from attncontrol.attention.moment import Step
 
 
 def reductions(kept: Set[str], direction: Direction) -> tuple[str, ...]:
@@ -19,10 +19,10 @@ def reductions(kept: Set[str], direction: Direction) -> tuple[str, ...]:
     return tuple(step for step in steps if step)
 
 
-def sigma(scheduler: Any, call: DenoiserCall) -> float | None:
+def sigma(scheduler: Any, step: Step) -> float | None:
     """The scheduler's own noise level, or noise per signal sqrt((1 - a) / a); None if it knows
     neither."""
-    at = len(scheduler.timesteps) - call.step.total + call.step.index
+    at = len(scheduler.timesteps) - step.total + step.index
     if hasattr(scheduler, "sigmas"):
         return float(scheduler.sigmas[at])
     if hasattr(scheduler, "alphas_cumprod"):
@@ -31,15 +31,15 @@ def sigma(scheduler: Any, call: DenoiserCall) -> float | None:
     return None
 
 
-def about(pipe: Any, call: DenoiserCall) -> dict[str, Any]:
+def about(pipe: Any, step: Step) -> dict[str, Any]:
     """What ran."""
     return {
         "pipeline": type(pipe).__name__,
         "model": pipe.config.get("_name_or_path"),
         "scheduler": type(pipe.scheduler).__name__,
         "guidance_scale": getattr(pipe, "guidance_scale", None),
-        "negative_prompt": call.step.encoding.get("negative_prompt"),
-        "steps": call.step.total,
+        "negative_prompt": step.encoding.get("negative_prompt"),
+        "steps": step.total,
         "versions": {
             name: version(name) for name in ("attncontrol", "diffusers", "torch", "transformers")
         },

@@ -1,149 +1,150 @@
-"""What an objective looks at: which sites, and which text positions of the current prompts."""
+"""What an objective looks at: which sites, and which text positions of the prompts of a run."""
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attncontrol.attention.between import text_mass
 from attncontrol.attention.call import AttentionCall, Layout
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import SiteError
 from attncontrol.families.family import Family
 from attncontrol.maps.step import StepMaps
-from attncontrol.objectives.objective import Objective, Sum, terms_of
+from attncontrol.objectives.objective import Objective, losses_of, terms_of
+from attncontrol.prompts.text import Text
 from attncontrol.prompts.tokens import Span, Subject, Token
-from attncontrol.prompts.words import at, subjects
-from attncontrol.running.calls import DenoiserCall
 
 
-@dataclass
+@dataclass(frozen=True)
+class Gaze:
+    """Where an objective looks: at the text, at attention among the cells of the picture, and at
+    what attention puts out."""
+
+    text: Mapping[str, Site]
+    pictures: Mapping[str, Site]
+    features: Mapping[str, Site]
+
+    @classmethod
+    def of(cls, objective: Objective, chosen: Mapping[str, Site], known: Iterable[Site]) -> "Gaze":
+        """Raises SiteError if the chosen layers lack what the objective looks at."""
+        beside: Mapping[str, Site] = {}
+        if objective.self_attention or objective.features:
+            beside = _among_cells(chosen.values(), known)
+        return cls(
+            chosen,
+            beside if objective.self_attention else {},
+            beside if objective.features else {},
+        )
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        return {**self.text, **self.pictures, **self.features}
+
+
+@dataclass(frozen=True, eq=False)
 class View:
-    """What the objective looks at: where, and which text positions of the current prompts.
+    """An objective with the text positions that it looks at in one run.
 
-    ``keys[b]`` are the text positions on the token axis of image b, None for all of them.
-    ``subjects[k]`` are those of the kth term of the objective. ``previous[b]`` is the mean map of
-    image b after the step before, for objectives that remember it.
+    ``tokens[b]`` are those of the token axis of image b. ``keys[b]`` are their text positions, None
+    where the axis has all of them. ``subjects[k][b]`` are those of the kth term. ``memory`` holds
+    the mean map of image b after the step before, ``latest`` that of this step.
     """
 
-    denoiser: nn.Module
     family: Family
-    sites: dict[str, Site]
-    objective: Objective | Sum
-    prompts: tuple[str | None, ...] = ()
-    tokens: tuple[tuple[Token, ...], ...] = ()
-    subjects: tuple[tuple[tuple[Subject, ...], ...], ...] = ()
-    previous: dict[int, Tensor] = field(default_factory=dict)
+    gaze: Gaze
+    objective: Objective
+    prompts: tuple[str | None, ...]
+    tokens: tuple[tuple[Token, ...], ...]
+    keys: tuple[tuple[int, ...], ...] | None
+    subjects: tuple[tuple[tuple[Subject, ...], ...], ...]
+    memory: dict[int, Tensor] = field(default_factory=dict)
     latest: dict[int, Tensor] = field(default_factory=dict)
-    keys: tuple[tuple[int, ...], ...] | None = None
-    pictures: dict[str, Site] = field(default_factory=dict)
-    features: dict[str, Site] = field(default_factory=dict)
 
-    def read(self, pipe: Any, call: DenoiserCall) -> None:
-        @functools.cache
-        def tokens_of(prompt: str) -> tuple[Token, ...]:
-            return self.family.tokens(pipe, prompt, call.step.encoding)
+    @classmethod
+    def of(cls, family: Family, gaze: Gaze, objective: Objective, text: Text) -> "View":
+        """Raises WordError."""
+        images = range(len(text.prompts))
+        known = [() if text.prompts[i] is None else text.tokens(i) for i in images]
+        subjects = tuple(text.subjects(term.words) for _, term in terms_of(objective))
+        if family.contrast is not None:
+            return cls(family, gaze, objective, text.prompts, tuple(known), None, subjects)
+        tokens = tuple(tuple(t for t in of_image if not t.special) for of_image in known)
+        keys = tuple(tuple(token.index for token in of_image) for of_image in tokens)
+        return cls(family, gaze, objective, text.prompts, tokens, keys, subjects)
 
-        self.prompts = prompts = call.step.prompts
-        self.subjects = tuple(
-            _subjects(tokens_of, term, prompts) for _, term in terms_of(self.objective)
-        )
-        self.previous, self.latest = {}, {}
-        self.tokens = tuple(() if prompt is None else tokens_of(prompt) for prompt in prompts)
-        if self.family.contrast is None:
-            self.tokens = tuple(
-                tuple(token for token in of if not token.special) for of in self.tokens
-            )
-            self.keys = tuple(tuple(token.index for token in of) for of in self.tokens)
-
-    def losses(self, seen: "Seen", images: list[int]) -> Tensor:
-        """[batch] losses of some images."""
-        ordered = {name: seen.layers[name] for name in self.sites}
-        tokens, prompts = (
-            tuple(self.tokens[i] for i in images),
-            tuple(self.prompts[i] for i in images),
-        )
+    def losses(self, seen: "Seen", images: Sequence[int]) -> Tensor:
+        """[batch] losses of some images. Raises LossError."""
+        tokens = tuple(self.tokens[i] for i in images)
+        whole = (self.family.contrast or slice(None),)
         maps = StepMaps(
-            ordered, (), tokens, (), pictures=seen.pictures, features=seen.features, prompts=prompts
+            {name: seen.layers[name] for name in self.gaze.text},
+            (),
+            tokens,
+            tuple(_encoders(of_image) if self.keys else whole for of_image in tokens),
+            pictures=seen.pictures,
+            features=seen.features,
+            prompts=tuple(self.prompts[i] for i in images),
         )
-        contrast = tuple(
-            _encoders(of) if self.keys else (self.family.contrast or slice(None),)
-            for of in maps.tokens
-        )
-        if any(getattr(term, "remembers", False) for _, term in terms_of(self.objective)):
-            if all(i in self.previous for i in images):
-                maps = replace(maps, previous=torch.stack([self.previous[i] for i in images]))
-            self.latest |= dict(zip(images, maps.mean().detach(), strict=True))
+        if self.objective.remembers:
+            if all(i in self.memory for i in images):
+                maps = replace(maps, previous=torch.stack([self.memory[i] for i in images]))
+            self.latest.update(zip(images, maps.mean().detach(), strict=True))
         total: Tensor | float = 0.0
         for (weight, term), of_images in zip(terms_of(self.objective), self.subjects, strict=True):
-            chosen = tuple(of_images[i] for i in images)
-            if self.keys is not None:
-                chosen = tuple(
-                    _moved(of, self.keys[i]) for of, i in zip(chosen, images, strict=True)
-                )
-            total = total + weight * term(replace(maps, subjects=chosen, contrast=contrast))
+            chosen = tuple(self._on_axis(of_images[i], i) for i in images)
+            total = total + weight * losses_of(term, replace(maps, subjects=chosen))
         return torch.as_tensor(total)
 
     def end_step(self) -> None:
-        self.previous = dict(self.latest)
+        self.memory.clear()
+        self.memory.update(self.latest)
 
-    def probabilities(self, call: AttentionCall, layout: Layout, images: list[int]) -> Tensor:
-        """[batch heads height width token] of one attention call."""
-        if self.keys is None:
-            return call.probabilities().unflatten(2, layout.grid)
-        return text_mass(call, layout, [[(key,) for key in self.keys[i]] for i in images])
-
-    def picture(self, call: AttentionCall, layout: Layout) -> Tensor:
-        """[batch height width key_height key_width] of one attention call: mean over heads, from
-        the picture to the picture."""
-        mean = call.probabilities().mean(1)
-        among = torch.stack(
-            [
-                of_row[image][:, image]
-                for of_row, image in zip(mean, _images(layout, call), strict=True)
-            ]
-        )
-        return (
-            (among / among.sum(2, keepdim=True)).unflatten(2, layout.grid).unflatten(1, layout.grid)
-        )
-
-    def look(self, call: AttentionCall, layout: Layout, images: list[int], seen: "Seen") -> Tensor:
+    def look(self, call: AttentionCall, now: Moment, seen: "Seen") -> Tensor:
         """The output of one attention call; adds to ``seen`` what the objective looks at. The first
         time counts: gradient checkpointing runs a site again."""
-        name = call.site.name
-        probabilities = self.probabilities(call, layout, images) if name in self.sites else None
-        picture = self.picture(call, layout) if name in self.pictures else None
-        if probabilities is not None and self.keys is None:
-            output = (
-                probabilities.flatten(2, 3).to(call.value.dtype) @ call.value
-            )  # no second pass of the kernel
-        else:
-            output = call.run()
-        if probabilities is not None:
+        name, layout, output = call.site.name, now.layout, None
+        if name in self.gaze.text:
+            probabilities = self._probabilities(call, now)
             seen.layers.setdefault(name, probabilities)
-        if picture is not None:
-            seen.pictures.setdefault(name, picture)
-        if name in self.features:
+            if self.keys is None and call.below is None:  # no second pass of the kernel
+                output = probabilities.flatten(2, 3).to(call.value.dtype) @ call.value
+        if name in self.gaze.pictures:
+            seen.pictures.setdefault(name, _picture(call, layout))
+        output = call.run() if output is None else output
+        if name in self.gaze.features:
             rows = zip(output.transpose(1, 2).flatten(2), _images(layout, call), strict=True)
-            seen.features.setdefault(
-                name,
-                torch.stack([of_row[image] for of_row, image in rows]).unflatten(1, layout.grid),
-            )
+            features = torch.stack([of_row[image] for of_row, image in rows])
+            seen.features.setdefault(name, features.unflatten(1, layout.grid))
         return output
 
     def complete(self, seen: "Seen") -> bool:
         """Whether every site has been seen."""
-        return not (
-            self.sites.keys() - seen.layers
-            or self.pictures.keys() - seen.pictures
-            or self.features.keys() - seen.features
-        )
+        gaze = self.gaze
+        left = [gaze.text.keys() - seen.layers, gaze.pictures.keys() - seen.pictures]
+        return not any([*left, gaze.features.keys() - seen.features])
+
+    def _probabilities(self, call: AttentionCall, now: Moment) -> Tensor:
+        """[batch heads height width token] of one attention call."""
+        if self.keys is None:
+            return call.probabilities().unflatten(2, now.layout.grid)
+        return text_mass(call, now.layout, [[(key,) for key in self.keys[i]] for i in now.images])
+
+    def _on_axis(self, subjects: tuple[Subject, ...], image: int) -> tuple[Subject, ...]:
+        """Subjects whose positions are those of the token axis."""
+        if self.keys is None:
+            return subjects
+        places = {key: place for place, key in enumerate(self.keys[image])}
+
+        def moved(span: Span) -> Span:
+            return Span(span.text, tuple(places[key] for key in span.positions))
+
+        return tuple(Subject(moved(s.noun), tuple(map(moved, s.modifiers))) for s in subjects)
 
 
-@dataclass
+@dataclass(eq=False)
 class Seen:
     """What one pass of the denoiser has shown of the sites of a view."""
 
@@ -152,31 +153,32 @@ class Seen:
     features: dict[str, Tensor] = field(default_factory=dict)
 
 
+def _picture(call: AttentionCall, layout: Layout) -> Tensor:
+    """[batch height width key_height key_width] of one attention call: mean over heads, from the
+    picture to the picture."""
+    mean = call.probabilities().mean(1)
+    rows = zip(mean, _images(layout, call), strict=True)
+    among = torch.stack([of_row[image][:, image] for of_row, image in rows])
+    among = among / among.sum(2, keepdim=True)
+    return among.unflatten(2, layout.grid).unflatten(1, layout.grid)
+
+
 def _images(layout: Layout, call: AttentionCall) -> tuple[slice, ...]:
     """The positions of the picture, for every row of the batch."""
-    return layout.image if isinstance(layout.image, tuple) else (layout.image,) * len(call.query)
+    image = layout.image
+    return image if isinstance(image, tuple) else (image,) * len(call.query)
 
 
-def sites_among_cells(
-    objective: Objective | Sum, wanted: str, chosen: Iterable[Site], known: Iterable[Site]
-) -> dict[str, Site]:
-    """Where an objective with the attribute ``wanted`` looks at attention among the cells of the
-    picture: beside the chosen sites.
-
-    That is in the same call of joint attention, and in the self-attention of the block whose
-    cross-attention was chosen.
-    """
-    if not any(getattr(term, wanted, False) for _, term in terms_of(objective)):
-        return {}
-    joint = {site.name: site for site in chosen if site.kind == "joint"}
-    blocks = {site.name.rpartition(".")[0] for site in chosen if site.kind == "cross"}
-    beside = {
-        site.name: site
-        for site in known
-        if site.kind == "self" and site.name.rpartition(".")[0] in blocks
-    }
+def _among_cells(chosen: Iterable[Site], known: Iterable[Site]) -> dict[str, Site]:
+    """Where cells of the picture look at each other beside the chosen sites: in the same call of
+    joint attention, and in the self-attention of the block whose cross-attention was chosen."""
+    sites = tuple(chosen)
+    joint = {site.name: site for site in sites if site.kind == "joint"}
+    blocks = {site.name.rpartition(".")[0] for site in sites if site.kind == "cross"}
+    selves = [site for site in known if site.kind == "self"]
+    beside = {site.name: site for site in selves if site.name.rpartition(".")[0] in blocks}
     if not joint and not beside:
-        raise UnsupportedError(
+        raise SiteError(
             "the chosen layers have no self-attention with a map, which this objective looks at"
         )
     return joint | beside
@@ -185,44 +187,5 @@ def sites_among_cells(
 def _encoders(tokens: tuple[Token, ...]) -> tuple[slice, ...]:
     """Where the tokens of each text encoder are."""
     names = [token.encoder for token in tokens]
-    return tuple(
-        slice(names.index(name), names.index(name) + names.count(name))
-        for name in dict.fromkeys(names)
-    )
-
-
-def _moved(subjects: tuple[Subject, ...], keys: tuple[int, ...]) -> tuple[Subject, ...]:
-    """Subjects whose positions count through ``keys``."""
-
-    def moved(span: Span) -> Span:
-        return Span(span.text, tuple(map(keys.index, span.positions)))
-
-    return tuple(
-        Subject(moved(subject.noun), tuple(map(moved, subject.modifiers))) for subject in subjects
-    )
-
-
-def _subjects(
-    tokens_of: Callable[[str], tuple[Token, ...]],
-    objective: Objective,
-    prompts: tuple[str | None, ...],
-) -> tuple[tuple[Subject, ...], ...]:
-    if not hasattr(objective, "words"):
-        return ((),) * len(prompts)
-    if objective.words is not None:
-        return subjects(tokens_of, prompts, objective.words)
-    from attncontrol.prompts.syntax import subjects_of
-
-    if None in prompts:
-        subjects(tokens_of, prompts, ())  # raises: words need the prompt
-    read: dict[str, tuple[Subject, ...]] = {}
-    for prompt in filter(None, prompts):
-        tokens, found = tokens_of(prompt), []
-        for entity in subjects_of(prompt):
-            noun, *modifiers = (
-                at(tokens, word.text, word.start, word.end)
-                for word in (entity.noun, *entity.modifiers)
-            )
-            found.append(Subject(noun, tuple(modifiers)))
-        read[prompt] = tuple(found)
-    return tuple(read[prompt] for prompt in prompts if prompt is not None)
+    starts = {name: names.index(name) for name in dict.fromkeys(names)}
+    return tuple(slice(start, start + names.count(name)) for name, start in starts.items())

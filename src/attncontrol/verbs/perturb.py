@@ -1,49 +1,30 @@
 """``perturb``: a second, deliberately weakened prediction, and guidance away from it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attncontrol.attention.call import AttentionCall, Layout
-from attncontrol.attention.intercept import tap
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.edit import Editor
+from attncontrol.attention.edit import at as fixed
+from attncontrol.attention.sites import Where
 from attncontrol.edits.skip_layers import SkipLayers
-from attncontrol.errors import CouplingError, SiteError
-from attncontrol.families.known import family_of
-from attncontrol.running.calls import DenoiserCall, aside, prediction_of
-from attncontrol.running.follow import follow
-from attncontrol.running.reuse import shared
-
-Edit = Callable[[AttentionCall, Layout], Tensor]
-"""The output of an attention call, for all the heads that it is given."""
-Heads = Sequence[tuple[str, int]]
-"""(site, head)."""
-
-
-@dataclass(frozen=True)
-class PerImage:
-    """Heads of its own for every image of the batch."""
-
-    heads: tuple[Heads, ...]
-
-
-@dataclass(frozen=True)
-class On:
-    """An edit with its place: ``heads`` (all of ``where`` if None)."""
-
-    edit: Edit | SkipLayers
-    where: Where | None = None
-    heads: Heads | PerImage | None = None
+from attncontrol.errors import SettingError
+from attncontrol.running.calls import DenoiserCall, prediction_of
+from attncontrol.running.reuse import Prefix, prefix_before
+from attncontrol.running.session import Hooks, Session, attach
+from attncontrol.running.skip import SkippedBlocks, watched_blocks
+from attncontrol.verbs.plan import Heads, On, PerImage, Plan
 
 
 @contextmanager
 def perturb(
     pipe: Any,
-    edit: Edit | SkipLayers | Sequence[On],
+    edit: Editor | SkipLayers | Sequence[On],
     *,
     scale: float | Callable[[float], float],
     where: Where | None = None,
@@ -53,6 +34,9 @@ def perturb(
 ) -> Iterator[None]:
     """Adds w (e_cond - e_perturbed) to the prediction, on top of whatever guidance the pipeline
     does.
+
+        with perturb(pipe, SoftIdentity(u=0.5), scale=2.0, where=Where(kind="self")):
+            image = pipe(prompt).images[0]
 
     e_perturbed is one more conditional pass in which ``edit`` changes attention at the sites of
     ``where``, or at ``heads`` [(site, head), ...] only, which ``PerImage`` gives for every image of
@@ -65,131 +49,67 @@ def perturb(
     ``scale`` is w >= 0, or a function of the progress of the run, as any setting of an edit may be;
     ``steps`` is the share of the run in which it acts. ``rescale`` r in 0 .. 1 multiplies the
     changed conditional prediction by 1 - r + r std(e_cond) / std(it). Conventions: here, in
-    diffusers and HeadHunter's pipelines w = scale; papers that write e_p + g (e - e_p) have g = w +
-    1.
+    diffusers and HeadHunter's pipelines w = scale; papers that write e_p + g (e - e_p) have
+    g = w + 1.
 
-    Raises SiteError if nothing is selected, UnsupportedError, CouplingError.
+    Raises SiteError if nothing is selected, SettingError, UnsupportedError, CouplingError.
     """
-    family = family_of(pipe)
-    denoiser = family.denoiser(pipe)
-    known = {site.name: site for site in family.sites(denoiser)}
+    run = attach(pipe)
+    if not 0 <= rescale <= 1:
+        raise SettingError(f"rescale is a share between 0 and 1, not {rescale}")
+    if not callable(scale) and not 0 <= scale < math.inf:
+        raise SettingError(f"scale is a number of at least 0, not {scale}")
     placed = edit if isinstance(edit, Sequence) else [On(edit, where, heads)]
-    plan = [(on.edit, _selected(on, known)) for on in placed if not isinstance(on.edit, SkipLayers)]
-    skips = [on.edit for on in placed if isinstance(on.edit, SkipLayers)]
-    sites = {name: known[name] for _, chosen in plan for name in chosen}
-    difference: Tensor | None = None
-
-    def on_output(call: DenoiserCall, prediction: Tensor) -> Tensor:
-        nonlocal difference
-        progress = call.step.index / max(call.step.total - 1, 1)
-        if not call.nth:
-            difference = None
-        if not steps[0] <= progress <= steps[1] or not (sites or skips):
-            return prediction
-        if "cond" in call.branches:
-            rows = call.rows("cond")
-            w = scale(progress) if callable(scale) else scale
-            now = [(_at(of, progress), chosen) for of, chosen in plan]
-            if any(
-                len(mask) not in (1, call.images) for _, chosen in now for mask in chosen.values()
-            ):
-                raise CouplingError(f"heads are given per image, but not for {call.images} images")
-            if w == 0 or (not skips and all(getattr(of, "u", 1) == 0 for of, _ in now)):
-                return prediction  # bit-identical
-            weakened = _weakened(call, rows, now)
-            difference = _rescaled(prediction[rows], w * (prediction[rows] - weakened), rescale)
-        if difference is None or "skip" in call.branches:
-            return prediction
-        return prediction + difference.repeat(len(call.branches), *[1] * (difference.ndim - 1))
-
-    def _weakened(
-        call: DenoiserCall, rows: slice, now: Sequence[tuple[Edit, Mapping[str, Tensor]]]
-    ) -> Tensor:
-        part = call.select(torch.arange(rows.start, rows.stop))
-
-        def handler(attention: AttentionCall) -> Tensor:
-            if attention.index:
-                return attention.run()
-            layout = family.layout(denoiser, part.arguments, attention.site)
-            return _edited(
-                attention,
-                layout,
-                [
-                    (of, chosen[attention.site.name])
-                    for of, chosen in now
-                    if attention.site.name in chosen
-                ],
-            )
-
-        with ExitStack() as stack:
-            stack.enter_context(again(rows, len(call.latents)))
-            for skipped in skipping:
-                stack.enter_context(skipped())
-            for each in (aside(), torch.no_grad(), tap(denoiser, sites, handler)):
-                stack.enter_context(each)
-            return prediction_of(
-                denoiser.forward(**part.arguments)
-            )  # not __call__: contexts see only the pipeline's own calls
-
+    layers = [name for on in placed if isinstance(on.edit, SkipLayers) for name in on.edit.layers]
+    edits = [on for on in placed if not isinstance(on.edit, SkipLayers)]
+    plan = Plan.of(edits, run.sites, steps)
     with ExitStack() as stack:
-        skipping = [stack.enter_context(skip.watch(denoiser)) for skip in skips]
-        again = stack.enter_context(
-            shared(denoiser, [*sites, *(name for skip in skips for name in skip.layers)])
-        )
-        stack.enter_context(follow(pipe, family, lambda _: None, on_output=on_output))
+        skipped = stack.enter_context(watched_blocks(run.denoiser, layers))
+        changed = [*plan.sites, *layers]
+        prefix = stack.enter_context(prefix_before(run.denoiser, changed, lambda: run.purpose))
+        guidance = _Guidance(run, plan, skipped, prefix, scale, rescale)
+        stack.enter_context(run.hooked(Hooks(after=guidance.after)))
         yield
 
 
-def _selected(on: On, known: Mapping[str, Site]) -> dict[str, Tensor]:
-    """By site which heads are changed, [image head], or [1 head] if the same ones in all images."""
-    if on.heads is None and on.where is None:
-        raise SiteError(
-            "say which attention to weaken: where=Where(kind='self', layers=('mid_block',)) or heads=[(site, head), ...]"
+@dataclass(eq=False)
+class _Guidance:
+    """``difference`` is what the step adds to the prediction of every branch."""
+
+    run: Session
+    plan: Plan
+    skipped: SkippedBlocks
+    prefix: Prefix
+    scale: float | Callable[[float], float]
+    rescale: float
+    difference: Tensor | None = None
+
+    def after(self, call: DenoiserCall, prediction: Tensor) -> Tensor:
+        if not call.nth:
+            self.difference = None
+        if "cond" in call.branches and self._acts(call.step.progress):
+            rows = call.rows("cond")
+            own, weight = prediction[rows], fixed(self.scale, call.step.progress)
+            if weight != 0:
+                difference = weight * (own - self._weakened(call, rows))
+                self.difference = _rescaled(own, difference, self.rescale)
+        if self.difference is None or "skip" in call.branches:
+            return prediction
+        count = len(call.branches)
+        return prediction + self.difference.repeat(count, *[1] * (self.difference.ndim - 1))
+
+    def _acts(self, progress: float) -> bool:
+        first, last = self.plan.steps
+        return self.plan.acts(progress) or (
+            bool(self.skipped.names) and first <= progress <= last
         )
-    allowed = (
-        known if on.where is None else {site.name: site for site in on.where.select(known.values())}
-    )
-    if on.heads is None:
-        return {name: torch.ones(1, site.heads, dtype=torch.bool) for name, site in allowed.items()}
-    images = on.heads.heads if isinstance(on.heads, PerImage) else (on.heads,)
-    chosen: dict[str, Tensor] = {}
-    for image, heads in enumerate(images):
-        for name, head in heads:
-            if name not in allowed or not 0 <= head < allowed[name].heads:
-                has = (
-                    f"; it has {allowed[name].heads} heads"
-                    if name in allowed
-                    else f"; sites are: {', '.join(allowed)}"
-                )
-                raise SiteError(f"there is no head {head} at {name!r}{has}")
-            chosen.setdefault(
-                name, torch.zeros(len(images), allowed[name].heads, dtype=torch.bool)
-            )[image, head] = True
-    return chosen
 
-
-def _at(edit: Edit, progress: float) -> Edit:
-    """The edit with every setting that is a function of the progress fixed."""
-    if not is_dataclass(edit) or isinstance(edit, type):
-        return edit
-    moving = {
-        field.name: getattr(edit, field.name)
-        for field in fields(edit)
-        if callable(getattr(edit, field.name))
-    }
-    return replace(edit, **{name: value(progress) for name, value in moving.items()})
-
-
-def _edited(call: AttentionCall, layout: Layout, edits: Sequence[tuple[Edit, Tensor]]) -> Tensor:
-    """The output in which each edit made its heads; only these are computed twice."""
-    if len(edits) == 1 and edits[0][1].all():
-        return edits[0][0](call, layout)
-    output = call.run().clone()
-    for edit, chosen in edits:
-        heads = chosen.any(0).nonzero()[:, 0].tolist()
-        own = chosen[:, heads, None, None].to(output.device)
-        output[:, heads] = torch.where(own, edit(call.of_heads(heads), layout), output[:, heads])
-    return output
+    def _weakened(self, call: DenoiserCall, rows: slice) -> Tensor:
+        part, plan = call.of("cond"), self.plan
+        with torch.no_grad(), self.prefix.again(rows, len(call.latents)), self.skipped.left_out():
+            return prediction_of(
+                self.run.forward(part, "weakened", sites=plan.sites, edit=plan)
+            )
 
 
 def _rescaled(base: Tensor, difference: Tensor, share: float) -> Tensor:

@@ -13,7 +13,6 @@ import functools
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,16 +22,15 @@ from torch import Tensor
 
 from attncontrol.attention.between import Direction, related, sites_with
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.intercept import tap
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
 from attncontrol.errors import UnsupportedError
 from attncontrol.families.family import Family
-from attncontrol.families.known import family_of
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span
 from attncontrol.prompts.words import each, find
-from attncontrol.running.calls import DenoiserCall, aside
-from attncontrol.running.follow import follow
+from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs.about import about, reductions
 from attncontrol.verbs.record import Axis
 
@@ -84,25 +82,24 @@ def record_pictures(
     do not see it. Raises WordError, SiteError; UnsupportedError if the scheduler's noise is not
     known.
     """
-    family = family_of(pipe)
-    denoiser = family.denoiser(pipe)
-    sites = sites_with(family.sites(denoiser), direction, where)
+    run = attach(pipe)
+    sites = sites_with(tuple(run.sites.values()), direction, where)
     part = noised_call(pipe, pictures, prompts, timestep=timestep, seed=seed, **call)
     maps = AttentionMaps(
         sites=sites,
         prompts=tuple(prompts),
-        tokens=tuple(family.tokens(pipe, prompt, part.step.encoding) for prompt in prompts),
+        tokens=tuple(part.text.tokens(image) for image in range(len(prompts))),
         branches=("cond",),
         steps=(0,),
         timesteps=(timestep,),
         sigmas=(noise_per_signal(pipe.scheduler, timestep),),
         direction=direction,
         reductions=reductions(frozenset(keep), direction),
-        about=about(pipe, part) | {"picture": True, "seed": seed, "steps": 1},
+        about=about(pipe, part.step) | {"picture": True, "seed": seed, "steps": 1},
         pictures=tuple(map(Image.fromarray, pictures)),
     )
     maps.spans = _spans(maps, words)
-    maps.layers = _probe(denoiser, family, part, maps, "head" in keep)
+    maps.layers = _probe(run, part, maps, "head" in keep)
     return maps
 
 
@@ -117,18 +114,18 @@ def noised_call(
     **call: Any,
 ) -> DenoiserCall:
     """The call of the denoiser on pictures noised to a timestep, conditional rows alone:
-    ``denoiser.forward(**it.arguments)``.
+    for ``Session.forward``.
 
     Picture i has the noise of ``seed`` + i, so batches do not matter. ``call`` goes to the
     pipeline, which is stopped before it calls the denoiser.
     """
-    family, found = family_of(pipe), []
-    noisy = _noisy(pipe, family, pictures, timestep, seed)
+    run, found = attach(pipe), []
+    noisy = _noisy(pipe, run.family, pictures, timestep, seed)
 
-    def on_call(step: DenoiserCall) -> None:
+    def before(step: DenoiserCall) -> None:
         if "cond" in step.branches:
-            part = step.select(torch.arange(len(pictures)) + step.rows("cond").start)
-            found.append(replace(part.with_latents(noisy.to(step.latents)), branches=("cond",)))
+            part = step.of("cond", range(len(pictures)))
+            found.append(part.with_latents(noisy.to(step.latents)))
             raise _Done
 
     height, width = pictures[0].shape[:2]
@@ -138,7 +135,8 @@ def noised_call(
         "width": width,
         "output_type": "latent",
     } | call
-    with suppress(_Done), _only(pipe.scheduler, timestep), follow(pipe, family, on_call):
+    alone = run.hooked(Hooks(before=before), alone=True)
+    with suppress(_Done), _only(pipe.scheduler, timestep), alone:
         pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), **arguments)
     return found[0]
 
@@ -200,29 +198,19 @@ def _spans(
     return tuple(tuple(find(tokens, prompt, word) for word in of) for tokens, prompt, of in named)
 
 
-def _probe(
-    denoiser: Any, family: Family, part: DenoiserCall, maps: AttentionMaps, heads: bool
-) -> dict[str, Tensor]:
+def _probe(run: Session, part: DenoiserCall, maps: AttentionMaps, heads: bool) -> dict[str, Tensor]:
     """One forward of the denoiser; nothing else sees it."""
     layers: dict[str, Tensor] = {}
     groups = [[span.positions for span in of_image] for of_image in maps.spans]
 
-    def keep(call: AttentionCall) -> Tensor:
-        if call.index:
-            return call.run()
-        output, call = call.ran()
-        found = related(
-            call, family.layout(denoiser, part.arguments, call.site), groups, maps.direction
-        )
-        layers[call.site.name] = (
-            (found if heads else found.mean(1, keepdim=True)).float()[:, None, None].cpu()
-        )
+    def keep(call: AttentionCall, now: Moment) -> Tensor:
+        output, call = call.run_with_normaliser()
+        found = related(call, now.layout, groups, maps.direction)
+        kept = found if heads else found.mean(1, keepdim=True)
+        layers[call.site.name] = kept.float()[:, None, None].cpu()
         return output
 
-    with aside(), tap(denoiser, maps.sites, keep):
-        denoiser.forward(
-            **part.arguments
-        )  # not __call__: contexts see only the pipeline's own calls
+    run.forward(part, "probe", sites=maps.sites, listen=keep)
     return {name: layers[name] for name in maps.sites if name in layers}
 
 

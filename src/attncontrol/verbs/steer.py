@@ -1,6 +1,7 @@
 """``steer``: move the latents against the gradient of an objective while any pipeline samples."""
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,17 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.intercept import tap
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
-from attncontrol.errors import NonFiniteError, UnsupportedError
-from attncontrol.families.known import family_of
+from attncontrol.errors import LossError, ModelError, NonFiniteError, SettingError
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Objective, Sum, terms_of
+from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective
 from attncontrol.prompts.tokens import Subject
-from attncontrol.running.calls import DenoiserCall, aside
-from attncontrol.running.follow import follow
+from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.refuse import require_linear_steps, require_true_gradients
-from attncontrol.verbs.looking import Seen, View, sites_among_cells
+from attncontrol.running.session import Hooks, Session, attach
+from attncontrol.verbs.looking import Gaze, Seen, View
+
+Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(images, change) -> losses [image] and gradients at x + change, for some images."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,20 @@ class Trace:
     subjects: tuple[tuple[Subject, ...], ...] = ()
     steps: list[TraceStep] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        refinements = sum(sum(step.refinements) for step in self.steps)
+        losses = [sum(step.losses) / len(step.losses) for step in self.steps]
+        course = f", mean loss {losses[0]:.4g} to {losses[-1]:.4g}" if losses else ""
+        return (
+            f"Trace({len(self.steps)} steps of size {self.step_size}, {refinements} refinements"
+            f"{course})"
+        )
+
 
 @contextmanager
 def steer(
     pipe: Any,
-    objective: Objective | Sum,
+    objective: ObjectiveLike,
     *,
     where: Where | None = None,
     descent: Descent | None = None,
@@ -55,81 +67,98 @@ def steer(
     """Test-time guidance: in the guided steps, x <- x - alpha_i grad L(maps(x)) before the
     pipeline's own denoiser call.
 
+        with steer(pipe, SynGen()) as trace:
+            image = pipe("a red cat and a blue frog").images[0]
+
     The gradient pass runs the conditional branch only, stops the denoiser after the last site of
     ``where``, and computes the loss in float32 or wider. Each image descends on its own loss.
     ``where`` and the step size default to the family's measured values, ``descent`` to the
     objective's. The words of the objective (None: the nouns of the prompt) are located in the
-    prompt that the pipeline is called with.
+    prompt that the pipeline is called with. Inside ``edit`` the loss sees the edited attention,
+    wherever the two contexts are opened; an image whose attention an edit replaces by another's has
+    no gradient there and is left as it is, with a warning.
 
     Yields a Trace. Raises WordError, SiteError, UnsupportedError (scheduler, attention backend),
-    NonFiniteError, and CouplingError if the pipeline was not called inside the block.
+    LossError, NonFiniteError, and CouplingError if the pipeline was not called inside the block.
     """
-    family = family_of(pipe)
+    run, objective = attach(pipe), as_objective(objective)
     require_linear_steps(pipe.scheduler)
-    denoiser = family.denoiser(pipe)
-    known = family.sites(denoiser)
-    if isinstance(family.steering, str):
-        raise UnsupportedError(
-            f"{type(pipe).__name__} can be recorded, not steered: {family.steering}"
+    known = tuple(run.sites.values())
+    if isinstance(run.family.steering, str):
+        reason = run.family.steering
+        raise ModelError(f"{type(pipe).__name__} can be recorded, not steered: {reason}")
+    default_where, default_step = run.family.steering(known)
+    where, descent = where or default_where, descent or objective.descent
+    if descent.thresholds and objective.compares:
+        raise SettingError(
+            "an objective that compares with the first picture takes no refinement: "
+            "Descent(thresholds={})"
         )
-    default_where, default_step = family.steering(known)
-    where = where or default_where
-    sites = {site.name: site for site in where.select(known)}
-    schedule: Descent = getattr(objective, "descent", Descent()) if descent is None else descent
-    if schedule.thresholds and any(
-        getattr(term, "compares", False) for _, term in terms_of(objective)
-    ):
-        raise UnsupportedError(
-            "an objective that compares with the first picture takes no refinement: Descent(thresholds={})"
-        )
-    trace = Trace(where, default_step if schedule.step_size is None else schedule.step_size)
-
-    def view_of(of: Objective | Sum) -> View:
-        pictures, features = (
-            sites_among_cells(of, wanted, sites.values(), known)
-            for wanted in ("self_attention", "features")
-        )
-        return View(denoiser, family, sites, of, pictures=pictures, features=features)
-
-    view, search = view_of(objective), getattr(objective, "search", None)
-    views = [view, *([] if search is None else [view_of(search.objective)])]
-
-    def on_call(call: DenoiserCall) -> Tensor | None:
-        index, total = call.step.index, call.step.total
-        if call.nth:
-            return None
-        if index == 0:
-            trace.steps.clear()
-            require_true_gradients(denoiser, call.arguments)
-            for each in views:
-                each.read(pipe, call)
-            trace.subjects = view.subjects[0]
-        target = schedule.target(index, total)
-        if target is None and not schedule.updates(index, total):
-            return None
-
-        evaluate = functools.partial(_loss_and_gradient, view, call)
-        images = torch.arange(call.images, device=call.latents.device)
-        start = torch.zeros_like(call.latents[: call.images], dtype=_wide(call.latents.dtype))
-        if index == 0 and search is not None:
-            at = functools.partial(_loss_and_gradient, views[-1], call)
-            start = search.run(at, call.latents[: call.images].to(start))
-        alpha = schedule.alpha(index, total, trace.step_size)
-        losses, gradient = evaluate(images, start)
-        before = tuple(losses.tolist())
-        change, gradient, refinements = _refine(
-            evaluate, start, losses, gradient, alpha, target, schedule.max_refinements
-        )
-        view.end_step()
-        trace.steps.append(TraceStep(index, call.step.timestep, before, refinements))
-        return change - alpha * gradient if schedule.updates(index, total) else change
-
-    with _frozen(denoiser), follow(pipe, family, on_call):
+    trace = Trace(where, default_step if descent.step_size is None else descent.step_size)
+    chosen = {site.name: site for site in where.select(known)}
+    steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace)
+    with _frozen(run.denoiser), run.hooked(Hooks(before=steering.before)):
         yield trace
 
 
+@dataclass(eq=False)
+class _Steering:
+    """``view`` is made anew for every run of the pipeline."""
+
+    run: Session
+    objective: Objective
+    gaze: Gaze
+    descent: Descent
+    trace: Trace
+    view: View | None = None
+
+    def before(self, call: DenoiserCall) -> Tensor | None:
+        """The change of the latents at the first call of a step."""
+        index, total, descent = call.step.index, call.step.total, self.descent
+        if call.nth:
+            return None
+        if call.is_first:
+            self._begin(call)
+        view = self.view
+        target, updates = descent.target(index, total), descent.updates(index, total)
+        if view is None or (target is None and not updates):
+            return None
+        images = torch.arange(len(call.images), device=call.latents.device)
+        latents = call.latents[: len(images)]
+        start = torch.zeros_like(latents, dtype=_wide(latents.dtype))
+        if call.is_first:
+            start = self._searched(call, start, latents)
+        evaluate = functools.partial(_loss_and_gradient, self.run, view, call)
+        alpha = descent.alpha(index, total, self.trace.step_size)
+        losses, gradient = evaluate(images, start)
+        before = tuple(losses.tolist())
+        change, gradient, counts = _refine(
+            evaluate, start, losses, gradient, alpha, target, descent.max_refinements
+        )
+        view.end_step()
+        self.trace.steps.append(TraceStep(index, call.step.timestep, before, counts))
+        return change - alpha * gradient if updates else change
+
+    def _begin(self, call: DenoiserCall) -> None:
+        self.trace.steps.clear()
+        require_true_gradients(self.run.denoiser, call.arguments)
+        self.view = View.of(self.run.family, self.gaze, self.objective, call.text)
+        self.trace.subjects = self.view.subjects[0]
+
+    def _searched(self, call: DenoiserCall, start: Tensor, latents: Tensor) -> Tensor:
+        """The change that a search of the initial noise finds."""
+        search = self.objective.search
+        if search is None:
+            return start
+        known = tuple(self.run.sites.values())
+        gaze = Gaze.of(as_objective(search.objective), self.gaze.text, known)
+        view = View.of(self.run.family, gaze, as_objective(search.objective), call.text)
+        evaluate = functools.partial(_loss_and_gradient, self.run, view, call)
+        return search.run(evaluate, latents.to(start))
+
+
 def _refine(
-    evaluate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    evaluate: Evaluate,
     change: Tensor,
     losses: Tensor,
     gradient: Tensor,
@@ -146,7 +175,7 @@ def _refine(
     counts = torch.zeros(len(losses), dtype=torch.long)
     active = torch.arange(len(losses), device=losses.device)
     if target is not None:
-        active = active[losses > target]
+        active = active[(losses > target) & gradient.flatten(1).any(1)]
         while len(active) and counts.max() < limit:
             change[active] -= alpha * gradient[active]
             counts[active.cpu()] += 1
@@ -161,49 +190,64 @@ class _Enough(Exception):  # noqa: N818 - a signal, not an error
 
 
 def _loss_and_gradient(
-    view: View, call: DenoiserCall, images: Tensor, change: Tensor
+    run: Session, view: View, call: DenoiserCall, images: Tensor, change: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Losses [batch] and gradients (shape of ``change[images]``) in x of some images, at x +
-    change."""
-    part = call.select(call.rows("cond").start + images)
-    latents, numbers = part.latents, images.tolist()
-    seen = Seen()
+    """Losses [batch] and gradients (shape of ``change[images]``) in x of some images, at x + change.
 
-    def handler(attention: AttentionCall) -> Tensor:
-        if attention.index:
-            return attention.run()
-        layout = view.family.layout(view.denoiser, part.arguments, attention.site)
+    Sources of edits that are not among them ride along as the last rows.
+    """
+    numbers = [call.images[i] for i in images.tolist()]
+    riders = [number for number in run.sources if number not in numbers]
+    part, seen = call.of("cond", [*numbers, *riders]), Seen()
+    rows = [call.images.index(number) for number in part.images]
+    moved = (part.latents + change[rows]).detach()
+
+    def listen(attention: AttentionCall, now: Moment) -> Tensor:
         again = view.complete(seen)  # gradient checkpointing computes it again
-        output = view.look(attention, layout, numbers, seen)
+        output = view.look(attention, now, seen)
         if view.complete(seen) and not again:
             raise _Enough
         return output
 
-    with (
-        aside(),
-        torch.enable_grad(),
-        tap(view.denoiser, view.sites | view.pictures | view.features, handler),
-    ):
-        x = (latents + change[images]).detach().requires_grad_()
-        part = part.with_latents(x)
-        with suppress(_Enough):
-            view.denoiser.forward(
-                **part.arguments
-            )  # not __call__: contexts see only the pipeline's own calls
-        losses = view.losses(seen, numbers)
-        # half-precision backward passes underflow without a scale
-        boost = 256.0 if latents.dtype == torch.float16 else 1.0
-        (gradient,) = torch.autograd.grad(losses.sum() * boost, x)
-    gradient = gradient / boost
+    sites = view.gaze.sites
+    with torch.enable_grad():
+        x = moved[: len(numbers)].clone().requires_grad_()
+        part = part.with_latents(torch.cat([x, moved[len(numbers) :]]) if riders else x)
+        with run.passing(part, "gradient", sites=sites, listen=listen, riders=len(riders)):
+            with suppress(_Enough):
+                run.denoiser.forward(**part.arguments)
+            losses = view.losses(seen, numbers)
+            gradient = _gradient(run, losses, x, part.latents.dtype)
     if not (losses.isfinite().all() and gradient.isfinite().all()):
-        bad = images[~(losses.isfinite() & gradient.flatten(1).isfinite().all(1))].tolist()
-        state = "finite" if latents.isfinite().all() else "already NaN or infinite"
+        finite = losses.isfinite() & gradient.flatten(1).isfinite().all(1)
+        state = "finite" if x.isfinite().all() else "already NaN or infinite"
         raise NonFiniteError(
-            f"loss {losses.tolist()} or its gradient is not finite at step {call.step.index} for image(s) {bad}; "
-            f"the latents were {state}. "
-            "Lower the step size, or run the model in float32"
+            f"loss {losses.tolist()} or its gradient is not finite at step {call.step.index} for "
+            f"image(s) {images[~finite].tolist()}; the latents were {state}. Lower the step size, or "
+            "run the model in float32"
         )
     return losses.detach(), gradient
+
+
+def _gradient(run: Session, losses: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+    boost = 256.0 if dtype == torch.float16 else 1.0  # else half-precision backwards underflow
+    if losses.requires_grad:
+        (gradient,) = torch.autograd.grad(losses.sum() * boost, x)
+        gradient = gradient / boost
+    elif run.sources:
+        gradient = torch.zeros_like(x)
+    else:
+        raise LossError(
+            "the losses do not depend on the maps by torch operations that keep gradients; compute "
+            "them without detach(), item(), numpy() or argmax()"
+        )
+    if run.sources and not gradient.flatten(1).any(1).all():
+        warnings.warn(
+            "the loss of some images does not depend on their latents, since an edit gives them the "
+            "attention of its source: they are not steered. Steer other layers than the edit's",
+            stacklevel=2,
+        )
+    return gradient
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,42 @@
+"""Boxes and masks of a picture on a grid of cells."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attncontrol.errors import SettingError
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in fractions of the picture."""
+Region = Box | Tensor
+"""A box, or a mask [height width] of any size."""
+
+
+def require_region(region: Any, name: str = "the region") -> None:
+    """Raises SettingError for a box that is empty or outside the picture, and for an empty mask."""
+    if isinstance(region, Tensor):
+        if region.ndim != 2 or not region.any():
+            raise SettingError(f"the mask of {name} is empty, or is not [height width]")
+        return
+    left, top, right, bottom = region
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise SettingError(
+            f"the box of {name} must be (left, top, right, bottom) in fractions of the picture, not "
+            f"{region}"
+        )
+
+
+def coverage(region: Region, height: int, width: int) -> Tensor:
+    """What share of every cell of a grid a box or mask covers [height width], float64."""
+    if isinstance(region, Tensor):
+        mask = region.to(torch.float64)[None, None]
+        return torch.nn.functional.adaptive_avg_pool2d(mask, (height, width))[0, 0]
+    left, top, right, bottom = region
+    return _covered(top, bottom, height)[:, None] * _covered(left, right, width)
+
+
+def _covered(start: float, stop: float, cells: int) -> Tensor:
+    """How much of every cell of an axis lies between two fractions."""
+    edges = torch.arange(cells + 1, dtype=torch.float64) / cells
+    return (edges[1:].clamp(max=stop) - edges[:-1].clamp(min=start)).clamp(min=0) * cells

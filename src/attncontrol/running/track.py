@@ -1,0 +1,122 @@
+"""Which run of the pipeline it is, and where in it: prompts, seeds, steps, views and rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attncontrol.attention.moment import Step
+from attncontrol.errors import CouplingError, UnsupportedError
+from attncontrol.families.family import Family
+from attncontrol.families.parts import default_encoding
+from attncontrol.prompts.text import Text
+from attncontrol.running.calls import DenoiserCall
+
+
+@dataclass(eq=False)
+class Track:
+    """Where one run of a pipeline is. ``index`` counts denoising steps, ``view`` the parts of the
+    picture within one, ``nth`` the calls of the denoiser before the scheduler's next step.
+
+    ``changes`` of the latents, in units of the network input, hold until that step.
+    """
+
+    prompts: list[str] | None = None
+    repeats: int | None = None
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+    thread: int | None = None
+    index: int = 0
+    view: int = 0
+    nth: int = 0
+    time: float | None = None
+    stepped: bool = False
+    text: Text | None = None
+    changes: list[Tensor] = field(default_factory=list)
+    scale: float = 1.0
+
+    def move(self, pipe: Any, time: float) -> None:
+        """To the next call of the denoiser, whose timestep is ``time``.
+
+        The same timestep after a step of the scheduler is another view of the picture, unless the
+        schedule itself has timesteps twice, as those of second-order solvers do.
+        """
+        if self.time is None:
+            pass
+        elif not self.stepped:
+            self.nth += 1
+        else:
+            self.nth, self.changes = 0, []
+            if time == self.time and not _repeats(pipe.scheduler.timesteps):
+                self.view += 1
+            else:
+                self.index, self.view = self.index + 1, 0
+        self.time, self.stepped = time, False
+
+
+def begun(pipe: Any, bound: Mapping[str, Any], thread: int) -> Track:
+    """A run, from the arguments with which the pipeline calls its ``encode_prompt``."""
+    prompt = bound.get("prompt")
+    prompts = [prompt] if isinstance(prompt, str) else prompt and list(prompt)
+    repeats = bound.get("num_images_per_prompt") or bound.get("num_videos_per_prompt")
+    names = ("prompt_2", "prompt_3", "prompt_4")
+    others = [name for name in names if bound.get(name) not in (None, prompt)]
+    if others:
+        raise UnsupportedError(
+            f"{others} differ from the prompt: words are located in one prompt for all encoders"
+        )
+    encoding = default_encoding(pipe) | bound
+    return Track(prompts=prompts, repeats=repeats, encoding=encoding, thread=thread)
+
+
+def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]) -> DenoiserCall:
+    """The call of the denoiser that comes now. Raises CouplingError if its rows are not known."""
+    scheduler, sample = pipe.scheduler, arguments[family.sample]
+    timestep = torch.as_tensor(arguments[family.time]).flatten()[0]
+    track.move(pipe, float(timestep))
+    branches, images = _rows(pipe, family, track, len(sample))
+    scale = 1.0
+    if hasattr(scheduler, "scale_model_input"):
+        one = torch.ones(1, dtype=torch.float64, device=sample[0].device)
+        scale = float(scheduler.scale_model_input(one, timestep))
+    total = getattr(pipe, "num_timesteps", None) or len(scheduler.timesteps)
+    step = Step(track.index, total, float(timestep), scale, track.encoding, track.view)
+    part = family.latents(family.denoiser(pipe), arguments)
+    assert track.text is not None  # set with the rows
+    return DenoiserCall(
+        step, track.text, track.nth, branches, tuple(range(images)), arguments, family.sample, part,
+        family.batch_axis,
+    )  # fmt: skip
+
+
+def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str, ...], int]:
+    """The branches of a batch of ``size`` rows, and the images in each."""
+    prompts = track.prompts
+    if track.repeats is None and prompts is not None:  # encode_prompt was not told
+        parts = len(family.branches(pipe, track.nth, None))
+        track.repeats = max(size // (len(prompts) * parts), 1)
+    known = None
+    if prompts is not None:
+        known = tuple(p for p in prompts for _ in range(track.repeats or 1))
+    branches = family.branches(pipe, track.nth, None if known is None else size // len(known))
+    images, odd = divmod(size, len(branches))
+    if odd or (known is not None and len(known) != images):
+        raise CouplingError(
+            f"the denoiser got a batch of {size}, but {images if known is None else len(known)} "
+            f"images in the branches {branches} were expected; {type(pipe).__name__} orders its "
+            "batch in a way that is not known"
+        )
+    if track.text is None:
+        encoding = track.encoding
+
+        def read(prompt: str) -> Any:
+            return family.tokens(pipe, prompt, encoding)
+
+        track.text = Text(known or (None,) * images, read)
+    return branches, images
+
+
+def _repeats(timesteps: Tensor) -> bool:
+    values = [float(timestep) for timestep in timesteps]
+    return len(set(values)) < len(values)

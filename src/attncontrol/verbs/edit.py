@@ -1,0 +1,49 @@
+"""``edit``: change attention in the pipeline's own pass."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from attncontrol.attention.edit import Editor
+from attncontrol.attention.sites import Where
+from attncontrol.running.session import Hooks, attach
+from attncontrol.verbs.plan import Heads, On, PerImage, Plan
+
+__all__ = ["On", "PerImage", "edit"]
+
+
+@contextmanager
+def edit(
+    pipe: Any,
+    edit: Editor | Sequence[On],
+    *,
+    where: Where | None = None,
+    heads: Heads | PerImage | None = None,
+    steps: tuple[float, float] = (0.0, 1.0),
+) -> Iterator[None]:
+    """Attention is what ``edit`` makes of it, in the pipeline's own pass and in every pass that
+    ``steer`` and ``perturb`` add, in all branches.
+
+        with edit(pipe, MutualAttention()):
+            source, changed = pipe(["a frog", "a blue frog"], generator=same_seeds).images
+
+    ``edit`` is an object of ``attncontrol.edits`` or a function (call, now) of an ``AttentionCall``
+    and a ``Moment``, which returns the changed call or its output. It acts at the sites of
+    ``where`` (those of the edit unless given), or at ``heads`` [(site, head), ...] only, which
+    ``PerImage`` gives for every image of the batch. Several edits with places of their own are a
+    list of ``On``: each sees what those before it made of a call. ``steps`` is the share of the run
+    in which all this acts, both ends included.
+
+    Edits nest: an outer one sees a call first, and a run of it goes through the inner ones.
+    ``record`` and ``steer`` see the edited attention wherever their contexts are opened. An edit
+    with a ``source`` takes attention of that image of the batch, which stays as it is: the picture
+    of the source is bit-identical to that of the same call without edit.
+
+    Raises SiteError, SettingError and EditError before anything is changed; CouplingError if the
+    pipeline was not called inside the block, or makes no image of that number.
+    """
+    run = attach(pipe)
+    placed = edit if isinstance(edit, Sequence) else [On(edit, where, heads)]
+    plan = Plan.of(placed, run.sites, steps)
+    with run.hooked(Hooks(sites=plan.sites, edit=plan, source=plan.sources)):
+        yield

@@ -1,0 +1,190 @@
+"""Edits with their places: which heads of which sites, in which steps, for which images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.edit import Edit, Editor, Result
+from attncontrol.attention.moment import Moment
+from attncontrol.attention.sites import Head, Site, Where
+from attncontrol.edits.skip_layers import SkipLayers
+from attncontrol.errors import CouplingError, EditError, SettingError, SiteError
+
+Heads = Sequence[Head]
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """Heads of its own for every image of the batch."""
+
+    heads: tuple[Heads, ...]
+
+
+@dataclass(frozen=True)
+class On:
+    """An edit with its place: ``heads`` [(site, head), ...], all those of ``where`` if None.
+
+    ``where`` None is where the edit says that it belongs.
+    """
+
+    edit: Editor | SkipLayers
+    where: Where | None = None
+    heads: Heads | PerImage | None = None
+
+
+@dataclass(frozen=True)
+class _Function(Edit):
+    """A plain function as an edit."""
+
+    function: Editor
+
+    def __call__(self, call: AttentionCall, now: Moment) -> Result:
+        return self.function(call, now)
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """``heads`` [image head] by site, or [1 head] if the same ones are edited in all images."""
+
+    edit: Edit
+    heads: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Edits of attention at ``sites``, for the share ``steps`` of a run; in their order, each sees
+    what those before it made of a call."""
+
+    placed: tuple[_Placed, ...]
+    sites: Mapping[str, Site]
+    steps: tuple[float, float]
+
+    @classmethod
+    def of(
+        cls, placed: Sequence[On], known: Mapping[str, Site], steps: tuple[float, float]
+    ) -> "Plan":
+        """Raises SiteError, SettingError and EditError for what has no place."""
+        if not (len(steps) == 2 and 0 <= steps[0] <= steps[1] <= 1):
+            raise SettingError(f"steps are two shares of the run, such as (0.0, 0.5), not {steps}")
+        edits = []
+        for on in placed:
+            edit = as_edit(on.edit)
+            edits.append(_Placed(edit, _chosen(edit, on, known)))
+        names = {name for one in edits for name in one.heads}
+        sites = {name: site for name, site in known.items() if name in names}
+        return cls(tuple(edits), sites, (float(steps[0]), float(steps[1])))
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The images from which attention is taken."""
+        return tuple({e.edit.source: None for e in self.placed if e.edit.source is not None})
+
+    def acts(self, progress: float) -> bool:
+        """Whether anything is changed at this share of the run."""
+        inside = self.steps[0] <= progress <= self.steps[1]
+        return inside and any(one.heads and one.edit.acts(progress) for one in self.placed)
+
+    def __call__(self, call: AttentionCall, now: Moment) -> Result:
+        if not self.acts(now.progress):
+            return call
+        here = [one for one in self.placed if call.site.name in one.heads]
+        here = [one for one in here if one.edit.acts(now.progress)]
+        if len(here) == 1 and here[0].heads[call.site.name].all():
+            return here[0].edit(call, now)
+        outputs: list[tuple[Tensor, Tensor]] = []
+        for one in here:
+            chosen = _of_rows(one.heads[call.site.name], now).to(call.query.device)
+            result = _on_heads(one.edit, call, now, chosen)
+            if isinstance(result, AttentionCall):
+                call = result
+            else:
+                outputs.append((chosen, result))
+        if not outputs:
+            return call
+        output = call.run()
+        for chosen, changed in outputs:
+            output = torch.where(chosen, changed, output)
+        return output
+
+
+def as_edit(given: Any) -> Edit:
+    """An edit, or a plain function (call, now) -> call or output. Raises EditError."""
+    if isinstance(given, Edit):
+        return given
+    if isinstance(given, SkipLayers):
+        raise EditError("SkipLayers leaves whole blocks out of a weakened pass: use it with perturb")
+    if isinstance(given, type) or not callable(given):
+        hint = f": write {given.__name__}(...)" if isinstance(given, type) else ""
+        raise EditError(
+            f"{given!r} is no edit{hint}; an edit is an object of attncontrol.edits, or a function "
+            "(call, now) that returns the changed call or its output"
+        )
+    return _Function(given)
+
+
+def _chosen(edit: Edit, on: On, known: Mapping[str, Site]) -> dict[str, Tensor]:
+    """By site which heads are changed, [image head], or [1 head] if the same ones in all images."""
+    where = edit.where if on.where is None and on.heads is None else on.where
+    if on.heads is None and where is None:
+        raise SiteError(
+            "say which attention to change: where=Where(kind='self', layers=('mid_block',)) or "
+            "heads=[(site, head), ...]"
+        )
+    allowed = known if where is None else {s.name: s for s in where.select(known.values())}
+    if on.heads is None:
+        return {name: torch.ones(1, s.heads, dtype=torch.bool) for name, s in allowed.items()}
+    images = on.heads.heads if isinstance(on.heads, PerImage) else (on.heads,)
+    chosen: dict[str, Tensor] = {}
+    for image, heads in enumerate(images):
+        for name, head in heads:
+            require_head((name, head), allowed)
+            none = torch.zeros(len(images), allowed[name].heads, dtype=torch.bool)
+            chosen.setdefault(name, none)[image, head] = True
+    return chosen
+
+
+def require_head(place: Head, allowed: Mapping[str, Site]) -> None:
+    """Raises SiteError if there is no such head."""
+    name, head = place
+    if name not in allowed:
+        raise SiteError(f"there is no head {head} at {name!r}; sites are: {', '.join(allowed)}")
+    if not 0 <= head < allowed[name].heads:
+        has = f"it has {allowed[name].heads} heads"
+        raise SiteError(f"there is no head {head} at {name!r}; {has}")
+
+
+def _of_rows(heads: Tensor, now: Moment) -> Tensor:
+    """[row head 1 1] of [image head]."""
+    if len(heads) > 1:
+        count = len(now.text.prompts)
+        if len(heads) != count:
+            raise CouplingError(f"heads are given per image for {len(heads)}, not for {count} images")
+        rows = range(len(now.branches) * len(now.images))
+        heads = heads[[now.image_of_row(row) for row in rows]]
+    return heads[..., None, None]
+
+
+def _on_heads(edit: Edit, call: AttentionCall, now: Moment, chosen: Tensor) -> Result:
+    """The call in which the edit has changed the chosen heads, or the output that it gives, whose
+    other heads are not to be used. Only the chosen heads are computed where that can be."""
+    heads: Any = chosen.flatten(1).any(0).nonzero()[:, 0].tolist()
+    if call.below is not None:  # edits inside this one know whole calls only
+        heads = list(range(call.query.shape[1]))
+    part = call if call.below is not None else call.of_heads(heads)
+    result = edit(part, now)
+    if isinstance(result, AttentionCall):
+        same = result.mask is part.mask and result.scale == part.scale
+        if same and result.key.shape == part.key.shape:
+            tensors = {name: getattr(call, name).clone() for name in ("query", "key", "value")}
+            for name, tensor in tensors.items():
+                changed = getattr(result, name)
+                tensor[:, heads] = torch.where(chosen[:, heads], changed, tensor[:, heads])
+            return call.replace(**tensors)
+        result = result.run()
+    output = result.new_zeros(len(result), call.query.shape[1], *result.shape[2:])
+    output[:, heads] = result
+    return output
