@@ -21,10 +21,10 @@ from attncontrol.edits.temperature import Temperature
 from attncontrol.errors import SiteError, UnsupportedError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.perturb import On, perturb
+from tests.kit.runs import ALL, run
+from tests.kit.tiny import tiny_sd
+from tests.kit.zoo import flux, sd3
 from tests.reference import edits as slow
-from tests.test_families import ALL, run
-from tests.tiny import tiny_sd
-from tests.zoo import flux, sd3
 
 GRID, TEXT = (3, 5), 4
 LAYOUT = Layout(GRID, slice(TEXT, None), slice(TEXT))

@@ -9,7 +9,7 @@ from attncontrol.attention import call as processors
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.intercept import tap
 from attncontrol.attention.sites import Site
-from tests.zoo import flux
+from tests.kit.zoo import flux
 
 SITE = Site("somewhere", "joint", 3, 2)
 

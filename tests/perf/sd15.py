@@ -38,7 +38,7 @@ from attncontrol import AttendAndExcite, Descent, Where, record, steer
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.sprites.training.text import make_tokenizer
 from attncontrol.verbs.perturb import perturb
-from tests.tiny import tiny_text_encoder, tiny_vae
+from tests.kit.tiny import tiny_text_encoder, tiny_vae
 
 VARIANTS = {
     "steer": ("diffusers", "steer"),
