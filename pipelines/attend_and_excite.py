@@ -1,8 +1,9 @@
 """Attend-and-Excite as a custom pipeline for Stable Diffusion 1 and 2.
 
-    pipe = DiffusionPipeline.from_pretrained(MODEL,
-    custom_pipeline="pipelines/attend_and_excite.py", trust_remote_code=True) image = pipe("a cat
-    and a frog", words=["cat", "frog"]).images[0]
+    pipe = DiffusionPipeline.from_pretrained(
+        MODEL, custom_pipeline="pipelines/attend_and_excite.py", trust_remote_code=True
+    )
+    image = pipe("a cat and a frog", words=["cat", "frog"]).images[0]
 
 Everything else is ``StableDiffusionPipeline``; the guidance itself is ``attncontrol.steer``.
 """

@@ -7,7 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; pytest-xdist uses 
 
 import pytest
 
-from tests.tiny import tiny_sd
+from tests.kit.tiny import tiny_sd
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from diffusers import StableDiffusionAttendAndExcitePipeline
 
 from attncontrol import AttendAndExcite, Descent, Where, steer
-from tests.tiny import tiny_sd
+from tests.kit.tiny import tiny_sd
 
 PROMPTS = ["a cat and a turtle", "a red dog with a frog"]
 

@@ -15,9 +15,9 @@ from attncontrol.errors import CouplingError, SiteError, UnsupportedError, WordE
 from attncontrol.families.known import family_of
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.picture import noised_call
+from tests.kit.records import pictures
+from tests.kit.zoo import ZOO, flux, sd3, sd35
 from tests.reference import analysis as reference
-from tests.test_analysis_picture import pictures
-from tests.zoo import ZOO, flux, sd3, sd35
 
 MAKE = {"sd3": sd3, "sd35": sd35, "flux": flux}
 CONCEPTS = ["turtle", "sky", "red car"]

@@ -9,9 +9,9 @@ from attncontrol.analysis import head_statistics as stats
 from attncontrol.errors import SiteError, UnsupportedError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.picture import noised_call
+from tests.kit.records import pictures
+from tests.kit.zoo import EXTRA, ZOO
 from tests.reference import analysis as reference
-from tests.test_analysis_picture import pictures
-from tests.zoo import EXTRA, ZOO
 
 CALL = {"height": 64, "width": 96, "num_inference_steps": 2, "output_type": "latent"}
 

@@ -13,31 +13,8 @@ from attncontrol.errors import SiteError, WordError
 from attncontrol.maps.functional import otsu
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span, Token
+from tests.kit.records import maps_of
 from tests.reference import analysis as reference
-
-GRIDS = ((2, 3), (4, 6), (4, 6), (3, 2))
-
-
-def maps_of(*, batch=2, steps=2, heads=3, grids=GRIDS, tokens=5, seed=0):
-    """Three tokens of the prompt "red cat", one of start and one of end."""
-    generator = torch.Generator().manual_seed(seed)
-    shapes = [(batch, 2, steps, heads, *grid, tokens) for grid in grids]
-    layers = {
-        f"l{i}": torch.rand(shape, generator=generator, dtype=torch.float64)
-        for i, shape in enumerate(shapes)
-    }
-    ends = [(0, 0), (0, 3), (4, 6), (6, 7), (0, 0)]
-    row = tuple(Token(i, i, f"t{i}", *end, special=end == (0, 0)) for i, end in enumerate(ends))
-    return AttentionMaps(
-        layers=layers,
-        prompts=("red cat",) * batch,
-        tokens=(row,) * batch,
-        spans=(tuple(Span(token.text, (token.index,)) for token in row),) * batch,
-        branches=("cond", "uncond"),
-        steps=tuple(range(steps)),
-        timesteps=tuple(map(float, range(steps))),
-        sigmas=(1.0,) * steps,
-    )
 
 
 def of_image(maps, b, branch=0):

@@ -10,11 +10,10 @@ from attncontrol.analysis import aggregate, magnets, relevance, rollout
 from attncontrol.errors import SiteError, UnsupportedError, WordError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.picture import noised_call, record_picture
+from tests.kit.records import maps_of, pictures
+from tests.kit.tapping import tap
+from tests.kit.zoo import ZOO
 from tests.reference import analysis as reference
-from tests.tapping import tap
-from tests.test_analysis_maps import maps_of
-from tests.test_analysis_picture import pictures
-from tests.zoo import ZOO
 
 
 def layers_of(count=3, batch=2, size=5, seed=0):

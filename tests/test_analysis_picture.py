@@ -41,9 +41,10 @@ from attncontrol.verbs.picture import (
     record_picture,
     record_pictures,
 )
-from tests.test_record import LAYER, Reference
-from tests.zoo import EXTRA, MORE, ZOO
-from tests.zoo_chat import CHAT, EXTRA_CHAT
+from tests.kit.records import pictures
+from tests.kit.sd import LAYER, Reference
+from tests.kit.zoo import EXTRA, MORE, ZOO
+from tests.kit.zoo_chat import CHAT, EXTRA_CHAT
 
 EVERY = ZOO | MORE | CHAT
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -101,12 +102,6 @@ def test_noise_between_timesteps_and_beyond():
         UnsupportedError, match="the noise schedule of EDMEulerScheduler is not known"
     ):
         noise_per_signal(EDMEulerScheduler(), 5.0)
-
-
-def pictures(count=2, height=64, width=96):
-    return list(
-        np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
-    )
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from attncontrol.analysis import query_key
 from attncontrol.errors import SiteError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.picture import record_pictures
-from tests.test_analysis_picture import pictures
-from tests.zoo import EXTRA, ZOO
+from tests.kit.records import pictures
+from tests.kit.zoo import EXTRA, ZOO
 
 
 def correlation(c, q, k):

@@ -15,7 +15,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.bench.measure import examples
 from attncontrol.cli import app
 from attncontrol.prompts.tokens import Span
-from tests.test_record import LAYER, run
+from tests.kit.sd import LAYER, run
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from attncontrol.batch.options import parse_seeds
 from attncontrol.batch.results import read_lines
 from attncontrol.cli import app
-from tests.tiny import tiny_sd
+from tests.kit.tiny import tiny_sd
 
 runner = CliRunner()
 

@@ -10,15 +10,12 @@ from attncontrol import AttendAndExcite, Descent, Where, locate, record, steer
 from attncontrol.attention.sites import TEXT
 from attncontrol.errors import UnsupportedError
 from attncontrol.families.known import family_of
+from tests.kit.runs import ALL, OPTIONS, PROMPTS, run
+from tests.kit.tapping import tap
+from tests.kit.zoo import MORE
+from tests.kit.zoo_chat import CHAT, VIDEO
 from tests.reference.loops import Softmax
-from tests.tapping import tap
-from tests.zoo import EXTRA, MORE, ZOO
-from tests.zoo_chat import CHAT, EXTRA_CHAT, VIDEO
 
-PROMPTS = ["a red cat and a turtle", "a dog"]
-HEIGHT, WIDTH = 64, 96
-ALL = ZOO | MORE | CHAT | VIDEO
-OPTIONS = EXTRA | EXTRA_CHAT
 UNSTEERABLE = ("hidream", *VIDEO)
 TWO_CALLS = ("qwenimage", "lumina2", "klein", "wan")
 SINGLE = ("hunyuandit", "zimage", "wan")  # parts compute in float32
@@ -27,19 +24,6 @@ SINGLE = ("hunyuandit", "zimage", "wan")  # parts compute in float32
 @pytest.fixture(params=ALL, scope="module")
 def named(request):
     return request.param, ALL[request.param]()
-
-
-def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
-    call = (
-        {"height": HEIGHT, "width": WIDTH, "num_inference_steps": steps, "output_type": "latent"}
-        | OPTIONS.get(name, {})
-        | kwargs
-    )
-    if name == "qwenimage" and call["negative_prompt"] is not None and not isinstance(prompt, str):
-        call["negative_prompt"] = [""] * len(prompt)
-    prompt = prompt if isinstance(prompt, str) else list(prompt)
-    out = pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), **call)
-    return out.frames if name in VIDEO else out.images
 
 
 def text_sites(pipe):

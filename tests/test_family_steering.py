@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from attncontrol import AttendAndExcite, Descent, Where, steer
+from tests.kit.runs import ALL, HEIGHT, OPTIONS, PROMPTS, WIDTH, run
+from tests.kit.zoo_chat import CHAT
 from tests.reference.loops import Softmax, steered
-from tests.test_families import ALL, HEIGHT, OPTIONS, PROMPTS, WIDTH, run
-from tests.zoo_chat import CHAT
 
 
 def calls_of(name, pipe):

@@ -15,7 +15,7 @@ from attncontrol.analysis.grounding import (
 from attncontrol.bench.measure import examples
 from attncontrol.errors import WordError
 from attncontrol.families.known import family_of
-from tests.zoo import EXTRA, ZOO
+from tests.kit.zoo import EXTRA, ZOO
 
 
 def test_a_score_by_hand():

@@ -12,8 +12,8 @@ from attncontrol.batch.results import read_lines
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import CouplingError
 from attncontrol.verbs.perturb import PerImage, perturb
-from tests.test_families import run
-from tests.tiny import tiny_sd
+from tests.kit.runs import run
+from tests.kit.tiny import tiny_sd
 
 WHERE = Where(kind="self", layers=("mid_block", "up_blocks.0"))
 JOBS = [("a cat", 0), ("a frog", 1), ("a cat and a frog", 2), ("a dog", 3)]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from attncontrol import AttentionMaps, save
-from attncontrol.attention.sites import Site
 from attncontrol.cli import app
 from attncontrol.errors import CouplingError, NonFiniteError, UnsupportedError
 from attncontrol.inspector import payload
@@ -21,50 +21,11 @@ from attncontrol.inspector.layers import groups, in_order, short_names
 from attncontrol.inspector.page import content, page
 from attncontrol.inspector.quantise import atlas
 from attncontrol.inspector.wording import entities, segments, shown_words
-from attncontrol.prompts.tokens import Span, Token
-from tests.test_cli import runner
+from attncontrol.prompts.tokens import Span
+from tests.kit.records import DOWN, MID, PROMPT, UP, made
 
-PROMPT = "a red cat and a frog"
-DOWN, MID, UP = (
-    f"{block}.attentions.0.transformer_blocks.0.attn2" for block in ("down_blocks.0", "mid_block", "up_blocks.1")
-)  # fmt: skip
 LIMIT = 10**7
-
-
-def tokens_of(prompt):
-    """One token per word, between a first and two last special ones."""
-    found, at = [Token(0, 0, "<first>", 0, 0, True)], 0
-    for number, word in enumerate(prompt.split(" "), 1):
-        found.append(Token(number, number, word, at, at + len(word), False))
-        at += len(word) + 1
-    return (
-        *found,
-        *(Token(len(found) + k, 0, "<last>", len(prompt), len(prompt), True) for k in range(2)),
-    )
-
-
-def made(layers, words=("cat", "frog", "red"), *, prompt=PROMPT, branches=("cond",), **about):
-    """A record of ``layers`` [image branch step head (frame) height width word]."""
-    shape = next(iter(layers.values())).shape
-    tokens = tokens_of(prompt)
-    spans = tuple(
-        Span(word, tuple(t.index for t in tokens if t.text and t.text in word.split(" ")))
-        for word in words
-    )
-    return AttentionMaps(
-        layers=layers,
-        sites={
-            name: Site(name, "cross", of_layer.shape[3], 1) for name, of_layer in layers.items()
-        },
-        prompts=(prompt,) * shape[0],
-        tokens=(tokens,) * shape[0],
-        spans=(spans,) * shape[0],
-        branches=branches,
-        steps=tuple(range(shape[2])),
-        timesteps=tuple(float(1000 - k) for k in range(shape[2])),
-        sigmas=(float("inf"),) + (1.0,) * (shape[2] - 1),
-        about=about,
-    )
+runner = CliRunner()
 
 
 def random(*shape, seed=0):

@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from attncontrol.inspector.page import page
-from tests.test_inspector import DOWN, PROMPT, UP, made
+from tests.kit.records import DOWN, PROMPT, UP, made
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -28,8 +28,8 @@ from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.boxes import coverage, coverages_like, on_grid
 from attncontrol.prompts.syntax import subjects_of
 from attncontrol.prompts.tokens import Span, Subject, Token
+from tests.kit.steps import cells, step_maps
 from tests.reference import losses as reference
-from tests.test_structure import cells, step_maps
 
 WORDS = [["red", "cat"], "frog"]
 SUBJECTS = [([3], [[2]]), ([6], [])]

@@ -23,12 +23,12 @@ from attncontrol.families.known import family_of
 from attncontrol.running.reuse import Prefix
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.plan import On
-from tests.moments import moment, output_of
+from tests.kit.moments import moment, output_of
+from tests.kit.runs import ALL, run
+from tests.kit.tapping import tap
+from tests.kit.tiny import tiny_sd
+from tests.kit.zoo import flux, sd3
 from tests.reference import edits as slow
-from tests.tapping import tap
-from tests.test_families import ALL, run
-from tests.tiny import tiny_sd
-from tests.zoo import flux, sd3
 
 GRID, TEXT = (3, 5), 4
 LAYOUT = Layout(GRID, slice(TEXT, None), slice(TEXT))

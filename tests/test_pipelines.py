@@ -6,7 +6,7 @@ from diffusers import DiffusionPipeline
 
 from attncontrol import AttendAndExcite, Descent, Where, steer
 from attncontrol.errors import WordError
-from tests.tiny import tiny_sd
+from tests.kit.tiny import tiny_sd
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from attncontrol.attention import call as processors
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.sites import Site
-from tests.tapping import tap
-from tests.zoo import flux
+from tests.kit.tapping import tap
+from tests.kit.zoo import flux
 
 SITE = Site("somewhere", "joint", 3, 2)
 

@@ -6,10 +6,10 @@ import torch
 from attncontrol import Where, record
 from attncontrol.errors import SiteError
 from attncontrol.families.known import family_of
-from tests.tapping import tap
-from tests.test_families import PROMPTS, run
-from tests.tiny import tiny_sd
-from tests.zoo import ZOO
+from tests.kit.runs import PROMPTS, run
+from tests.kit.tapping import tap
+from tests.kit.tiny import tiny_sd
+from tests.kit.zoo import ZOO
 
 WORDS = {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog"]}
 

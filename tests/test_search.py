@@ -7,9 +7,9 @@ import torch
 from attncontrol import Descent, Where, steer
 from attncontrol.losses.initno import InitNO, JointLoss
 from attncontrol.objectives.noise_search import NoiseSearch, _divergence, _pulled_back, _reordered
-from tests.test_families import run
-from tests.tiny import tiny_sd
-from tests.zoo import flux
+from tests.kit.runs import run
+from tests.kit.tiny import tiny_sd
+from tests.kit.zoo import flux
 
 
 def test_pulling_back_ends_at_the_tolerance():

@@ -7,8 +7,8 @@ from attncontrol import Descent, Where, steer
 from attncontrol.errors import UnsupportedError
 from attncontrol.losses.rearrange import Rearrange
 from attncontrol.losses.self_cross import SelfCross
+from tests.kit.runs import ALL, run
 from tests.reference.loops import Softmax
-from tests.test_families import ALL, run
 
 WHERE = {
     "sd": Where(kind="cross", layers=("up_blocks.1.attentions.0",)),

@@ -19,8 +19,8 @@ from attncontrol import AttendAndExcite, Descent, Where, record, steer
 from attncontrol.errors import CouplingError, NonFiniteError, SiteError, UnsupportedError, WordError
 from attncontrol.losses.attend_and_excite import attend_and_excite
 from attncontrol.objectives.descent import early
+from tests.kit.tiny import tiny_sd, tiny_unet
 from tests.reference.attend_and_excite import attend_and_excite as reference
-from tests.tiny import tiny_sd, tiny_unet
 
 PROMPTS = ["a cat and a turtle", "a red dog with a frog"]
 WORDS = {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog", "frog"]}

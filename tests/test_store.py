@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from attncontrol import load, record, save
 from attncontrol.errors import CouplingError, UnsupportedError
-from tests.test_record import LAYER, PROMPT, run
+from tests.kit.sd import LAYER, PROMPT, run
 
 
 @pytest.fixture

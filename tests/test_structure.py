@@ -1,138 +1,202 @@
-"""The direction of imports, the size of files, and the contract of loss files."""
+"""How the house is built: which folder may import which, how long files and functions are, what is
+raised, and that test modules stand alone. The rules have no exceptions; late imports count."""
 
 import ast
-import importlib
-import pkgutil
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-import torch
 
 import attncontrol
-from attncontrol import losses
-from attncontrol.maps.step import StepMaps
-from attncontrol.prompts.tokens import Token
-from attncontrol.prompts.words import subjects
+from attncontrol import errors
 
 SOURCE = Path(attncontrol.__file__).parent
-ORDER = [
-    "errors", "axes", "boxes", "descent", "results", "sites", "processors", "tokens", "families", "lexicon", "parser", "syntax",
-    "functional", "maps", "supported", "calls", "steps", "relations", "store", "provenance", "record", "compose", "search",
-    "losses", "auto", "view", "steer", "prefix", "edits", "perturb", "heads", "analysis", "export", "testbed", "batch", "cli",
-]  # fmt: skip
-LOSSES = [name for _, name, _ in pkgutil.iter_modules(losses.__path__)]
+ROOT = Path(__file__).parents[1]
+ORDER = (
+    "errors", "axes", "listing", "prompts", "attention", "maps", "families", "objectives", "losses",
+    "edits", "running", "verbs", "analysis", "export", "inspector", "sprites", "batch", "bench", "cli",
+)  # fmt: skip
+VALUES = {"errors", "axes", "listing"}
+NARROWER = {  # than the order alone allows
+    "prompts": VALUES,
+    "attention": VALUES | {"prompts"},
+    "maps": VALUES | {"prompts", "attention"},
+    "families": VALUES | {"prompts", "attention"},
+    "objectives": VALUES | {"prompts", "maps"},
+    "losses": VALUES | {"prompts", "maps", "objectives"},
+    "edits": VALUES | {"prompts", "attention"},
+    "export": VALUES | {"prompts", "maps"},
+    "inspector": VALUES | {"prompts", "maps"},
+    "sprites": VALUES | {"prompts"},
+}
+EXTERNAL = {  # package: where it may be imported
+    "diffusers": ("attention", "families", "running", "sprites", "batch"),
+    "spacy": ("prompts/parser",),
+    "matplotlib": ("export", "bench"),
+    "pandas": ("export",),
+    "xarray": ("export",),
+    "zarr": ("export",),
+    "typer": ("cli",),
+    "rich": ("cli", "batch", "bench", "sprites/training"),
+    "jinja2": ("inspector",),
+}
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+OTHERS = sorted(path for name in ("pipelines", "samples") for path in (ROOT / name).rglob("*.py"))
+
+
+def named(path: Path) -> str:
+    """Of a module: ``attncontrol.verbs.record``; of a package without ``__init__``."""
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {named(path): path for path in [SOURCE / "__init__.py", *FILES]}
+short = {"ids": lambda path: str(path.relative_to(SOURCE))}
+below_root = {"ids": lambda path: str(path.relative_to(ROOT))}
+
+
+def read(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
 
 
 def imported(path: Path) -> set[str]:
+    """Modules and names, also those that are imported late or for types only."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(read(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
-def layer_of(name: str) -> str:
-    return name.removeprefix("attncontrol.").split(".")[0]
+def modules_of(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    own = {name for name in imported(path) if name.split(".")[0] == "attncontrol"}
+    return {name if name in MODULES else name.rpartition(".")[0] for name in own}
 
 
-FILES = [path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py"]
+def folder_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+@pytest.mark.parametrize("path", FILES, **short)
 def test_imports_point_downwards(path):
-    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    used = {layer_of(name) for name in imported(path) if name.startswith("attncontrol.")} - {own}
-    allowed = set(ORDER[: ORDER.index(own)])
-    if path.parent.name == "testbed" and path.stem in ("bench", "compare", "guidance"):
-        allowed |= {"batch"}  # they measure the package through its own entry points
-    if path.stem == "tokens":
-        allowed |= {"families"}
-    if path.stem == "maps":
-        allowed |= {"export"}  # what a notebook shows
-    assert used <= allowed
-    external = {name.split(".")[0] for name in imported(path)}
-    if own in ("losses", "functional", "maps", "descent"):
-        assert not external & {"diffusers", "transformers", "spacy", "PIL"}
-    if "diffusers" in external:
-        assert own in ("processors", "families", "steps", "testbed", "batch")
-    if "spacy" in external:
-        assert own == "parser"
+    own = folder_of(path)
+    assert own in ORDER
+    allowed = NARROWER.get(own, set(ORDER[: ORDER.index(own)])) | {own}
+    from_package = {name for name in imported(path) if name.startswith("attncontrol.")}
+    assert {name.split(".")[1] for name in from_package} - {"__version__"} <= allowed
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_files_stay_small(path):
-    assert len(path.read_text("utf-8").splitlines()) <= (
-        120 if path.parent.name == "losses" else 300 if "testbed" in path.parts else 250
-    )
+@pytest.mark.parametrize("path", FILES, **short)
+def test_foreign_packages_stay_where_they_belong(path):
+    place = path.relative_to(SOURCE).with_suffix("").as_posix() + "/"
+    packages = {name.split(".")[0] for name in imported(path)}
+    for package in packages & set(EXTERNAL):
+        assert place.startswith(tuple(f"{folder}/" for folder in EXTERNAL[package])), package
+    if folder_of(path) in ("losses", "objectives", "edits", "maps"):
+        assert not packages & {"diffusers", "transformers", "spacy"}
+
+
+def test_modules_import_each_other_in_no_circle():
+    needs = {name: modules_of(path) - {name} for name, path in MODULES.items()}
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_few_modules_lie_loose_in_the_package():
+    assert len(list(SOURCE.glob("*.py"))) <= 6
+
+
+def test_every_folder_says_what_it_holds():
+    for folder in (path for path in SOURCE.iterdir() if list(path.glob("*.py"))):
+        assert ast.get_docstring(read(folder / "__init__.py")), folder.name
+
+
+@pytest.mark.parametrize("path", [SOURCE / "__init__.py", *FILES, *OTHERS, *TESTS], **below_root)
+def test_lines_stay_within_100_columns(path):
+    lines = enumerate(path.read_text("utf-8").splitlines(), 1)
+    assert [number for number, line in lines if len(line) > 100] == []
+
+
+@pytest.mark.parametrize("path", [*FILES, *OTHERS], **below_root)
+def test_files_and_functions_stay_small(path):
+    """Lines of a function: with its signature, without its docstring."""
+    methods = path.parent.name in ("losses", "edits")
+    assert len(path.read_text("utf-8").splitlines()) <= (80 if methods else 250)
+    assert {name: size for name, size in sizes(path) if size > 40} == {}
+
+
+def sizes(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(read(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            text = node.body[0] if ast.get_docstring(node) else None
+            spent = text.end_lineno - text.lineno + 1 if text else 0
+            yield node.name, node.end_lineno - node.lineno + 1 - spent
+
+
+LEAVES = {
+    cls.__name__
+    for cls in vars(errors).values()
+    if isinstance(cls, type) and issubclass(cls, Exception) and not cls.__subclasses__()
+}
+PROTOCOLS = {  # of Python: what a function of this name has to raise
+    "__getitem__": {"KeyError", "IndexError"},
+    "__getattr__": {"AttributeError"},
+    "__setattr__": {"AttributeError"},
+    "__delattr__": {"AttributeError"},
+}
+TO_THE_TERMINAL = {"typer.BadParameter", "typer.Exit"}
+
+
+class Raised(ast.NodeVisitor):
+    """What a file raises where: (function, name or None for a bare ``raise``, line)."""
+
+    def __init__(self, path: Path):
+        self.at, self.found, self.abstract = "", [], False
+        self.visit(read(path))
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        before = self.at, self.abstract
+        self.at = node.name
+        self.abstract = any("abstract" in ast.unparse(each) for each in node.decorator_list)
+        self.generic_visit(node)
+        self.at, self.abstract = before
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        cls = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        if not (self.abstract and cls is not None and ast.unparse(cls) == "NotImplementedError"):
+            self.found.append((self.at, ast.unparse(cls) if cls else None, node.lineno))
+
+
+@pytest.mark.parametrize("path", FILES, **short)
+def test_what_is_raised_is_a_leaf_of_the_error_tree(path):
+    """Or: raised again, a signal of this file, what a protocol of Python asks for, or what the
+    command line shows."""
+    signals = {
+        node.name
+        for node in ast.walk(read(path))
+        if isinstance(node, ast.ClassDef) and node.name.startswith("_")
+    }
+    allowed = LEAVES | signals | {None}
+    if folder_of(path) == "cli":
+        allowed |= TO_THE_TERMINAL
+    raised = Raised(path).found
+    assert [each for each in raised if each[1] not in allowed | PROTOCOLS.get(each[0], set())] == []
+
+
+@pytest.mark.parametrize("path", TESTS, **below_root)
+def test_no_test_module_imports_another(path):
+    assert not [name for name in imported(path) if name.startswith("tests.test_")]
 
 
 def test_public_names_exist():
     assert len(attncontrol.__all__) <= 15
     for name in attncontrol.__all__:
         assert getattr(attncontrol, name) is not None
-
-
-PROMPT = "a red cat and a frog"
-TOKENS = tuple(Token(i, i, "", *span, special=span == (0, 0)) for i, span in enumerate(
-    [(0, 0), (0, 1), (2, 5), (6, 9), (10, 13), (14, 15), (16, 20), (0, 0), (0, 0)]
-))  # fmt: skip
-
-
-def cells(maps):
-    """Attention among the cells of the picture [batch height width height width] for ``maps``
-    [batch heads height width token]."""
-    count, height, width = maps.shape[0], *maps.shape[2:4]
-    generator = torch.Generator().manual_seed(5)
-    rows = (
-        torch.randn(8, height * width, height * width, generator=generator, dtype=torch.float64)
-        .mul(2)
-        .softmax(-1)
-    )
-    return rows[:count].unflatten(2, (height, width)).unflatten(1, (height, width))
-
-
-def step_maps(maps, words, previous=None, picture=None):
-    """Of images that all show PROMPT."""
-    count = len(maps)
-    found = subjects(lambda _: TOKENS, [PROMPT] * count, words)
-    return StepMaps(
-        {"layer": maps},
-        found,
-        (TOKENS,) * count,
-        ((slice(1, -1),),) * count,
-        previous,
-        {"self": cells(maps) if picture is None else picture},
-        {"self": maps.movedim(1, 3).flatten(3)},
-        (PROMPT,) * count,
-    )
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_is_an_objective(name):
-    """One finite loss per image with a gradient, independent of the other images, also for uniform
-    and one-hot maps."""
-    objective = importlib.import_module(f"attncontrol.losses.{name}").example()
-    generator = torch.Generator().manual_seed(0)
-    random = (4 * torch.randn(3, 2, 4, 6, 9, generator=generator, dtype=torch.float64)).softmax(-1)
-    one_hot = torch.nn.functional.one_hot(random.argmax(-1), 9).double()
-    before = random.flip(0).mean(1) if getattr(objective, "remembers", False) else None
-    for maps in (random, torch.full_like(random, 1 / 9), one_hot):
-        maps = maps.clone().requires_grad_()
-        loss = objective(step_maps(maps, objective.words, before))
-        assert loss.shape == (3,)
-        assert loss.isfinite().all()
-        (gradient,) = torch.autograd.grad(loss[1], maps)
-        assert gradient.isfinite().all()
-        assert gradient[[0, 2]].abs().max() == 0
-        kept = [0, 1] if getattr(objective, "compares", False) else [1]
-        fewer = objective(
-            step_maps(
-                maps[kept],
-                objective.words,
-                None if before is None else before[kept],
-                cells(maps)[kept],
-            )
-        )
-        torch.testing.assert_close(fewer[-1], loss[1])

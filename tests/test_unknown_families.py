@@ -16,9 +16,9 @@ from attncontrol.errors import UnsupportedError
 from attncontrol.families import sd3, unknown
 from attncontrol.families.known import FAMILIES, family_of
 from attncontrol.families.parts import one_call
+from tests.kit.zoo import sd3 as tiny_sd3
+from tests.kit.zoo_chat import lumina_next
 from tests.reference.loops import Softmax
-from tests.zoo import sd3 as tiny_sd3
-from tests.zoo_chat import lumina_next
 
 PROMPT = "a red cat and a turtle"
 

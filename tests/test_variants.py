@@ -20,9 +20,9 @@ from PIL import Image
 from attncontrol import AttendAndExcite, Descent, Where, record, steer
 from attncontrol.errors import UnsupportedError
 from attncontrol.families.known import family_of
-from tests.test_families import run
-from tests.tiny import tiny_sd
-from tests.zoo import flux, pixart, sd3, sdxl
+from tests.kit.runs import run
+from tests.kit.tiny import tiny_sd
+from tests.kit.zoo import flux, pixart, sd3, sdxl
 
 WORDS = ["cat", "turtle"]
 OBJECTIVE = AttendAndExcite(WORDS)

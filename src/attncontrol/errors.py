@@ -10,7 +10,7 @@ AttnControlError
 ├── ResultsError (ValueError)        a folder of results that does not fit this run
 ├── NonFiniteError (ArithmeticError) NaN or infinity in attention, a loss or its gradient
 ├── CouplingError (RuntimeError)     the pipeline did not do what a context needs
-│   └── ThreadError                  two threads use one pipeline
+├── ThreadError (RuntimeError)       two threads use one pipeline
 └── UnsupportedError (NotImplementedError)  cannot be handled exactly
     ├── ModelError                   the pipeline or its denoiser
     ├── SchedulerError               the scheduler
@@ -58,7 +58,7 @@ class CouplingError(AttnControlError, RuntimeError):
     """The pipeline did not run, or ran in a way that the context cannot follow."""
 
 
-class ThreadError(CouplingError):
+class ThreadError(AttnControlError, RuntimeError):
     """A second thread uses a pipeline while a block is open for it."""
 
 

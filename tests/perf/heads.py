@@ -2,9 +2,11 @@
 --steps 6 --seeds 2].
 
 exact      search_heads: heads share batches, those already chosen are not tried again
-naive      one pipeline call per picture, every remaining head set made anew, as in Algorithm 1 of HeadHunter (arXiv 2506.10978),
-           with the weakened pass computed in full, as PAG pipelines do
-batch 1    the same, but blocks before the first change computed once, as ``perturb`` does: against it exact gains by batching alone
+naive      one pipeline call per picture, every remaining head set made anew, as in Algorithm 1 of
+           HeadHunter (arXiv 2506.10978), with the weakened pass computed in full, as PAG pipelines
+           do
+batch 1    the same, but blocks before the first change computed once, as ``perturb`` does: against
+           it exact gains by batching alone
 halving    search_heads(halving=True)
 
 All weaken heads of the middle and the first upper block of the UNet, of three late blocks of a

@@ -1,14 +1,14 @@
 """Time and memory on a full-size, randomly initialised SD 1.5 UNet at 512 px in float32: python -m
 tests.perf.sd15 WHAT, one of
 
-steer    a run steered by attncontrol against diffusers' own Attend-and-Excite pipeline: same steps, same thresholds, same scheduler
-record   runs that record all words of the prompt against a plain run: their mean (``record``), every step and layer streamed to a
-         folder (``stream``), and where they are installed attention-map-diffusers 1.0.0, all
-         timesteps, and DAAM 0.2.0
+steer    a run steered by attncontrol against diffusers' own Attend-and-Excite pipeline: same steps,
+         same thresholds, same scheduler
+record   runs that record all words of the prompt against a plain run: their mean (``record``),
+         every step and layer streamed to a folder (``stream``), and where they are installed
+         attention-map-diffusers 1.0.0, all timesteps, and DAAM 0.2.0
 perturb  without classifier-free guidance, the weakened pass of all heads of the middle block
-(``perturb``) and diffusers' own PAG
-         pipeline (``pag``) against the plain run of one conditional pass per step (``alone``): what
-         is above 1 is the cost
+         (``perturb``) and diffusers' own PAG pipeline (``pag``) against the plain run of one
+         conditional pass per step (``alone``): what is above 1 is the cost
 
 Every variant runs in a process of its own, in turns; memory is the peak resident size above that
 after loading.
@@ -38,7 +38,7 @@ from attncontrol import AttendAndExcite, Descent, Where, record, steer
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.sprites.training.text import make_tokenizer
 from attncontrol.verbs.perturb import perturb
-from tests.tiny import tiny_text_encoder, tiny_vae
+from tests.kit.tiny import tiny_text_encoder, tiny_vae
 
 VARIANTS = {
     "steer": ("diffusers", "steer"),

@@ -4,23 +4,27 @@ z: the latent of one sample; i = 0..N-1: the denoising step, t its timestep, N =
 len(scheduler.timesteps); S: the subject tokens, as positions in the padded prompt (0 = start of
 text).
 
-    c        with scheduler.scale_model_input(z, t) = c z (1 for DDIM, PNDM, DPM++ multistep; 1/sqrt(sigma^2 + 1) for Euler, LMS)
-    P_l,h    softmax over keys of scale * q k^T: cross-attention layer l, head h, in UNet(c z, t, conditional text), batch of one
+    c        with scheduler.scale_model_input(z, t) = c z (1 for DDIM, PNDM, DPM++ multistep;
+             1/sqrt(sigma^2 + 1) for Euler, LMS)
+    P_l,h    softmax over keys of scale * q k^T: cross-attention layer l, head h, in UNet(c z, t,
+             conditional text), batch of one
     A[y,x,k] mean of P_l,h over all heads and all layers with height*width queries (row-major over
-    (y, x))
-    B        softmax over tokens of 100 A[:,:,1:-1]: the first and the very last position are dropped, token k is channel k-1
-    G        3x3 smoothing, taps exp(-(d / (2*0.5))^2), d = -1,0,1, normalised (a Gaussian of sigma 0.7071); reflect padding
+             (y, x))
+    B        softmax over tokens of 100 A[:,:,1:-1]: the first and the very last position are
+             dropped, token k is channel k-1
+    G        3x3 smoothing, taps exp(-(d / (2*0.5))^2), d = -1,0,1, normalised (a Gaussian of sigma
+             0.7071); reflect padding
     m_s      max over (y, x) of G(B[:,:,s-1]), without G if smooth=False
     L(z)     max over s in S of max(0, 1 - m_s)
     alpha_i  scale_factor * sqrt(linspace(1, 0.5, N)[i])
     update   z <- z - alpha_i / c^2 * dL/dz, skipped when L is exactly 0
 
 Step i, for each sample by itself:
- 1. L at z. 2. If i is in thresholds: while L > 1 - thresholds[i], at most max_refinement_steps
- times: L <- L(z), then update z. The test
-    after an update sees the loss from *before* it, so a refinement that starts makes at least two
-    updates (limit permitting), the last of them from a z that met the target already. Then L is
-    computed once more, at the refined z.
+ 1. L at z.
+ 2. If i is in thresholds: while L > 1 - thresholds[i], at most max_refinement_steps times: L <-
+    L(z), then update z. The test after an update sees the loss from *before* it, so a refinement
+    that starts makes at least two updates (limit permitting), the last of them from a z that met
+    the target already. Then L is computed once more, at the refined z.
  3. If i < max_iter_to_alter: update z with that L.
 Then for the whole batch: noise prediction (classifier-free guidance iff guidance_scale > 1) and
 scheduler.step.

@@ -3,12 +3,14 @@ special tokens are put together.
 
     mean            M_k = mean over layers, heads and steps: ``AttentionMaps.mean``
     per resolution  the mean of the layers of each grid first, then the mean over grids: no grid
-    counts by its number of layers
-    DAAM            M_k = mean_{l,h} max(0, bicubic(sum_t A_t^{l,h})_k), optionally M_k / (sum_j M_j + 1e-6)
-                    (Tang et al. 2023, arXiv 2210.04885)
-    word pieces     sum (the probability of looking at the word), mean (DAAM), max, or the first piece (ConceptAttention)
+                    counts by its number of layers
+    DAAM            M_k = mean_{l,h} max(0, bicubic(sum_t A_t^{l,h})_k), optionally
+                    M_k / (sum_j M_j + 1e-6) (Tang et al. 2023, arXiv 2210.04885)
+    word pieces     sum (the probability of looking at the word), mean (DAAM), max, or the first
+                    piece (ConceptAttention)
     special tokens  left out, and the rest of every cell divided by its sum
-    display         min-max per map, one maximum for all words of a picture, or share of the picture's attention (sum 1)
+    display         min-max per map, one maximum for all words of a picture, or share of the
+                    picture's attention (sum 1)
 
 All maps are [batch height width token], of videos [batch frames height width token]; layers of
 several grids are resized to the finest one, bilinearly unless said otherwise.

@@ -5,8 +5,10 @@ Concepts are texts of their own, read by the text encoders. Beside the two strea
 double-stream block runs a third one of the concepts' tokens: it goes through the weights of the
 text, and its tokens attend to [concepts, picture] but nothing attends to them:
 
-    o_c = attention output of concept token c over [concepts, picture]        o_x = that of cell x in the model's own pass
-    s   = softmax over concepts of <o_x, o_c>, heads side by side, before the output projection; mean over layers and steps
+    o_c = attention output of concept token c over [concepts, picture]
+    o_x = that of cell x in the model's own pass
+    s   = softmax over concepts of <o_x, o_c>, heads side by side, before the output projection;
+          mean over layers and steps
 
 The third stream is the block itself, run again with the cells as they came in and the concepts in
 place of the prompt; the picture's part of its result is thrown away. So there is no copy of any

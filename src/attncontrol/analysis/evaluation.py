@@ -5,8 +5,9 @@ Each picture is noised to every timestep; what is recorded there goes to every m
 the record of all timesteps together, as its steps. The map [height width] of a word against the
 mask of what it names:
 
-    iou         |P and T| / |P or T|, P the Otsu mask of the map resized bilinearly to the size of the mask
-    pointing    the peak of the resized map lies in T
+    iou                   |P and T| / |P or T|, P the Otsu mask of the map resized bilinearly to the
+                          size of the mask
+    pointing              the peak of the resized map lies in T
     accuracy, miou, ap    ``segment.two_class``, the protocol of ConceptAttention
 """
 

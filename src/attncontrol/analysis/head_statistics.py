@@ -4,15 +4,16 @@ alike, which ones matter.
 Of a map p >= 0 over the cells of a picture, divided by its sum (a map of zeros gives 0):
 
     entropy      - sum p log p / log(cells): 0 for one cell, 1 for a uniform map
-    spread       sqrt(sum p |x - c|^2) / diagonal of the picture, c = sum p x: 0 for one cell, 0.289 for a uniform square map
+    spread       sqrt(sum p |x - c|^2) / diagonal of the picture, c = sum p x: 0 for one cell, 0.289
+                 for a uniform square map
     special      share of the attention to text that goes to start, end and padding ("sink mass")
 
 Of attention among cells A, rows divided by their sums:
 
     diagonal     mean_i A_ii: 1 for a head that looks at the own cell alone
-    spectrum     eigenvalues of I - D^(-1/2) W D^(-1/2), W = (A + A^T) / 2, D its row sums, ascending, 0 .. 2. The second one, the
-                 connectivity, is 0 where the cells fall into parts that do not look at each other
-                 (Chung, Spectral Graph Theory)
+    spectrum     eigenvalues of I - D^(-1/2) W D^(-1/2), W = (A + A^T) / 2, D its row sums,
+                 ascending, 0 .. 2. The second one, the connectivity, is 0 where the cells fall into
+                 parts that do not look at each other (Chung, Spectral Graph Theory)
 
 ``clusters``: average linkage of cosine distances between the maps of heads. ``importance``: mean
 |change of the prediction| on one noised picture when the output of one head is zero (Michel et al.

@@ -1,9 +1,11 @@
 """Where attention goes that names nothing: special tokens, stop words, and global sinks (after
 RefAM, arXiv 2509.22650).
 
-    mass_k     mean over cells, heads and steps of A[cell, k], in each layer: the share of the attention to text that token k gets
+    mass_k     mean over cells, heads and steps of A[cell, k], in each layer: the share of the
+               attention to text that token k gets
     sink       mass_k > factor / (number of tokens), in more than a share ``most`` of the layers
-    suppress   leave special tokens, stop words and sinks out; what is left of every cell is divided by its sum
+    suppress   leave special tokens, stop words and sinks out; what is left of every cell is divided
+               by its sum
 
 RefAM appends stop words to the prompt so that they draw surplus attention away from the words that
 matter, and averages the maps without them: append ", a, with, ." to the prompt and use

@@ -1,9 +1,10 @@
 """How much the maps of words overlap, and whether modifiers look where their nouns look.
 
-    cosine          <a, b> / (|a| |b|)                                                    1 for equal maps
+    cosine          <a, b> / (|a| |b|); 1 for equal maps
     iou             |A and B| / |A or B| of their masks, Otsu's unless another method is given
-    symmetric_kl    (KL(a || b) + KL(b || a)) / 2 of maps divided by their sum            0 for equal maps
-    agreement       of every modifier: its overlap with its own noun, and the largest one with another noun
+    symmetric_kl    (KL(a || b) + KL(b || a)) / 2 of maps divided by their sum; 0 for equal maps
+    agreement       of every modifier: its overlap with its own noun, and the largest one with
+                    another noun
 
 Two nouns that share their cells are merged or neglected (Chefer et al. 2023, arXiv 2301.13826); a
 modifier that lies on another noun leaks (Rassin et al. 2023, arXiv 2306.08877). Which modifiers

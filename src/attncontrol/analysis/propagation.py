@@ -4,9 +4,10 @@ objects.
 S is row-stochastic, [cell cell], from the querying cell to those it looks at; m is a word map as a
 vector; n = ``times``.
 
-    gather      m' = S^n m              a cell takes the mean of what it looks at; constant maps stay constant
-    spread      m' = (S^T)^n m          a cell hands its value on to what it looks at; the sum of the map stays
-    symmetric   m' = N^n m              N = D^(-1/2) W D^(-1/2), W = (S + S^T) / 2, D its row sums: undirected
+    gather      m' = S^n m         a cell takes the mean of what it looks at; constant maps stay
+    spread      m' = (S^T)^n m     a cell hands its value on to what it looks at; the sum stays
+    symmetric   m' = N^n m         undirected: N = D^(-1/2) W D^(-1/2), W = (S + S^T) / 2, D its
+                                   row sums
 
     foreground  max(0, m - mean(m) - c std(m)): without the floor that gathering leaves everywhere
 

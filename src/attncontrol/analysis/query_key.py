@@ -1,7 +1,8 @@
 """Queries and keys of one head in one plane, where near means attended to (after AttentionViz, Yeh
 et al. 2023, arXiv 2305.03210).
 
-    q' = c (q - mean q),   k' = (k - mean k) / c,   |q' - k'|^2 = |q'|^2 + |k'|^2 - 2 <q - mean q, k - mean k>
+    q' = c (q - mean q),   k' = (k - mean k) / c,
+    |q' - k'|^2 = |q'|^2 + |k'|^2 - 2 <q - mean q, k - mean k>
 
 Moving all keys by the same vector changes no attention, as it adds the same number to all logits of
 a query. Moving all queries takes out the preference for keys that all queries share. c is the one
@@ -9,7 +10,7 @@ for which - |q' - k'|^2 correlates best with s = <q - mean q, k - mean k> over a
 means are 0, neither norm correlates with s, so the correlation is 2 sd(s) / sqrt(c^4 var|q|^2 +
 var|k|^2 / c^4 + 4 var(s)), largest for
 
-    c = (var_j |k_j|^2 / var_i |q_i|^2)^(1/8)          norms of the moved vectors; 1 if one of the variances is 0
+    c = (var_j |k_j|^2 / var_i |q_i|^2)^(1/8)     of the moved vectors; 1 if a variance is 0
 
 (the paper searches for c). The plane holds the first two principal components of all q' and k'
 together; the arrays before it are there for t-SNE or UMAP.

@@ -4,17 +4,19 @@ arXiv 2103.15679).
 For a scalar y, such as the mean of the prediction in a region, and the attention A [batch heads
 query key] of each layer:
 
-    A_bar = mean over heads of max(0, dy/dA * A)                                                               (5)
+    A_bar = mean over heads of max(0, dy/dA * A)                                  (5)
 
 One sequence, as in joint attention or self-attention alone, R = I before the first layer:
 
-    R   <- R + A_bar R                                                                                         (6)
+    R   <- R + A_bar R                                                                 (6)
 
 Two sequences, s (picture) that looks at q (text), with R_ss = R_qq = I and R_sq = R_qs = 0 before
 the first layer:
 
-    self-attention of s      R_ss <- R_ss + A_bar R_ss,   R_sq <- R_sq + A_bar R_sq                            (6, 7)
-    s attends to q           R_sq <- R_sq + N(R_ss)^T A_bar N(R_qq),   R_ss <- R_ss + A_bar R_qs               (10, 11)
+    self-attention of s      R_ss <- R_ss + A_bar R_ss                                 (6)
+                             R_sq <- R_sq + A_bar R_sq                                 (7)
+    s attends to q           R_sq <- R_sq + N(R_ss)^T A_bar N(R_qq)                    (10)
+                             R_ss <- R_ss + A_bar R_qs                                 (11)
 
 N divides the rows of R - I by their sums and adds I (8, 9). Layers come in the order of the forward
 pass. The maps of layers must be on one grid; a row of zeros in R - I stays.

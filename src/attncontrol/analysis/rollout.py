@@ -1,10 +1,11 @@
 """How much of a token reaches another one through all layers: attention rollout and attention flow
 (Abnar & Zuidema 2020, arXiv 2005.00928).
 
-    A'_l     = (1 - r) A_l + r I, rows divided by their sums        r = 1/2: what the residual connection carries past attention
-    rollout  = A'_L ... A'_2 A'_1                                   rows are a distribution over the input tokens
-    flow     = largest flow from a token after layer L to input tokens, where A'_l[i, j] is the capacity of the edge from token i
-               after layer l to token j before it
+    A'_l     = (1 - r) A_l + r I, rows divided by their sums; r = 1/2 is what the residual
+               connection carries past attention
+    rollout  = A'_L ... A'_2 A'_1; each row is a distribution over the input tokens
+    flow     = largest flow from a token after layer L to input tokens, where A'_l[i, j] is the
+               capacity of the edge from token i after layer l to token j before it
 
 A_l is the mean over heads of the attention [token token] of layer l, first layer first. The tokens
 must be the same in all layers: joint attention [text, picture] within one step, or the

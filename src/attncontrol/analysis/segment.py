@@ -5,19 +5,22 @@ Masks of maps [word height width]:
     otsu         above the threshold that parts the values best: ``functional.otsu``
     above        M > min + level (max - min)
     strongest    the word whose min-max map is largest in the cell, if it is above ``background``
-    refine       a function (picture, mask) -> mask of the user, such as one that prompts SAM with the peak or box of the mask
+    refine       a function (picture, mask) -> mask of the user, such as one that prompts SAM with
+                 the peak or box of the mask
 
 Scores of one map or mask against the true mask [height width]:
 
-    iou          |P and T| / |P or T|                                            0 if both are empty
-    average_precision   sum_n (R_n - R_{n-1}) P_n over the distinct values, highest first; equal values count together
+    iou          |P and T| / |P or T|; 0 if both are empty
+    average_precision   sum_n (R_n - R_{n-1}) P_n over the distinct values, highest first; equal
+                        values count together
     pointing     the largest value lies inside T (the first one of several)
     inside       sum of M in T / sum of M
-    two_class    the protocol of ConceptAttention (Helbling et al. 2025, arXiv 2502.04320): the map goes to the size of T by nearest
-                 neighbour; foreground is M > mean(M); accuracy over pixels, mean IoU of foreground
-                 and background, and the average precision of both classes in one list, with scores
-                 M and 1 - M of the min-max map. The official code sums up intersections and unions
-                 over a data set before it divides; here the scores are of one picture
+    two_class    the protocol of ConceptAttention (Helbling et al. 2025, arXiv 2502.04320): the map
+                 goes to the size of T by nearest neighbour; foreground is M > mean(M); accuracy
+                 over pixels, mean IoU of foreground and background, and the average precision of
+                 both classes in one list, with scores M and 1 - M of the min-max map. The official
+                 code sums up intersections and unions over a data set before it divides; here the
+                 scores are of one picture
 """
 
 from collections.abc import Callable

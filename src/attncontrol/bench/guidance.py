@@ -1,14 +1,15 @@
 """What perturbation guidance does for the pictures of a bundled model: ``python -m
 attncontrol.bench.guidance``; prints a table.
 
-    python -m attncontrol.bench.guidance --model sprites --seeds 0-1999 --heads heads.json --out
-    guidance-sprites
+    python -m attncontrol.bench.guidance --model sprites --seeds 0-1999 \\
+        --heads heads.json --out guidance-sprites
 
 Arms, all from the same prompts and seeds, those of the captions of true scenes:
 
 plain              without classifier-free guidance
-pag, seg           SoftIdentity, SmoothedQuery of infinite sigma, at the self-attention of the middle block of a UNet, or at the
-                   joint attention of the middle one or two blocks of a transformer
+pag, seg           SoftIdentity, SmoothedQuery of infinite sigma, at the self-attention of the
+                   middle block of a UNet, or at the joint attention of the middle one or two blocks
+                   of a transformer
 softpag            SoftIdentity(u) at the heads of a search
 cfg, cfg+pag ...   classifier-free guidance as in ``sprites.CALL``, alone and with one of these
 

@@ -2,8 +2,10 @@
 ...``; prints JSON.
 
 single   how often a single-subject prompt shows its noun, and its noun in its colour
-pairs    how often both subjects of the 276 Attend-and-Excite prompts are shown, plain and guided, from the same seeds
-point    how often the peak of a word's map lies inside that object, on noised true scenes, per site and timestep
+pairs    how often both subjects of the 276 Attend-and-Excite prompts are shown, plain and guided,
+         from the same seeds
+point    how often the peak of a word's map lies inside that object, on noised true scenes, per site
+         and timestep
 read     how well ways of reading the attention find the objects, on noised true scenes
 """
 

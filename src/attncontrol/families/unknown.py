@@ -5,8 +5,12 @@ tokenizer, and the picture their whole query side, patches of [batch channel hei
 order of the two halves of classifier-free guidance cannot be known: without a family only calls
 with one branch work. To state it::
 
-    from attncontrol.families import FAMILIES, one_call, unknown FAMILIES.insert(0,
-    dataclasses.replace(unknown.FAMILY, name="mine", matches=lambda pipe: ..., branches=one_call))
+    from attncontrol.families import unknown
+    from attncontrol.families.known import FAMILIES
+    from attncontrol.families.parts import one_call
+
+    mine = dataclasses.replace(unknown.FAMILY, name="mine", matches=..., branches=one_call)
+    FAMILIES.insert(0, mine)
 """
 
 from typing import Any

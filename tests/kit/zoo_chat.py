@@ -46,7 +46,7 @@ from transformers import (
 )
 
 from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
-from tests.zoo import clip, finish, t5, vae
+from tests.kit.zoo import clip, finish, t5, vae
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"

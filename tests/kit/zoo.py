@@ -39,7 +39,7 @@ from transformers import (
 )
 
 from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
-from tests.tiny import tiny_sd
+from tests.kit.tiny import tiny_sd
 
 PEAKED = 8.0  # larger query weights make the attention peaked
 

@@ -1,0 +1,24 @@
+"""One short call of any tiny pipeline of the zoo."""
+
+import torch
+
+from tests.kit.zoo import EXTRA, MORE, ZOO
+from tests.kit.zoo_chat import CHAT, EXTRA_CHAT, VIDEO
+
+PROMPTS = ["a red cat and a turtle", "a dog"]
+HEIGHT, WIDTH = 64, 96
+ALL = ZOO | MORE | CHAT | VIDEO
+OPTIONS = EXTRA | EXTRA_CHAT
+
+
+def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
+    call = (
+        {"height": HEIGHT, "width": WIDTH, "num_inference_steps": steps, "output_type": "latent"}
+        | OPTIONS.get(name, {})
+        | kwargs
+    )
+    if name == "qwenimage" and call["negative_prompt"] is not None and not isinstance(prompt, str):
+        call["negative_prompt"] = [""] * len(prompt)
+    prompt = prompt if isinstance(prompt, str) else list(prompt)
+    out = pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), **call)
+    return out.frames if name in VIDEO else out.images
