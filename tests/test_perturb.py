@@ -254,6 +254,7 @@ def test_heads_are_perturbed_one_by_one():
     pipe = flux()
     name = "transformer_blocks.0.attn"
     site = {s.name: s for s in family_of(pipe).sites(pipe.transformer)}[name]
+
     def by_hand(attention):
         output = attention.run().clone()
         output[:, 1] = attention.value[:, 1]

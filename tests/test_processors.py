@@ -87,7 +87,10 @@ def test_gradients_of_the_mass(call):
         pytest.skip("derivatives are checked in float64")
     queries, weights = slice(7, None), torch.randn(2, 3, 30, 2, dtype=torch.float64)
     gradients = []
-    for mass in (lambda c: c.run_with_normaliser()[1].mass(columns(), queries), lambda c: explicit(c, queries)):
+    for mass in (
+        lambda c: c.run_with_normaliser()[1].mass(columns(), queries),
+        lambda c: explicit(c, queries),
+    ):
         leaf = call.query.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(
             (mass(processors.replace(call, query=leaf)) * weights).sum(), leaf

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attncontrol import Descent, Where, steer
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import SettingError, SiteError
 from attncontrol.losses.rearrange import Rearrange
 from attncontrol.losses.self_cross import SelfCross
 from tests.kit.runs import ALL, run
@@ -134,7 +134,7 @@ def test_steering_by_self_attention_and_checkpointing(name):
 def test_linear_self_attention_has_no_map():
     pipe = ALL["sana"]()
     with (
-        pytest.raises(UnsupportedError, match="no self-attention with a map"),
+        pytest.raises(SiteError, match="no self-attention with a map"),
         steer(pipe, SelfCross(["cat"])),
     ):
         run("sana", pipe)
@@ -161,7 +161,7 @@ def test_rearranging_leaves_the_first_picture_alone():
     assert (moved - plain[1]).abs().max() > 1e-5
     assert all(step.losses[0] == 0 < step.losses[1] for step in trace.steps)
     with (
-        pytest.raises(UnsupportedError, match="takes no refinement"),
+        pytest.raises(SettingError, match="takes no refinement"),
         steer(pipe, Rearrange(moves), descent=Descent()),
     ):
         pass

@@ -6,7 +6,15 @@ from attncontrol.prompts.text import Text
 
 
 def moment(
-    layout, *, images=1, branches=("cond",), index=0, total=1, prompts=None, read=None, purpose="own"
+    layout,
+    *,
+    images=1,
+    branches=("cond",),
+    index=0,
+    total=1,
+    prompts=None,
+    read=None,
+    purpose="own",
 ):
     """That of a call with the rows of ``images`` pictures in each branch."""
     step = Step(index, total, 1.0, 1.0, {})

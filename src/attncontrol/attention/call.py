@@ -33,7 +33,8 @@ class Layout:
 
     @property
     def image_slice(self) -> slice:
-        """Where the picture lies in the rows, which do not differ; those of a single row never do."""
+        """Where the picture lies in the rows, which do not differ; those of a single row never
+        do."""
         if isinstance(self.image, tuple) and len(set(map(str, self.image))) > 1:
             raise CallError(
                 "text of different lengths in the rows of one batch, so the picture lies elsewhere "
@@ -109,7 +110,8 @@ class AttentionCall:
         return replace(self, normaliser=None, **changes)
 
     def masked(self, allowed: Tensor) -> "AttentionCall":
-        """The call in which queries see the ``allowed`` keys alone, bool [#batch #heads #query key]."""
+        """The call in which queries see the ``allowed`` keys alone, bool [#batch #heads #query
+        key]."""
         if self.mask is None:
             return self.replace(mask=allowed)
         if self.mask.dtype == torch.bool:
@@ -202,8 +204,8 @@ class AttentionCall:
         return _at_least_single((self.query * self.factor) @ key.transpose(-1, -2))
 
     def mass(self, columns: Tensor, queries: slice) -> Probabilities:
-        """probabilities()[queries] @ columns, for 0/1 ``columns`` [batch key column]: mass on groups
-        of keys, exact.
+        """probabilities()[queries] @ columns, for 0/1 ``columns`` [batch key column]: mass on
+        groups of keys, exact.
 
         Where the keys outnumber the columns widely, the softmax is not formed. With the normaliser
         z it is exp(logits - z) of the marked keys; else the kernel's output for values that are

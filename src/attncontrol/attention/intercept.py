@@ -1,5 +1,6 @@
 """Interception of attention: a wrapped processor keeps running, but its call of
-``F.scaled_dot_product_attention`` is handed over, after projection, qk-norm and positional rotation.
+``F.scaled_dot_product_attention`` is handed over, after projection, qk-norm and positional
+rotation.
 
 So one wrapper serves every diffusers processor that uses that function.
 """
@@ -46,7 +47,10 @@ def attend(
 
 
 def _edited(
-    call: AttentionCall, now: Moment, editors: Sequence[Editor], end: Callable[[AttentionCall], Tensor]
+    call: AttentionCall,
+    now: Moment,
+    editors: Sequence[Editor],
+    end: Callable[[AttentionCall], Tensor],
 ) -> Tensor:
     if not editors:
         return end(replace(call, below=None))
@@ -105,8 +109,8 @@ def _require_attention(result: Any, call: AttentionCall, editor: Any) -> None:
 
 
 class _Intercept(TorchFunctionMode):
-    """While active, hands the first scaled_dot_product_attention to ``handler``; later ones, such as
-    those of IP-Adapters, are not the module's own. Inactive inside the handler itself."""
+    """While active, hands the first scaled_dot_product_attention to ``handler``; later ones, such
+    as those of IP-Adapters, are not the module's own. Inactive inside the handler itself."""
 
     def __init__(self, site: Site, handler: Handler) -> None:
         super().__init__()

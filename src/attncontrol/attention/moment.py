@@ -104,7 +104,9 @@ class Moment:
                 "give it a prompt for every image, the source's too"
             )
         count, place = len(self.images), self.images.index(image)
-        return [branch * count + place for branch in range(len(self.branches)) for _ in range(count)]
+        return [
+            branch * count + place for branch in range(len(self.branches)) for _ in range(count)
+        ]
 
     def _taken(self, tensor: Tensor, at: Sequence[int]) -> Tensor:
         """Rows ``at``; a gradient goes through those that stay where they are alone."""

@@ -1,5 +1,5 @@
-"""Mutual self-attention of MasaCtrl (Cao et al. 2023, arXiv 2304.08465): a picture takes its contents
-from the source.
+"""Mutual self-attention of MasaCtrl (Cao et al. 2023, arXiv 2304.08465): a picture takes its
+contents from the source.
 
     Attn(Q, K_source, V_source)        every row reads keys and values of its source
 

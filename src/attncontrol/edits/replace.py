@@ -22,7 +22,8 @@ from attncontrol.errors import WordError
 
 @dataclass(frozen=True)
 class Replace(Edit):
-    """Every image looks where the image ``source`` of the batch looks; its prompt has as many tokens.
+    """Every image looks where the image ``source`` of the batch looks; its prompt has as many
+    tokens.
 
         with edit(pipe, Replace()):
             cat, dog = pipe(["a cat on a chair", "a dog on a chair"], generator=same_seeds).images

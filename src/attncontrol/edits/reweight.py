@@ -1,5 +1,5 @@
-"""Words that the picture looks at more, or less: attention reweighting of prompt-to-prompt (Hertz et
-al. 2022, arXiv 2208.01626).
+"""Words that the picture looks at more, or less: attention reweighting of prompt-to-prompt (Hertz
+et al. 2022, arXiv 2208.01626).
 
     value     A'_ij = c_j A_ij                           rows no longer sum to 1
     logit     A'    = softmax(s_ij + log c_j)            they do
@@ -26,8 +26,8 @@ from attncontrol.errors import SettingError
 
 @dataclass(frozen=True)
 class Reweight(Edit):
-    """Multiplies the attention to each word by its factor, in the conditional branch of the pictures
-    ``images`` (all if None).
+    """Multiplies the attention to each word by its factor, in the conditional branch of the
+    pictures ``images`` (all if None).
 
         with edit(pipe, Reweight({"red": 2.0})):
 

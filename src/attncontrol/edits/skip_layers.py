@@ -14,8 +14,8 @@ from dataclasses import dataclass
 class SkipLayers:
     """For ``perturb``: the module paths of blocks, such as ``"transformer_blocks.7"``.
 
-        with perturb(pipe, SkipLayers(("transformer_blocks.7",)), scale=2.5, steps=(0.01, 0.2)):
-            image = pipe(prompt).images[0]
+    with perturb(pipe, SkipLayers(("transformer_blocks.7",)), scale=2.5, steps=(0.01, 0.2)):
+        image = pipe(prompt).images[0]
     """
 
     layers: tuple[str, ...]

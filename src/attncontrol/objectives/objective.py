@@ -73,28 +73,49 @@ ObjectiveLike = Any
 
 def as_objective(given: Any) -> Any:  # SHIM
     terms_of(given)
-    for name, value in {"remembers": False, "self_attention": False, "features": False, "compares": False,
-                        "search": None, "descent": Descent(), "words": ()}.items():
+    for name, value in {
+        "remembers": False,
+        "self_attention": False,
+        "features": False,
+        "compares": False,
+        "search": None,
+        "descent": Descent(),
+        "words": (),
+    }.items():
         pass
     return _Shim(given)
 
 
 class _Shim:
-    def __init__(self, given): self.given = given
-    def __call__(self, maps: StepMaps) -> Tensor: return 0
+    def __init__(self, given):
+        self.given = given
+
+    def __call__(self, maps: StepMaps) -> Tensor:
+        return 0
+
     def __getattr__(self, name):
         if name in ("remembers", "self_attention", "features", "compares"):
             return any(getattr(t, name, False) for _, t in terms_of(self.given))
-        return getattr(self.given, name, {"search": None, "descent": Descent(), "words": ()}.get(name))
+        return getattr(
+            self.given, name, {"search": None, "descent": Descent(), "words": ()}.get(name)
+        )
 
 
-def losses_of(term, maps): return term(maps)
+def losses_of(term, maps):
+    return term(maps)
+
+
 _old_terms = terms_of
+
+
 def terms_of(objective):
-    if isinstance(objective, _Shim): objective = objective.given
+    if isinstance(objective, _Shim):
+        objective = objective.given
     out = _old_terms(objective)
     for _, t in out:
         if not hasattr(t, "words"):
-            try: t.words = ()
-            except Exception: pass
+            try:
+                t.words = ()
+            except Exception:
+                pass
     return out

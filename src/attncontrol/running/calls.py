@@ -63,9 +63,7 @@ class DenoiserCall:
         numbers = self.images if images is None else tuple(images)
         start = self.rows(branch).start
         rows = torch.tensor([start + self.images.index(number) for number in numbers])
-        return replace(
-            self, branches=(branch,), images=numbers, arguments=self._arguments_of(rows)
-        )
+        return replace(self, branches=(branch,), images=numbers, arguments=self._arguments_of(rows))
 
     def _arguments_of(self, rows: Tensor) -> dict[str, Any]:
         """Every tensor argument that has a batch axis is indexed."""

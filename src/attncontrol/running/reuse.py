@@ -52,7 +52,8 @@ class Prefix:
 def prefix_before(
     denoiser: nn.Module, changed: Iterable[str], purpose: Callable[[], Purpose | None]
 ) -> Iterator[Prefix]:
-    """Keeps the outputs of the blocks before the first that holds one of the modules ``changed``."""
+    """Keeps the outputs of the blocks before the first that holds one of the modules
+    ``changed``."""
     lists = [(name, of) for name, of in denoiser.named_children() if isinstance(of, nn.ModuleList)]
     blocks = {f"{name}.{i}": block for name, of in lists for i, block in of.named_children()}
     outer = {".".join(path.split(".")[:2]) for path in changed}
@@ -70,7 +71,8 @@ def prefix_before(
 
 @contextmanager
 def standing_in(module: nn.Module, output: Any) -> Iterator[None]:
-    """The module gives ``output`` whatever comes; a function is called instead of its ``forward``."""
+    """The module gives ``output`` whatever comes; a function is called instead of its
+    ``forward``."""
     own = vars(module).get("forward")  # that of an offloading hook
     module.forward = output if callable(output) else lambda *_, **__: output
     try:

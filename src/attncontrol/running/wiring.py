@@ -57,9 +57,7 @@ class Pass:
                 f"branches {of.branches} were expected"
             )
         layout = self.layout(call.site)
-        return Moment(
-            of.step, layout, self.purpose, of.branches, of.images, of.text, self.riders
-        )
+        return Moment(of.step, layout, self.purpose, of.branches, of.images, of.text, self.riders)
 
 
 @dataclass(eq=False)

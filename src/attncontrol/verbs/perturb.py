@@ -100,16 +100,12 @@ class _Guidance:
 
     def _acts(self, progress: float) -> bool:
         first, last = self.plan.steps
-        return self.plan.acts(progress) or (
-            bool(self.skipped.names) and first <= progress <= last
-        )
+        return self.plan.acts(progress) or (bool(self.skipped.names) and first <= progress <= last)
 
     def _weakened(self, call: DenoiserCall, rows: slice) -> Tensor:
         part, plan = call.of("cond"), self.plan
         with torch.no_grad(), self.prefix.again(rows, len(call.latents)), self.skipped.left_out():
-            return prediction_of(
-                self.run.forward(part, "weakened", sites=plan.sites, edit=plan)
-            )
+            return prediction_of(self.run.forward(part, "weakened", sites=plan.sites, edit=plan))
 
 
 def _rescaled(base: Tensor, difference: Tensor, share: float) -> Tensor:

@@ -116,7 +116,9 @@ def as_edit(given: Any) -> Edit:
     if isinstance(given, Edit):
         return given
     if isinstance(given, SkipLayers):
-        raise EditError("SkipLayers leaves whole blocks out of a weakened pass: use it with perturb")
+        raise EditError(
+            "SkipLayers leaves whole blocks out of a weakened pass: use it with perturb"
+        )
     if isinstance(given, type) or not callable(given):
         hint = f": write {given.__name__}(...)" if isinstance(given, type) else ""
         raise EditError(
@@ -162,7 +164,9 @@ def _of_rows(heads: Tensor, now: Moment) -> Tensor:
     if len(heads) > 1:
         count = len(now.text.prompts)
         if len(heads) != count:
-            raise CouplingError(f"heads are given per image for {len(heads)}, not for {count} images")
+            raise CouplingError(
+                f"heads are given per image for {len(heads)}, not for {count} images"
+            )
         rows = range(len(now.branches) * len(now.images))
         heads = heads[[now.image_of_row(row) for row in rows]]
     return heads[..., None, None]

@@ -206,7 +206,9 @@ class _Recorder:
     def write_step(self) -> None:
         """The step whose calls are complete goes to the folder."""
         if self.folder is not None and self.sums:
-            last = {name: getattr(self.maps, name)[-1:] for name in ("steps", "timesteps", "sigmas")}
+            last = {
+                name: getattr(self.maps, name)[-1:] for name in ("steps", "timesteps", "sigmas")
+            }
             layers = self.collected(last["steps"])
             step = AttentionMaps(**{**vars(self.maps), **last, "layers": layers, "pictures": ()})
             file = self.folder / f"step-{self.maps.steps[-1]:04}.safetensors"

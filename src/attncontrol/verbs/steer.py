@@ -192,7 +192,8 @@ class _Enough(Exception):  # noqa: N818 - a signal, not an error
 def _loss_and_gradient(
     run: Session, view: View, call: DenoiserCall, images: Tensor, change: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Losses [batch] and gradients (shape of ``change[images]``) in x of some images, at x + change.
+    """Losses [batch] and gradients (shape of ``change[images]``) in x of some images, at x +
+    change.
 
     Sources of edits that are not among them ride along as the last rows.
     """

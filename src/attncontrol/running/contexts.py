@@ -1,0 +1,105 @@
+"""The contexts that are open on a pipeline, what each hooks into its runs, and where the run is."""
+
+import functools
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from attncontrol.attention.edit import Editor
+from attncontrol.attention.intercept import Listener
+from attncontrol.attention.moment import Purpose
+from attncontrol.errors import ThreadError
+from attncontrol.families.family import Family
+from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.own import is_running
+from attncontrol.running.track import Track
+from attncontrol.running.wiring import Pass, Sites, Wiring
+
+
+@dataclass(frozen=True, eq=False)
+class Hooks:
+    """What one context hooks into the runs of a pipeline.
+
+    ``before(call)`` may return a change of the latents, one row per image in units of the network
+    input x, which holds for all branches until the scheduler's next step; only that of the first
+    call before it counts. ``after(call, prediction)`` returns the prediction. ``edit`` acts at
+    ``sites`` in every pass but those of an analysis, and takes images of number ``source`` along;
+    ``listen`` sees the pipeline's own pass alone.
+    """
+
+    sites: Sites = field(default_factory=dict)
+    edit: Editor | None = None
+    listen: Listener | None = None
+    source: tuple[int, ...] = ()
+    before: Callable[[DenoiserCall], Tensor | None] | None = None
+    after: Callable[[DenoiserCall, Tensor], Tensor] | None = None
+    done: Callable[[], None] | None = None
+
+
+@dataclass(eq=False)
+class Seat:
+    """One open context, with what it has seen."""
+
+    hooks: Hooks
+    thread: int
+    token: object = field(default_factory=object)
+    calls: int = 0
+    steps: int = 0
+
+
+ENTERED: ContextVar[frozenset[object]] = ContextVar("ENTERED", default=frozenset())
+"""Tokens of the contexts around the code that is running, in whatever thread it runs."""
+
+
+@dataclass(eq=False)
+class Contexts:
+    """Those open on one pipeline, in the order of their opening. ``soloist`` is one that hides what
+    the pipeline does from the others. ``current`` is the call of the denoiser that is going on."""
+
+    pipe: Any
+    family: Family
+    denoiser: nn.Module
+    wiring: Wiring
+    seats: list[Seat] = field(default_factory=list)
+    soloist: Seat | None = None
+    track: Track = field(default_factory=Track)
+    current: DenoiserCall | None = None
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def acting(self) -> tuple[Seat, ...]:
+        """The contexts that see what the pipeline does now."""
+        return tuple(self.seats) if self.soloist is None else (self.soloist,)
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The images that edits of open contexts take attention from."""
+        return tuple(dict.fromkeys(image for seat in self.acting for image in seat.hooks.source))
+
+    def pass_of(self, call: DenoiserCall, purpose: Purpose, riders: int = 0) -> Pass:
+        layout = functools.cache(
+            functools.partial(self.family.layout, self.denoiser, call.arguments)
+        )
+        hooks = [seat.hooks for seat in self.acting]
+        editors = tuple((h.sites, h.edit) for h in hooks if h.edit and purpose != "probe")
+        listeners = tuple((h.sites, h.listen) for h in hooks if h.listen and purpose == "own")
+        return Pass(call, purpose, layout, editors, listeners, riders)
+
+    def require_thread(self) -> None:
+        """Raises ThreadError where two threads would share this pipeline."""
+        own, entered = threading.get_ident(), ENTERED.get()
+        if not any(seat.thread == own or seat.token in entered for seat in self.seats):
+            raise ThreadError(
+                f"a context is open on this {type(self.pipe).__name__} in another thread; one thread "
+                "at a time may call a pipeline: use a lock, or a pipeline for each thread"
+            )
+        other = self.track.thread
+        if other not in (None, own) and is_running(self.pipe, other):
+            raise ThreadError(
+                f"this {type(self.pipe).__name__} is running in another thread; one thread at a time "
+                "may call a pipeline: use a lock, or a pipeline for each thread"
+            )

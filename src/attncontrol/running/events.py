@@ -1,0 +1,172 @@
+"""What is seen of a pipeline from outside, all of it undone by ``remove``.
+
+``encode_prompt`` tells the prompts and marks the start of a run. A forward pre-hook of the denoiser
+sees every call with all its arguments; those of other pipelines that share the denoiser are left
+alone. ``scheduler.step`` marks the end of a step.
+
+Changing latents z by d means feeding x + c d to the denoiser and z + d to the scheduler, where
+x = c z is the scheduler's (linear) scaling of the model input.
+"""
+
+import inspect
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from attncontrol.errors import CouplingError
+from attncontrol.running.calls import DenoiserCall, prediction_of, with_prediction
+from attncontrol.running.contexts import Contexts
+from attncontrol.running.own import caller, observe
+from attncontrol.running.track import Track, begun, described
+
+
+@dataclass(eq=False)
+class Events:
+    """``is_open`` says whether a pipeline has contexts of its own. ``began`` is whether the pass
+    that runs was begun here."""
+
+    contexts: Contexts
+    is_open: Callable[[Any], bool]
+    scheduler: Any = None
+    began: bool = False
+    installed: list[Callable[[], None]] = field(default_factory=list)
+
+    def install(self) -> None:
+        """Hooks are plain functions: a copy of the denoiser keeps them, and they leave it alone."""
+        pipe, denoiser, self.scheduler = (
+            self.contexts.pipe,
+            self.contexts.denoiser,
+            self.contexts.pipe.scheduler,
+        )
+
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return self._before(args, kwargs) if module is denoiser else None
+
+        def after(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        ) -> Any:
+            return self._after(args, kwargs, output) if module is denoiser else None
+
+        def done(module: nn.Module, *_: Any) -> None:
+            if module is denoiser:
+                self._done()
+
+        handles = [
+            denoiser.register_forward_pre_hook(before, with_kwargs=True),
+            denoiser.register_forward_hook(after, with_kwargs=True),
+            denoiser.register_forward_hook(done, always_call=True),
+        ]
+        self.installed += [handle.remove for handle in handles]
+        observers = {"check_inputs": self._on_start, "encode_prompt": self._on_prompt}
+        observers["prepare_latents"] = self._on_latents
+        for name, observer in observers.items():
+            if hasattr(pipe, name):
+                self.installed.append(observe(pipe, name, observer))
+        self.installed.append(observe(self.scheduler, "step", self._on_step))
+
+    def _on_start(self, _: dict[str, Any]) -> None:
+        self.contexts.require_thread()
+        self.contexts.track = Track(thread=threading.get_ident())
+
+    def _on_prompt(self, bound: dict[str, Any]) -> None:
+        self.contexts.require_thread()
+        track = self.contexts.track
+        if track.encoding and track.time is None:  # a second encoder, or the negative prompt
+            return
+        self.contexts.track = begun(self.contexts.pipe, bound, threading.get_ident())
+
+    def _on_latents(self, bound: dict[str, Any]) -> None:
+        given = bound.get("generator")
+        generators = given if isinstance(given, list) else [] if given is None else [given]
+        self.contexts.seeds = tuple(generator.initial_seed() for generator in generators)
+
+    def _before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        contexts, pipe = self.contexts, caller()
+        self.began = pipe is contexts.pipe or not self.is_open(pipe)
+        if pipe is not contexts.pipe:  # another one, or a call by hand
+            if self.began:
+                contexts.wiring.begin(None, outermost=True)
+            return None
+        contexts.require_thread()
+        if pipe.scheduler is not self.scheduler:
+            raise CouplingError(
+                "pipe.scheduler was replaced inside the block, by "
+                f"{type(pipe.scheduler).__name__}, whose steps are not seen; set it before the block"
+            )
+        arguments = _named(contexts.denoiser, args, kwargs)
+        call = described(pipe, contexts.family, contexts.track, arguments)
+        contexts.track.thread = threading.get_ident()
+        contexts.wiring.begin(None, outermost=True)  # until the contexts have had their passes
+        changed = self._changed(call)
+        for seat in contexts.acting:
+            contexts.wiring.require_installed(seat.hooks.sites)
+        contexts.current = changed
+        contexts.wiring.begin(contexts.pass_of(changed, "own"), outermost=True)
+        return None if changed is call else ((), changed.arguments)
+
+    def _changed(self, call: DenoiserCall) -> DenoiserCall:
+        """With the changes of the latents that the contexts make, each after those before it."""
+        track, changed = self.contexts.track, call
+        if call.nth == 0:
+            track.changes, track.scale = [], call.step.scale
+        else:
+            for change in track.changes:
+                changed = _moved(changed, change)
+        for seat in self.contexts.acting:
+            seat.calls += 1
+            change = seat.hooks.before(changed) if seat.hooks.before else None
+            if change is not None and call.nth == 0:
+                track.changes.append(change)
+                changed = _moved(changed, change)
+        return changed
+
+    def _after(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if self.contexts.current is None:
+            return None
+        call = replace(
+            self.contexts.current, arguments=_named(self.contexts.denoiser, args, kwargs)
+        )
+        for seat in self.contexts.acting:
+            if seat.hooks.after:
+                prediction = seat.hooks.after(call, prediction_of(output))
+                output = with_prediction(output, prediction)
+        return output
+
+    def _done(self) -> None:
+        if self.began:
+            self.contexts.wiring.end()
+        if self.contexts.current is not None:
+            for seat in self.contexts.acting:
+                if seat.hooks.done:
+                    seat.hooks.done()
+        self.contexts.current, self.began = None, False
+
+    def _on_step(self, bound: dict[str, Any]) -> None:
+        if caller() is not self.contexts.pipe:
+            return
+        self.contexts.require_thread()
+        track, sample = self.contexts.track, bound["sample"]
+        for change in reversed(track.changes):
+            sample = sample + change.to(sample).view_as(sample) / track.scale
+        bound["sample"] = sample
+        track.stepped, track.changes = True, []
+        for seat in self.contexts.acting:
+            seat.steps += 1
+
+    def remove(self) -> None:
+        while self.installed:
+            self.installed.pop()()
+
+
+def _moved(call: DenoiserCall, change: Tensor) -> DenoiserCall:
+    change = change.repeat(len(call.branches), *[1] * (change.ndim - 1))
+    return call.with_latents(call.latents + change.to(call.latents))
+
+
+def _named(denoiser: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(denoiser.forward).parameters
+    names = [name for name, _ in zip(parameters, args, strict=False)]
+    return dict(zip(names, args, strict=True)) | dict(kwargs)
