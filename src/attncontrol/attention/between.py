@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.errors import SiteError, UnsupportedError
+from attncontrol.errors import ModelError, SettingError, SiteError
 
 Direction = Literal["image->text", "text->image", "image->image", "text->text"]
 """From the queries to the keys, whose probabilities sum to 1."""
@@ -31,12 +31,14 @@ KINDS = {
 def sites_with(known: Sequence[Site], direction: Direction, where: Where | None) -> dict[str, Site]:
     """The sites of ``where``, or all that have the direction, by name. Raises SiteError if one has
     no such queries or keys."""
+    if direction not in KINDS:
+        raise SettingError(f"direction={direction!r}: choose from {', '.join(KINDS)}")
     sites = (where or KINDS[direction]).select(known)
     kinds = KINDS[direction].kind or ()
     if wrong := [site for site in sites if site.kind not in kinds]:
         raise SiteError(
-            f"{wrong[0].name} is {wrong[0].kind}-attention, which has no {direction}; that exists at sites of kind {kinds}: "
-            f"leave where=... out, or give a narrower one"
+            f"{wrong[0].name} is {wrong[0].kind}-attention, which has no {direction}; that exists at "
+            f"sites of kind {kinds}: leave where=... out, or give a narrower one"
         )
     return {site.name: site for site in sites}
 
@@ -113,8 +115,8 @@ def text_mass(
         call, image = replace(call, query=query, normaliser=None), slice(None)
     mass = call.mass(columns, image)
     if mass.shape[2] != math.prod(layout.grid):
-        raise UnsupportedError(
-            f"{call.site.name} has {mass.shape[2]} picture queries, but a grid of {layout.grid} was expected; describe this model "
-            "with attncontrol.families.Family"
+        raise ModelError(
+            f"{call.site.name} has {mass.shape[2]} picture queries, but a grid of {layout.grid} was "
+            "expected; describe this model with attncontrol.families.Family"
         )
     return mass.unflatten(2, layout.grid)

@@ -1,13 +1,16 @@
 """Two other ways from attention to the identity, beside the straight line of ``SoftIdentity``
 (HeadHunter, arXiv 2506.10978).
 
-    log-linear    A'_i ~ A_i^(1 - u) E_i^u,             E = (1 - epsilon) I + epsilon / N: the identity has no logarithm
-    Fisher-Rao    sqrt(A'_i) = (sin((1 - u) t) sqrt(A_i) + sin(u t) e_i) / sin t,          cos t = sqrt(A_ii): the geodesic
+    log-linear    A'_i ~ A_i^(1 - u) E_i^u,      E = (1 - epsilon) I + epsilon / N, since the
+                                                 identity has no logarithm
+    Fisher-Rao    sqrt(A'_i) = (sin((1 - u) t) sqrt(A_i) + sin(u t) e_i) / sin t,
+                  cos t = sqrt(A_ii): the geodesic
 
 Both need the diagonal of A only: with a = A_ii of the (tempered) map A and O = A V,
 
-    log-linear    A' V = O + w (V_i - O),        w = g a / (1 + g a),         g = (E_ii / E_ij)^u - 1
-    Fisher-Rao    A' V = c^2 (O - a V_i) + (d + c sqrt(a))^2 V_i,             c = sin((1 - u) t) / sin t,  d = sin(u t) / sin t
+    log-linear    A' V = O + w (V_i - O),        w = g a / (1 + g a),  g = (E_ii / E_ij)^u - 1
+    Fisher-Rao    A' V = c^2 (O - a V_i) + (d + c sqrt(a))^2 V_i,
+                  c = sin((1 - u) t) / sin t,    d = sin(u t) / sin t
 
 HeadHunter's "fisher_rao" is a straight line between sqrt(A) and I, its "fisher_rao_slerp" this one.
 """

@@ -1,7 +1,9 @@
 """Smoothed energy guidance (SEG, Hong 2024, arXiv 2408.00760): queries are blurred over the
 picture; SoftSEG of HeadHunter.
 
-    A'  = (1 - u) softmax(q k) + u softmax((G * q) k)           G: 2-D Gaussian of deviation ``sigma`` in cells; infinite: the mean
+    A'  = (1 - u) softmax(q k) + u softmax((G * q) k)
+
+with G the 2-D Gaussian of deviation ``sigma`` in cells, or the mean for an infinite one.
 
 Blurring queries is blurring the logits over the grid of queries. The kernel has the official code's
 size, the odd number at or below ceil(6 sigma) + 1, at most the side of the grid, with reflected
@@ -59,7 +61,8 @@ class SmoothedQuery(Edit):
     def __post_init__(self) -> None:
         if not self.sigma > 0 or (self.scope == "all" and not math.isinf(self.sigma)):
             raise SettingError(
-                f"sigma is a number of cells above 0, and infinite for scope='all', not {self.sigma}"
+                "sigma is a number of cells above 0, and infinite for scope='all', not "
+                f"{self.sigma}"
             )
 
     def acts(self, progress: float) -> bool:
@@ -75,7 +78,8 @@ class SmoothedQuery(Edit):
             return query.mean(2, keepdim=True).expand_as(query).contiguous()
         if not isinstance(layout.image, slice):
             raise CallError(
-                "text of different lengths in the rows of one batch; pass one prompt at a time, or scope='all'"
+                "text of different lengths in the rows of one batch; pass one prompt at a time, or "
+                "scope='all'"
             )
         smoothed, picture = query.clone(), query[:, :, layout.image]
         mean = picture.mean(2, keepdim=True).expand_as(picture)

@@ -1,7 +1,9 @@
 """Attention at another temperature (HeadHunter, Ahn et al. 2025, arXiv 2506.10978, equations 11 to
 13).
 
-    A'  = softmax(log(A) / tau)          tau = 0: everything on the largest entry of each row (SoftMG with u = 1)
+    A'  = softmax(log(A) / tau)
+
+tau = 0 puts everything on the largest entry of each row (SoftMG with u = 1).
 
 Its code multiplies the logits by a "temperature" that is 1 / tau.
 """

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import BackendError, ModelError, SchedulerError
 
 # Schedulers whose step ignores the sample it is given, or keeps an older one, so that a change of
 # the latents would be lost.
@@ -18,35 +18,39 @@ _STATEFUL = (
 
 
 def require_linear_steps(scheduler: Any) -> None:
-    """Raises UnsupportedError for schedulers that would drop a change of the latents."""
+    """Raises SchedulerError for schedulers that would drop a change of the latents."""
     name = type(scheduler).__name__
     if getattr(scheduler, "order", 1) != 1 or name in _STATEFUL:
-        raise UnsupportedError(
-            f"{name} takes several evaluations per step or keeps earlier latents, so a change of the latents would be lost; "
-            "use DDIM, PNDM, Euler, DPMSolverMultistep or LMS: pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)"
+        raise SchedulerError(
+            f"{name} takes several evaluations per step or keeps earlier latents, so a change of the "
+            "latents would be lost; use DDIM, PNDM, Euler, DPMSolverMultistep or LMS: "
+            "pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)"
         )
 
 
 def require_visible_attention(pipe: Any, denoiser: nn.Module) -> None:
-    """Raises UnsupportedError where attention is compiled, skipped by a cache, or shared among
+    """Raises BackendError where attention is compiled, skipped by a cache, or shared among
     devices."""
     if any(module._compiled_call_impl is not None for module in denoiser.modules()):
-        raise UnsupportedError(
-            f"{type(pipe).__name__} has a compiled denoiser, where hooks are ignored; use an uncompiled one"
+        raise BackendError(
+            f"{type(pipe).__name__} has a compiled denoiser, where hooks are ignored; use an "
+            "uncompiled one"
         )
     if getattr(denoiser, "is_cache_enabled", False):
-        raise UnsupportedError(
-            f"{type(pipe).__name__} has a cache that skips attention; switch it off (denoiser.disable_cache()) in the block"
+        raise BackendError(
+            f"{type(pipe).__name__} has a cache that skips attention; switch it off "
+            "(denoiser.disable_cache()) in the block"
         )
     processors = [getattr(module, "processor", None) for module in denoiser.modules()]
     if any(getattr(processor, "_parallel_config", None) is not None for processor in processors):
-        raise UnsupportedError(
-            f"{type(pipe).__name__} shares its attention among devices (context parallel), which is not supported"
+        raise BackendError(
+            f"{type(pipe).__name__} shares its attention among devices (context parallel), which is "
+            "not supported"
         )
 
 
 def require_true_gradients(denoiser: nn.Module, arguments: Mapping[str, Any]) -> None:
-    """Raises UnsupportedError for adapters with a scale in the call under gradient checkpointing.
+    """Raises ModelError for adapters with a scale in the call under gradient checkpointing.
 
     diffusers takes the scale back before blocks are computed again, so their gradient is that of
     scale 1.
@@ -54,7 +58,7 @@ def require_true_gradients(denoiser: nn.Module, arguments: Mapping[str, Any]) ->
     for name in ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs"):
         scale = (arguments.get(name) or {}).get("scale", 1.0)
         if scale != 1.0 and getattr(denoiser, "is_gradient_checkpointing", False):
-            raise UnsupportedError(
-                f"{name}={{'scale': {scale}}} has wrong gradients under gradient checkpointing in diffusers; set the "
-                "adapter's weight (pipe.set_adapters), or call disable_gradient_checkpointing()"
+            raise ModelError(
+                f"{name}={{'scale': {scale}}} has wrong gradients under gradient checkpointing in "
+                "diffusers; set the adapter's weight (pipe.set_adapters), or call disable_gradient_checkpointing()"
             )
