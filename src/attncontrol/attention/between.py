@@ -37,8 +37,8 @@ def sites_with(known: Sequence[Site], direction: Direction, where: Where | None)
     kinds = KINDS[direction].kind or ()
     if wrong := [site for site in sites if site.kind not in kinds]:
         raise SiteError(
-            f"{wrong[0].name} is {wrong[0].kind}-attention, which has no {direction}; that exists at "
-            f"sites of kind {kinds}: leave where=... out, or give a narrower one"
+            f"{wrong[0].name} is {wrong[0].kind}-attention, which has no {direction}; that exists "
+            f"at sites of kind {kinds}: leave where=... out, or give a narrower one"
         )
     return {site.name: site for site in sites}
 
@@ -116,7 +116,7 @@ def text_mass(
     mass = call.mass(columns, image)
     if mass.shape[2] != math.prod(layout.grid):
         raise ModelError(
-            f"{call.site.name} has {mass.shape[2]} picture queries, but a grid of {layout.grid} was "
-            "expected; describe this model with attncontrol.families.Family"
+            f"{call.site.name} has {mass.shape[2]} picture queries, but a grid of {layout.grid} "
+            "was expected; describe this model with attncontrol.families.Family"
         )
     return mass.unflatten(2, layout.grid)

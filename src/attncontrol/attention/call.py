@@ -236,6 +236,6 @@ def _at_least_single(tensor: Tensor) -> Tensor:
 
 def _whole_only(call: AttentionCall) -> Tensor:
     raise EditError(
-        f"a part of the call at {call.site.name} was run, but another edit below it knows whole calls "
-        "only: run the whole call and take the part of its output, or use kernel()"
+        f"a part of the call at {call.site.name} was run, but another edit below it knows whole "
+        "calls only: run the whole call and take the part of its output, or use kernel()"
     )

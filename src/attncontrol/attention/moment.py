@@ -100,8 +100,8 @@ class Moment:
     def _rows_of(self, image: int, call: AttentionCall) -> list[int]:
         if image not in self.images:
             raise CouplingError(
-                f"the source is image {image}, but the pipeline makes images {sorted(self.images)}; "
-                "give it a prompt for every image, the source's too"
+                f"the source is image {image}, but the pipeline makes images "
+                f"{sorted(self.images)}; give it a prompt for every image, the source's too"
             )
         count, place = len(self.images), self.images.index(image)
         return [

@@ -22,8 +22,8 @@ def require_region(region: Any, name: str = "the region") -> None:
     left, top, right, bottom = region
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise SettingError(
-            f"the box of {name} must be (left, top, right, bottom) in fractions of the picture, not "
-            f"{region}"
+            f"the box of {name} must be (left, top, right, bottom) in fractions of the picture, "
+            f"not {region}"
         )
 
 

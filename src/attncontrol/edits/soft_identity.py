@@ -33,7 +33,8 @@ def among_picture(call: AttentionCall, layout: Layout) -> Tensor:
     image = layout.image
     if not isinstance(image, slice) or call.mask is not None:
         raise CallError(
-            f"{call.site.name} masks text, or has text of different lengths in its rows: use scope='all'"
+            f"{call.site.name} masks text, or has text of different lengths in its rows: use "
+            "scope='all'"
         )
     part = call.replace(
         query=call.query[:, :, image],

@@ -94,12 +94,12 @@ class Contexts:
         own, entered = threading.get_ident(), ENTERED.get()
         if not any(seat.thread == own or seat.token in entered for seat in self.seats):
             raise ThreadError(
-                f"a context is open on this {type(self.pipe).__name__} in another thread; one thread "
-                "at a time may call a pipeline: use a lock, or a pipeline for each thread"
+                f"a context is open on this {type(self.pipe).__name__} in another thread; one "
+                "thread at a time may call a pipeline: use a lock, or a pipeline for each thread"
             )
         other = self.track.thread
         if other not in (None, own) and is_running(self.pipe, other):
             raise ThreadError(
-                f"this {type(self.pipe).__name__} is running in another thread; one thread at a time "
-                "may call a pipeline: use a lock, or a pipeline for each thread"
+                f"this {type(self.pipe).__name__} is running in another thread; one thread at a "
+                "time may call a pipeline: use a lock, or a pipeline for each thread"
             )

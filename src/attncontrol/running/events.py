@@ -94,7 +94,8 @@ class Events:
         if pipe.scheduler is not self.scheduler:
             raise CouplingError(
                 "pipe.scheduler was replaced inside the block, by "
-                f"{type(pipe.scheduler).__name__}, whose steps are not seen; set it before the block"
+                f"{type(pipe.scheduler).__name__}, whose steps are not seen; set it before the "
+                "block"
             )
         arguments = _named(contexts.denoiser, args, kwargs)
         call = described(pipe, contexts.family, contexts.track, arguments)
@@ -117,10 +118,10 @@ class Events:
                 changed = _moved(changed, change)
         for seat in self.contexts.acting:
             seat.calls += 1
-            change = seat.hooks.before(changed) if seat.hooks.before else None
-            if change is not None and call.nth == 0:
-                track.changes.append(change)
-                changed = _moved(changed, change)
+            wanted = seat.hooks.before(changed) if seat.hooks.before else None
+            if wanted is not None and call.nth == 0:
+                track.changes.append(wanted)
+                changed = _moved(changed, wanted)
         return changed
 
     def _after(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:

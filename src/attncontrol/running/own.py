@@ -57,7 +57,8 @@ def observe(
 
 
 def _wrapper(owner: Any, name: str) -> Any:
-    method, observers = getattr(owner, name), []
+    method = getattr(owner, name)
+    observers: list[Callable[[dict[str, Any]], None]] = []
     signature = inspect.signature(method)
 
     @functools.wraps(method)  # pipelines inspect the signature of scheduler.step

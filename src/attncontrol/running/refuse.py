@@ -22,8 +22,8 @@ def require_linear_steps(scheduler: Any) -> None:
     name = type(scheduler).__name__
     if getattr(scheduler, "order", 1) != 1 or name in _STATEFUL:
         raise SchedulerError(
-            f"{name} takes several evaluations per step or keeps earlier latents, so a change of the "
-            "latents would be lost; use DDIM, PNDM, Euler, DPMSolverMultistep or LMS: "
+            f"{name} takes several evaluations per step or keeps earlier latents, so a change of "
+            "the latents would be lost; use DDIM, PNDM, Euler, DPMSolverMultistep or LMS: "
             "pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)"
         )
 
@@ -44,8 +44,8 @@ def require_visible_attention(pipe: Any, denoiser: nn.Module) -> None:
     processors = [getattr(module, "processor", None) for module in denoiser.modules()]
     if any(getattr(processor, "_parallel_config", None) is not None for processor in processors):
         raise BackendError(
-            f"{type(pipe).__name__} shares its attention among devices (context parallel), which is "
-            "not supported"
+            f"{type(pipe).__name__} shares its attention among devices (context parallel), which "
+            "is not supported"
         )
 
 
@@ -60,5 +60,6 @@ def require_true_gradients(denoiser: nn.Module, arguments: Mapping[str, Any]) ->
         if scale != 1.0 and getattr(denoiser, "is_gradient_checkpointing", False):
             raise ModelError(
                 f"{name}={{'scale': {scale}}} has wrong gradients under gradient checkpointing in "
-                "diffusers; set the adapter's weight (pipe.set_adapters), or call disable_gradient_checkpointing()"
+                "diffusers; set the adapter's weight (pipe.set_adapters), or call "
+                "disable_gradient_checkpointing()"
             )

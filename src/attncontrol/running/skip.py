@@ -67,8 +67,8 @@ def _pass(block: nn.Module, name: str, returned: Any, *args: Any, **kwargs: Any)
         fitting = [v for v in inputs if isinstance(v, Tensor) and v.shape[1:] == shape]
         if shape is not None and len(fitting) != 1:
             raise ModelError(
-                f"{name}: picture and text cannot be told apart by the shape {tuple(shape)}; change "
-                "max_sequence_length"
+                f"{name}: picture and text cannot be told apart by the shape {tuple(shape)}; "
+                "change max_sequence_length"
             )
         return fitting[0] if fitting else None
 

@@ -66,7 +66,7 @@ def begun(pipe: Any, bound: Mapping[str, Any], thread: int) -> Track:
         raise UnsupportedError(
             f"{others} differ from the prompt: words are located in one prompt for all encoders"
         )
-    encoding = default_encoding(pipe) | bound
+    encoding = default_encoding(pipe) | dict(bound)
     return Track(prompts=prompts, repeats=repeats, encoding=encoding, thread=thread)
 
 

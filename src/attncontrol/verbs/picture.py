@@ -155,13 +155,15 @@ def noise_per_signal(scheduler: Any, timestep: float) -> float:
     last = scheduler.config.num_train_timesteps
     if not 0 <= timestep <= last:
         raise UnsupportedError(
-            f"timestep {timestep} does not exist; {type(scheduler).__name__} knows those of 0 to {last}"
+            f"timestep {timestep} does not exist; {type(scheduler).__name__} knows those of 0 to "
+            f"{last}"
         )
     if _is_flow(scheduler):
         return timestep / last
     if not hasattr(scheduler, "alphas_cumprod"):
         raise UnsupportedError(
-            f"the noise schedule of {type(scheduler).__name__} is not known; use a DDIM or flow-matching scheduler"
+            f"the noise schedule of {type(scheduler).__name__} is not known; use a DDIM or "
+            "flow-matching scheduler"
         )
     kept = scheduler.alphas_cumprod.double().cpu().numpy()
     return float(np.interp(timestep, np.arange(len(kept)), np.sqrt((1 - kept) / kept)))

@@ -122,7 +122,8 @@ class _Recorder:
             return
         if self.seen and index <= self.seen[-1] and not (call.nth or call.step.view):
             raise CouplingError(
-                "one record(...) block records one pipeline call; open a new block for the next call"
+                "one record(...) block records one pipeline call; open a new block for the next "
+                "call"
             )
         if not self.seen:
             self.begin(call)
@@ -152,8 +153,8 @@ class _Recorder:
         if (size := self.size(call)) > self.limit:
             raise SizeError(
                 f"this recording would hold {size / 2**30:.1f} GiB, more than "
-                f"limit={self.limit / 2**30:.1f} GiB; name words, record fewer layers or steps, drop "
-                "keep=..., or raise limit=..."
+                f"limit={self.limit / 2**30:.1f} GiB; name words, record fewer layers or steps, "
+                "drop keep=..., or raise limit=..."
             )
 
     def size(self, call: DenoiserCall) -> int:

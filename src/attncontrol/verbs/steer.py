@@ -224,8 +224,8 @@ def _loss_and_gradient(
         state = "finite" if x.isfinite().all() else "already NaN or infinite"
         raise NonFiniteError(
             f"loss {losses.tolist()} or its gradient is not finite at step {call.step.index} for "
-            f"image(s) {images[~finite].tolist()}; the latents were {state}. Lower the step size, or "
-            "run the model in float32"
+            f"image(s) {images[~finite].tolist()}; the latents were {state}. Lower the step size, "
+            "or run the model in float32"
         )
     return losses.detach(), gradient
 
@@ -244,8 +244,8 @@ def _gradient(run: Session, losses: Tensor, x: Tensor, dtype: torch.dtype) -> Te
         )
     if run.sources and not gradient.flatten(1).any(1).all():
         warnings.warn(
-            "the loss of some images does not depend on their latents, since an edit gives them the "
-            "attention of its source: they are not steered. Steer other layers than the edit's",
+            "the loss of some images does not depend on their latents, since an edit gives them "
+            "the attention of its source: they are not steered. Steer other layers than the edit's",
             stacklevel=2,
         )
     return gradient
