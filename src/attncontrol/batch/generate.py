@@ -11,51 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from attncontrol.batch.memory import peak_memory
-from attncontrol.losses.a_star import a_star
-from attncontrol.losses.apart import Apart
-from attncontrol.losses.attend_and_excite import AttendAndExcite
-from attncontrol.losses.attention_refocusing import AttentionRefocusing
-from attncontrol.losses.auto import Auto
-from attncontrol.losses.boxdiff import BoxDiff
-from attncontrol.losses.conform import CONFORM
-from attncontrol.losses.divide_and_bind import DivideAndBind
-from attncontrol.losses.ebama import EBAMA
-from attncontrol.losses.initno import InitNO
-from attncontrol.losses.layout_guidance import LayoutGuidance
-from attncontrol.losses.placement import placement
-from attncontrol.losses.predicated import Predicated
-from attncontrol.losses.self_cross import SelfCross
-from attncontrol.losses.syngen import SynGen
-from attncontrol.objectives.boxes import Layouts
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Objective, Sum
-from attncontrol.prompts.words import Groups, Words
+from attncontrol.objectives.objective import ObjectiveLike
+from attncontrol.prompts.words import Words
 from attncontrol.verbs.record import record
 from attncontrol.verbs.steer import Trace, TraceStep, steer
-
-METHODS: Mapping[str, Callable[[Groups | None], Objective | Sum]] = {
-    "auto": Auto,
-    "attend-and-excite": AttendAndExcite,
-    "syngen": SynGen,
-    "a-star": a_star,
-    "apart": lambda words: 10.0 * Apart(words),
-    "ebama": EBAMA,
-    "conform": CONFORM,
-    "divide-and-bind": DivideAndBind,
-    "predicated": Predicated,
-    "initno": InitNO,
-    "self-cross": lambda words: AttendAndExcite(words) + SelfCross(words),
-}
-"""Methods that know the words of a prompt; None: by its parse."""
-
-
-LAYOUT_METHODS: Mapping[str, Callable[[Layouts], Objective | Sum]] = {
-    "attention-refocusing": AttentionRefocusing,
-    "boxdiff": BoxDiff,
-    "layout-guidance": LayoutGuidance,
-    "placement": placement,
-}
-"""Methods that know where the words shall be."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +42,7 @@ def generate(
     words: Words | None,
     *,
     method: str = "plain",
-    objective: Objective | Sum | None = None,
+    objective: ObjectiveLike | None = None,
     descent: Descent | None = None,
     around: Callable[[], AbstractContextManager[Any]] = nullcontext,
     batch: int = 4,

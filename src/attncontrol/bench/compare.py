@@ -20,11 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from attncontrol.batch.generate import LAYOUT_METHODS, METHODS, generate
+from attncontrol import losses
+from attncontrol.batch.generate import generate
 from attncontrol.batch.results import same_settings
 from attncontrol.bench.measure import benchmark_prompts, groups_of, things_of
 from attncontrol.objectives.boxes import Box
 from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.objective import Objective
 from attncontrol.sprites.scenes import COLORS, NOUNS, SIZE, Thing, caption
 from attncontrol.sprites.scorer import Finding, find, shows
 
@@ -126,7 +128,7 @@ def run(
     of_prompt = {task.prompt: task for task in tasks(suite, every)}
     for method in ("plain", *methods):
         objective = _objective(method, of_prompt.values())
-        descent = getattr(objective, "descent", Descent())
+        descent = Descent() if objective is None else objective.descent
         descent = (
             replace(descent, step_size=step_sizes[method]) if method in step_sizes else descent
         )
@@ -166,11 +168,13 @@ def run(
     ]
 
 
-def _objective(method: str, of: Iterable[Task]) -> Any:
-    """That of a method for these tasks; None for plain."""
-    if method in LAYOUT_METHODS:
-        return LAYOUT_METHODS[method]({task.prompt: task.boxes for task in of})
-    return None if method == "plain" else METHODS[method](groups_of([task.prompt for task in of]))
+def _objective(method: str, of: Iterable[Task]) -> Objective | None:
+    """That of a method for these tasks, by their boxes if it can; None for plain."""
+    if method == "plain":
+        return None
+    if losses.needs(method) == "layout":
+        return losses.method(method, layout={task.prompt: task.boxes for task in of})
+    return losses.method(method, groups_of([task.prompt for task in of]))
 
 
 def _row(suite: str, task: Task, picture: Any) -> Row:

@@ -23,11 +23,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from attncontrol import losses
 from attncontrol.analysis import evaluation
 from attncontrol.analysis.concept_attention import concepts_of_picture
 from attncontrol.analysis.grounding import Example, score_sites
 from attncontrol.attention.sites import TEXT, Where
-from attncontrol.batch.generate import METHODS
 from attncontrol.batch.options import guided, load, parse_seeds
 from attncontrol.families.known import family_of
 from attncontrol.objectives.descent import Descent
@@ -86,7 +86,7 @@ def make(
         if method == "plain":
             pictures += pipe(**arguments).images
             continue
-        with steer(pipe, METHODS[method](groups_of(prompts)), where=where, descent=descent):
+        with steer(pipe, losses.method(method, groups_of(prompts)), where=where, descent=descent):
             pictures += pipe(**arguments).images
     return pictures, time.perf_counter() - began
 

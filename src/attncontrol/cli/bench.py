@@ -45,15 +45,16 @@ def bench(
     with clean_errors():
         from rich.progress import track
 
-        from attncontrol import sprites
+        from attncontrol import losses, sprites
         from attncontrol.batch import generate as engine
         from attncontrol.bench import compare
 
         if suite not in compare.SUITES:
             raise typer.BadParameter(f"--suite {suite}: choose from {', '.join(compare.SUITES)}")
-        fitting = engine.LAYOUT_METHODS if suite == "layout" else engine.METHODS
-        chosen = methods.split(",") if methods else list(fitting)
-        if unknown := set(chosen) - set(fitting):
+        wanted = "layout" if suite == "layout" else "words"
+        fitting = [name for name, needs in losses.methods().items() if needs == wanted]
+        chosen = methods.split(",") if methods else fitting
+        if unknown := {name for name in chosen if ":" not in name} - set(fitting):
             raise typer.BadParameter(
                 f"--methods {', '.join(sorted(unknown))}: for the suite {suite} choose from {', '.join(fitting)}"
             )

@@ -91,7 +91,7 @@ def generate(
     )
     lines = [line for line in lines if line and not line.startswith("#")]
     with clean_errors():
-        from attncontrol import sprites
+        from attncontrol import losses, sprites
         from attncontrol.batch import generate as engine
         from attncontrol.batch.head_search import load_heads
         from attncontrol.edits.soft_identity import SoftIdentity
@@ -106,12 +106,13 @@ def generate(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         boxes = _boxes(box or [])
-        known = (*engine.METHODS, *engine.LAYOUT_METHODS, "plain")
-        if method not in known:
+        known = (*losses.methods(), "plain")
+        if ":" not in method and method not in known:
             raise typer.BadParameter(f"--method {method}: choose from {', '.join(known)}")
-        if bool(boxes) != (method in engine.LAYOUT_METHODS):
+        of_layout = [name for name, needs in losses.methods().items() if needs == "layout"]
+        if ":" not in method and bool(boxes) != (method in of_layout):
             raise typer.BadParameter(
-                f"--box word=left,top,right,bottom belongs to {', '.join(engine.LAYOUT_METHODS)}, which need it"
+                f"--box word=left,top,right,bottom belongs to {', '.join(of_layout)}, which need it"
             )
         pipe = engine.load(model, device=device, dtype=precision(dtype))
         pipe.set_progress_bar_config(disable=True)
@@ -128,10 +129,8 @@ def generate(
         groups = [word.split("+") for word in words.split(",")] if words else None
         objective: Any = None
         if method != "plain":
-            objective = (
-                engine.LAYOUT_METHODS[method](boxes) if boxes else engine.METHODS[method](groups)
-            )
-        default: Descent = getattr(objective, "descent", Descent())
+            objective = losses.method(method, None if boxes else groups, boxes or None)
+        default = objective.descent if objective else Descent()
         descent = default if step_size is None else replace(default, step_size=step_size)
         shown = list(boxes) or ([group[-1] for group in groups] if groups else None)
         subjects = {line: shown or list(nouns(line)) for line in lines}

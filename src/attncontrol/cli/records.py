@@ -58,7 +58,7 @@ def record(
     with clean_errors():
         import torch
 
-        from attncontrol import sprites
+        from attncontrol import losses, sprites
         from attncontrol.batch import generate as engine
         from attncontrol.maps.store import save
         from attncontrol.verbs.record import record as recording
@@ -68,10 +68,9 @@ def record(
             raise typer.BadParameter(
                 f"--encoding {encoding}: choose from float32, float16, bfloat16, sqrt8"
             )
-        if method not in (*engine.METHODS, "plain"):
-            raise typer.BadParameter(
-                f"--method {method}: choose from {', '.join((*engine.METHODS, 'plain'))}"
-            )
+        known = [name for name, needs in losses.methods().items() if needs == "words"]
+        if ":" not in method and method not in (*known, "plain"):
+            raise typer.BadParameter(f"--method {method}: choose from {', '.join(known)}, plain")
         pipe = engine.load(model)
         pipe.set_progress_bar_config(disable=True)
         call: dict[str, Any] = {"num_inference_steps": 50} | dict(sprites.CALL.get(model, {}))
@@ -85,7 +84,7 @@ def record(
             options |= {"to": out, "encoding": encoding}
         with ExitStack() as stack:
             if method != "plain":
-                stack.enter_context(steer(pipe, engine.METHODS[method](None)))
+                stack.enter_context(steer(pipe, losses.method(method)))
             maps = stack.enter_context(recording(pipe, words_of(prompt, words), **options))
             maps.pictures = pipe(
                 prompt, generator=torch.Generator().manual_seed(seed), **call
@@ -136,7 +135,7 @@ def maps(
         import numpy as np
         from PIL import Image
 
-        from attncontrol import sprites
+        from attncontrol import losses, sprites
         from attncontrol.batch import generate as engine
         from attncontrol.maps.store import save
         from attncontrol.verbs.picture import record_picture

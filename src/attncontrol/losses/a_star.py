@@ -1,15 +1,12 @@
-"""A-STAR (Agarwal et al. 2023, arXiv 2306.14544): subjects do not overlap, and keep the places they
-had in the step before.
+"""A-STAR (Agarwal et al. 2023, arXiv 2306.14544): subjects do not overlap and keep their places.
 
-    segregation   L_seg = sum over pairs m < n of   sum min(A_m, A_n) / sum (A_m + A_n)            in 0 .. 1/2 for each pair
-    retention     L_ret = sum over m of         1 - sum min(A_m, B_m) / sum (A_m + B_m)            in 1/2 .. 1 for each subject
-    L = L_seg + L_ret
+    L_seg = sum over pairs m < n of   sum min(A_m, A_n) / sum (A_m + A_n)       0 .. 1/2 each
+    L_ret = sum over m of         1 - sum min(A_m, B_m) / sum (A_m + B_m)       1/2 .. 1 each
+    L     = L_seg + L_ret
 
 A_m: mean over heads and layers, summed over the word's tokens and divided by its maximum; B_m:
-where A_m of the step before exceeds half its maximum. The paper leaves this normalisation, the
-threshold and the step size open, and there is no official code. Raw probabilities near 0.1 would
-put the minimum of L_ret at A = 1 everywhere inside the mask. ``a_star`` is the sum of both
-objectives.
+where A_m of the step before exceeds half its maximum. The paper leaves normalisation (without it
+all of a mask is drawn to A = 1), threshold and step size open; there is no official code.
 """
 
 from collections.abc import Sequence
@@ -23,64 +20,61 @@ from attncontrol.axes import SpatialMaps
 from attncontrol.maps.functional import overlap, per_word
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Sum, Summable
+from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
-
-SCHEDULE = Descent(final=1.0, thresholds={})
 
 
 def segregation(maps: SpatialMaps, subjects: Sequence[Subject]) -> Tensor:
     """L_seg of one image; 0 for a single subject."""
-    words = per_word(maps, [subject.noun for subject in subjects])
-    return sum((overlap(a, b) for a, b in combinations(words, 2)), start=maps.sum() * 0)
+    pairs = combinations(per_word(maps, [subject.noun for subject in subjects]), 2)
+    return sum((overlap(*pair) for pair in pairs), start=maps.sum() * 0)
 
 
 def retention(maps: SpatialMaps, previous: SpatialMaps, subjects: Sequence[Subject]) -> Tensor:
     """L_ret of one image."""
-    spans = [subject.noun for subject in subjects]
-    pairs = zip(per_word(maps, spans), per_word(previous, spans), strict=True)
-    return sum(
-        (1 - overlap(now, (before > 0.5).to(now)) for now, before in pairs), start=maps.sum() * 0
-    )
+    now, before = (per_word(each, [s.noun for s in subjects]) for each in (maps, previous))
+    pairs = zip(now, [(word > 0.5).to(word) for word in before], strict=True)
+    return sum((1 - overlap(*pair) for pair in pairs), start=maps.sum() * 0)
 
 
 @dataclass(frozen=True)
-class Segregation(Summable):
-    """Objective for ``steer``: L_seg. ``words`` None means the nouns of the prompt."""
+class Segregation(Objective):
+    """Objective for ``steer``: L_seg. ``words`` None: the nouns of the prompt, by its parse."""
 
     words: Groups | None = None
-    descent: Descent = field(default=SCHEDULE)
+    descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
 
     def __call__(self, maps: StepMaps) -> Tensor:
-        return torch.stack(
-            [segregation(image, of) for image, of in zip(maps.mean(), maps.subjects, strict=True)]
-        )
+        return torch.stack(list(map(segregation, maps.mean(), maps.subjects)))
 
 
 @dataclass(frozen=True)
-class Retention(Summable):
-    """Objective for ``steer``: L_ret; zero in the first step. ``words`` None means the nouns of the
-    prompt."""
+class Retention(Objective):
+    """Objective for ``steer``: L_ret; 0 in the first step. ``words`` as in ``Segregation``."""
 
     words: Groups | None = None
-    descent: Descent = field(default=SCHEDULE)
+    descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
     remembers = True
 
     def __call__(self, maps: StepMaps) -> Tensor:
-        mean = maps.mean()
         if maps.previous is None:
-            return mean.flatten(1).sum(1) * 0
-        return torch.stack(
-            [retention(*each) for each in zip(mean, maps.previous, maps.subjects, strict=True)]
-        )
+            return maps.mean().flatten(1).sum(1) * 0
+        return torch.stack(list(map(retention, maps.mean(), maps.previous, maps.subjects)))
 
 
-def a_star(words: Groups | None = None) -> Sum:
-    """Both terms, unweighted, as in the paper."""
-    return Segregation(words) + Retention(words)
+@dataclass(frozen=True)
+class AStar(Objective):
+    """Objective for ``steer``: L. ``words`` as in ``Segregation``."""
+
+    words: Groups | None = None
+    descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
+    remembers = True
+
+    def __call__(self, maps: StepMaps) -> Tensor:
+        return Segregation(self.words)(maps) + Retention(self.words)(maps)
 
 
-def example() -> Retention:
+def example() -> AStar:
     """For the prompt "a red cat and a frog"."""
-    return Retention(words=["cat", "frog"])
+    return AStar(words=["cat", "frog"])

@@ -1,14 +1,14 @@
 """Apart: each subject, with its modifiers, keeps to a part of the picture of its own, on the side
 to which its map leans already.
 
-    c_k = sum over cells of A_k^2 (x, y) / sum A_k^2            of the noun alone, without gradient; in fractions of the picture
-    a_k = middle of the picture + (c_k - mean of c) / (4 |c_k - mean of c|) P_k = the cells nearer
-    to a_k than to the place of another subject: two subjects have a half of the picture each
+    c_k = sum over cells of A_k^2 (x, y) / sum A_k^2         of the noun alone, without gradient
+    a_k = middle of the picture + (c_k - mean of c) / (4 |c_k - mean of c|)
+    P_k = the cells nearer to a_k than to another a: two subjects have a half of the picture each
     L   = mean over subjects of   layout guidance with P_k as box   +   |centroid of A_k^2 - a_k|^2
 
 A_k: mean over heads and layers, summed over the tokens of noun and modifiers in the second term;
-layout guidance (Chen et al. 2023, arXiv 2304.03373) looks at every head and token by itself. 0 for
-a single subject. Places follow the maps from step to step.
+layout guidance (Chen et al. 2023, arXiv 2304.03373) looks at every head and token by itself. Places
+(x, y) in fractions of the picture; they follow the maps. 0 for a single subject.
 
 Of no paper: segregation, as in A-STAR, asks that maps do not overlap, which two small maps on the
 same spot of the picture may fulfil; here the subjects have somewhere to go. For subjects that stand
@@ -24,10 +24,10 @@ from torch import Tensor
 from attncontrol.axes import LayerMaps, PixelMap, Places, SpatialMaps, WordMaps
 from attncontrol.losses.layout_guidance import confinement
 from attncontrol.losses.placement import centering
-from attncontrol.maps.functional import cell_middles, centroid
+from attncontrol.maps.functional import cell_middles, centroid, summed
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Summable
+from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
@@ -36,9 +36,8 @@ def apart(layers: Sequence[LayerMaps], mean: SpatialMaps, subjects: Sequence[Sub
     """The loss of one image."""
     if len(subjects) < 2:
         return mean.sum() * 0
-    places = _places(
-        [mean[..., list(subject.noun.positions)].sum(-1).square().detach() for subject in subjects]
-    )
+    nouns = summed(mean.detach(), [subject.noun for subject in subjects])
+    places = _places([noun.square() for noun in nouns])
     inside = [confinement(heads, subjects, _parts(places, *heads.shape[1:3])) for heads in layers]
     return torch.stack(inside).mean() + centering(mean, subjects, places)
 
@@ -58,19 +57,21 @@ def _parts(places: Places, height: int, width: int) -> WordMaps:
 
 
 @dataclass(frozen=True)
-class Apart(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
-    modifiers."""
+class Apart(Objective):
+    """Objective for ``steer``. ``words`` None: the nouns and their modifiers, by the parse."""
 
     words: Groups | None = None
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
 
     def __call__(self, maps: StepMaps) -> Tensor:
-        each = zip(maps.mean(), maps.subjects, strict=True)
-        layers = maps.layers.values()
-        return torch.stack(
-            [apart([layer[i] for layer in layers], *of_image) for i, of_image in enumerate(each)]
-        )
+        layers = zip(*maps.layers.values(), strict=True)  # of every image
+        each = zip(layers, maps.mean(), maps.subjects, strict=True)
+        return torch.stack([apart(*of_image) for of_image in each])
+
+
+def method(words: Groups | None) -> Objective:
+    """As ``--method apart``: ten times the loss, to suit the step sizes of the families."""
+    return 10.0 * Apart(words)
 
 
 def example() -> Apart:

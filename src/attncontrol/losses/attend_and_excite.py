@@ -1,14 +1,15 @@
 """Attend-and-Excite (Chefer et al. 2023, arXiv 2301.13826): every subject must be attended to
 somewhere.
 
-    P     = softmax over tokens of 100 A, start token and last position left out    (A: mean over heads and layers)
-    m_s   = max over pixels of G * P_s                                               (G: 3 x 3 Gaussian)
+    P     = softmax over tokens of 100 A, start token and last position left out
+    m_s   = max over pixels of G * P_s
     L     = max over s of max(0, 1 - m_s)
 
-The official code is followed where it differs from the text: the kernel is wider than its stated
-sigma (``functional.smooth``), the softmax leaves out only the last of the padding positions, and
-every token of a word of several tokens is a subject of its own. In joint attention, which the paper
-does not know, the tokens of the prompt compete, of each text encoder by itself.
+A: mean over heads and layers, G: 3 x 3 Gaussian. The official code is followed where it differs
+from the text: the kernel is wider than its stated sigma (``functional.smooth``), the softmax leaves
+out only the last of the padding positions, and every token of a word of several tokens is a subject
+of its own. In joint attention, which the paper does not know, the tokens of the prompt compete, of
+each text encoder by itself.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from attncontrol.axes import Losses, TokenMaps
 from attncontrol.maps.functional import sharpen, smooth
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Summable
+from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.words import Groups
 
 
@@ -49,8 +50,8 @@ def attend_and_excite(
 
 
 @dataclass(frozen=True)
-class AttendAndExcite(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt."""
+class AttendAndExcite(Objective):
+    """Objective for ``steer``. ``words`` None: the nouns of the prompt, by its parse."""
 
     words: Groups | None = None
     smoothing: bool = True

@@ -1,16 +1,17 @@
 """Attention refocusing (Phung et al. 2023, arXiv 2306.05427): words and cells look at their own
 boxes.
 
-    P         = G * S of each token of the q words with a box M_i              (S: softmax over tokens of 100 A, G: 3 x 3 Gaussian)
-    L_FG      = 1/q sum_i (1 - max(P_i M_i)),      L_BG = 1/q sum_i max(P_i (1 - M_i)),      CAR = L_FG + L_BG
-    SAR       = 1/q sum_i sum over cells p of M_i of   sum(S_p (1 - M_i)) / sum(1 - M_i)     (S_p: self-attention of cell p)
+    P         = G * softmax over tokens of 100 A, of each token of the q words with a box M_i
+    CAR       = 1/q sum_i (1 - max(P_i M_i))   +   1/q sum_i max(P_i (1 - M_i))
+    SAR       = 1/q sum_i sum over cells p of M_i of   sum(S_p (1 - M_i)) / sum(1 - M_i)
     L         = CAR + SAR
 
-A, S_p: means over heads and layers; rows of S_p sum to 1. The paper is followed; the official code
-weighs the terms by thresholds and steps, means over cells instead of the sum, does not divide by
-sum(1 - M_i), and adds an unpublished term on GLIGEN's tokens. Three refinements in each of the
-first ten of 50 steps; the official code takes two to six there and a few later. Each token of a
-word counts by itself. A box that covers the whole picture has no outside: its L_BG and SAR are 0.
+G: 3 x 3 Gaussian; A, S_p (self-attention of cell p): means over heads and layers; S_p sums to 1.
+The paper is followed; the official code weighs the terms by thresholds and steps, means over cells
+instead of the sum, does not divide by sum(1 - M_i), and adds an unpublished term on GLIGEN's
+tokens. Three refinements in each of the first ten of 50 steps; the official code takes two to six
+there and a few later. Each token of a word counts by itself. A box that covers the whole picture
+has no outside: that part of CAR, and SAR, are 0.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ def self_refocusing(picture: SelfMap, masks: Sequence[Region]) -> Tensor:
 
 @dataclass(frozen=True)
 class AttentionRefocusing(OfLayout):
-    """Objective for ``steer``; ``layout`` as in ``compose.OfLayout``, ``weight`` is that of SAR."""
+    """Objective for ``steer``; ``layout`` as in ``OfLayout``, ``weight`` is that of SAR."""
 
     weight: float = 1.0
     descent: Descent = field(

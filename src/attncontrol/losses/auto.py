@@ -1,16 +1,13 @@
-"""The recommended objective: of each image the losses that were measured best for its prompt
-(README, "Which method").
+"""The recommended objective: of each image the losses that were measured best for its prompt.
 
-    B = SynGen     where a noun of the prompt has a modifier     (with ``entities``: nouns without modifiers keep apart too)
-    B = EBAMA      where none has
-    L = B                     where no subjects stand side by side
-    L = B / 2 + 5 * Apart     where some do, each group of them kept apart
+    B = SynGen(entities=True)      where a noun of the prompt has a modifier
+    B = EBAMA                      where none has
+    L = B                          where no subjects stand side by side
+    L = B / 2 + 5 * Apart          where some do, each group of them kept apart
 
-Side by side are neighbours with "and", "or", "plus", "beside", "near", "next to" or a comma between
-them, and no word that puts one at the other: "a cat and a frog", not "a lion with a crown", "a frog
-and its hat".
-
-One gradient step of the family's size in each step of the first half of the run, no refinement.
+Side by side: "and", "or", "plus", "beside", "near", "next to" or a comma between them, and no word
+that puts one at the other: "a cat and a frog", not "a lion with a crown", "a frog and its hat". A
+gradient step in each step of the first half of the run, no refinement.
 """
 
 import re
@@ -25,14 +22,14 @@ from attncontrol.losses.ebama import ebama
 from attncontrol.losses.syngen import syngen
 from attncontrol.maps.step import StepMaps, words_outside
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Summable
+from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.tokens import Subject, Token
 from attncontrol.prompts.words import Groups
 
 _BESIDE = re.compile(r"\b(?:and|or|plus|beside|near|next to)\b|[,;&+]")
 _TOGETHER = re.compile(
-    r"\b(?:with|in|on|of|at|from|inside|into|onto|atop|under|over|behind|through|has|have|having|wears?|wearing|holds?|holding"
-    r"|carries|carrying|rides?|riding|eats?|eating|its|his|her|their)\b"
+    r"\b(?:with|in|on|of|at|from|inside|into|onto|atop|under|over|behind|through|has|have|having"
+    r"|its|his|her|their|(?:wear|hold|eat)(?:s|ing)?|carries|carrying|rides?|riding)\b"
 )
 
 
@@ -45,23 +42,20 @@ def side_by_side(
         own = [tokens[k] for k in subject.positions]
         return min(token.start for token in own), max(token.end for token in own)
 
-    groups: list[list[Subject]] = []
-    end = 0
+    groups, end = list[list[Subject]](), 0
     for subject in sorted(subjects, key=characters):
         start, after = characters(subject)
         between = prompt[end:start].lower()
-        if groups and _BESIDE.search(between) and not _TOGETHER.search(between):
-            groups[-1].append(subject)
-        else:
-            groups.append([subject])
+        if not (groups and _BESIDE.search(between) and not _TOGETHER.search(between)):
+            groups.append([])
+        groups[-1].append(subject)
         end = max(end, after)
     return [group for group in groups if len(group) > 1]
 
 
 @dataclass(frozen=True)
-class Auto(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
-    modifiers."""
+class Auto(Objective):
+    """Objective for ``steer``. ``words`` None: the nouns and their modifiers, by the parse."""
 
     words: Groups | None = None
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
@@ -70,17 +64,17 @@ class Auto(Summable):
         losses = []
         each = zip(maps.mean(), maps.subjects, words_outside(maps), maps.contrast, strict=True)
         for i, (mean, subjects, outside, contrast) in enumerate(each):
-            modified = any(subject.modifiers for subject in subjects)
-            base = (
-                syngen(mean, subjects, outside, entities=True)
-                if modified
-                else ebama(mean, subjects, outside, contrast)
-            )
-            groups = side_by_side(maps.prompts[i] or "", maps.tokens[i], subjects)
-            layers = [layer[i] for layer in maps.layers.values()]
-            losses.append(
-                base / 2 + 5 * sum(apart(layers, mean, group) for group in groups)
-                if groups
-                else base
-            )
+            if any(subject.modifiers for subject in subjects):
+                loss = syngen(mean, subjects, outside, entities=True)
+            else:
+                loss = ebama(mean, subjects, outside, contrast)
+            if groups := side_by_side(maps.prompts[i] or "", maps.tokens[i], subjects):
+                layers = [layer[i] for layer in maps.layers.values()]
+                loss = loss / 2 + 5 * sum(apart(layers, mean, group) for group in groups)
+            losses.append(loss)
         return torch.stack(losses)
+
+
+def example() -> Auto:
+    """For the prompt "a red cat and a frog"."""
+    return Auto(words=[["red", "cat"], "frog"])

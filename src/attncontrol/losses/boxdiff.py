@@ -4,7 +4,7 @@ outside, and touches its sides.
     P          = G * S of each token; M: its box; top_k: mean of the k largest values
     inner      = 1 - top_k(P M),                    k = 1/5 of the cells of M
     outer      = top_k(P (1 - M)),                  k = 1/5 of the other cells
-    corner     = mean over columns x near the left or right side of M of |max over y of P - max over y of M|, and the same for rows
+    corner     = mean over columns near the left or right side of M of |max P - max M|, and of rows
     L          = sum over tokens of inner + outer + corner
 
 S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, A: mean over heads and layers; near: within one
@@ -27,17 +27,13 @@ from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.boxes import masks_like
 from attncontrol.objectives.descent import Descent, early
 from attncontrol.objectives.objective import OfLayout
-
-SHARE = 0.2
+from attncontrol.prompts.tokens import Subject
 
 
 def _top(values: Tensor) -> Tensor:
-    """Mean of the largest fifth."""
-    return (
-        values.topk(max(1, int(SHARE * values.numel()))).values.mean()
-        if values.numel()
-        else values.sum()
-    )
+    """Mean of the largest fifth; 0 of none."""
+    count = max(1, values.numel() // 5)
+    return values.topk(count).values.mean() if values.numel() else values.sum()
 
 
 def _near_ends(line: Tensor) -> Tensor:
@@ -57,35 +53,26 @@ def box_loss(image: PixelMap, mask: Region) -> Tensor:
 
 
 def boxdiff(
-    maps: SpatialMaps,
-    positions: Sequence[Sequence[int]],
-    masks: Sequence[Region],
-    contrast: Sequence[slice],
+    maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region], parts: Sequence[slice]
 ) -> Tensor:
-    """The loss of one image; ``positions[k]`` are the tokens of the word with mask ``masks[k]``."""
-    sharp = smooth(sharpen(maps[None], contrast)[0].permute(2, 0, 1))
-    return torch.stack(
-        [box_loss(sharp[p], mask) for of, mask in zip(positions, masks, strict=True) for p in of]
-    ).sum()
+    """The loss of one image."""
+    sharp = smooth(sharpen(maps[None], parts)[0].permute(2, 0, 1))
+    pairs = zip(subjects, masks, strict=True)
+    losses = [box_loss(sharp[p], mask) for subject, mask in pairs for p in subject.positions]
+    return torch.stack(losses).sum()
 
 
 @dataclass(frozen=True)
 class BoxDiff(OfLayout):
-    """Objective for ``steer``; ``layout`` as in ``compose.OfLayout``."""
+    """Objective for ``steer``; ``layout`` as in ``OfLayout``."""
 
     descent: Descent = field(default_factory=lambda: Descent(thresholds=early(), max_refinements=3))
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()
         masks = masks_like(self.layout, mean, maps.prompts)
-        losses = []
-        for image, subjects, of_image, contrast in zip(
-            mean, maps.subjects, masks, maps.contrast, strict=True
-        ):
-            losses.append(
-                boxdiff(image, [subject.positions for subject in subjects], of_image, contrast)
-            )
-        return torch.stack(losses)
+        each = zip(mean, maps.subjects, masks, maps.contrast, strict=True)
+        return torch.stack([boxdiff(*of_image) for of_image in each])
 
 
 def example() -> BoxDiff:

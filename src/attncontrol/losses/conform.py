@@ -1,16 +1,17 @@
 """CONFORM (Meral et al. 2024, arXiv 2312.06059): contrastive loss of token maps, now and in the
 step before.
 
-    items     the tokens of every subject, its noun and modifiers, with the maps of this step and of the step before (no gradient)
-    s(a, b)   cosine similarity of G * A, flattened                                     G: 3 x 3 Gaussian
+    items     the tokens of every subject, noun and modifiers, of this step and of the step before
+    s(a, b)   cosine similarity of G * A, flattened                       G: 3 x 3 Gaussian
     L         mean over ordered pairs (a, p) of one subject of
               - log( exp(s_ap / t) / (exp(s_ap / t) + sum over n of other subjects of exp(s_an / t))
               )
 
-A: mean over heads and layers, no softmax over tokens, as in the official notebook. Zero where no
-subject has two items, which in the first step is every prompt of single-token nouns. Refinement
-takes a fixed number of steps, at fractions 0, 0.2 and 0.4 of the run. The official code keeps the
-graph of the step before and, with its softmax on, multiplies the stored map by 100 each time.
+A: mean over heads and layers, no softmax over tokens, as in the official notebook. The step before
+has no gradient. Zero where no subject has two items, which in the first step is every prompt of
+single-token nouns. Refinement takes a fixed number of steps, at fractions 0, 0.2 and 0.4 of the
+run. The official code keeps the graph of the step before and, with its softmax on, multiplies the
+stored map by 100 each time.
 """
 
 import math
@@ -25,7 +26,7 @@ from attncontrol.axes import SpatialMaps
 from attncontrol.maps.functional import smooth
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Summable
+from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
@@ -55,9 +56,8 @@ def conform(
 
 
 @dataclass(frozen=True)
-class CONFORM(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
-    modifiers."""
+class CONFORM(Objective):
+    """Objective for ``steer``. ``words`` None: the nouns and their modifiers, by the parse."""
 
     words: Groups | None = None
     temperature: float = 0.5

@@ -2,15 +2,13 @@
 its attributes vary with it.
 
     TV_s   = mean |A(y+1, x) - A(y, x)| + mean |A(y, x+1) - A(y, x)|      of G * S_s
-    JSD_s  = Jensen-Shannon divergence of the maps of the noun and of its modifiers, each divided by
-    its sum
+    JSD_s  = Jensen-Shannon divergence of the maps of the noun and of its modifiers
     L      = max over s of ( -TV_s + weight * JSD_s )                     the worst subject
 
-S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, A: mean over heads and layers. The paper's form
-is followed. The official code takes differences of all rows to the last row for the vertical part,
-reads the attributes from finer layers, flattens both maps by a softmax over pixels, keeps what
-exceeds a threshold, and raises ``weight`` from 1 to 10 during the run. Of words of several pieces
-the maps are averaged.
+Maps of JSD are divided by their sums; S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, A: mean
+over heads, layers and pieces of the word. The official code, not followed, takes differences to the
+last row for the vertical part, reads attributes from finer layers, flattens maps by a softmax over
+pixels, keeps what exceeds a threshold, and raises ``weight`` from 1 to 10 during the run.
 """
 
 from collections.abc import Sequence
@@ -24,11 +22,11 @@ from attncontrol.axes import PixelMap, SpatialMaps
 from attncontrol.maps.functional import sharpen, smooth
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Summable
+from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.tokens import Span, Subject
 from attncontrol.prompts.words import Groups
 
-THRESHOLDS = MappingProxyType({0.0: 1.05, 0.2: 1.2, 0.4: 1.3})  # TV of 0.05, 0.2 and 0.3
+_THRESHOLDS = MappingProxyType({0.0: 1.05, 0.2: 1.2, 0.4: 1.3})  # TV of 0.05, 0.2 and 0.3
 
 
 def total_variation(image: PixelMap) -> Tensor:
@@ -59,21 +57,18 @@ def divide_and_bind(
     losses = []
     for subject in subjects:
         noun = image(subject.noun)
-        apart = sum(
-            (jensen_shannon(noun, image(m)) for m in subject.modifiers), start=noun.sum() * 0
-        )
+        apart = sum((jensen_shannon(noun, image(m)) for m in subject.modifiers), noun.sum() * 0)
         losses.append(weight * apart / max(len(subject.modifiers), 1) - total_variation(noun))
     return torch.stack(losses).max()
 
 
 @dataclass(frozen=True)
-class DivideAndBind(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
-    modifiers."""
+class DivideAndBind(Objective):
+    """Objective for ``steer``. ``words`` None: the nouns and their modifiers, by the parse."""
 
     words: Groups | None = None
     weight: float = 1.0
-    descent: Descent = field(default_factory=lambda: Descent(thresholds=THRESHOLDS))
+    descent: Descent = field(default_factory=lambda: Descent(thresholds=_THRESHOLDS))
 
     def __call__(self, maps: StepMaps) -> Tensor:
         each = zip(maps.mean(), maps.subjects, maps.contrast, strict=True)

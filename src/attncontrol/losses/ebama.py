@@ -1,15 +1,16 @@
 """EBAMA (Zhang et al. 2024, arXiv 2404.07389): object-conditioned energy of attention maps.
 
     d(a, b)   = 1 - cosine similarity of two maps
-    bind      = sum over subjects, over their modifiers m with noun n, of   d(A_m, A_n) - mean over u of d(A_n, A_u)
-                nouns without modifiers add   - mean over u of d(A_n, A_u)
-    intensity = - sum over nouns of   max over pixels of G * S_n        S: softmax over tokens of 100 A, G: 3 x 3 Gaussian
+    bind      = sum over modifiers m with noun n of   d(A_m, A_n) - mean over u of d(A_n, A_u)
+                nouns without modifiers add                       - mean over u of d(A_n, A_u)
+    intensity = - sum over nouns of   max over pixels of G * S_n
     L         = bind + weight * intensity                               weight 1/2
 
-A: mean over heads and layers; u: the word pieces of the prompt outside the subject. Pieces as in
-the official code: every piece of a modifier counts, with the most distant piece of its noun; the
-intensity of a noun is that of its first piece. A subject with no other word has no second term,
-where the official code divides by zero. Constant step size, 26 of 50 steps.
+A: mean over heads and layers; S: softmax over tokens of 100 A, G: 3 x 3 Gaussian; u: the word
+pieces of the prompt outside the subject. Pieces as in the official code: every piece of a modifier
+counts, with the most distant piece of its noun; the intensity of a noun is that of its first piece.
+A subject with no other word has no second term, where the official code divides by zero. Constant
+step size, 26 of 50 steps.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from attncontrol.axes import SpatialMaps
 from attncontrol.maps.functional import cosine_distances, sharpen, smooth
 from attncontrol.maps.step import StepMaps, words_outside
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Summable
+from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
@@ -51,9 +52,8 @@ def ebama(
 
 
 @dataclass(frozen=True)
-class EBAMA(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
-    modifiers."""
+class EBAMA(Objective):
+    """Objective for ``steer``. ``words`` None: the nouns and their modifiers, by the parse."""
 
     words: Groups | None = None
     weight: float = 0.5

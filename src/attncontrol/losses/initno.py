@@ -1,16 +1,15 @@
-"""InitNO (Guo et al. 2024, arXiv 2404.04650): search the initial noise, then guide by the
-excitation of every subject.
+"""InitNO (Guo et al. 2024, arXiv 2404.04650): search for a noise, then excite every subject.
 
-    cross     = max_s max(0, 1 - max P_s)                                                                 (Attend-and-Excite)
-    conflict  = mean over pairs i < j of   sum min(R_i, R_j) / sum (R_i + R_j)                            in 0 .. 1/2
+    cross     = max_s max(0, 1 - max P_s)                                        Attend-and-Excite
+    conflict  = mean over pairs i < j of   sum min(R_i, R_j) / sum (R_i + R_j)   in 0 .. 1/2
     clean     = sum_s max of P_s outside the part of its Otsu mask that holds its peak
-    search    L = cross + conflict + clean   on the maps of the first step         (``NoiseSearch``)
+    search    L = cross + conflict + clean   on the maps of the first step       ``NoiseSearch``
     guidance  L = cross
 
 P_s: mean over the word's tokens of G * softmax over tokens of 100 A; R_s: self-attention of the
 cell where P_s peaks; A, R: means over heads and layers, G: 3 x 3 Gaussian. Masks and peaks carry no
-gradient. The search ends at L <= 1/2, the official code at cross < 0.2 and conflict < 0.3; its
-refinement also looks at conflict and at a running mean of earlier maps, left out here.
+gradient. The search ends at L <= 1/2. The official code: at cross < 0.2 and conflict < 0.3, and it
+refines by conflict and by a running mean of earlier maps too.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from attncontrol.maps.functional import of_words, overlap, peak_region, smooth
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.noise_search import NoiseSearch
-from attncontrol.objectives.objective import Summable
+from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
@@ -42,15 +41,15 @@ def joint(
     """cross + conflict + clean of one image."""
     words = of_words(maps, [subject.noun for subject in subjects], contrast)
     rows = smooth(picture.flatten(0, 1))[words.flatten(1).argmax(1)]
-    conflicts = [overlap(a, b) for a, b in combinations(rows, 2)]
+    conflicts = [overlap(*pair) for pair in combinations(rows, 2)]
     conflict = torch.stack(conflicts).mean() if conflicts else maps.sum() * 0
     clean = torch.stack([(word * ~peak_region(word)).max() for word in words]).sum()
     return excitation(maps, subjects, contrast) + conflict + clean
 
 
 @dataclass(frozen=True)
-class JointLoss(Summable):
-    """Objective of the search. ``words`` None means the nouns of the prompt."""
+class JointLoss(Objective):
+    """Objective of the search. ``words`` None: the nouns of the prompt, by its parse."""
 
     words: Groups | None = None
     self_attention = True
@@ -61,9 +60,8 @@ class JointLoss(Summable):
 
 
 @dataclass(frozen=True)
-class InitNO(Summable):
-    """Objective for ``steer``, with a search before the first step. ``words`` None means the nouns
-    of the prompt."""
+class InitNO(Objective):
+    """Objective for ``steer``, after a search. ``words`` as in ``JointLoss``."""
 
     words: Groups | None = None
     descent: Descent = field(default_factory=lambda: Descent(thresholds={0.2: 0.8, 0.4: 0.8}))

@@ -1,7 +1,7 @@
 """Layout guidance, backward (Chen et al. 2023, arXiv 2304.03373): the attention to a word lies
 inside its box, head by head.
 
-    a_k  = sum (A_k M) / sum A_k                        share of token k's attention inside the box, of one head
+    a_k  = sum (A_k M) / sum A_k         share of token k's attention inside the box, of one head
     L    = mean over words and layers of   mean over the word's tokens and all heads of (1 - a_k)^2
 
 M is the share of each cell that the box covers, divided by the largest; rounded to whole cells, as
@@ -42,7 +42,7 @@ def confinement(heads: LayerMaps, subjects: Sequence[Subject], masks: Iterable[P
 
 @dataclass(frozen=True)
 class LayoutGuidance(OfLayout):
-    """Objective for ``steer``; ``layout`` as in ``compose.OfLayout``."""
+    """Objective for ``steer``; ``layout`` as in ``OfLayout``."""
 
     descent: Descent = field(
         default_factory=lambda: Descent(

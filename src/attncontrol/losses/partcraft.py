@@ -1,8 +1,10 @@
 """PartCraft's attention loss (Ng et al. 2024, arXiv 2407.04604) at test time: at every cell one of
 the words wins, by masks.
 
-    share_m   = A_m / sum over words m' of A_m'                               at every cell       (A: mean over heads and layers)
-    L         = mean over words and cells of   -(M_m log share_m + (1 - M_m) log(1 - share_m))                M: mask of the word
+    share_m   = A_m / sum over words m' of A_m'                at every cell
+    L         = mean over words and cells of   -(M_m log share_m + (1 - M_m) log(1 - share_m))
+
+M_m: mask of the word, A: mean over heads and layers.
 
 A training loss in the paper (parts of birds, masks by clustering), used here as an objective on the
 latents. A_m sums over the tokens of the word; the sum over words is at least 1e-6 and the shares
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.axes import Region, SpatialMaps
+from attncontrol.maps.functional import summed
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.boxes import masks_like
 from attncontrol.objectives.descent import Descent
@@ -27,14 +30,14 @@ from attncontrol.prompts.tokens import Subject
 
 def partcraft(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region]) -> Tensor:
     """The loss of one image."""
-    words = torch.stack([maps[..., list(subject.positions)].sum(-1) for subject in subjects])
+    words = torch.stack(summed(maps, subjects))
     shares = words / words.sum(0, keepdim=True).clamp(min=1e-6)
     return F.binary_cross_entropy(shares.clamp(1e-6, 1 - 1e-6), torch.stack(list(masks)).to(shares))
 
 
 @dataclass(frozen=True)
 class PartCraft(OfLayout):
-    """Objective for ``steer``; ``layout`` as in ``compose.OfLayout``."""
+    """Objective for ``steer``; ``layout`` as in ``OfLayout``."""
 
     descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
 

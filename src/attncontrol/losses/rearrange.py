@@ -1,17 +1,12 @@
 """Rearranging by self-guidance (Epstein et al. 2023, arXiv 2306.00986): some words move or grow,
 others stay as they were.
 
-    shape       soft outline of the map of a word, size its mean, centroid the centre of mass: see ``self_guidance``
-    appearance  = sum over cells of shape F / sum shape                               no gradient through shape
-    L           = sum over words of  |property - property in the original - change|   centroid: sum of both coordinates;
-                                                                                      shape,
-                                                                                      appearance:
-                                                                                      mean
+    appearance  = sum over cells of shape F / sum shape           no gradient through shape
+    L           = sum over words of  |property - property in the original - change|
 
-F: outputs of attention among the cells, before the projection, in the blocks looked at, with the
-mean of L over them; the paper takes activations of the last but one decoder layer. The original is
-the first picture of the batch, which is left alone; the paper keeps the properties of an earlier
-run. Give all pictures one prompt and one seed.
+Properties: centroid (sum of both coordinates), size, shape (mean) as in ``self_guidance``, and
+appearance (mean). F: outputs of attention among the cells, mean of L over layers; the paper takes
+activations of one layer. The original is the first picture: give all one prompt and one seed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,26 +16,24 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import PixelMap, SpatialMaps
-from attncontrol.errors import UnsupportedError
-from attncontrol.maps.functional import centroid, resize, shape, size
+from attncontrol.errors import CallError, SettingError
+from attncontrol.maps.functional import centroid, resize, shape, size, summed
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Summable
+from attncontrol.objectives.objective import Objective
 
 
 def appearance(word: PixelMap, features: SpatialMaps) -> Tensor:
-    """[channel] mean of features [height width channel] over the outline of a word, whose map may
-    have another grid."""
+    """[channel] mean over the outline of a word, whose map may have another grid."""
     outline = resize(shape(word.detach())[None, ..., None], *features.shape[:2])[0]
     return (outline * features).sum((0, 1)) / outline.sum().clamp(min=1e-12)
 
 
 @dataclass(frozen=True)
-class Rearrange(Summable):
+class Rearrange(Objective):
     """Objective for ``steer``. ``moves`` maps words to the way (x, y) of their centre in fractions
     of the picture, ``scales`` to a factor of their size; ``shapes`` and ``appearances`` are words
-    that keep theirs.
-    """
+    that keep theirs."""
 
     moves: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
@@ -51,9 +44,7 @@ class Rearrange(Summable):
 
     def __post_init__(self) -> None:
         if not self.words or not all(factor > 0 for factor in self.scales.values()):
-            raise ValueError(
-                f"name at least one word, and factors of size above 0, not {dict(self.scales)}"
-            )
+            raise SettingError(f"name words, and factors of size above 0, not {self.scales}")
 
     @property
     def words(self) -> list[str]:
@@ -65,23 +56,14 @@ class Rearrange(Summable):
 
     def __call__(self, maps: StepMaps) -> Tensor:
         if len(maps.subjects) < 2:
-            raise UnsupportedError(
-                "the first picture of the batch is the original: make at least two"
-            )
+            raise CallError("the first picture of the batch is the original: make at least two")
         mean, layers = maps.mean(), list(maps.features.values())
-        words = [
-            torch.stack([image[..., list(s.positions)].sum(-1) for s in of])
-            for image, of in zip(mean, maps.subjects, strict=True)
-        ]
-        losses = [mean[0].sum() * 0]
-        for i in range(1, len(words)):
-            losses.append(torch.stack(list(self._terms(i, words, layers))).sum())
-        return torch.stack(losses)
+        words = [torch.stack(summed(*of)) for of in zip(mean, maps.subjects, strict=True)]
+        losses = [torch.stack([*self._terms(i, words, layers)]).sum() for i in range(1, len(words))]
+        return torch.stack([mean[0].sum() * 0, *losses])
 
     def _terms(self, i: int, words: Sequence[Tensor], layers: Sequence[Tensor]) -> Iterator[Tensor]:
-        pairs = iter(
-            zip(words[i], words[0].detach(), strict=True)
-        )  # every loop takes its words from here
+        pairs = iter(zip(words[i], words[0].detach(), strict=True))  # every loop takes its words
         for way, (word, original) in zip(self.moves.values(), pairs, strict=False):
             yield (centroid(word) - centroid(original) - word.new_tensor(way)).abs().sum()
         for factor, (word, original) in zip(self.scales.values(), pairs, strict=False):
@@ -89,11 +71,8 @@ class Rearrange(Summable):
         for _, (word, original) in zip(self.shapes, pairs, strict=False):
             yield (shape(word) - shape(original)).abs().mean()
         for _, (word, original) in zip(self.appearances, pairs, strict=False):
-            apart = [
-                (appearance(word, f[i]) - appearance(original, f[0].detach())).abs().mean()
-                for f in layers
-            ]
-            yield torch.stack(apart).mean()
+            looks = [appearance(word, f[i]) - appearance(original, f[0].detach()) for f in layers]
+            yield torch.stack([look.abs().mean() for look in looks]).mean()
 
 
 def example() -> Rearrange:

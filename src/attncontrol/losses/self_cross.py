@@ -1,11 +1,12 @@
 """Self-Cross guidance (Qiu et al. 2024, arXiv 2411.18936): cells that show one subject do not look
 where another one is.
 
-    P_i       = G * S of the word, divided by its sum                      (S: softmax over tokens of 100 A, G: 3 x 3 Gaussian)
-    R_i       = sum over cells p of O_i of P_i(p) G * S_p, divided by its sum     (S_p: self-attention of cell p, O_i: Otsu mask)
-    L         = mean over pairs i < j of   sum min(R_i, P_j) + sum min(R_j, P_i)                                          in 0 .. 2
+    P_i       = G * S of the word, divided by its sum
+    R_i       = sum over cells p of O_i of   P_i(p) G * S_p,   divided by its sum
+    L         = mean over pairs i < j of   sum min(R_i, P_j) + sum min(R_j, P_i)        in 0 .. 2
 
-A, S_p: means over heads and layers. The paper is followed; the official code takes half of it,
+S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, S_p: self-attention of cell p, O_i: Otsu mask of
+P_i; A, S_p: means over heads and layers. The paper is followed; the official code takes half of it,
 normalises P only on grids finer than 16, and adds a loss that excites the subjects, here
 ``AttendAndExcite() + SelfCross()``. Otsu's threshold carries no gradient; a word of several tokens
 has the mean of their maps. Zero for a single subject.
@@ -19,10 +20,11 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import SelfMap, SpatialMaps
+from attncontrol.losses.attend_and_excite import AttendAndExcite
 from attncontrol.maps.functional import of_words, otsu, smooth
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Summable
+from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
@@ -44,8 +46,8 @@ def self_cross(
 
 
 @dataclass(frozen=True)
-class SelfCross(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt."""
+class SelfCross(Objective):
+    """Objective for ``steer``. ``words`` None: the nouns of the prompt, by its parse."""
 
     words: Groups | None = None
     descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
@@ -54,6 +56,12 @@ class SelfCross(Summable):
     def __call__(self, maps: StepMaps) -> Tensor:
         each = zip(maps.mean(), maps.picture(), maps.subjects, maps.contrast, strict=True)
         return torch.stack([self_cross(*of_image) for of_image in each])
+
+
+def method(words: Groups | None) -> Objective:
+    """As ``--method self-cross``: with a loss that excites the subjects, as in the official
+    code."""
+    return AttendAndExcite(words) + SelfCross(words)
 
 
 def example() -> SelfCross:

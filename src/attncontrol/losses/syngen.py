@@ -23,7 +23,7 @@ from attncontrol.axes import SpatialMaps
 from attncontrol.maps.functional import symmetric_kl
 from attncontrol.maps.step import StepMaps, words_outside
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Summable
+from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
@@ -58,9 +58,8 @@ def syngen(
 
 
 @dataclass(frozen=True)
-class SynGen(Summable):
-    """Objective for ``steer``. ``words`` None means the nouns of the prompt with their
-    modifiers."""
+class SynGen(Objective):
+    """Objective for ``steer``. ``words`` None: the nouns and their modifiers, by the parse."""
 
     words: Groups | None = None
     entities: bool = False
@@ -69,12 +68,7 @@ class SynGen(Summable):
     def __call__(self, maps: StepMaps) -> Tensor:
         outside = words_outside(maps)
         each = zip(maps.mean(), maps.subjects, outside, strict=True)
-        return torch.stack(
-            [
-                syngen(image, subjects, others, entities=self.entities)
-                for image, subjects, others in each
-            ]
-        )
+        return torch.stack([syngen(*of_image, entities=self.entities) for of_image in each])
 
 
 def example() -> SynGen:

@@ -18,7 +18,7 @@ from attncontrol.axes import (
     TokenMaps,
     WordMap,
 )
-from attncontrol.prompts.tokens import Span
+from attncontrol.prompts.tokens import Span, Subject
 
 
 def resize(maps: TokenMaps, height: int, width: int) -> Resized:
@@ -48,10 +48,14 @@ def cosine_distances(maps: SpatialMaps) -> Distances:
     return 1 - unit @ unit.T
 
 
+def summed(maps: SpatialMaps, words: Sequence[Span | Subject]) -> list[PixelMap]:
+    """The map of every word: the sum over its tokens."""
+    return [maps[..., list(word.positions)].sum(-1) for word in words]
+
+
 def per_word(maps: SpatialMaps, spans: Sequence[Span]) -> list[PixelMap]:
     """The map of every word: the sum over its tokens, divided by its maximum."""
-    summed = [maps[..., list(span.positions)].sum(-1) for span in spans]
-    return [word / word.amax().clamp(min=1e-12) for word in summed]
+    return [word / word.amax().clamp(min=1e-12) for word in summed(maps, spans)]
 
 
 def overlap(a: PixelMap, b: PixelMap) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from attncontrol.axes import CellMask, PixelMap, Region
+from attncontrol.errors import SettingError
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, each between 0 and 1."""
@@ -15,7 +16,7 @@ Layouts = Layout | Mapping[str, Layout]
 
 
 def check(layouts: Layouts) -> None:
-    """Raises ValueError for a box that is empty or outside the picture, for an empty mask, and for
+    """Raises SettingError for a box that is empty or outside the picture, an empty mask, and for
     no box at all."""
     for layout in _by_prompt(layouts).values():
         _check(layout)
@@ -57,6 +58,17 @@ def middles_like(
     ]
 
 
+def sizes_like(
+    layouts: Layouts, maps: torch.Tensor, prompts: Sequence[str | None]
+) -> list[list[torch.Tensor]]:
+    """As ``masks_like``, but what share of the picture every box or mask covers, in the precision
+    of ``maps``."""
+    return [
+        [share.mean().to(maps) for share in of_image]
+        for of_image in _like(coverage, layouts, maps, prompts)
+    ]
+
+
 def _middle(place: "Box | Region", *_: int) -> torch.Tensor:
     if isinstance(place, torch.Tensor):
         size = place.new_tensor(place.shape, dtype=torch.float64)
@@ -87,18 +99,19 @@ def _by_prompt(layouts: Layouts) -> dict[str | None, Layout]:
 
 def _check(layout: Layout) -> None:
     if not layout:
-        raise ValueError(
+        raise SettingError(
             "a layout maps words to boxes, such as {'cat': (0.0, 0.2, 0.5, 0.9)}; it is empty"
         )
     for word, place in layout.items():
         if isinstance(place, torch.Tensor):
             if not place.any():
-                raise ValueError(f"the mask of {word!r} is empty")
+                raise SettingError(f"the mask of {word!r} is empty")
             continue
         left, top, right, bottom = place
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-            raise ValueError(
-                f"the box of {word!r} must be (left, top, right, bottom) in fractions of the picture, not {place}"
+            raise SettingError(
+                f"the box of {word!r} must be (left, top, right, bottom) in fractions of the "
+                f"picture, not {place}"
             )
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from attncontrol.errors import SettingError
+
 
 def early(value: float = math.inf) -> Mapping[float, float]:
     """Thresholds ``value`` in every step of the first fifth of a run of up to 50 steps, where the
@@ -40,11 +42,12 @@ class Descent:
     def __post_init__(self) -> None:
         fractions = [self.guided, *self.thresholds]
         if not all(0 <= fraction <= 1 for fraction in fractions):
-            raise ValueError(
-                f"guided and the keys of thresholds are fractions of the run between 0 and 1, not {fractions}"
+            raise SettingError(
+                "guided and the keys of thresholds are fractions of the run between 0 and 1, "
+                f"not {fractions}"
             )
         if self.step_size is not None and not self.step_size >= 0:
-            raise ValueError(f"step_size must be at least 0, not {self.step_size}")
+            raise SettingError(f"step_size must be at least 0, not {self.step_size}")
 
     def alpha(self, index: int, total: int, step_size: float) -> float:
         progress = index / max(total - 1, 1)

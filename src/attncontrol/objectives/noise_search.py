@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from attncontrol.objectives.objective import Objective, Sum
+from attncontrol.maps.step import StepMaps
 
 Found = TypeVar("Found")
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -32,7 +32,7 @@ class NoiseSearch:
     steps on the KL divergence, here it is done along the straight line to 0.
     """
 
-    objective: Objective | Sum
+    objective: Callable[[StepMaps], Tensor]
     target: float
     rounds: int = 5
     steps: int = 10

@@ -1,36 +1,114 @@
-"""Weighted sums of objectives: ``SynGen() + 0.5 * Retention()``."""
+"""The contract of test-time losses, and their sums: ``SynGen() + 0.5 * Retention()``."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+from attncontrol.axes import Losses
+from attncontrol.errors import LossError, SettingError
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.boxes import Layouts, check, words_of
 from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.noise_search import NoiseSearch
 from attncontrol.prompts.words import Groups
 
-Objective = Callable[[StepMaps], Tensor]
-"""One loss per image from the maps of a step. May carry ``words``, ``descent``, ``remembers``,
-``self_attention``, ``features``, ``compares`` (with the first image of the batch) and ``search`` as
-attributes."""
+ObjectiveLike = Callable[[StepMaps], Tensor]
+"""An Objective, or a plain function of the maps of a step to [batch] losses."""
 
 
-class Summable:
-    """Gives an objective the operators + and *."""
+Value = TypeVar("Value")
 
-    def __add__(self, other: "Objective | Sum") -> "Sum":
-        return Sum((*terms_of(self), *terms_of(other)))
 
-    def __rmul__(self, weight: float) -> "Sum":
-        return Sum(tuple((weight * w, term) for w, term in terms_of(self)))
+class _Default(Generic[Value]):
+    """An attribute that a subclass replaces by a field, a class attribute or a property."""
+
+    def __init__(self, value: Callable[[Any], Value]) -> None:
+        self.value = value
+
+    def __get__(self, instance: object, owner: type | None = None) -> Value:
+        return self.value(instance)
+
+
+class Objective(ABC):
+    """One loss per image from the maps of a step: L(maps) -> [batch], with a gradient.
+
+    What an objective needs, and how it descends, it says in attributes. A final frozen dataclass
+    below it sets those that differ from the defaults:
+
+        @dataclass(frozen=True)
+        class Brighter(Objective):
+            remembers = True
+
+            def __call__(self, maps): return -maps.mean().flatten(1).amax(1)
+    """
+
+    @_Default
+    def words(self) -> Groups | None:
+        """The subjects that ``maps.subjects`` shall hold; None: the nouns of the prompt by its
+        parse; ``()``: it needs none."""
+        return ()
+
+    @_Default
+    def descent(self) -> Descent:
+        """The schedule of its steps."""
+        return Descent()
+
+    @_Default
+    def remembers(self) -> bool:
+        """Whether it looks at ``maps.previous``."""
+        return False
+
+    @_Default
+    def self_attention(self) -> bool:
+        """Whether it looks at ``maps.pictures``."""
+        return False
+
+    @_Default
+    def features(self) -> bool:
+        """Whether it looks at ``maps.features``."""
+        return False
+
+    @_Default
+    def compares(self) -> bool:
+        """Whether it compares with the first image of the batch."""
+        return False
+
+    @_Default
+    def search(self) -> NoiseSearch | None:
+        """A search for the initial noise, before the first step."""
+        return None
+
+    @abstractmethod
+    def __call__(self, maps: StepMaps) -> Tensor:
+        """[batch] losses."""
+
+    def __add__(self, other: object) -> "Objective":
+        return self if _is_zero(other) else Sum((*terms_of(self), *terms_of(other)))
+
+    def __radd__(self, other: object) -> "Objective":
+        return self if _is_zero(other) else Sum((*terms_of(other), *terms_of(self)))
+
+    def __mul__(self, weight: float | int) -> "Sum":
+        return Sum(tuple((float(weight) * w, term) for w, term in terms_of(self)))
+
+    __rmul__ = __mul__
+
+
+_ATTRIBUTES = [name for name, of in vars(Objective).items() if isinstance(of, _Default)]
+
+
+def _is_zero(value: object) -> bool:
+    """The start of ``sum([...])``."""
+    return type(value) is int and value == 0
 
 
 @dataclass(frozen=True)
-class OfLayout(Summable):
+class OfLayout(Objective):
     """An objective whose ``layout`` maps words of the prompt to boxes (left, top, right, bottom) in
-    0 .. 1, or to masks (height, width) of any size; or prompts to such layouts. Raises ValueError
+    0 .. 1, or to masks (height, width) of any size; or prompts to such layouts. Raises SettingError
     for a bad layout."""
 
     layout: Layouts
@@ -44,78 +122,119 @@ class OfLayout(Summable):
 
 
 @dataclass(frozen=True)
-class Sum(Summable):
-    """Objectives with their weights, for ``steer``: each finds its own words. The schedule is that
-    of the first."""
+class OfFunction(Objective):
+    """A plain function as an objective: it sees the maps of all tokens and names no words."""
+
+    function: ObjectiveLike
+
+    def __call__(self, maps: StepMaps) -> Tensor:
+        return self.function(maps)
+
+
+@dataclass(frozen=True)
+class Sum(Objective):
+    """L = sum of w_k L_k. Each term finds its own words; schedule and search are those of the first
+    term, and of the first that has one."""
 
     terms: tuple[tuple[float, Objective], ...]
 
     @property
-    def descent(self) -> Descent:
-        return getattr(self.terms[0][1], "descent", Descent())
+    def words(self) -> Groups | None:
+        """Those of all terms that need words. Raises SettingError if they differ: ``terms_of``
+        gives every term by itself."""
+        wanted = [term.words for _, term in self.terms if term.words != ()]
+        if any(words != wanted[0] for words in wanted):
+            raise SettingError(
+                f"the terms of a sum look at different words, {' and '.join(map(repr, wanted))}: "
+                "give each term, of terms_of(...), maps of its own"
+            )
+        return wanted[0] if wanted else ()
 
     @property
-    def search(self) -> Any:
-        """That of the first term that has one, or None."""
-        return next((term.search for _, term in self.terms if hasattr(term, "search")), None)
+    def descent(self) -> Descent:
+        return self.terms[0][1].descent
+
+    @property
+    def search(self) -> NoiseSearch | None:
+        return next((term.search for _, term in self.terms if term.search is not None), None)
+
+    @property
+    def remembers(self) -> bool:
+        return any(term.remembers for _, term in self.terms)
+
+    @property
+    def self_attention(self) -> bool:
+        return any(term.self_attention for _, term in self.terms)
+
+    @property
+    def features(self) -> bool:
+        return any(term.features for _, term in self.terms)
+
+    @property
+    def compares(self) -> bool:
+        return any(term.compares for _, term in self.terms)
+
+    def __call__(self, maps: StepMaps) -> Tensor:
+        (weight, term), *rest = self.terms
+        losses = weight * losses_of(term, maps)
+        for weight, term in rest:
+            losses = losses + weight * losses_of(term, maps)
+        return losses
+
+
+def as_objective(given: object) -> Objective:
+    """The front door: an objective as it is, a plain function as an objective. Raises LossError for
+    anything else."""
+    if isinstance(given, Objective):
+        return given
+    wanted = "an objective is an instance such as SynGen(), or a function of the maps of a step"
+    if isinstance(given, type):
+        raise LossError(f"{given.__name__} is a class, and {wanted}: write {given.__name__}(...)")
+    if not callable(given):
+        by_name = " (attncontrol.losses.method finds one by its name)" if type(given) is str else ""
+        raise LossError(f"{given!r} is no objective: {wanted}{by_name}")
+    if own := [name for name in _ATTRIBUTES if hasattr(given, name)]:
+        raise LossError(
+            f"{_name(given)} sets {', '.join(own)}, which only an objective has: "
+            "derive its class from attncontrol.Objective"
+        )
+    return OfFunction(given)
 
 
 def terms_of(objective: object) -> tuple[tuple[float, Objective], ...]:
-    if isinstance(objective, Sum):
-        return objective.terms
-    if not callable(objective):
-        raise TypeError(f"{objective!r} is no objective: it must be callable on StepMaps")
-    return ((1.0, objective),)
+    """The weights and terms of an objective, a single one if it is no sum. Raises LossError if it
+    is none."""
+    objective = as_objective(objective)
+    return objective.terms if isinstance(objective, Sum) else ((1.0, objective),)
 
 
-ObjectiveLike = Any
-
-
-def as_objective(given: Any) -> Any:  # SHIM
-    terms_of(given)
-    for name, value in {
-        "remembers": False,
-        "self_attention": False,
-        "features": False,
-        "compares": False,
-        "search": None,
-        "descent": Descent(),
-        "words": (),
-    }.items():
-        pass
-    return _Shim(given)
-
-
-class _Shim:
-    def __init__(self, given):
-        self.given = given
-
-    def __call__(self, maps: StepMaps) -> Tensor:
-        return 0
-
-    def __getattr__(self, name):
-        if name in ("remembers", "self_attention", "features", "compares"):
-            return any(getattr(t, name, False) for _, t in terms_of(self.given))
-        return getattr(
-            self.given, name, {"search": None, "descent": Descent(), "words": ()}.get(name)
+def losses_of(objective: Objective, maps: StepMaps) -> Losses:
+    """What the objective says of the maps, [batch]. Raises LossError if that is no tensor, not one
+    loss per image, or does not depend on the maps although they have a gradient."""
+    losses, name = objective(maps), _name(objective)
+    images = len(next(iter(maps.layers.values())))
+    wanted = f"one loss per image, a float tensor of shape [batch] = [{images}]"
+    if not isinstance(losses, Tensor):
+        raise LossError(
+            f"{name} returned {type(losses).__name__} {losses!r}, not {wanted}: "
+            "compute with torch alone, without .item(), float() and numpy"
         )
+    if losses.shape != (images,) or not losses.is_floating_point():
+        raise LossError(
+            f"{name} returned {losses.dtype} of shape {list(losses.shape)}, not {wanted}: "
+            "average over words and cells, not over images, as in maps.mean().flatten(1).mean(1)"
+        )
+    seen = (*maps.layers.values(), *maps.pictures.values(), *maps.features.values())
+    if any(of_layer.requires_grad for of_layer in seen) and not losses.requires_grad:
+        raise LossError(
+            f"{name} returned losses without gradient, so that nothing can descend on them: leave "
+            "out .detach(), .item() and torch.no_grad(); where it has nothing to say, return "
+            "maps.mean().flatten(1).sum(1) * 0"
+        )
+    return losses
 
 
-def losses_of(term, maps):
-    return term(maps)
-
-
-_old_terms = terms_of
-
-
-def terms_of(objective):
-    if isinstance(objective, _Shim):
-        objective = objective.given
-    out = _old_terms(objective)
-    for _, t in out:
-        if not hasattr(t, "words"):
-            try:
-                t.words = ()
-            except Exception:
-                pass
-    return out
+def _name(objective: object) -> str:
+    """For messages."""
+    named = objective.function if isinstance(objective, OfFunction) else objective
+    return getattr(named, "__qualname__", type(named).__name__)
