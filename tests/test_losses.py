@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from attncontrol.attention.regions import coverage
 from attncontrol.errors import UnsupportedError
 from attncontrol.losses.a_star import Retention, Segregation, a_star
 from attncontrol.losses.apart import Apart
@@ -25,7 +26,7 @@ from attncontrol.losses.self_guidance import SelfGuidance
 from attncontrol.losses.syngen import SynGen
 from attncontrol.maps.functional import centroid, otsu, size
 from attncontrol.maps.step import StepMaps
-from attncontrol.objectives.boxes import coverage, coverages_like, on_grid
+from attncontrol.objectives.boxes import coverages_like, on_grid
 from attncontrol.prompts.syntax import subjects_of
 from attncontrol.prompts.tokens import Span, Subject, Token
 from tests.kit.steps import cells, step_maps

@@ -34,7 +34,7 @@ class Edit(ABC):
     @abstractmethod
     def __call__(self, call: AttentionCall, now: Moment) -> Result: ...
 
-    def acts(self, progress: float) -> bool:
+    def acts(self, progress: float) -> bool:  # noqa: ARG002  # those of others look at it
         """Whether the edit changes anything at this share of the run, 0 .. 1."""
         return True
 

@@ -86,7 +86,7 @@ class Moment:
         ``part="picture"`` leaves the positions of the text in joint attention as they are: there
         the source's text would come along with its picture.
         """
-        at = self._rows_of(image, call)
+        at = self._rows_of(image)
         taken = {name: self._taken(getattr(call, name), at) for name in ("query", "key", "value")}
         if part == "picture" and call.site.kind == "joint":
             places = self.layout.image_slice
@@ -97,7 +97,7 @@ class Moment:
             mask = mask[at]
         return call.replace(mask=mask, **taken)
 
-    def _rows_of(self, image: int, call: AttentionCall) -> list[int]:
+    def _rows_of(self, image: int) -> list[int]:
         if image not in self.images:
             raise CouplingError(
                 f"the source is image {image}, but the pipeline makes images "

@@ -15,8 +15,9 @@ import torch
 from attncontrol.attention.sites import Head, Where
 from attncontrol.batch.results import append_lines, read_lines
 from attncontrol.edits.soft_identity import SoftIdentity
-from attncontrol.families.known import family_of
-from attncontrol.verbs.perturb import Edit, Heads, PerImage, perturb
+from attncontrol.running.session import attach
+from attncontrol.verbs.perturb import perturb
+from attncontrol.verbs.plan import Edit, Heads, PerImage
 
 Job = tuple[str, int]
 """(prompt, seed)."""
@@ -154,8 +155,7 @@ def search_heads(
     an approximation that makes 0.6 of the pictures. ``call`` goes to the pipeline. The paper takes
     ``scale`` 3 without classifier-free guidance.
     """
-    family = family_of(pipe)
-    sites = where.select(family.sites(family.denoiser(pipe)))
+    sites = where.select(attach(pipe).sites.values())
     pool: list[Head] = [(site.name, head) for site in sites for head in range(site.heads)]
     order = random.Random(0).sample(jobs, len(jobs)) if halving else jobs
     known = {

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from attncontrol import losses
+from attncontrol.attention.regions import Box
 from attncontrol.batch.generate import generate
 from attncontrol.batch.results import same_settings
 from attncontrol.bench.measure import benchmark_prompts, groups_of, things_of
-from attncontrol.objectives.boxes import Box
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import Objective
 from attncontrol.sprites.scenes import COLORS, NOUNS, SIZE, Thing, caption

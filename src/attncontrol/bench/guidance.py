@@ -40,7 +40,7 @@ from attncontrol.batch.options import DTYPES, guided, load, parse_seeds
 from attncontrol.batch.results import append_lines, read_lines, same_settings
 from attncontrol.edits.smoothed_query import SmoothedQuery
 from attncontrol.edits.soft_identity import SoftIdentity
-from attncontrol.families.known import family_of
+from attncontrol.running.session import attach
 from attncontrol.sprites.models import CALL, MODELS
 from attncontrol.sprites.quality import (
     Gaussian,
@@ -51,7 +51,8 @@ from attncontrol.sprites.quality import (
     redrawn,
     scene,
 )
-from attncontrol.verbs.perturb import Heads, On, perturb
+from attncontrol.verbs.perturb import perturb
+from attncontrol.verbs.plan import Heads, On
 
 ARMS = ("plain", "pag", "seg", "softpag", "cfg", "cfg+pag", "cfg+seg", "cfg+softpag")
 MEASURES = ("frechet", "iou", "confidence", "present", "bound")
@@ -121,8 +122,7 @@ def arms(
 def middle(pipe: Any) -> Where:
     """Self-attention of the middle block of a UNet; joint attention of the middle block of a
     transformer, the middle two of an even number."""
-    family = family_of(pipe)
-    sites = [site for site in family.sites(family.denoiser(pipe)) if site.kind != "cross"]
+    sites = [site for site in attach(pipe).sites.values() if site.kind != "cross"]
     names = [site.name for site in sites if site.name.startswith("mid_block")]
     names = names or [site.name for site in sites[(len(sites) - 1) // 2 : len(sites) // 2 + 1]]
     return Where(kind=("self", "joint"), layers=tuple(names))

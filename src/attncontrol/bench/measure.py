@@ -29,8 +29,8 @@ from attncontrol.analysis.concept_attention import concepts_of_picture
 from attncontrol.analysis.grounding import Example, score_sites
 from attncontrol.attention.sites import TEXT, Where
 from attncontrol.batch.options import guided, load, parse_seeds
-from attncontrol.families.known import family_of
 from attncontrol.objectives.descent import Descent
+from attncontrol.running.session import attach
 from attncontrol.sprites.models import CALL
 from attncontrol.sprites.scenes import COLORS, NOUNS, SIZE, Scene, Thing, caption, render, sample
 from attncontrol.sprites.scorer import find, shows
@@ -242,8 +242,8 @@ def read(
 ) -> list[dict[str, Any]]:
     """Scores of nouns by every method; see ``analysis.evaluation``. ConceptAttention has the nouns
     and BACKGROUND as concepts."""
-    family = family_of(pipe)
-    sites = family.sites(family.denoiser(pipe))
+    run = attach(pipe)
+    family, sites = run.family, tuple(run.sites.values())
     localising = TEXT if isinstance(family.steering, str) else family.steering(sites)[0]
     mean = evaluation.METHODS["mean"]
     methods = {

@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from attncontrol.axes import CellMask, PixelMap, Region
+from attncontrol.attention.regions import Region, coverage, require_region
+from attncontrol.axes import CellMask, PixelMap
 from attncontrol.errors import SettingError
 
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, each between 0 and 1."""
-Layout = Mapping[str, "Box | Region"]
-"""Word -> box, or mask (height, width) of any size."""
-Layouts = Layout | Mapping[str, Layout]
+Regions = Mapping[str, Region]
+"""Word -> box, or mask [height width] of any size."""
+Layouts = Regions | Mapping[str, Regions]
 """One layout for all prompts, or prompt -> its own."""
 
 
@@ -69,7 +68,7 @@ def sizes_like(
     ]
 
 
-def _middle(place: "Box | Region", *_: int) -> torch.Tensor:
+def _middle(place: Region, *_: int) -> torch.Tensor:
     if isinstance(place, torch.Tensor):
         size = place.new_tensor(place.shape, dtype=torch.float64)
         return ((place.nonzero() + 0.5) / size).mean(0).flip(0)
@@ -90,48 +89,24 @@ def _like(
     return [found.get(None) or found[prompt] for prompt in (prompts or [None] * len(maps))]
 
 
-def _by_prompt(layouts: Layouts) -> dict[str | None, Layout]:
+def _by_prompt(layouts: Layouts) -> dict[str | None, Regions]:
     """None stands for all prompts."""
     if layouts and all(isinstance(layout, Mapping) for layout in layouts.values()):
         return dict(layouts)  # type: ignore[arg-type]  # as every value was looked at
     return {None: layouts}  # type: ignore[dict-item]  # nor is it prompts with layouts
 
 
-def _check(layout: Layout) -> None:
+def _check(layout: Regions) -> None:
     if not layout:
         raise SettingError(
             "a layout maps words to boxes, such as {'cat': (0.0, 0.2, 0.5, 0.9)}; it is empty"
         )
     for word, place in layout.items():
-        if isinstance(place, torch.Tensor):
-            if not place.any():
-                raise SettingError(f"the mask of {word!r} is empty")
-            continue
-        left, top, right, bottom = place
-        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-            raise SettingError(
-                f"the box of {word!r} must be (left, top, right, bottom) in fractions of the "
-                f"picture, not {place}"
-            )
+        require_region(place, repr(word))
 
 
-def on_grid(place: "Box | Region", height: int, width: int) -> CellMask:
+def on_grid(place: Region, height: int, width: int) -> CellMask:
     """Which cells of a grid a box or mask covers: those by more than half, and at least the cell
     that it covers most."""
     share = coverage(place, height, width)
     return (share > 0.5) | (share == share.max())
-
-
-def coverage(place: "Box | Region", height: int, width: int) -> PixelMap:
-    """What share of every cell of a grid a box or mask covers, float64."""
-    if isinstance(place, torch.Tensor):
-        mask = place.to(torch.float64)[None, None]
-        return torch.nn.functional.adaptive_avg_pool2d(mask, (height, width))[0, 0]
-    left, top, right, bottom = place
-    return _covered(top, bottom, height)[:, None] * _covered(left, right, width)
-
-
-def _covered(start: float, stop: float, cells: int) -> torch.Tensor:
-    """How much of every cell of an axis lies between two fractions."""
-    edges = torch.arange(cells + 1, dtype=torch.float64) / cells
-    return (edges[1:].clamp(max=stop) - edges[:-1].clamp(min=start)).clamp(min=0) * cells

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
-from attncontrol.errors import LossError, ModelError, NonFiniteError, SettingError
+from attncontrol.errors import ModelError, NonFiniteError, SettingError
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective
 from attncontrol.prompts.tokens import Subject
@@ -235,13 +235,8 @@ def _gradient(run: Session, losses: Tensor, x: Tensor, dtype: torch.dtype) -> Te
     if losses.requires_grad:
         (gradient,) = torch.autograd.grad(losses.sum() * boost, x)
         gradient = gradient / boost
-    elif run.sources:
+    else:  # all the maps are those of a source
         gradient = torch.zeros_like(x)
-    else:
-        raise LossError(
-            "the losses do not depend on the maps by torch operations that keep gradients; compute "
-            "them without detach(), item(), numpy() or argmax()"
-        )
     if run.sources and not gradient.flatten(1).any(1).all():
         warnings.warn(
             "the loss of some images does not depend on their latents, since an edit gives them "
