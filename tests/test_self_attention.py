@@ -7,6 +7,7 @@ from attncontrol import Descent, Where, steer
 from attncontrol.errors import SettingError, SiteError
 from attncontrol.losses.rearrange import Rearrange
 from attncontrol.losses.self_cross import SelfCross
+from attncontrol.objectives.objective import Objective
 from tests.kit.runs import ALL, run
 from tests.reference.loops import Softmax
 
@@ -30,7 +31,7 @@ PICTURE = {"sd35": slice(24), "flux": slice(16, None)}
 STILL = Descent(step_size=0.0, thresholds={}, guided=1.0)
 
 
-class Seen:
+class Seen(Objective):
     """Keeps what it is shown."""
 
     self_attention = True
@@ -68,7 +69,7 @@ def test_pictures_are_the_softmax_of_the_same_block(name, monkeypatch):
         torch.testing.assert_close(ours.flatten(3).flatten(1, 2), expected, rtol=0, atol=tolerance)
 
 
-class Outputs:
+class Outputs(Objective):
     """Keeps what attention among the cells puts out."""
 
     features = True

@@ -39,21 +39,15 @@ def attend(
     The listeners of an edit that returned an output see the call which that edit was given, and its
     output. Runs within an edit reach the edits after it, no listener.
     """
-
-    def end(edited: AttentionCall) -> Tensor:
-        return _heard(edited, now, listeners)
-
-    return _edited(call, now, editors, end)
+    heard = functools.partial(_heard, now=now, listeners=listeners)
+    return _edited(call, now, editors, heard)
 
 
 def _edited(
-    call: AttentionCall,
-    now: Moment,
-    editors: Sequence[Editor],
-    end: Callable[[AttentionCall], Tensor],
+    call: AttentionCall, now: Moment, editors: Sequence[Editor], end: Callable[..., Tensor]
 ) -> Tensor:
     if not editors:
-        return end(replace(call, below=None))
+        return end(call)
     editor, *inner = editors
     below = functools.partial(_edited, now=now, editors=inner, end=AttentionCall.kernel)
     result = editor(replace(call, below=below if inner else None), now)
@@ -61,33 +55,32 @@ def _edited(
     if isinstance(result, AttentionCall):
         return _edited(result, now, inner, end)
     if end is not AttentionCall.kernel:
-        end(replace(call, below=lambda _: result))
+        end(call, output=result)
     return result
 
 
-def _heard(call: AttentionCall, now: Moment, listeners: Sequence[Listener]) -> Tensor:
+def _heard(
+    call: AttentionCall, now: Moment, listeners: Sequence[Listener], output: Tensor | None = None
+) -> Tensor:
+    """``output`` is that of an edit, else the kernel's."""
     if not listeners:
-        return call.run()
+        return call.kernel() if output is None else output
     if now.riders:
-        return _heard_without_riders(call, now, listeners)
+        return _heard_without_riders(call, now, listeners, output)
     listener, *others = listeners
-    below = functools.partial(_heard, now=now, listeners=others) if others else call.below
-    return listener(replace(call, below=below), now)
+    below = functools.partial(_heard, now=now, listeners=others, output=output)
+    return listener(replace(call, below=below if others or output is not None else None), now)
 
 
 def _heard_without_riders(
-    call: AttentionCall, now: Moment, listeners: Sequence[Listener]
+    call: AttentionCall, now: Moment, listeners: Sequence[Listener], output: Tensor | None
 ) -> Tensor:
     """Images that ride along as sources are nothing that listeners asked for; they come last."""
     count = len(now.images) - now.riders
-    whole = None if call.below is None else call.run()
-    parts = []
-    for rows in (slice(count), slice(count, None)):
-        below = None if whole is None else lambda _, rows=rows: whole[rows]
-        parts.append(replace(call.rows(rows), below=below))
-    layout = now.layout.rows(slice(count))
-    own = replace(now, images=now.images[:count], riders=0, layout=layout)
-    return torch.cat([_heard(parts[0], own, listeners), parts[1].run()])
+    own = replace(now, images=now.images[:count], riders=0, layout=now.layout.rows(slice(count)))
+    rows, rest = slice(count), slice(count, None)
+    seen = _heard(call.rows(rows), own, listeners, None if output is None else output[rows])
+    return torch.cat([seen, call.rows(rest).kernel() if output is None else output[rest]])
 
 
 def _require_attention(result: Any, call: AttentionCall, editor: Any) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
+from attncontrol.attention.edit import Editor
 from attncontrol.attention.sites import Head, Where
 from attncontrol.batch.results import append_lines, read_lines
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.running.session import attach
 from attncontrol.verbs.perturb import perturb
-from attncontrol.verbs.plan import Edit, Heads, PerImage
+from attncontrol.verbs.plan import Heads, PerImage
 
 Job = tuple[str, int]
 """(prompt, seed)."""
@@ -88,7 +89,7 @@ def strengths(
     objective: Objective,
     heads: Heads,
     *,
-    edit: Callable[[float], Edit] = SoftIdentity,
+    edit: Callable[[float], Editor] = SoftIdentity,
     us: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     scale: float = 3.0,
     batch: int = 8,
@@ -133,7 +134,7 @@ def search_heads(
     jobs: Sequence[Job],
     objective: Objective,
     *,
-    edit: Edit,
+    edit: Editor,
     scale: float,
     where: Where,
     rounds: int = 1,
@@ -220,7 +221,7 @@ def _key(heads: Heads) -> str:
 def _pictures(
     pipe: Any,
     jobs: Sequence[Job],
-    edit: Edit,
+    edit: Editor,
     scale: float,
     heads: Heads | PerImage,
     call: Mapping[str, Any],

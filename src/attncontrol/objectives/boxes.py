@@ -77,7 +77,7 @@ def _middle(place: Region, *_: int) -> torch.Tensor:
 
 
 def _like(
-    on: "Callable[[Box | Region, int, int], torch.Tensor]",
+    on: Callable[[Region, int, int], torch.Tensor],
     layouts: Layouts,
     maps: torch.Tensor,
     prompts: Sequence[str | None],
