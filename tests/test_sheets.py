@@ -4,7 +4,6 @@ import html
 import io
 import re
 from base64 import b64decode
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from attncontrol.export.sheets import (
     heads_sheet,
     over_layers,
     steps_sheet,
-    words_sheet,
     write_pictures,
 )
 from attncontrol.maps.draw import boxed, heat, overlay
@@ -92,12 +90,12 @@ def test_sheets_are_written_for_what_was_kept(tmp_path):
     with Image.open(tmp_path / "all" / "steps.gif") as film:
         assert film.n_frames == 3
     reduced = made(0.8, heads=1, pictures=False)
-    reduced.sites = {n: Site(n, "cross", 4, 1) for n in "ab"}
-    reduced.layers = {
-        name: of_layer.mean(2, keepdim=True) for name, of_layer in reduced.layers.items()
-    }
+    reduced = reduced.replace(
+        sites={n: Site(n, "cross", 4, 1) for n in "ab"},
+        layers={name: of.mean(2, keepdim=True) for name, of in reduced.layers.items()},
+    )
     assert {file.name for file in write_pictures(reduced, tmp_path / "mean")} == {"words.png"}
-    assert steps_sheet(made(0.8)).width > words_sheet(made(0.8)).width
+    assert steps_sheet(made(0.8)).width > made(0.8).sheet().width
     assert heads_sheet(made(0.8), 0).height > 2 * 96
 
 
@@ -108,7 +106,7 @@ def pixels(png):
 
 def test_notebooks_show_the_words():
     maps = made(0.8)
-    expected = np.asarray(words_sheet(maps))
+    expected = np.asarray(maps.sheet())
     assert np.array_equal(pixels(maps._repr_png_()), expected)
     tile = np.asarray(
         overlay(maps.pictures[0], maps["cat"][0]).resize((192, 128), Image.Resampling.LANCZOS)
@@ -124,47 +122,56 @@ def test_notebooks_show_the_words():
     assert AttentionMaps()._repr_png_() is AttentionMaps()._repr_html_() is None
 
 
-def test_the_map_of_a_word_shows_itself():
+def test_the_map_of_a_word_over_the_picture():
     maps = made(0.8)
     word = maps["cat"]
-    drawn = np.asarray(word.show())
+    drawn = np.asarray(maps.show("cat"))
     tile = np.asarray(
         overlay(maps.pictures[0], word[0]).resize((256, 171), Image.Resampling.LANCZOS)
     )
     assert any(
         np.array_equal(drawn[y : y + 171, -262:-6], tile) for y in range(30, drawn.shape[0] - 170)
     )
-    assert np.array_equal(pixels(word._repr_png_()), drawn)
-    two = replace(
-        maps, layers={n: torch.cat([of, of]) for n, of in maps.layers.items()}, prompts=("cat",) * 2, spans=maps.spans * 2,
+    two = maps.replace(
+        layers={n: torch.cat([of, of]) for n, of in maps.layers.items()}, prompts=("cat",) * 2, spans=maps.spans * 2,
         tokens=maps.tokens * 2, pictures=[*maps.pictures] * 2,
     )  # fmt: skip
-    assert two["cat"].show().width == word.show().width + 262
-    fewer = replace(
-        two, spans=(maps.spans[0], maps.spans[0][:1])
+    assert two.show("cat").width == maps.show("cat").width + 262
+    fewer = two.replace(
+        spans=(maps.spans[0], maps.spans[0][:1])
     )  # the second image has no second word
-    assert words_sheet(fewer, 0).width > words_sheet(fewer, 1).width
+    assert fewer.sheet(0).width > fewer.sheet(1).width
 
 
-def test_the_map_of_a_word_is_a_tensor(tmp_path):
-    word = made(0.8)["cat"]
-    assert {type(of) for of in (word + 1, word[0], word.double(), torch.stack([word]))} == {
-        torch.Tensor
-    }
-    torch.testing.assert_close(word, made(0.8).mean()[..., 0])
-    torch.save(word, tmp_path / "word.pt")
-    kept = torch.load(
-        tmp_path / "word.pt"
-    )  # without the record, and of no class that a loader must know
-    assert type(kept) is torch.Tensor
-    assert torch.equal(kept, word)
+def test_steps_that_did_not_run_draw_nothing(tmp_path):
+    """The picture alone, and neither their mean nor the scale of the others is touched."""
+    whole, gone = made(0.8), made(0.8)
+    for of_layer in gone.layers.values():
+        of_layer[:, :, 1] = torch.nan
+    frames, expected = animation(gone), animation(whole)
+    assert np.array_equal(np.asarray(frames[0]), np.asarray(expected[0]))
+    assert np.asarray(frames[1])[60:200, 100:].min() == 0  # the black picture
+    picture = Image.new("RGB", (96, 64), "red")
+    assert overlay(picture, np.full((4, 6), np.nan)).getcolors() == [(96 * 64, (255, 0, 0))]
+    torch.testing.assert_close(gone.mean()[..., 0], whole.replace(
+        layers={n: of[:, :, [0, 2]] for n, of in whole.layers.items()}
+    ).mean()[..., 0])  # fmt: skip
+    assert len(write_pictures(gone, tmp_path)) == 5
+
+
+def test_without_a_picture_there_is_no_tile_of_it():
+    with_it, without = (
+        made(0.8, pictures=kept).replace(prompts=("",)).sheet() for kept in (True, False)
+    )
+    white = [(np.asarray(sheet)[100:160] == 255).all((0, 2)) for sheet in (with_it, without)]
+    tiles = [int((line[:-1] & ~line[1:]).sum()) for line in white]  # where a tile begins
+    assert tiles == [3, 2]
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
-    maps = made(0.8)
-    maps.direction = "text->image"
+    maps = made(0.8).replace(direction="text->image")
     with pytest.raises(UnsupportedError, match="not of text->image"):
         write_pictures(maps, tmp_path)
     with pytest.raises(UnsupportedError, match="not of text->image"):
-        maps["cat"].show()
-    assert maps["cat"]._repr_png_() is maps._repr_png_() is None
+        maps.show("cat")
+    assert maps._repr_png_() is None

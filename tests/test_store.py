@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from attncontrol import load, record, save
-from attncontrol.errors import CouplingError, UnsupportedError
+from attncontrol import AttentionMaps, load, record, save
+from attncontrol.errors import CouplingError, NonFiniteError, UnsupportedError
+from attncontrol.maps.functional import resize
 from tests.kit.sd import LAYER, PROMPT, run
 
 
@@ -106,10 +107,87 @@ def test_encodings_are_small_and_close(maps, tmp_path, encoding, size, error):
 
 
 def test_quantised_zeros_stay_zero(maps, tmp_path):
-    maps.layers = {name: torch.zeros_like(of_layer) for name, of_layer in maps.layers.items()}
+    maps = maps.replace(layers={n: torch.zeros_like(of) for n, of in maps.layers.items()})
     back = load(save(maps, tmp_path / "zero.safetensors", encoding="sqrt8"))
     assert all(
         torch.equal(of_layer, torch.zeros_like(of_layer)) for of_layer in back.layers.values()
+    )
+
+
+@pytest.mark.parametrize("encoding", ["float32", "float16", "bfloat16", "sqrt8"])
+def test_steps_that_did_not_run_come_back(maps, tmp_path, encoding):
+    gone = {name: of_layer.clone() for name, of_layer in maps.layers.items()}
+    gone[LAYER][:, 1, 2] = torch.nan
+    back = load(save(maps.replace(layers=gone), tmp_path / "run.safetensors", encoding=encoding))
+    read = back.layers[LAYER]
+    assert torch.equal(read.isnan(), gone[LAYER].isnan())
+    torch.testing.assert_close(read, gone[LAYER], rtol=0, atol=4e-3, equal_nan=True)
+    torch.testing.assert_close(
+        back.mean("uncond")[..., 0],
+        torch.stack([resize(of[:, 1].nanmean((1, 2)), 8, 12)[..., 0] for of in gone.values()]).mean(
+            0
+        ),
+        rtol=0,
+        atol=4e-3,
+    )
+
+
+def test_a_map_that_is_nan_in_part_is_not_quantised(maps, tmp_path):
+    broken = {LAYER: maps.layers[LAYER].clone()}
+    broken[LAYER][0, 0, 0, 0, 1, 2, 0] = torch.nan
+    with pytest.raises(NonFiniteError, match=f"{LAYER} holds maps of which a part is NaN"):
+        save(maps.replace(layers=broken), tmp_path / "run.safetensors", encoding="sqrt8")
+    back = load(save(maps.replace(layers=broken), tmp_path / "run.safetensors"))
+    assert back.layers[LAYER].isnan().sum() == 1
+
+
+def test_the_header_is_json(maps, tmp_path):
+    """JSON has no word for infinity and NaN."""
+    odd = maps.replace(sigmas=(float("inf"), 2.0, float("nan")), about={"guidance": float("nan")})
+    with safe_open(save(odd, tmp_path / "run.safetensors"), "np") as tensors:
+        text = tensors.metadata()["attncontrol"]
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert load(tmp_path / "run.safetensors").sigmas == (None, 2.0, None)
+
+
+def test_a_site_that_ran_in_some_steps_only(maps, tmp_path):
+    """Each step has a file of its own; that of a step holds the sites that ran in it."""
+    other = next(name for name in maps.layers if name != LAYER)
+    for step in range(3):
+        layers = {name: of[:, :, step : step + 1] for name, of in maps.layers.items()}
+        ran = layers if step != 1 else {n: of for n, of in layers.items() if n != LAYER}
+        one = maps.replace(layers=ran, steps=(step,), pictures=())
+        save(one, tmp_path / f"step-{step:04}.safetensors", encoding="sqrt8")
+    back = load(tmp_path)
+    assert back.shapes == maps.shapes
+    assert back.layers[LAYER][:, :, 1].isnan().all()
+    torch.testing.assert_close(
+        back.layers[LAYER][:, :, [0, 2]], maps.layers[LAYER][:, :, [0, 2]], rtol=0, atol=4e-3
+    )
+    assert back.layers[other].isfinite().all()
+
+
+def test_nothing_is_known_before_the_block_ends(pipe):
+    pictures = [Image.new("RGB", (96, 64))]
+    with record(pipe, ["cat"]) as maps:
+        for name in ("layers", "sites", "prompts", "steps", "branches", "labels", "nbytes"):
+            with pytest.raises(CouplingError, match="complete when the record"):
+                getattr(maps, name)
+        with pytest.raises(CouplingError, match="complete when the record"):
+            maps["cat"]
+        assert repr(maps) == "AttentionMaps(not complete before the record(...) block ends)"
+        run(pipe)
+        maps.pictures = pictures
+    assert maps.pictures is pictures
+    assert maps["cat"].shape == (1, 8, 12)
+    assert type(maps["cat"]) is torch.Tensor
+    for name in ("layers", "prompts", "about"):
+        with pytest.raises(AttributeError):
+            setattr(maps, name, ())
+    assert repr(maps) == (
+        "AttentionMaps(1 images, 3 steps, 10 sites on grids 8 x 12, 4 x 6 and 2 x 3, "
+        "image->text: cat; 0.0 MB)"
     )
 
 
@@ -185,9 +263,10 @@ def test_bad_files_are_refused(maps, tmp_path):
     save_file({}, tmp_path / "new.safetensors", {"attncontrol": '{"schema": 2}'})
     with pytest.raises(UnsupportedError, match="schema 2, this version reads 1"):
         load(tmp_path / "new.safetensors")
-    maps.layers = {}
     with pytest.raises(CouplingError, match="nothing is recorded yet"):
-        save(maps, tmp_path / "empty.safetensors")
+        save(AttentionMaps(), tmp_path / "empty.safetensors")
+    with pytest.raises(CouplingError, match="none of the sites ran"):
+        maps.replace(layers={})
 
 
 def test_a_recording_that_is_too_large_is_refused_before_the_first_step(pipe):

@@ -12,7 +12,7 @@ mask of what it names:
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def of_layers(method: Method, names: Collection[str]) -> Method:
     """The method on some layers alone, such as those that localise words."""
 
     def of(words: AttentionMaps, *rest: AttentionMaps) -> Tensor:
-        return method(replace(words, layers={name: words.layers[name] for name in names}), *rest)
+        return method(words.replace(layers={name: words.layers[name] for name in names}), *rest)
 
     return of
 
@@ -174,8 +174,7 @@ def summarise(found: Sequence[Found]) -> list[Summary]:
 def joined(records: Sequence[AttentionMaps]) -> AttentionMaps:
     """Recordings of the same pictures as the steps of one."""
     first = records[0]
-    return replace(
-        first,
+    return first.replace(
         layers={
             name: torch.cat([maps.layers[name] for maps in records], 2) for name in first.layers
         },
@@ -188,8 +187,7 @@ def joined(records: Sequence[AttentionMaps]) -> AttentionMaps:
 def of_image(maps: AttentionMaps, image: int) -> AttentionMaps:
     """The recording of one image of a batch, without the filling of its token axis."""
     words = len(maps.spans[image]) or None  # attention among cells has no words
-    return replace(
-        maps,
+    return maps.replace(
         layers={
             name: of_layer[image : image + 1, ..., :words] for name, of_layer in maps.layers.items()
         },

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attncontrol.maps.draw import boxed, grid, overlay
+from attncontrol.maps.draw import Box, boxed, grid, overlay
 
 
 def write(
@@ -14,7 +14,7 @@ def write(
     words: Sequence[str],
     made: Mapping[str, Sequence[Any]],
     find: Callable[[Any], Sequence[Iterable[Any]]] | None,
-    boxes: Mapping[str, tuple[float, float, float, float]],
+    boxes: Mapping[str, Box],
 ) -> list[dict[str, Any]]:
     """Writes the pictures of one prompt by method, their overlays and the comparison grid; returns
     one record per picture.
@@ -25,14 +25,9 @@ def write(
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
     records = []
     for name, pictures in made.items():
-        rows: dict[str, list[Any]] = {"picture": [picture.image for picture in pictures]}
-        for word in words:
-            rows[word] = [overlay(picture.image, picture.maps[word]) for picture in pictures]
-        columns = [f"seed {picture.seed}" for picture in pictures]
         maps_file = out / f"{stem}.{name}.maps.png"
-        grid(
-            rows, columns, title=f"{prompt} ({name}); each map from its minimum to its maximum"
-        ).save(maps_file)
+        title = f"{prompt} ({name}); each map from its minimum to its maximum"
+        grid(_overlays(pictures, words), _seeds(pictures), title=title).save(maps_file)
         for picture in pictures:
             file = out / f"{stem}.{name}.{picture.seed}.png"
             picture.image.save(file)
@@ -44,10 +39,21 @@ def write(
                 record | {"file": file.name, "maps_file": maps_file.name, "found": found}
             )
     if len(made) > 1:
-        columns = [f"seed {picture.seed}" for picture in next(iter(made.values()))]
         rows = {
             name: [boxed(picture.image, boxes) if boxes else picture.image for picture in pictures]
             for name, pictures in made.items()
         }
-        grid(rows, columns, title=prompt).save(out / f"{stem}.compare.png")
+        seeds = _seeds(next(iter(made.values())))
+        grid(rows, seeds, title=prompt).save(out / f"{stem}.compare.png")
     return records
+
+
+def _overlays(pictures: Sequence[Any], words: Sequence[str]) -> dict[str, list[Any]]:
+    rows = {"picture": [picture.image for picture in pictures]}
+    for word in words:
+        rows[word] = [overlay(picture.image, picture.maps[word]) for picture in pictures]
+    return rows
+
+
+def _seeds(pictures: Sequence[Any]) -> list[str]:
+    return [f"seed {picture.seed}" for picture in pictures]

@@ -1,6 +1,7 @@
 """Small functions on attention maps that losses and recorders share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from attncontrol.axes import (
     CellMask,
     CellMasks,
     Distances,
+    Means,
     Middles,
     PixelMap,
     Resized,
@@ -29,6 +31,32 @@ def resize(maps: TokenMaps, height: int, width: int) -> Resized:
         maps.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False
     )
     return resized.permute(0, 2, 3, 1)
+
+
+def finest(grids: Iterable[Sequence[int]]) -> tuple[int, int]:
+    """The (height, width) with the most cells."""
+    height, width = max(grids, key=lambda grid: grid[0] * grid[1])
+    return height, width
+
+
+def grid_names(grids: Iterable[Sequence[int]]) -> str:
+    """ "grids 16 x 16 and 8 x 8", each once, the finest first."""
+    each = sorted({tuple(grid) for grid in grids}, key=lambda grid: -grid[0] * grid[1])
+    *others, last = (f"{height} x {width}" for height, width in each)
+    return f"grids {', '.join(others)} and {last}" if others else f"grid {last}"
+
+
+def mean_where_known(maps: Sequence[Tensor]) -> Means:
+    """Mean of maps [*leading height width token] on the finest of their grids, of those that are
+    not NaN; NaN where all are."""
+    height, width = finest(of.shape[-3:-1] for of in maps)
+    total: Any = 0.0
+    count: Any = 0
+    for of in maps:
+        fine = resize(of.flatten(0, -4), height, width).unflatten(0, of.shape[:-3])
+        known = ~fine.isnan()
+        total, count = total + fine.where(known, 0.0), count + known.to(fine.dtype)
+    return total / count
 
 
 def symmetric_kl(maps: SpatialMaps) -> Distances:

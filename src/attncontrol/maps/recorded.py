@@ -1,119 +1,215 @@
-"""What objectives see in one step, and what a recording returns."""
+"""What a recording returns."""
 
 import html
 import io
+import math
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from PIL import Image
 
 from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Site
-from attncontrol.axes import Means, Recorded
-from attncontrol.errors import CouplingError, WordError
-from attncontrol.maps.step import mean_of
+from attncontrol.axes import Means, Recorded, WordMap
+from attncontrol.errors import CouplingError, RecordError, WordError
+from attncontrol.maps import draw
+from attncontrol.maps.functional import finest, grid_names, mean_where_known
+from attncontrol.maps.recording import Recording, Shape
 from attncontrol.prompts.tokens import Span, Token
 
 
-@dataclass(eq=False)
 class AttentionMaps:
-    """Recorded attention, filled while the pipeline runs; ``save`` and ``load`` keep it.
+    """Recorded attention; ``save`` and ``load`` keep it.
 
-    ``layers`` maps site names to tensors [batch branch step heads height width token] on the CPU,
-    of videos [batch branch step heads frames height width token]. A reduced axis has length 1: the
-    mean over steps and heads is kept unless asked otherwise. ``spans[b]`` name the token axis for
-    image b: a word asked for (the probability of attending to any of its tokens: their sum), or
-    every token of its text sequence ``tokens[b]``. ``steps``, ``timesteps`` and ``sigmas`` (the
-    scheduler's own, or noise per signal) are those of the recorded steps. ``about`` says what ran:
-    pipeline, model, scheduler, guidance, seeds and versions. ``pictures`` are the user's to set:
-    the pictures that were made.
+    ``record`` fills it when its block ends. Until then only ``pictures`` can be read and set;
+    everything else raises CouplingError. Afterwards nothing but ``pictures`` changes: ``replace``
+    makes another one. All values are named, as in ``AttentionMaps(layers=..., prompts=...)``.
+
+        with record(pipe, ["cat"]) as maps:
+            maps.pictures = pipe("a cat").images
+        maps["cat"]  # [image height width]
     """
 
-    layers: Mapping[str, Recorded] = field(default_factory=dict)
-    sites: Mapping[str, Site] = field(default_factory=dict)
-    prompts: tuple[str, ...] = ()
-    tokens: tuple[tuple[Token, ...], ...] = ()
-    spans: tuple[tuple[Span, ...], ...] = ()
-    branches: tuple[str, ...] = ()
-    steps: tuple[int, ...] = ()
-    timesteps: tuple[float, ...] = ()
-    sigmas: tuple[float | None, ...] = ()
-    direction: Direction = "image->text"
-    reductions: tuple[str, ...] = ()
-    about: dict[str, Any] = field(default_factory=dict)
-    pictures: Sequence[Any] = ()
+    pictures: Sequence[Any]
+    """The pictures that were made, PIL images; yours to set, also inside the block."""
+
+    def __init__(self, *, pictures: Sequence[Any] = (), **values: Any) -> None:
+        self._recording = Recording(**values) if values else None
+        self.pictures = pictures
+
+    def _complete(self, recording: Recording) -> None:
+        """Once, by whoever made this object without values."""
+        if self._recording is not None:
+            raise CouplingError("these maps are complete already; a recording is made once")
+        self._recording = recording
+
+    @property
+    def _known(self) -> Recording:
+        if self._recording is None:
+            raise CouplingError(
+                "nothing is recorded yet; the maps are complete when the record(...) block ends"
+            )
+        return self._recording
+
+    @property
+    def layers(self) -> Mapping[str, Recorded]:
+        """Site names to tensors [image branch step head height width token] on the CPU, of videos
+        [image branch step head frame height width token].
+
+        An axis that was averaged has length 1: steps and heads, unless they were kept. Steps in
+        which a site or a branch did not run are NaN; means leave them out.
+        """
+        return self._known.layers
+
+    @property
+    def sites(self) -> Mapping[str, Site]:
+        """Where the layers are in the model, and how many heads run there."""
+        return self._known.sites
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """One per image."""
+        return self._known.prompts
+
+    @property
+    def tokens(self) -> tuple[tuple[Token, ...], ...]:
+        """The text sequence of every image."""
+        return self._known.tokens
+
+    @property
+    def spans(self) -> tuple[tuple[Span, ...], ...]:
+        """What the token axis of every image holds: a word asked for (the probability of attending
+        to any of its tokens: their sum), or every token of its text sequence."""
+        return self._known.spans
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """ "cond", "uncond"."""
+        return self._known.branches
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Indices of the recorded steps, from 0."""
+        return self._known.steps
+
+    @property
+    def timesteps(self) -> tuple[float, ...]:
+        """The scheduler's, of the recorded steps."""
+        return self._known.timesteps
+
+    @property
+    def sigmas(self) -> tuple[float | None, ...]:
+        """The scheduler's own, or noise per signal, of the recorded steps; None if not known."""
+        return self._known.sigmas
+
+    @property
+    def direction(self) -> Direction:
+        """From the queries to the keys."""
+        return self._known.direction
+
+    @property
+    def reductions(self) -> tuple[str, ...]:
+        """What was done to the probabilities, in order."""
+        return self._known.reductions
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What ran: pipeline, model, scheduler, guidance, seeds and versions."""
+        return self._known.about
 
     @property
     def labels(self) -> tuple[tuple[str, ...], ...]:
         """The names along the token axis, for every image."""
         return tuple(tuple(span.text for span in of_image) for of_image in self.spans)
 
-    def __getitem__(self, word: str) -> "ShownMap":
-        """[batch height width]: mean over layers, heads and steps of the first branch, on the
-        finest grid. Videos: with frames.
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Of the layers, by site; those on disk are not read for it."""
+        return self._known.shapes
 
-        ``.show()`` draws it over the pictures.
-        """
-        mean = self.mean()
+    @property
+    def nbytes(self) -> int:
+        """In memory, as float32."""
+        return 4 * sum(map(math.prod, self.shapes.values()))
+
+    @property
+    def drawable(self) -> bool:
+        """Attention of pictures, not of videos, to text."""
+        return self.direction == "image->text" and all(len(s) == 7 for s in self.shapes.values())
+
+    def replace(self, **values: Any) -> "AttentionMaps":
+        """The same with other values; see ``dataclasses.replace``."""
+        changed = AttentionMaps(pictures=values.pop("pictures", self.pictures))
+        changed._complete(replace(self._known, **values))
+        return changed
+
+    def __getitem__(self, word: str) -> WordMap:
+        """[image height width], of videos [image frame height width]: mean over layers, heads and
+        steps of the first branch, on the finest grid. Raises WordError."""
         missing = [labels for labels in self.labels if word not in labels]
         if missing:
             raise WordError(f"{word!r} was not recorded; recorded are: {', '.join(missing[0])}")
         index = torch.tensor([labels.index(word) for labels in self.labels])
-        found = mean[torch.arange(len(index)), ..., index].as_subclass(ShownMap)
-        found.maps, found.word = self, word
-        return found
+        return self.mean()[torch.arange(len(index)), ..., index]
 
     def mean(self, branch: str | None = None) -> Means:
-        """[batch height width token], of videos [batch frames height width token]: mean over
-        layers, heads and steps.
-
-        ``branch`` is the first one unless given.
-        """
-        if not self.layers:
-            raise CouplingError(
-                "nothing is recorded yet; the maps are complete when the record(...) block ends"
-            )
+        """[image height width token], of videos [image frame height width token]: mean over layers,
+        heads and steps, on the finest grid. ``branch`` is the first one unless given."""
         b = 0 if branch is None else self.branches.index(branch)
-        return mean_of([maps[:, b].mean((1, 2)) for maps in self.layers.values()], len(self.layers))
+        return mean_where_known([maps[:, b].nanmean((1, 2)) for maps in self.layers.values()])
 
-    @property
-    def nbytes(self) -> int:
-        return sum(maps.numel() * maps.element_size() for maps in self.layers.values())
+    def show(self, word: str) -> Image.Image:
+        """The map of a word over the picture of every image, side by side, each from its minimum
+        to its maximum. Raises WordError; RecordError for videos and other directions than
+        image->text."""
+        self.require_drawable()
+        return draw.word_sheet([self.ground(i) for i in range(len(self.prompts))], self[word], word)
 
-    def to_npz(self, file: Path | str) -> Path:
-        """See ``export.arrays``, for this and the next three."""
-        from attncontrol.export import arrays
+    def sheet(self, image: int = 0) -> Image.Image:
+        """The picture of one image, and over it the map of every word. Raises RecordError as
+        ``show``."""
+        self.require_drawable()
+        pictures = [self.ground(image)] if len(self.pictures) else []
+        return draw.words_sheet(
+            pictures, self.ground(image), self.mean()[image], self.labels[image],
+            f"{self.prompts[image]}: mean over layers, heads and steps; "
+            "each map from its minimum to its maximum",
+        )  # fmt: skip
 
-        return arrays.to_npz(self, file)
+    def ground(self, image: int) -> Image.Image:
+        """What maps are drawn on: the picture, or gray in the shape of the finest grid."""
+        if len(self.pictures):
+            return self.pictures[image]
+        return draw.plane(*finest(shape[-3:-1] for shape in self.shapes.values()))
 
-    def to_zarr(self, folder: Path | str) -> Path:
-        from attncontrol.export import arrays
-
-        return arrays.to_zarr(self, folder)
-
-    def to_xarray(self) -> Any:
-        from attncontrol.export import arrays
-
-        return arrays.to_xarray(self)
-
-    def to_dataframe(self) -> Any:
-        from attncontrol.export import arrays
-
-        return arrays.to_dataframe(self)
+    def require_drawable(self) -> None:
+        if not self.drawable:
+            raise RecordError(
+                f"pictures are drawn of the attention of pictures to text, image->text; "
+                f"not of {self.direction} or videos"
+            )
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}: {tuple(maps.shape)}" for name, maps in self.layers.items())
-        return f"AttentionMaps({len(self.prompts)} images, {len(self.timesteps)} steps, {self.nbytes / 1e6:.1f} MB; {shapes})"
+        if self._recording is None:
+            return "AttentionMaps(not complete before the record(...) block ends)"
+        words = [*dict.fromkeys(label for labels in self.labels for label in labels)]
+        shown = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+        return (
+            f"AttentionMaps({len(self.prompts)} images, {len(self.steps)} steps, "
+            f"{len(self.shapes)} sites on {grid_names(s[-3:-1] for s in self.shapes.values())}, "
+            f"{self.direction}: {shown}; {self.nbytes / 1e6:.1f} MB)"
+        )
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows, or a viewer that takes no HTML."""
-        from attncontrol.export.sheets import drawable, words_sheet
-
-        return _png(words_sheet(self)) if drawable(self) else None
+        if self._recording is None or not self.drawable:
+            return None
+        stream = io.BytesIO()
+        self.sheet().save(stream, "png")
+        return stream.getvalue()
 
     def _repr_html_(self) -> str | None:
         """The picture, and below it what was recorded."""
@@ -121,36 +217,5 @@ class AttentionMaps:
         if picture is None:
             return None
         source = f"data:image/png;base64,{b64encode(picture).decode()}"
-        return (
-            f'<img src="{source}"><pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
-        )
-
-
-class ShownMap(Tensor):
-    """[batch *frames height width] of one word: a tensor that can show itself. What is computed or
-    saved of it is a plain one."""
-
-    __torch_function__: Any = torch._C._disabled_torch_function_impl
-    maps: AttentionMaps
-    word: str
-
-    def show(self) -> Any:
-        """A PIL image: the map over the picture, for every image of the batch. Raises
-        UnsupportedError for what ``write_pictures`` does not draw."""
-        from attncontrol.export.sheets import word_sheet
-
-        return word_sheet(self.maps, self.word)
-
-    def _repr_png_(self) -> bytes | None:
-        from attncontrol.export.sheets import drawable
-
-        return _png(self.show()) if drawable(self.maps) else None
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.as_subclass(Tensor).__reduce_ex__(protocol)
-
-
-def _png(image: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "png")
-    return stream.getvalue()
+        said = html.escape(repr(self))
+        return f'<img src="{source}"><pre style="white-space:pre-wrap">{said}</pre>'

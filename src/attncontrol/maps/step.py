@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import Means, PictureMaps, TokenMaps
-from attncontrol.maps.functional import resize
+from attncontrol.maps.functional import finest, grid_names, resize
 from attncontrol.prompts.tokens import Subject, Token
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StepMaps:
     """Attention probabilities of one step, differentiable, conditional branch only.
 
@@ -48,12 +48,19 @@ class StepMaps:
 
     def picture(self) -> PictureMaps:
         """Mean of ``pictures``, on the finest grid; rows sum to 1."""
-        height, width = max(
-            (maps.shape[1:3] for maps in self.pictures.values()), key=lambda grid: grid[0] * grid[1]
-        )
+        height, width = finest(maps.shape[1:3] for maps in self.pictures.values())
         return reduce(
             torch.add, (_on_grid(maps, height, width) for maps in self.pictures.values())
         ) / len(self.pictures)
+
+    def __repr__(self) -> str:
+        shapes = [maps.shape for maps in self.layers.values()]
+        grids = f" on {grid_names(shape[2:4] for shape in shapes)}" if shapes else ""
+        nouns = dict.fromkeys(subject.noun.text for of in self.subjects for subject in of)
+        return (
+            f"StepMaps({len(self.subjects)} images, {len(shapes)} sites{grids}; "
+            f"subjects: {', '.join(nouns) or 'none'})"
+        )
 
 
 def _on_grid(maps: PictureMaps, height: int, width: int) -> Tensor:
@@ -68,7 +75,7 @@ def _on_grid(maps: PictureMaps, height: int, width: int) -> Tensor:
 def mean_of(sums: list[Tensor], count: int) -> Means:
     """Sum of maps [*leading height width token] on the finest of their grids, divided by
     ``count``."""
-    height, width = max((maps.shape[-3:-1] for maps in sums), key=lambda grid: grid[0] * grid[1])
+    height, width = finest(maps.shape[-3:-1] for maps in sums)
     fine = (
         resize(maps.flatten(0, -4), height, width).unflatten(0, maps.shape[:-3]) for maps in sums
     )

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import TEXT, Where
 from attncontrol.errors import CouplingError, RecordError, SettingError, SizeError
 from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.maps.recording import Recording
 from attncontrol.maps.store import Encoding, load, save, save_pictures
 from attncontrol.prompts.words import Words
 from attncontrol.running.calls import DenoiserCall
@@ -69,19 +71,18 @@ def record(
         raise SettingError(f"keep={sorted(unknown)}: the axes to keep are 'step' and 'head'")
     sites = sites_with(tuple(run.sites.values()), direction, where)
     kept = frozenset(keep) if to is None else frozenset(keep) | {"step"}
-    maps = AttentionMaps(
-        sites=sites,
-        branches=tuple(branches),
-        direction=direction,
-        reductions=reductions(kept, direction),
-    )
+    draft = SimpleNamespace(
+        sites=sites, branches=tuple(branches), direction=direction, about={},
+        reductions=reductions(kept, direction), steps=(), timesteps=(), sigmas=(),
+    )  # fmt: skip
     folder = None if to is None else Path(to)
     if folder is not None and any(folder.glob("step-*.safetensors")):
         raise RecordError(f"{to} holds a record already; delete it or choose another folder")
-    recorder = _Recorder(run, maps, words, kept, steps, folder, encoding, limit)
+    maps = AttentionMaps()
+    recorder = _Recorder(run, draft, words, kept, steps, folder, encoding, limit)
     with run.hooked(Hooks(sites=sites, listen=recorder.listen, before=recorder.before)):
         yield maps
-    recorder.finish()
+    maps._complete(recorder.finish(maps.pictures))
 
 
 @dataclass(eq=False)
@@ -104,7 +105,7 @@ class _Recorder:
     """``sums`` holds, by site and branch, one sum per kept step, or one for all under None."""
 
     run: Session
-    maps: AttentionMaps
+    maps: SimpleNamespace
     words: Words | None
     kept: frozenset[str]
     steps: Collection[int] | None
@@ -211,12 +212,12 @@ class _Recorder:
                 name: getattr(self.maps, name)[-1:] for name in ("steps", "timesteps", "sigmas")
             }
             layers = self.collected(last["steps"])
-            step = AttentionMaps(**{**vars(self.maps), **last, "layers": layers, "pictures": ()})
+            step = AttentionMaps(**{**vars(self.maps), **last, "layers": layers})
             file = self.folder / f"step-{self.maps.steps[-1]:04}.safetensors"
             save(step, file, encoding=self.encoding)
             self.sums.clear()
 
-    def finish(self) -> None:
+    def finish(self, pictures: Sequence[Any]) -> Recording:
         maps = self.maps
         if unknown := set(maps.branches) - self.met:
             raise CouplingError(
@@ -229,12 +230,11 @@ class _Recorder:
                 "steps of this run"
             )
         if self.folder is None:
-            maps.layers = self.collected(maps.steps)
-            return
+            return Recording(layers=self.collected(maps.steps), **vars(maps))
         self.write_step()
-        if len(maps.pictures):
-            save_pictures(maps.pictures, self.folder)
-        maps.layers = load(self.folder).layers
+        if len(pictures):
+            save_pictures(pictures, self.folder)
+        return Recording(layers=load(self.folder).layers, **vars(maps))
 
 
 def estimate_bytes(

@@ -1,0 +1,54 @@
+"""The values of a complete recording."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from attncontrol.attention.between import Direction
+from attncontrol.attention.sites import Site
+from attncontrol.axes import Recorded
+from attncontrol.errors import CouplingError
+from attncontrol.prompts.tokens import Span, Token
+
+Shape = tuple[int, ...]
+
+
+class Unread(Mapping[str, Tensor]):
+    """Layers that know their shapes before they are read."""
+
+    @property
+    @abstractmethod
+    def shapes(self) -> dict[str, Shape]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """All that was recorded; ``AttentionMaps`` says what each value is. Raises CouplingError
+    without a layer."""
+
+    layers: Mapping[str, Recorded]
+    sites: Mapping[str, Site] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ()
+    tokens: tuple[tuple[Token, ...], ...] = ()
+    spans: tuple[tuple[Span, ...], ...] = ()
+    branches: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+    timesteps: tuple[float, ...] = ()
+    sigmas: tuple[float | None, ...] = ()
+    direction: Direction = "image->text"
+    reductions: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise CouplingError("nothing is recorded: none of the sites ran in the recorded steps")
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Of the layers, by site; those on disk are not read for it."""
+        if isinstance(self.layers, Unread):
+            return self.layers.shapes
+        return {name: tuple(of_layer.shape) for name, of_layer in self.layers.items()}
