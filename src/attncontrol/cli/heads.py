@@ -108,7 +108,7 @@ def search(
         )  # fmt: skip
         found.save(out / "heads.json")
         with optional_chart():
-            head_scores(found, out / "scores.png")
+            head_scores(found.rounds, out / "scores.png")
     if as_json:
         typer.echo((out / "heads.json").read_text("utf-8"))
         return

@@ -132,7 +132,6 @@ def maps(
     """Record what the words of a prompt attend to in a real picture: encoded, noised, seen by the
     model once."""
     with clean_errors():
-        import numpy as np
         from PIL import Image
 
         from attncontrol import losses, sprites
@@ -146,22 +145,17 @@ def maps(
             for key, value in sprites.CALL.get(model, {}).items()
             if key == "max_sequence_length"
         }
-        with Image.open(image) as opened:
-            picture = opened.convert("RGB")
-        multiple = 2 * pipe.vae_scale_factor  # transformers cut the latents into patches of two
-        picture = picture.resize(
-            [max(multiple, round(side / multiple) * multiple) for side in picture.size]
-        )
-        found = record_picture(
-            pipe,
-            np.asarray(picture),
-            prompt,
-            words_of(prompt, words),
-            timestep=timestep,
-            seed=seed,
-            keep=_axes(keep),
-            **call,
-        )
+        with Image.open(image) as picture:
+            found = record_picture(
+                pipe,
+                picture,
+                prompt,
+                words_of(prompt, words),
+                timestep=timestep,
+                seed=seed,
+                keep=_axes(keep),
+                **call,
+            )
         save(found, out)
     if as_json:
         typer.echo(
@@ -190,17 +184,16 @@ def export(
         raise typer.BadParameter(f"--format {format}: choose from {', '.join(FORMATS)}")
     target = out or path.with_suffix(".pictures" if format == "png" else f".{format}")
     with clean_errors():
-        from attncontrol.export import arrays
-        from attncontrol.export.sheets import write_pictures
+        from attncontrol import export as exporting
         from attncontrol.maps.store import load
 
         maps = load(path)
         if format == "csv":
-            arrays.to_dataframe(maps).to_csv(target, index=False)
+            exporting.to_dataframe(maps).to_csv(target, index=False)
         else:
-            {"npz": arrays.to_npz, "zarr": arrays.to_zarr, "png": write_pictures}[format](
-                maps, target
-            )
+            {"npz": exporting.to_npz, "zarr": exporting.to_zarr, "png": exporting.write_pictures}[
+                format
+            ](maps, target)
     if as_json:
         typer.echo(json.dumps({"file": str(target)}))
     else:

@@ -2,10 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from attncontrol.batch.head_search import HeadSearch
-from attncontrol.errors import UnsupportedError
+from attncontrol.attention.sites import Head
+from attncontrol.errors import PackageError
+
+
+@runtime_checkable
+class Tried(Protocol):
+    """One round of a search for heads."""
+
+    @property
+    def scores(self) -> Mapping[Head, float]: ...
+
+    @property
+    def chosen(self) -> tuple[Head, ...]: ...
+
+    @property
+    def without(self) -> float: ...
 
 
 def bars(lines: Sequence[Mapping[str, Any]], measures: Sequence[str], file: Path) -> None:
@@ -15,22 +29,13 @@ def bars(lines: Sequence[Mapping[str, Any]], measures: Sequence[str], file: Path
     axes = figure.subplots()
     width = 0.85 / len(lines)
     for k, line in enumerate(lines):
-        heights = [100 * line[measure] for measure in measures]
-        below, above = [], []
-        for measure in measures:
-            low, high = (100 * v for v in line[f"{measure}_interval"])
-            gain = 100 * line[f"{measure}_gain"]
-            below.append(max(gain - low, 0))
-            above.append(max(high - gain, 0))
-        places = [m + (k - (len(lines) - 1) / 2) * width for m in range(len(measures))]
-        color = "0.6" if line["method"] == "plain" else None
         axes.bar(
-            places,
-            heights,
+            [m + (k - (len(lines) - 1) / 2) * width for m in range(len(measures))],
+            [100 * line[measure] for measure in measures],
             width,
-            yerr=(below, above),
+            yerr=_whiskers(line, measures),
             label=line["method"],
-            color=color,
+            color="0.6" if line["method"] == "plain" else None,
             error_kw={"linewidth": 0.8},
         )
     axes.set_xticks(range(len(measures)), measures)
@@ -41,17 +46,26 @@ def bars(lines: Sequence[Mapping[str, Any]], measures: Sequence[str], file: Path
     figure.savefig(file, dpi=150)
 
 
-def head_scores(found: HeadSearch, file: Path) -> None:
+def _whiskers(line: Mapping[str, Any], measures: Sequence[str]) -> tuple[list[float], list[float]]:
+    """How far the interval reaches below and above the gain, in percent."""
+    below, above = [], []
+    for measure in measures:
+        low, high = (100 * v for v in line[f"{measure}_interval"])
+        gain = 100 * line[f"{measure}_gain"]
+        below.append(max(gain - low, 0))
+        above.append(max(high - gain, 0))
+    return below, above
+
+
+def head_scores(rounds: Sequence[Tried], file: Path) -> None:
     """Layer x head, one picture per round: the mean score of every head that was tried; chosen ones
     are framed, others gray."""
-    layers = list(dict.fromkeys(name for name, _ in found.rounds[0].scores))
-    heads = 1 + max(head for _, head in found.rounds[0].scores)
-    label = max(map(len, layers))
-    figure = _figure(
-        1.5 + 0.085 * label + len(found.rounds) * (0.42 * heads + 1.2), 1.2 + 0.36 * len(layers)
-    )
-    plots = figure.subplots(1, len(found.rounds), squeeze=False, sharey=True)[0]
-    for number, (each, axes) in enumerate(zip(found.rounds, plots, strict=True), 1):
+    layers = list(dict.fromkeys(name for name, _ in rounds[0].scores))
+    heads = 1 + max(head for _, head in rounds[0].scores)
+    width = 1.5 + 0.085 * max(map(len, layers)) + len(rounds) * (0.42 * heads + 1.2)
+    figure = _figure(width, 1.2 + 0.36 * len(layers))
+    plots = figure.subplots(1, len(rounds), squeeze=False, sharey=True)[0]
+    for number, (each, axes) in enumerate(zip(rounds, plots, strict=True), 1):
         values = [
             [each.scores.get((layer, head), float("nan")) for head in range(heads)]
             for layer in layers
@@ -59,11 +73,9 @@ def head_scores(found: HeadSearch, file: Path) -> None:
         axes.set_facecolor("0.85")
         image = axes.imshow(values, cmap="viridis", aspect="auto")
         for layer, head in each.chosen:
-            at = (head - 0.5, layers.index(layer) - 0.5)
-            axes.add_patch(_rectangle(at))
-        axes.set_title(
-            f"round {number}\n{'heads before' if number > 1 else 'plain'}: {each.without:.3g}"
-        )
+            axes.add_patch(_rectangle((head - 0.5, layers.index(layer) - 0.5)))
+        before = "heads before" if number > 1 else "plain"
+        axes.set_title(f"round {number}\n{before}: {each.without:.3g}")
         axes.set_xticks(range(heads))
         axes.set_yticks(range(len(layers)), layers)
         axes.set_xlabel("head")
@@ -75,7 +87,7 @@ def _figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UnsupportedError(
+        raise PackageError(
             "charts are drawn with matplotlib: pip install attncontrol[bench]"
         ) from error
     return Figure(figsize=(width, height), layout="constrained")
