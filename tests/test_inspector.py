@@ -86,6 +86,28 @@ def test_constant_maps_keep_their_value(value):
     np.testing.assert_allclose(m, value, rtol=1e-6)
 
 
+def test_steps_that_a_layer_did_not_run_in_are_empty_and_in_no_mean():
+    whole = {DOWN: random(1, 1, 3, 2, 4, 6, 3), UP: random(1, 1, 3, 2, 4, 6, 3, seed=1)}
+    gone = {DOWN: whole[DOWN].clone(), UP: whole[UP]}
+    gone[DOWN][:, :, 1] = torch.nan
+    found = content(made(gone), "run", LIMIT)
+    mean, step, head = (decoded(found[name]) for name in ("mean", "step", "head"))
+    ran = whole[DOWN][:, :, [0, 2]]
+    expected = (ran.mean((2, 3)) + whole[UP].mean((2, 3))) / 2
+    assert_close(mean[0], expected.permute(0, 1, 4, 2, 3).numpy())
+    assert_close(head[0], ran.mean(2).permute(0, 1, 2, 5, 3, 4).numpy())
+    both, down = (step[k][0].reshape(3, 3, 4, 6) for k in (0, 1))  # word step height width
+    assert (down[:, 1] == 0).all()
+    np.testing.assert_allclose(
+        both[:, 1], whole[UP].mean(3)[0, 0, 1].permute(2, 0, 1).numpy(), atol=4e-3
+    )
+    assert any("did not run in 1 of their steps" in line for line in found["reduced"])
+    json.dumps(found, allow_nan=False)
+    gone[DOWN][0, 0, 0, 0, 2, 3, 1] = torch.nan  # one cell is a fault, not a step left out
+    with pytest.raises(NonFiniteError, match=f"{DOWN} holds NaN or infinite attention"):
+        content(made(gone), "run", LIMIT)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_numbers_that_cannot_be_drawn_are_refused(value):
     with pytest.raises(NonFiniteError, match="NaN or infinite attention; it cannot be drawn"):
@@ -156,8 +178,9 @@ def test_head_statistics_are_those_of_the_recorded_grid(maps):
 
 
 def test_axes_that_were_not_kept_are_left_out_and_named():
-    averaged = made({DOWN: random(1, 1, 1, 1, 4, 4, 3)})
-    averaged.steps, averaged.timesteps, averaged.sigmas = (0, 1), (9.0, 4.0), (None, None)
+    averaged = made({DOWN: random(1, 1, 1, 1, 4, 4, 3)}).replace(
+        steps=(0, 1), timesteps=(9.0, 4.0), sigmas=(None, None)
+    )
     found = content(averaged, "run", LIMIT)
     assert found["step"] is None
     assert found["head"] is None
@@ -222,7 +245,8 @@ def test_words_of_the_prompt_and_pieces_of_it():
 
 def test_of_all_positions_repeated_special_tokens_are_left_out():
     maps = made({DOWN: random(1, 1, 1, 1, 2, 2, 9)})
-    maps.spans = (tuple(Span(token.text, (token.index,)) for token in maps.tokens[0]),)
+    spans = tuple(Span(token.text, (token.index,)) for token in maps.tokens[0])
+    maps = maps.replace(spans=(spans,))
     words = shown_words(maps, 0, most=99)
     assert [word.name for word in words] == [
         "<first>",
@@ -410,11 +434,11 @@ def test_pictures_keep_their_shape():
 
 
 def test_other_records_are_refused(maps):
-    maps.direction = "text->image"
+    other = maps.replace(direction="text->image")
     with pytest.raises(
         UnsupportedError, match="from the picture to words, image->text; this record is text->image"
     ):
-        page(maps)
+        page(other)
     with pytest.raises(CouplingError, match="nothing is recorded yet"):
         page(AttentionMaps())
 

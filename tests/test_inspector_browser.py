@@ -280,7 +280,7 @@ def test_agreement_is_the_cosine_of_the_maps(opened):
 
 def test_layers_opacity_and_scale(browser, tmp_path):
     maps = known()
-    maps.layers = {DOWN: maps.layers[DOWN], UP: 2 * maps.layers[UP]}
+    maps = maps.replace(layers={DOWN: maps.layers[DOWN], UP: 2 * maps.layers[UP]})
     opened = Page(browser, tmp_path, maps)
     opened.smooth(False)
     group = Select(opened.one("#group"))
@@ -338,8 +338,12 @@ def test_pictures_that_are_not_square(browser, tmp_path):
 def test_two_records_stay_together(browser, tmp_path):
     """The second has half the steps, and twice the attention."""
     first, second = known(), known(2.0)
-    second.layers = {name: of_layer[:, :, [0, 3]] for name, of_layer in second.layers.items()}
-    second.steps, second.timesteps, second.sigmas = (0, 3), (1000.0, 997.0), (None, None)
+    second = second.replace(
+        layers={name: of_layer[:, :, [0, 3]] for name, of_layer in second.layers.items()},
+        steps=(0, 3),
+        timesteps=(1000.0, 997.0),
+        sigmas=(None, None),
+    )
     opened = Page(browser, tmp_path, first, second)
     opened.smooth(False)
     assert [title.text for title in opened.all(".record-title")] == ["first", "second"]

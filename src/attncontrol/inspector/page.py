@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from attncontrol.errors import CouplingError, UnsupportedError
+from attncontrol.errors import RecordError
 from attncontrol.inspector import payload
 from attncontrol.inspector.quantise import text
 from attncontrol.inspector.wording import entities, segments, shown_words
@@ -31,8 +31,9 @@ def page(
     same controls.
 
     Maps are stored with 8 bits, value = m (q / 255)^2, m the maximum of each map; grids, steps and
-    words are reduced until they fit, and the page says how. Raises UnsupportedError for records of
-    another direction than image->text, CouplingError for empty ones, NonFiniteError for NaN.
+    words are reduced until they fit, and the page says how. Raises SizeError; RecordError for
+    records of another direction than image->text, CouplingError before a recording ends,
+    NonFiniteError for maps of which a part is NaN.
     """
     shown = [maps] if other is None else [maps, other]
     for each in shown:
@@ -42,37 +43,37 @@ def page(
         for each, title in zip(shown, titles[: len(shown)], strict=True)
     ]
     folder = files("attncontrol.inspector").joinpath("template")
-    scripts = {
-        file.name.removesuffix(".js"): file.read_text("utf-8")
-        for file in folder.iterdir()
-        if file.name.endswith(".js")
-    }
     environment = Environment(
         loader=PackageLoader("attncontrol.inspector", "template"),
         autoescape=True,
         undefined=StrictUndefined,
     )
-    modules = {
-        f"inspector/{name}": _uri(source.encode(), "text/javascript")
-        for name, source in sorted(scripts.items())
-    }
     return environment.get_template("page.html.j2").render(
         title=" · ".join(dict.fromkeys(prompt for each in shown for prompt in each.prompts)),
         style=folder.joinpath("style.css").read_text("utf-8"),
-        imports=json.dumps({"imports": modules}),
+        imports=json.dumps({"imports": _modules(folder)}),
         records=records,
     )
 
 
+def _modules(folder: Any) -> dict[str, str]:
+    """The scripts, by the names under which they import each other."""
+    scripts = {
+        file.name.removesuffix(".js"): file.read_text("utf-8")
+        for file in folder.iterdir()
+        if file.name.endswith(".js")
+    }
+    return {
+        f"inspector/{name}": _uri(source.encode(), "text/javascript")
+        for name, source in sorted(scripts.items())
+    }
+
+
 def require_picture_maps(maps: AttentionMaps) -> None:
     if maps.direction != "image->text":
-        raise UnsupportedError(
-            f"the inspector shows attention from the picture to words, image->text; this record is {maps.direction}. "
-            'Record with direction="image->text"'
-        )
-    if not maps.layers:
-        raise CouplingError(
-            "nothing is recorded yet; the maps are complete when the record(...) block ends"
+        raise RecordError(
+            "the inspector shows attention from the picture to words, image->text; "
+            f'this record is {maps.direction}. Record with direction="image->text"'
         )
 
 
@@ -95,7 +96,9 @@ def content(maps: AttentionMaps, title: str, cells: int) -> dict[str, Any]:
     left_out = max(
         len(spans) - len(of_image) for spans, of_image in zip(maps.spans, words, strict=True)
     )
-    return payload.numbers(maps, axes, detail) | {
+    numbers = payload.numbers(maps, axes, detail)
+    absent = _absent(numbers.pop("empty"))
+    return numbers | {
         "title": title,
         "images": images,
         "branches": list(maps.branches),
@@ -107,8 +110,18 @@ def content(maps: AttentionMaps, title: str, cells: int) -> dict[str, Any]:
             for key, value in maps.about.items()
             if value not in (None, [], {})
         },
-        "reduced": [*_before(maps, axes), *_reduced(axes, detail, left_out)],
+        "reduced": [*_before(maps, axes), *absent, *_reduced(axes, detail, left_out)],
     }
+
+
+def _absent(steps: int) -> list[str]:
+    """About steps in which layers did not run."""
+    if not steps:
+        return []
+    return [
+        f"Layers did not run in {steps} of their steps; means leave these out, "
+        "and their own maps are empty."
+    ]
 
 
 def _steps(maps: AttentionMaps, axes: payload.Axes, detail: payload.Detail) -> list[dict[str, Any]]:
@@ -148,7 +161,8 @@ def _reduced(axes: payload.Axes, detail: payload.Detail, left_out: int) -> list[
     """What the page does on top of that."""
     side = max(max(grid) for grid in axes.grids.values())
     said = [
-        "8 bits per cell on a square-root scale: value = m (q / 255)², m the maximum of each map; off by less than 0.4 % of m."
+        "8 bits per cell on a square-root scale: value = m (q / 255)², m the maximum of each map; "
+        "off by less than 0.4 % of m."
     ]
     if side > detail.mean:
         said.append(
@@ -168,11 +182,13 @@ def _reduced(axes: payload.Axes, detail: payload.Detail, left_out: int) -> list[
             else ""
         )
         said.append(
-            f"Heads: means over {over}{small}. Entropy and top share are computed on the recorded grid."
+            f"Heads: means over {over}{small}. "
+            "Entropy and top share are computed on the recorded grid."
         )
     if left_out:
         said.append(
-            f"{left_out} text positions are left out: repeated special tokens and all after {payload.WORDS} words."
+            f"{left_out} text positions are left out: repeated special tokens and all after "
+            f"{payload.WORDS} words."
         )
     return said
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import NonFiniteError, SizeError
 from attncontrol.inspector.layers import Grid, block_names, groups, in_order, short_names
 from attncontrol.inspector.quantise import atlas, floats
 from attncontrol.maps.recorded import AttentionMaps
@@ -35,8 +35,9 @@ class Detail:
 
 
 LEVELS = (
-    Detail(64, 32, 16, 50), Detail(64, 24, 16, 50), Detail(48, 16, 16, 50), Detail(32, 16, 16, 25), Detail(32, 12, 12, 25),
-    Detail(24, 8, 8, 20), Detail(16, 8, 8, 10), Detail(8, 4, 4, 5),
+    Detail(64, 32, 16, 50), Detail(64, 24, 16, 50), Detail(48, 16, 16, 50),
+    Detail(32, 16, 16, 25), Detail(32, 12, 12, 25), Detail(24, 8, 8, 20),
+    Detail(16, 8, 8, 10), Detail(8, 4, 4, 5),
 )  # fmt: skip
 """From fine to coarse."""
 
@@ -60,8 +61,8 @@ class Axes:
 
 
 def axes_of(maps: AttentionMaps, words: Sequence[Sequence[int]]) -> Axes:
-    """From the shapes of the layers; reads each of them once."""
-    shapes = {name: maps.layers[name].shape for name in in_order(maps.layers)}
+    """From the shapes of the layers."""
+    shapes = {name: maps.shapes[name] for name in in_order(maps.shapes)}
     first = next(iter(shapes.values()))
     most = max(map(len, words))
     filled = tuple((*of_image, *[0] * (most - len(of_image))) for of_image in words)
@@ -79,11 +80,11 @@ def axes_of(maps: AttentionMaps, words: Sequence[Sequence[int]]) -> Axes:
 
 
 def fit(axes: Axes, cells: int) -> Detail:
-    """The finest level of at most ``cells`` cells. Raises UnsupportedError if there is none."""
+    """The finest level of at most ``cells`` cells. Raises SizeError if there is none."""
     for level in LEVELS:
         if (count := _count(axes, level)) <= cells:
             return level
-    raise UnsupportedError(
+    raise SizeError(
         f"one page cannot hold this record: {count:,} cells at the coarsest level, {cells:,} fit. "
         "Record fewer images at a time, fewer layers or named words"
     )
@@ -120,43 +121,57 @@ def numbers(maps: AttentionMaps, axes: Axes, detail: Detail) -> dict[str, Any]:
 
     mean   [group][image branch frame word height width]
     step   [group][image branch frame word step height width]; None if the steps are not kept
-    head   [layer][image branch head word height width], means over steps and frames; None if the heads are not kept
+    head   [layer][image branch head word height width], means over steps and frames; None if the
+           heads are not kept
     stats  [layer][image branch head word 2], see ``head_statistics``, on the recorded grid
+    empty  how many single steps a layer did not run in, over all layers: they are left out of all
+           means, and their own maps are zero
+
+    Raises NonFiniteError for maps of which a part is NaN or infinite.
     """
-    found = groups(axes.grids)
-    parts = bins(axes.steps, detail.steps)
-    mean: list[Any] = [0.0] * len(found)
-    step: list[Any] = [0.0] * len(found)
-    head, stats = [], []
+    found, parts = groups(axes.grids), bins(axes.steps, detail.steps)
+    mean, step = [Mean() for _ in found], [Mean() for _ in found]
+    head, stats, empty = [], [], 0
     for name in axes.grids:
         ordered = _ordered(maps.layers[name], axes.words)
+        empty += _absent_steps(name, ordered)
         layer = ordered.mean(3)
-        binned = (
-            torch.stack([layer[:, :, part].mean(2) for part in parts], 4)
-            if axes.steps > 1
-            else None
-        )
+        over_steps = layer.nanmean(2)
+        binned = torch.stack([layer[:, :, part].nanmean(2) for part in parts], 4)
         for g, group in enumerate(found):
             if name in group.layers:
-                mean[g] = mean[g] + regrid(layer.mean(2), capped(group.grid, detail.mean)) / len(
-                    group.layers
-                )
-                if binned is not None:
-                    step[g] = step[g] + regrid(binned, capped(group.grid, detail.step)) / len(
-                        group.layers
-                    )
+                mean[g] += regrid(over_steps, capped(group.grid, detail.mean))
+                if axes.steps > 1:
+                    step[g] += regrid(binned, capped(group.grid, detail.step))
         if axes.has_heads:
-            of_heads = ordered.mean((2, 4))
-            head.append(regrid(of_heads, capped(axes.grids[name], detail.head)).numpy())
+            of_heads = ordered.nanmean(2).mean(3)
+            head.append(_drawn(of_heads, capped(axes.grids[name], detail.head)))
             stats.append(head_statistics(of_heads).numpy().ravel())
     return {
         "groups": [{"kind": g.kind, "name": g.name, "title": g.title} for g in found],
         "heads": _rows(axes) if axes.has_heads else [],
-        "mean": atlas([m.numpy() for m in mean]),
-        "step": atlas([s.numpy() for s in step], run=len(parts)) if axes.steps > 1 else None,
+        "mean": atlas([m.value() for m in mean]),
+        "step": atlas([s.value() for s in step], run=len(parts)) if axes.steps > 1 else None,
         "head": atlas(head) if axes.has_heads else None,
         "stats": floats(np.concatenate(stats)) if axes.has_heads else None,
+        "empty": empty,
     }
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Of maps that come one after the other; those that are NaN do not count, and 0 is left where
+    all are."""
+
+    total: Any = 0.0
+    count: Any = 0
+
+    def __add__(self, maps: Tensor) -> "Mean":
+        known = ~maps.isnan()
+        return Mean(self.total + maps.where(known, 0.0), self.count + known.to(maps.dtype))
+
+    def value(self) -> np.ndarray:
+        return (self.total / self.count.clamp(min=1)).numpy()
 
 
 def _rows(axes: Axes) -> list[dict[str, Any]]:
@@ -175,6 +190,23 @@ def _ordered(of_layer: Tensor, words: Sequence[Sequence[int]]) -> Tensor:
         [of_image[..., list(index)] for of_image, index in zip(maps, words, strict=True)]
     ).float()
     return chosen.movedim(-1, 5)
+
+
+def _drawn(maps: Tensor, grid: Grid) -> np.ndarray:
+    """On another grid, zeros where nothing ran."""
+    return regrid(maps, grid).nan_to_num(nan=0.0).numpy()
+
+
+def _absent_steps(name: str, ordered: Tensor) -> int:
+    """In how many steps the layer did not run: all its maps are NaN, in some image and branch."""
+    absent = ordered.isnan().flatten(3).all(3)  # image branch step
+    known = ordered.isfinite() | absent[(...,) + (None,) * (ordered.ndim - 3)]
+    if not known.all():
+        raise NonFiniteError(
+            f"{name} holds NaN or infinite attention; it cannot be drawn. "
+            f"Look at it: maps.layers[{name!r}]"
+        )
+    return int(absent.flatten(0, 1).any(0).sum())
 
 
 def regrid(maps: Tensor, grid: Grid) -> Tensor:

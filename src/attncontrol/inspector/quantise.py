@@ -19,7 +19,8 @@ def quantise(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     peaks = maps.max((-2, -1)).astype(np.float32)
     if not np.isfinite(maps).all():
         raise NonFiniteError(
-            "the record holds NaN or infinite attention; it cannot be drawn. Look at the layers of the record"
+            "the record holds NaN or infinite attention; it cannot be drawn. "
+            "Look at the layers of the record"
         )
     scale = np.maximum(peaks, np.finfo(np.float32).tiny)[..., None, None]
     return np.rint(255 * np.sqrt(np.clip(maps / scale, 0, 1))).astype(np.uint8), peaks
