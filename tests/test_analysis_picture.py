@@ -146,7 +146,7 @@ def test_pictures_in_every_family(name):
     call = {k: v for k, v in EXTRA.get(name, {}).items() if k not in ("height", "width")}
     plain = {"height": 64, "width": 96, "num_inference_steps": 2, "output_type": "latent"} | call
     before = pipe("a cat", generator=torch.Generator().manual_seed(0), **plain).images
-    two = pictures()
+    two, call = pictures(), call | {"size": (64, 96)}
     both = record_pictures(pipe, two, ["a cat", "a dog"], timestep=500.0, seed=1, **call)
     alone = record_picture(pipe, two[1], "a dog", timestep=500.0, seed=2, **call)
     denoiser = family_of(pipe).denoiser(pipe)
@@ -188,13 +188,15 @@ def test_the_denoiser_is_told_the_timestep_as_in_a_run(name):
     timesteps = list(dict.fromkeys(pipe.scheduler.timesteps.tolist()))
     told = [torch.as_tensor(arguments[family.time]).flatten()[0] for arguments in seen]
     for timestep, expected in zip(timesteps, told[:: len(told) // len(timesteps)], strict=False):
-        part = noised_call(pipe, pictures(1), ["a cat"], timestep=float(timestep), **call)
+        part = noised_call(
+            pipe, pictures(1), ["a cat"], timestep=float(timestep), size=(64, 96), **call
+        )
         assert float(torch.as_tensor(part.arguments[family.time]).flatten()[0]) == pytest.approx(
             float(expected), rel=1e-6
         )
         assert part.latents.shape[1:] == seen[0][family.sample][0].shape
         assert part.latents.dtype == torch.float64
-    record_picture(pipe, pictures(1)[0], "a cat", ["cat"], timestep=250.5, **call)
+    record_picture(pipe, pictures(1)[0], "a cat", ["cat"], timestep=250.5, size=(64, 96), **call)
 
 
 def test_the_timestep_of_the_schedule_gives_what_a_run_records():

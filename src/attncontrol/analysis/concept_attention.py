@@ -26,7 +26,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +38,7 @@ from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Hooks, Session, attach
+from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
 
 
@@ -87,7 +87,7 @@ def concept_attention(
 @torch.no_grad()
 def concepts_of_picture(
     pipe: Any,
-    picture: np.ndarray,
+    picture: Photo,
     prompt: str,
     concepts: Sequence[str],
     *,

@@ -40,6 +40,7 @@ from attncontrol.errors import UnsupportedError
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.running.calls import prediction_of
 from attncontrol.running.session import attach
+from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
 from attncontrol.verbs.plan import require_head
 
@@ -133,13 +134,18 @@ def of_cells(maps: AttentionMaps) -> list[OfCells]:
 
 
 def _with_heads(maps: AttentionMaps) -> list[tuple[str, Tensor]]:
-    """[head batch step height width token] of the first branch of every layer."""
+    """[head batch step height width token] of the first branch of every layer, without the steps in
+    which it did not run."""
     for name, of_layer in maps.layers.items():
         if of_layer.shape[3] != maps.sites[name].heads:
             raise UnsupportedError(
                 "the heads of this recording are averaged; record with keep=('head',)"
             )
-    return [(name, of_layer[:, 0].movedim(2, 0)) for name, of_layer in maps.layers.items()]
+    found = []
+    for name, of_layer in maps.layers.items():
+        ran = ~of_layer[:, 0].isnan().flatten(2).all(2).all(0)
+        found.append((name, of_layer[:, 0][:, ran].movedim(2, 0)))
+    return found
 
 
 def patterns(
@@ -171,7 +177,7 @@ def mean_change(before: Tensor, after: Tensor) -> float:
 @torch.no_grad()
 def importance(
     pipe: Any,
-    picture: np.ndarray,
+    picture: Photo,
     prompt: str,
     heads: Sequence[Head],
     *,

@@ -29,6 +29,7 @@ from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head
 from attncontrol.axes import HeadKeys, HeadQueries
 from attncontrol.running.session import attach
+from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
 from attncontrol.verbs.plan import require_head
 
@@ -81,7 +82,7 @@ def _plane(points: np.ndarray) -> tuple[np.ndarray, float]:
 @torch.no_grad()
 def collect(
     pipe: Any,
-    pictures: Sequence[np.ndarray],
+    pictures: Sequence[Photo],
     prompts: Sequence[str],
     head: Head,
     *,

@@ -29,7 +29,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +39,7 @@ from attncontrol.axes import HeadRows, Relevances, Sequences, WordMaps
 from attncontrol.errors import SiteError
 from attncontrol.running.calls import prediction_of
 from attncontrol.running.session import attach
+from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
 
 Layer = tuple[Site, Tensor, Tensor]
@@ -117,7 +117,7 @@ def two_sequences(
 
 def relevance_of_picture(
     pipe: Any,
-    picture: np.ndarray,
+    picture: Photo,
     prompt: str,
     words: Sequence[str],
     *,

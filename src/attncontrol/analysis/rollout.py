@@ -31,6 +31,7 @@ from attncontrol.attention.sites import Where
 from attncontrol.axes import Reached, Sequences, TokenMaps
 from attncontrol.errors import UnsupportedError
 from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import record_picture
 
 _UNIT = 2**30  # of capacity; all that leaves a token is 1
@@ -98,7 +99,7 @@ def joint(records: Mapping[Direction, AttentionMaps]) -> list[Sequences]:
     layers = []
     for name in records["image->text"].layers:
         mean = {
-            of: maps.layers[name][:, 0].mean((1, 2)) for of, maps in records.items()
+            of: maps.layers[name][:, 0].nanmean((1, 2)) for of, maps in records.items()
         }  # batch height width token
         text = torch.cat(
             [mean["text->text"][:, 0], mean["text->image"].flatten(1, 2).transpose(1, 2)], 2
@@ -115,9 +116,7 @@ def joint(records: Mapping[Direction, AttentionMaps]) -> list[Sequences]:
     return layers
 
 
-def joint_of_picture(
-    pipe: Any, picture: np.ndarray, prompt: str, **options: Any
-) -> list[Sequences]:
+def joint_of_picture(pipe: Any, picture: Photo, prompt: str, **options: Any) -> list[Sequences]:
     """``joint`` for a picture; ``options`` are those of ``record_picture``. Four forwards, and N^2
     numbers per layer are kept."""
     where = options.pop("where", Where(kind="joint"))

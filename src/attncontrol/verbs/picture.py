@@ -23,21 +23,25 @@ from torch import Tensor
 from attncontrol.attention.between import Direction, related, sites_with
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
-from attncontrol.attention.sites import Where
+from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import UnsupportedError
 from attncontrol.families.family import Family
 from attncontrol.maps.recorded import AttentionMaps
-from attncontrol.prompts.tokens import Span
+from attncontrol.prompts.tokens import Span, Token
 from attncontrol.prompts.words import each, find
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Hooks, Session, attach
+from attncontrol.verbs import photo
 from attncontrol.verbs.about import about, reductions
+from attncontrol.verbs.photo import Photo, Size
 from attncontrol.verbs.record import Axis
+
+Spans = tuple[tuple[Span, ...], ...]
 
 
 def record_picture(
     pipe: Any,
-    picture: np.ndarray,
+    picture: Photo,
     prompt: str,
     words: Sequence[str] | None = None,
     *,
@@ -45,10 +49,15 @@ def record_picture(
     seed: int = 0,
     **options: Any,
 ) -> AttentionMaps:
-    """The attention of a text-to-image pipeline on one picture (height, width, 3) uint8, as
-    ``record`` keeps it.
+    """The attention of a text-to-image pipeline on one picture, as ``record`` keeps it.
 
-    ``options`` are those of ``record_pictures`` and of the pipeline's call.
+        maps = record_picture(pipe, Image.open("cat.jpg"), "a cat", ["cat"], timestep=300.0)
+        maps.show("cat")
+
+    ``picture`` is a PIL image or an array of any size: ``photo.fitted`` makes it smaller if it is
+    longer than the pictures of the model, and crops it to whole patches; ``size`` (height, width)
+    in pixels chooses another size. ``maps.pictures`` is what the model saw. ``options`` are those
+    of ``record_pictures`` and of the pipeline's call.
     """
     return record_pictures(
         pipe,
@@ -64,19 +73,20 @@ def record_picture(
 @torch.no_grad()
 def record_pictures(
     pipe: Any,
-    pictures: Sequence[np.ndarray],
+    pictures: Sequence[Photo],
     prompts: Sequence[str],
     words: Sequence[Sequence[str]] | None = None,
     *,
     timestep: float,
     seed: int = 0,
+    size: Size | None = None,
     where: Where | None = None,
     direction: Direction = "image->text",
     keep: Collection[Axis] = (),
     **call: Any,
 ) -> AttentionMaps:
-    """The same for several pictures of one size, each with its prompt and words (all tokens if
-    None); see ``record``.
+    """The same for several pictures, each with its prompt and words (all tokens if None); see
+    ``record``. They have one shape, or ``size`` gives it to them.
 
     ``call`` goes to the pipeline, see ``noised_call``. The denoiser runs once, and other contexts
     do not see it. Raises WordError, SiteError; UnsupportedError if the scheduler's noise is not
@@ -84,11 +94,19 @@ def record_pictures(
     """
     run = attach(pipe)
     sites = sites_with(tuple(run.sites.values()), direction, where)
-    part = noised_call(pipe, pictures, prompts, timestep=timestep, seed=seed, **call)
-    maps = AttentionMaps(
+    shown = photo.batch(pipe, pictures, size, call)
+    size = (shown[0].shape[0], shown[0].shape[1])
+    part = noised_call(pipe, shown, prompts, timestep=timestep, seed=seed, size=size, **call)
+    tokens = tuple(part.text.tokens(image) for image in range(len(prompts)))
+    spans: Spans = ((),) * len(prompts)
+    if direction != "image->image":
+        spans = each(tokens) if words is None else _spans(prompts, tokens, words)
+    return AttentionMaps(
+        layers=_probe(run, part, sites, spans, direction, "head" in keep),
         sites=sites,
         prompts=tuple(prompts),
-        tokens=tuple(part.text.tokens(image) for image in range(len(prompts))),
+        tokens=tokens,
+        spans=spans,
         branches=("cond",),
         steps=(0,),
         timesteps=(timestep,),
@@ -96,31 +114,32 @@ def record_pictures(
         direction=direction,
         reductions=reductions(frozenset(keep), direction),
         about=about(pipe, part.step) | {"picture": True, "seed": seed, "steps": 1},
-        pictures=tuple(map(Image.fromarray, pictures)),
+        pictures=tuple(map(Image.fromarray, shown)),
     )
-    maps.spans = _spans(maps, words)
-    maps.layers = _probe(run, part, maps, "head" in keep)
-    return maps
 
 
 @torch.no_grad()
 def noised_call(
     pipe: Any,
-    pictures: Sequence[np.ndarray],
+    pictures: Sequence[Photo],
     prompts: Sequence[str],
     *,
     timestep: float,
     seed: int = 0,
+    size: Size | None = None,
     **call: Any,
 ) -> DenoiserCall:
     """The call of the denoiser on pictures noised to a timestep, conditional rows alone:
     for ``Session.forward``.
 
+    Pictures are fitted to the model, see ``photo.fitted``; ``size`` is (height, width) in pixels.
     Picture i has the noise of ``seed`` + i, so batches do not matter. ``call`` goes to the
-    pipeline, which is stopped before it calls the denoiser.
+    pipeline, which is stopped before it calls the denoiser. Raises SettingError for pictures of
+    several shapes.
     """
     run, found = attach(pipe), []
-    noisy = _noisy(pipe, run.family, pictures, timestep, seed)
+    shown = photo.batch(pipe, pictures, size, call)
+    noisy = _noisy(pipe, run.family, shown, timestep, seed)
 
     def before(step: DenoiserCall) -> None:
         if "cond" in step.branches:
@@ -128,13 +147,9 @@ def noised_call(
             found.append(part.with_latents(noisy.to(step.latents)))
             raise _Done
 
-    height, width = pictures[0].shape[:2]
-    arguments = {
-        "num_inference_steps": 10,
-        "height": height,
-        "width": width,
-        "output_type": "latent",
-    } | call
+    height, width = shown[0].shape[:2]
+    arguments = {"num_inference_steps": 10, "output_type": "latent"} | call
+    arguments |= {"height": height, "width": width}
     alone = run.hooked(Hooks(before=before), alone=True)
     with suppress(_Done), _only(pipe.scheduler, timestep), alone:
         pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), **arguments)
@@ -190,30 +205,33 @@ def _noisy(
 
 
 def _spans(
-    maps: AttentionMaps, words: Sequence[Sequence[str]] | None
-) -> tuple[tuple[Span, ...], ...]:
-    if maps.direction == "image->image":
-        return ((),) * len(maps.prompts)
-    if words is None:
-        return each(maps.tokens)
-    named = zip(maps.tokens, maps.prompts, words, strict=True)
-    return tuple(tuple(find(tokens, prompt, word) for word in of) for tokens, prompt, of in named)
+    prompts: Sequence[str], tokens: Sequence[tuple[Token, ...]], words: Sequence[Sequence[str]]
+) -> Spans:
+    named = zip(tokens, prompts, words, strict=True)
+    return tuple(tuple(find(read, prompt, word) for word in of) for read, prompt, of in named)
 
 
-def _probe(run: Session, part: DenoiserCall, maps: AttentionMaps, heads: bool) -> dict[str, Tensor]:
+def _probe(
+    run: Session,
+    part: DenoiserCall,
+    sites: dict[str, Site],
+    spans: Spans,
+    direction: Direction,
+    heads: bool,
+) -> dict[str, Tensor]:
     """One forward of the denoiser; nothing else sees it."""
     layers: dict[str, Tensor] = {}
-    groups = [[span.positions for span in of_image] for of_image in maps.spans]
+    groups = [[span.positions for span in of_image] for of_image in spans]
 
     def keep(call: AttentionCall, now: Moment) -> Tensor:
         output, call = call.run_with_normaliser()
-        found = related(call, now.layout, groups, maps.direction)
+        found = related(call, now.layout, groups, direction)
         kept = found if heads else found.mean(1, keepdim=True)
         layers[call.site.name] = kept.float()[:, None, None].cpu()
         return output
 
-    run.forward(part, "probe", sites=maps.sites, listen=keep)
-    return {name: layers[name] for name in maps.sites if name in layers}
+    run.forward(part, "probe", sites=sites, listen=keep)
+    return {name: layers[name] for name in sites if name in layers}
 
 
 @contextmanager
