@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attncontrol import record
-from attncontrol.analysis import aggregate, overlap, propagation, segment
+from attncontrol.analysis import aggregate, magnets, overlap, propagation, segment
 from attncontrol.analysis.edges import along_edges
 from attncontrol.attention.sites import Where
 from attncontrol.errors import SiteError, WordError
@@ -30,13 +30,8 @@ def test_daam(normalise):
             np.testing.assert_allclose(
                 found[b], reference.daam(of_image(maps, b, branch), normalise), rtol=0, atol=1e-12
             )
-    one_hot = AttentionMaps(
-        **vars(maps)
-        | {
-            "layers": {
-                k: (v == v.amax((4, 5), keepdim=True)).double() for k, v in maps.layers.items()
-            }
-        }
+    one_hot = maps.replace(
+        layers={k: (v == v.amax((4, 5), keepdim=True)).double() for k, v in maps.layers.items()}
     )
     assert aggregate.daam(one_hot).min() == 0  # bicubic undershoot is cut off
     assert aggregate.daam(maps, size=(5, 7)).shape == (2, 5, 7, 5)
@@ -55,11 +50,26 @@ def test_mean_per_resolution():
     )
 
 
+def test_steps_in_which_a_layer_did_not_run_do_not_count():
+    maps = maps_of()
+    layers = dict(maps.layers)
+    first = next(iter(layers))
+    gone = layers[first].clone()
+    gone[:, :, 1] = torch.nan
+    kept = [step for step in range(gone.shape[2]) if step != 1]
+    filled = gone.clone()
+    filled[:, :, 1] = gone[:, :, kept].mean(2)  # means over steps are as if it had been typical
+    with_gaps, whole = (
+        maps.replace(layers=layers | {first: gone}),
+        maps.replace(layers=layers | {first: filled}),
+    )
+    for of in (aggregate.daam, aggregate.per_resolution, AttentionMaps.mean, magnets.mass):
+        torch.testing.assert_close(of(with_gaps), of(whole))
+
+
 def test_videos_keep_their_frames():
     maps = maps_of(batch=1)
-    video = AttentionMaps(
-        **vars(maps) | {"layers": {k: torch.stack([v, 2 * v], 4) for k, v in maps.layers.items()}}
-    )
+    video = maps.replace(layers={k: torch.stack([v, 2 * v], 4) for k, v in maps.layers.items()})
     for of in (aggregate.daam, aggregate.per_resolution):
         plain, frames = of(maps), of(video)
         assert frames.shape == (1, 2, 4, 6, 5)
@@ -232,18 +242,18 @@ def test_agreement_by_hand():
         "spans": (spans,),
         "branches": ("cond",),
     }
-    ((found,),) = overlap.agreement(AttentionMaps(**vars(maps) | new))
+    ((found,),) = overlap.agreement(maps.replace(**new))
     assert vars(found) == {
         "modifier": "red",
         "noun": "cat",
         "own": pytest.approx(0.6),
         "other": pytest.approx(0.8),
     }
-    alone = AttentionMaps(**vars(maps) | new | {"prompts": ("a red cat",)})
+    alone = maps.replace(**new | {"prompts": ("a red cat",)})
     ((found,),) = overlap.agreement(alone)
     assert (found.own, found.other) == (pytest.approx(0.6), None)
     with pytest.raises(WordError, match="in a recording of all tokens only"):
-        overlap.agreement(AttentionMaps(**vars(maps) | new | {"spans": (spans[:2],)}))
+        overlap.agreement(maps.replace(**new | {"spans": (spans[:2],)}))
 
 
 @pytest.mark.parametrize("how", ["gather", "spread", "symmetric"])

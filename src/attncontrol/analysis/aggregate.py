@@ -44,13 +44,13 @@ def per_resolution(maps: AttentionMaps, branch: str | None = None) -> Means:
     b = _index(maps, branch)
     of_grid: dict[tuple[int, ...], list[Tensor]] = {}
     for of_layer in maps.layers.values():
-        of_grid.setdefault(of_layer.shape[-3:-1], []).append(of_layer[:, b].mean((1, 2)))
+        of_grid.setdefault(of_layer.shape[-3:-1], []).append(of_layer[:, b].nanmean((1, 2)))
     height, width = _finest(maps)
-    means = [torch.stack(of).mean(0) for of in of_grid.values()]
+    means = [torch.stack(of).nanmean(0) for of in of_grid.values()]
     resized = [
         resize(mean.flatten(0, -4), height, width).unflatten(0, mean.shape[:-3]) for mean in means
     ]
-    return torch.stack(resized).mean(0)
+    return torch.stack(resized).nanmean(0)
 
 
 def daam(
@@ -69,7 +69,7 @@ def daam(
     b, count = _index(maps, branch), len(maps.steps)
     total, heads = torch.zeros(()), 0
     for of_layer in maps.layers.values():
-        summed = of_layer[:, b].mean(1) * count  # batch heads *frames height width token
+        summed = of_layer[:, b].nanmean(1) * count  # batch heads *frames height width token
         fine = F.interpolate(
             summed.movedim(-1, -3).flatten(0, -4),
             size or _finest(maps),

@@ -46,7 +46,7 @@ def mass(maps: AttentionMaps) -> LayerMass:
     on_axis(maps, ((),) * len(maps.prompts))
     found = []
     for of_layer in maps.layers.values():
-        of_token = of_layer[:, 0].flatten(1, -2).mean(1)
+        of_token = of_layer[:, 0].flatten(1, -2).nanmean(1)
         found.append(
             of_token / of_token.sum(1, keepdim=True).clamp(min=torch.finfo(of_token.dtype).tiny)
         )

@@ -21,8 +21,8 @@ from attncontrol.analysis.aggregate import merge, on_axis
 from attncontrol.axes import Means, WordMaps, WordPairs
 from attncontrol.maps import functional
 from attncontrol.maps.recorded import AttentionMaps
-from attncontrol.prompts import tokens
 from attncontrol.prompts.syntax import Entity, Word, analyse
+from attncontrol.prompts.words import at
 
 Measure = Callable[[Tensor], Tensor]
 """Maps [word height width] -> [word word]."""
@@ -73,7 +73,7 @@ def agreement(
         for entities in parsed
     ]
     spans = [
-        [tokens.at(read, w.text, w.start, w.end) for w in of]
+        [at(read, w.text, w.start, w.end) for w in of]
         for read, of in zip(maps.tokens, words, strict=True)
     ]
     found: list[tuple[Agreement, ...]] = []

@@ -68,7 +68,7 @@ def among_cells(maps: AttentionMaps, image: int = 0, *, most: int = 1024) -> Sel
         )
     grid = max(grids, key=lambda grid: grid[0] * grid[1])
     chosen = [of for of in maps.layers.values() if tuple(of.shape[-3:-1]) == grid]
-    mean: Tensor = torch.stack([of[image, 0].mean((0, 1)) for of in chosen]).mean(0)
+    mean: Tensor = torch.stack([of[image, 0].nanmean((0, 1)) for of in chosen]).nanmean(0)
     return mean.unflatten(2, grid)
 
 
