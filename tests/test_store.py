@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from attncontrol import AttentionMaps, load, record, save
-from attncontrol.errors import CouplingError, NonFiniteError, UnsupportedError
+from attncontrol.errors import CouplingError, NonFiniteError, RecordError, UnsupportedError
 from attncontrol.maps.functional import resize
 from tests.kit.sd import LAYER, PROMPT, run
 
@@ -210,7 +210,7 @@ def test_streamed_steps_equal_kept_steps(pipe, tmp_path, guidance):
         assert torch.equal(back.layers[name], of_layer)
         assert torch.equal(streamed.layers[name], of_layer)
     with (
-        pytest.raises(CouplingError, match="holds a record already"),
+        pytest.raises(RecordError, match="holds a record already"),
         record(pipe, ["cat"], to=tmp_path / "run"),
     ):
         pass

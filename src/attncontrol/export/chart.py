@@ -4,19 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from attncontrol.attention.sites import Head
 from attncontrol.errors import PackageError
 
 
 @runtime_checkable
 class Tried(Protocol):
-    """One round of a search for heads."""
+    """One round of a search for heads, which are (site, number)."""
 
     @property
-    def scores(self) -> Mapping[Head, float]: ...
+    def scores(self) -> Mapping[tuple[str, int], float]: ...
 
     @property
-    def chosen(self) -> tuple[Head, ...]: ...
+    def chosen(self) -> Sequence[tuple[str, int]]: ...
 
     @property
     def without(self) -> float: ...

@@ -90,11 +90,11 @@ def reduced(image: Image.Image, longest: int, multiple: int) -> Image.Image:
 def longest_side(pipe: Any) -> int:
     """Pixels of the longest side of the pictures that the model makes unless told otherwise; 1,024
     if it does not say."""
-    denoiser: Any = getattr(pipe, "transformer", None) or pipe.unet
-    own = getattr(pipe, "default_sample_size", None) or denoiser.config.get("sample_size")
+    own = getattr(pipe, "default_sample_size", None)
     if own is None:
-        return _LONGEST
-    return int(np.max(own)) * int(pipe.vae_scale_factor)
+        denoiser: Any = getattr(pipe, "transformer", None) or pipe.unet
+        own = denoiser.config.get("sample_size")
+    return _LONGEST if own is None else int(np.max(own)) * int(pipe.vae_scale_factor)
 
 
 def _from_array(pixels: np.ndarray) -> Image.Image:

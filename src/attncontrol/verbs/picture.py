@@ -55,18 +55,13 @@ def record_picture(
         maps.show("cat")
 
     ``picture`` is a PIL image or an array of any size: ``photo.fitted`` makes it smaller if it is
-    longer than the pictures of the model, and crops it to whole patches; ``size`` (height, width)
-    in pixels chooses another size. ``maps.pictures`` is what the model saw. ``options`` are those
-    of ``record_pictures`` and of the pipeline's call.
+    longer than those of the model, and crops it to whole patches; ``size`` (height, width) in
+    pixels chooses another size. ``maps.pictures`` is what the model saw. ``options`` are those of
+    ``record_pictures`` and of the pipeline's call.
     """
+    named = None if words is None else [words]
     return record_pictures(
-        pipe,
-        [picture],
-        [prompt],
-        None if words is None else [words],
-        timestep=timestep,
-        seed=seed,
-        **options,
+        pipe, [picture], [prompt], named, timestep=timestep, seed=seed, **options
     )
 
 
@@ -98,9 +93,7 @@ def record_pictures(
     size = (shown[0].shape[0], shown[0].shape[1])
     part = noised_call(pipe, shown, prompts, timestep=timestep, seed=seed, size=size, **call)
     tokens = tuple(part.text.tokens(image) for image in range(len(prompts)))
-    spans: Spans = ((),) * len(prompts)
-    if direction != "image->image":
-        spans = each(tokens) if words is None else _spans(prompts, tokens, words)
+    spans = _spans(direction, prompts, tokens, words)
     return AttentionMaps(
         layers=_probe(run, part, sites, spans, direction, "head" in keep),
         sites=sites,
@@ -205,20 +198,23 @@ def _noisy(
 
 
 def _spans(
-    prompts: Sequence[str], tokens: Sequence[tuple[Token, ...]], words: Sequence[Sequence[str]]
+    direction: Direction,
+    prompts: Sequence[str],
+    tokens: Sequence[tuple[Token, ...]],
+    words: Sequence[Sequence[str]] | None,
 ) -> Spans:
+    if direction == "image->image":
+        return ((),) * len(prompts)
+    if words is None:
+        return each(tokens)
     named = zip(tokens, prompts, words, strict=True)
     return tuple(tuple(find(read, prompt, word) for word in of) for read, prompt, of in named)
 
 
 def _probe(
-    run: Session,
-    part: DenoiserCall,
-    sites: dict[str, Site],
-    spans: Spans,
-    direction: Direction,
+    run: Session, part: DenoiserCall, sites: dict[str, Site], spans: Spans, direction: Direction,
     heads: bool,
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor]:  # fmt: skip
     """One forward of the denoiser; nothing else sees it."""
     layers: dict[str, Tensor] = {}
     groups = [[span.positions for span in of_image] for of_image in spans]
