@@ -95,7 +95,8 @@ def test_word_pieces_by_hand():
 def test_words_of_a_recording_of_all_tokens(pipe):
     def run(*words):
         with record(pipe, *words) as maps:
-            pipe(["a cat and a turtle", "a turtle"], height=64, width=96, num_inference_steps=2, output_type="latent",
+            pipe(["a cat and a turtle", "a turtle"], height=64, width=96,
+                 num_inference_steps=2, output_type="latent",
                  generator=torch.Generator().manual_seed(0))  # fmt: skip
         return maps
 

@@ -168,7 +168,8 @@ def test_from_the_command_line(tmp_path):
     code, out, error = invoke("record", "a red cat and a frog", "--out", file, *options)
     assert code == 0, error
     assert json.loads(out) == {
-        "record": str(file), "bytes": file.stat().st_size, "words": ["cat", "red", "frog"], "steps": 3,
+        "record": str(file), "bytes": file.stat().st_size,
+        "words": ["cat", "red", "frog"], "steps": 3,
     }  # fmt: skip
     streamed = invoke(
         "record", "a red cat and a frog", "--out", tmp_path / "run", "--encoding", "sqrt8", *options

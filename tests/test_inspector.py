@@ -208,7 +208,8 @@ def test_blocks_and_short_names_of_layers():
     found = groups(dict.fromkeys(flux, (4, 4)))
     assert [(g.kind, g.name, len(g.layers)) for g in found] == [
         ("all", "all layers", 4), ("block", "double", 2), ("block", "single", 2),
-        ("layer", "double 0", 1), ("layer", "double 1", 1), ("layer", "single 0", 1), ("layer", "single 1", 1),
+        ("layer", "double 0", 1), ("layer", "double 1", 1),
+        ("layer", "single 0", 1), ("layer", "single 1", 1),
     ]  # fmt: skip
     assert in_order([DOWN, UP, MID]) == (DOWN, MID, UP)
     assert in_order(reversed(flux)) == tuple(reversed(flux))

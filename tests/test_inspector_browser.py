@@ -22,14 +22,16 @@ CHROMIUM = (
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER),
-    reason="needs the programs chromium and chromedriver (Debian: apt install chromium chromium-driver)",
+    reason="needs the programs chromium and chromedriver "
+    "(Debian: apt install chromium chromium-driver)",
 )
 LOWEST, HIGHEST = pytest.approx([13, 8, 80], abs=1), pytest.approx([240, 249, 33], abs=1)
 """Of the heat colours, as a canvas with alpha keeps them."""
 PIXEL = """
     const canvas = document.querySelectorAll("canvas.overlay")[arguments[0]];
     const at = (share, size) => Math.floor(share * size);
-    const pixels = canvas.getContext("2d").getImageData(at(arguments[1], canvas.width), at(arguments[2], canvas.height), 1, 1);
+    const [x, y] = [at(arguments[1], canvas.width), at(arguments[2], canvas.height)];
+    const pixels = canvas.getContext("2d").getImageData(x, y, 1, 1);
     return Array.from(pixels.data);
 """
 

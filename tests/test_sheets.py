@@ -31,8 +31,10 @@ def made(values, *, steps=3, heads=2, pictures=True, height=4, width=6):
         cells[0, 0, step, :, 1, step, 0] = values
     cells[..., 1] = 0.5
     return AttentionMaps(
-        layers={"a": cells, "b": cells[..., ::2, ::2, :] * 0}, sites={n: Site(n, "cross", heads, 1) for n in "ab"},
-        prompts=("a cat in the sky",), tokens=((),), spans=((Span("cat", (1,)), Span("sky", (2,))),), branches=("cond",),
+        layers={"a": cells, "b": cells[..., ::2, ::2, :] * 0},
+        sites={n: Site(n, "cross", heads, 1) for n in "ab"},
+        prompts=("a cat in the sky",), tokens=((),), branches=("cond",),
+        spans=((Span("cat", (1,)), Span("sky", (2,))),),
         steps=tuple(range(steps)), timesteps=(900.0, 500.0, 100.0)[:steps],
         pictures=[Image.new("RGB", (96, 64), "black")] if pictures else (),
     )  # fmt: skip
@@ -133,7 +135,8 @@ def test_the_map_of_a_word_over_the_picture():
         np.array_equal(drawn[y : y + 171, -262:-6], tile) for y in range(30, drawn.shape[0] - 170)
     )
     two = maps.replace(
-        layers={n: torch.cat([of, of]) for n, of in maps.layers.items()}, prompts=("cat",) * 2, spans=maps.spans * 2,
+        layers={n: torch.cat([of, of]) for n, of in maps.layers.items()},
+        prompts=("cat",) * 2, spans=maps.spans * 2,
         tokens=maps.tokens * 2, pictures=[*maps.pictures] * 2,
     )  # fmt: skip
     assert two.show("cat").width == maps.show("cat").width + 262

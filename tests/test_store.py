@@ -200,7 +200,8 @@ def test_streamed_steps_equal_kept_steps(pipe, tmp_path, guidance):
         streamed.pictures = [Image.new("RGB", (96, 64))]
     assert torch.equal(plain, again)
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
-        "pictures.safetensors", "step-0000.safetensors", "step-0001.safetensors", "step-0002.safetensors",
+        "pictures.safetensors",
+        "step-0000.safetensors", "step-0001.safetensors", "step-0002.safetensors",
     ]  # fmt: skip
     back = load(tmp_path / "run")
     assert back.steps == whole.steps

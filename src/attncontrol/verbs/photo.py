@@ -75,8 +75,8 @@ def read(photo: Photo) -> Image.Image:
 
 
 def reduced(image: Image.Image, longest: int, multiple: int) -> Image.Image:
-    """At most ``longest`` pixels long, cropped around its middle to multiples; what is narrower than
-    one multiple is enlarged to it first."""
+    """At most ``longest`` pixels long, cropped around its middle to multiples; what is narrower
+    than one multiple is enlarged to it first."""
     scale = min(1.0, longest / max(image.size))
     scale = max(scale, multiple / min(image.size)) if min(image.size) * scale < multiple else scale
     whole = [max(multiple, round(side * scale)) for side in image.size]
