@@ -134,7 +134,7 @@ def maps(
     with clean_errors():
         from PIL import Image
 
-        from attncontrol import losses, sprites
+        from attncontrol import sprites
         from attncontrol.batch import generate as engine
         from attncontrol.maps.store import save
         from attncontrol.verbs.picture import record_picture

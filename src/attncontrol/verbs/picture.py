@@ -34,7 +34,7 @@ from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs import photo
 from attncontrol.verbs.about import about, reductions
 from attncontrol.verbs.photo import Photo, Size
-from attncontrol.verbs.record import Axis
+from attncontrol.verbs.recorder import Axis
 
 Spans = tuple[tuple[Span, ...], ...]
 

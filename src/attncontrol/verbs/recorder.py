@@ -1,0 +1,226 @@
+"""What ``record`` keeps while the pipeline runs, and how it becomes a recording."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from attncontrol.attention.between import Direction, related
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.moment import Moment
+from attncontrol.errors import CouplingError, SizeError
+from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.maps.recording import Recording
+from attncontrol.maps.store import Encoding, load, save, save_pictures
+from attncontrol.prompts.text import Text
+from attncontrol.prompts.tokens import Span
+from attncontrol.prompts.words import Words
+from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.session import Session
+from attncontrol.running.wiring import Sites
+from attncontrol.verbs.about import about, reductions, sigma
+
+Axis = Literal["step", "head"]
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """What shall be recorded; see ``record``."""
+
+    words: Words | None
+    sites: Sites
+    direction: Direction
+    kept: frozenset[str]
+    branches: tuple[str, ...]
+    steps: Collection[int] | None
+    limit: float
+    folder: Path | None
+    encoding: Encoding
+
+    def has_step(self, index: int) -> bool:
+        return self.steps is None or index in self.steps
+
+    def spans(self, text: Text) -> tuple[tuple[Span, ...], ...]:
+        """What the token axis of every image holds. Raises WordError."""
+        if self.direction != "image->image":
+            return text.spans(self.words)
+        if self.words is not None:
+            text.spans(self.words)  # a wrong word is an error here too
+        return ((),) * len(text.prompts)
+
+
+@dataclass(eq=False)
+class _Sum:
+    """``total`` [image 1 1 head *grid token] of ``count`` attention calls."""
+
+    total: Tensor
+    count: int = 1
+
+    def add(self, maps: Tensor) -> None:
+        self.total, self.count = self.total + maps, self.count + 1
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.count
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """One recorded step."""
+
+    index: int
+    timestep: float
+    sigma: float | None
+
+
+@dataclass(eq=False)
+class Recorder:
+    """``sums`` holds, by site and branch, one sum per kept step, or one for all under None.
+
+    ``spans`` and ``known`` (prompts, tokens, what ran) are there from the first step on. ``met``
+    are the branches that ran, ``seen`` the steps.
+    """
+
+    run: Session
+    wish: Wish
+    sums: dict[tuple[str, str], dict[int | None, _Sum]] = field(default_factory=dict)
+    spans: tuple[tuple[Span, ...], ...] = ()
+    known: dict[str, Any] = field(default_factory=dict)
+    steps: list[_Step] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+    met: set[str] = field(default_factory=set)
+
+    def before(self, call: DenoiserCall) -> None:
+        """Every call of the denoiser: whether a step begins with it."""
+        self.met.update(call.branches)
+        index, last = call.step.index, self.seen[-1] if self.seen else -1
+        if self.seen and (call.is_first or index < last):
+            raise CouplingError(
+                "one record(...) block records one pipeline call; open a new block for the next "
+                "call"
+            )
+        if index == last:
+            return
+        if not self.seen:
+            self._begin(call)
+        self._write_step()
+        self.seen.append(index)
+        if self.wish.has_step(index):
+            noise = sigma(self.run.pipe.scheduler, call.step)
+            self.steps.append(_Step(index, call.step.timestep, noise))
+
+    def listen(self, call: AttentionCall, now: Moment) -> Tensor:
+        """One attention call of the pipeline's own pass."""
+        wish, index = self.wish, now.step.index
+        if not wish.has_step(index):
+            return call.run()
+        output, call = call.run_with_normaliser()
+        key = index if "step" in wish.kept else None
+        groups = [[span.positions for span in of_image] for of_image in self.spans]
+        for branch in set(wish.branches) & set(now.branches):
+            rows = now.rows(branch)
+            maps = related(call.rows(rows), now.layout.rows(rows), groups, wish.direction)
+            maps = maps if "head" in wish.kept else maps.mean(1, keepdim=True)
+            maps = maps.float()[:, None, None]
+            sums = self.sums.setdefault((call.site.name, branch), {})
+            if key in sums:
+                sums[key].add(maps)
+            else:
+                sums[key] = _Sum(maps)
+        return output
+
+    def finish(self, pictures: Sequence[Any]) -> Recording:
+        """Raises CouplingError if there is nothing, or not what was asked for."""
+        wish = self.wish
+        if unknown := set(wish.branches) - self.met:
+            raise CouplingError(
+                f"branch {sorted(unknown)} does not exist in this call; its branches are "
+                f"{tuple(sorted(self.met))}"
+            )
+        if not self.steps:
+            raise CouplingError(
+                f"nothing was recorded: none of the steps {wish.steps} among the {len(self.seen)} "
+                "steps of this run"
+            )
+        if wish.folder is None:
+            return self._recording(self.steps)
+        self._write_step()
+        if len(pictures):
+            save_pictures(pictures, wish.folder)
+        return self._recording(self.steps, load(wish.folder).layers)
+
+    def _begin(self, call: DenoiserCall) -> None:
+        """What the prompts say, and whether there is room."""
+        text, wish = call.text, self.wish
+        self.spans = wish.spans(text)
+        images, named = range(len(text.prompts)), None not in text.prompts
+        self.known = {
+            "prompts": tuple(str(prompt) for prompt in text.prompts),
+            "tokens": tuple(text.tokens(image) if named else () for image in images),
+            "about": about(self.run.pipe, call.step) | {"seeds": list(self.run.seeds)},
+        }
+        if (size := self._size(call)) > wish.limit:
+            raise SizeError(
+                f"this recording would hold {size / 2**30:.1f} GiB, more than "
+                f"limit={wish.limit / 2**30:.1f} GiB; name words, record fewer layers or steps, "
+                "drop keep=..., or raise limit=..."
+            )
+
+    def _size(self, call: DenoiserCall) -> int:
+        """Bytes of the whole recording in float32."""
+        wish, tokens, numbers = self.wish, max(map(len, self.spans)), 0
+        for site in wish.sites.values():
+            layout = self.run.family.layout(self.run.denoiser, call.arguments, site)
+            cells = math.prod(layout.grid)
+            squares = {"image->image": cells * cells, "text->text": tokens * tokens}
+            maps = squares.get(wish.direction, cells * tokens)
+            numbers += maps * (site.heads if "head" in wish.kept else 1)
+        kept = sum(wish.has_step(index) for index in range(call.step.total))
+        steps = kept if "step" in wish.kept else 1
+        return 4 * numbers * len(call.images) * len(wish.branches) * steps
+
+    def _write_step(self) -> None:
+        """The step whose calls are complete goes to the folder."""
+        if self.wish.folder is not None and self.sums:
+            step = self.steps[-1]
+            file = self.wish.folder / f"step-{step.index:04}.safetensors"
+            maps = AttentionMaps(**vars(self._recording([step])))
+            save(maps, file, encoding=self.wish.encoding)
+            self.sums.clear()
+
+    def _recording(self, steps: Sequence[_Step], layers: Any = None) -> Recording:
+        wish = self.wish
+        layers = self._layers(steps) if layers is None else layers
+        self.known["about"]["not_run"] = [name for name in wish.sites if name not in layers]
+        return Recording(
+            layers=layers,
+            sites=wish.sites,
+            spans=self.spans,
+            branches=wish.branches,
+            steps=tuple(step.index for step in steps),
+            timesteps=tuple(step.timestep for step in steps),
+            sigmas=tuple(step.sigma for step in steps),
+            direction=wish.direction,
+            reductions=reductions(wish.kept, wish.direction),
+            **self.known,
+        )
+
+    def _layers(self, steps: Sequence[_Step]) -> dict[str, Tensor]:
+        """[image branch step head *grid token] of every site that ran; NaN where a site or a branch
+        did not run in a kept step."""
+        keys = [step.index for step in steps] if "step" in self.wish.kept else [None]
+        layers = {}
+        for name in self.wish.sites:
+            sums = [self.sums.get((name, branch), {}) for branch in self.wish.branches]
+            if not any(sums):
+                continue
+            like = next(iter(next(filter(None, sums)).values())).total
+            nothing = torch.full_like(like, torch.nan)
+            means = [[of_branch[key].mean if key in of_branch else nothing for key in keys]
+                     for of_branch in sums]  # fmt: skip
+            layers[name] = torch.cat([torch.cat(of_branch, 2) for of_branch in means], 1).cpu()
+        return layers
