@@ -7,10 +7,11 @@ import torch
 
 from attncontrol.attention.regions import coverage
 from attncontrol.errors import UnsupportedError
-from attncontrol.losses.a_star import Retention, Segregation, a_star
+from attncontrol.losses.a_star import AStar, Retention, Segregation
 from attncontrol.losses.apart import Apart
 from attncontrol.losses.attention_refocusing import AttentionRefocusing
 from attncontrol.losses.auto import Auto, side_by_side
+from attncontrol.losses.box_self_guidance import BoxSelfGuidance
 from attncontrol.losses.boxdiff import BoxDiff
 from attncontrol.losses.conform import CONFORM
 from attncontrol.losses.divide_and_bind import DivideAndBind
@@ -18,7 +19,7 @@ from attncontrol.losses.ebama import EBAMA
 from attncontrol.losses.initno import InitNO, JointLoss
 from attncontrol.losses.layout_guidance import LayoutGuidance
 from attncontrol.losses.partcraft import PartCraft
-from attncontrol.losses.placement import Centering, placement
+from attncontrol.losses.placement import Centering, Placement
 from attncontrol.losses.predicated import Predicated
 from attncontrol.losses.rearrange import Rearrange
 from attncontrol.losses.self_cross import SelfCross
@@ -376,10 +377,10 @@ def test_boxes_cover_shares_of_cells():
 
 def test_placement_is_layout_guidance_and_centering():
     maps = step_maps(random_maps(0, height=4, width=5), ["red cat", "frog"])
-    both = placement(BOXES)
-    assert [weight for weight, _ in both.terms] == [1, 2]
+    both = Placement(BOXES)
     assert both.descent.max_refinements == 3
-    assert [term(maps).shape for _, term in both.terms] == [(2,), (2,)]
+    assert both(maps).shape == (2,)
+    assert torch.equal(both(maps), LayoutGuidance(BOXES)(maps) + 2 * Centering(BOXES)(maps))
     spot = torch.zeros(1, 1, 4, 5, 9, dtype=torch.float64)
     spot[..., 1, 3, 6] = 1.0
     (loss,) = Centering({"frog": (0.5, 0.5, 0.9, 1.0)})(step_maps(spot, ["frog"]))
@@ -429,13 +430,33 @@ def test_overlap_by_hand():
     assert kept == pytest.approx((1 - 1 / 2.5) + (1 - 2 / 4))
 
 
+def test_a_star_is_segregation_and_retention():
+    maps, words = random_maps(0), ["cat", "frog"]
+    for before in (None, random_maps(1).mean(1)):
+        of_step = step_maps(maps, words, before)
+        parts = Segregation(words)(of_step) + Retention(words)(of_step)
+        assert torch.equal(AStar(words)(of_step), parts)
+    assert AStar().remembers
+
+
+def test_boxes_are_the_targets_of_self_guidance():
+    maps = step_maps(random_maps(0), ["red cat", "frog"])
+    boxes = {"red cat": (0.0, 0.25, 0.5, 1.0), "frog": (0.5, 0.5, 1.0, 1.0)}
+    by_hand = SelfGuidance(
+        {"red cat": (0.25, 0.625), "frog": (0.75, 0.75)}, {"red cat": 0.375, "frog": 0.25}
+    )
+    of_both = replace(maps, subjects=tuple((*of, *of) for of in maps.subjects))
+    torch.testing.assert_close(BoxSelfGuidance(boxes)(maps), by_hand(of_both))
+
+
 def test_sums_find_their_own_words():
     total = SynGen(WORDS) + 0.5 * Retention(["frog"])
     assert [(weight, type(term).__name__) for weight, term in total.terms] == [
         (1.0, "SynGen"),
         (0.5, "Retention"),
     ]
-    assert [(w, type(t).__name__) for w, t in (2.0 * a_star(["cat"])).terms] == [
+    doubled = 2.0 * (Segregation(["cat"]) + Retention(["cat"]))
+    assert [(w, type(t).__name__) for w, t in doubled.terms] == [
         (2.0, "Segregation"),
         (2.0, "Retention"),
     ]

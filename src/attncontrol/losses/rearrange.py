@@ -1,12 +1,11 @@
-"""Rearranging by self-guidance (Epstein et al. 2023, arXiv 2306.00986): some words move or grow,
-others stay as they were.
+"""Rearranging by self-guidance (Epstein et al. 2023, arXiv 2306.00986): words move, grow or stay.
 
     appearance  = sum over cells of shape F / sum shape           no gradient through shape
     L           = sum over words of  |property - property in the original - change|
 
-Properties: centroid (sum of both coordinates), size, shape (mean) as in ``self_guidance``, and
-appearance (mean). F: outputs of attention among the cells, mean of L over layers; the paper takes
-activations of one layer. The original is the first picture: give all one prompt and one seed.
+Properties: centroid (sum of x, y), size, shape (mean) as in ``self_guidance``, appearance (mean).
+F: outputs of attention among the cells, with the mean of L over layers; the paper takes activations
+of one layer. The original is the first picture: give all one prompt and one seed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +30,8 @@ def appearance(word: PixelMap, features: SpatialMaps) -> Tensor:
 
 @dataclass(frozen=True)
 class Rearrange(Objective):
-    """Objective for ``steer``. ``moves`` maps words to the way (x, y) of their centre in fractions
-    of the picture, ``scales`` to a factor of their size; ``shapes`` and ``appearances`` are words
-    that keep theirs."""
+    """Objective for ``steer``. ``moves``: word -> way (x, y) in fractions of the picture,
+    ``scales``: word -> factor of its size; ``shapes`` and ``appearances``: words to keep."""
 
     moves: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
@@ -44,7 +42,9 @@ class Rearrange(Objective):
 
     def __post_init__(self) -> None:
         if not self.words or not all(factor > 0 for factor in self.scales.values()):
-            raise SettingError(f"name words, and factors of size above 0, not {self.scales}")
+            raise SettingError(
+                f"name at least one word, and factors of size above 0, not {dict(self.scales)}"
+            )
 
     @property
     def words(self) -> list[str]:
