@@ -37,6 +37,7 @@ from attncontrol.errors import CouplingError, UnsupportedError, WordError
 from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.observers import Hook
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
@@ -183,7 +184,8 @@ class _Stream:
             for site in self.sites.values():
                 block = self.run.denoiser.get_submodule(site.name.rpartition(".")[0])
                 after = functools.partial(self._after, site, purpose)
-                stack.callback(block.register_forward_hook(after, with_kwargs=True).remove)
+                hook = block.register_forward_hook(Hook(after), with_kwargs=True)
+                stack.callback(hook.remove)
             yield
 
     def keep(self, attention: AttentionCall, _: Moment) -> Tensor:

@@ -13,12 +13,18 @@ from attncontrol.prompts.tokens import Token, tokenize
 
 
 def one_call(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
-    """Classifier-free guidance in one call, [uncond, cond]. A further call is one of skip-layer
-    guidance."""
+    """Classifier-free guidance in one call, [uncond, cond]; after these come the rows of diffusers'
+    own perturbed-attention guidance. A further call is one of skip-layer guidance."""
     if nth:
         return ("skip",)
-    guided = pipe.do_classifier_free_guidance if parts is None else parts == 2
-    return ("uncond", "cond") if guided else ("cond",)
+    own = ("cond", "perturbed") if _perturbs(pipe) else ("cond",)
+    guided = pipe.do_classifier_free_guidance if parts is None else parts == len(own) + 1
+    return ("uncond", *own) if guided else own
+
+
+def _perturbs(pipe: Any) -> bool:
+    """Whether it is one of diffusers' PAG pipelines with that guidance on."""
+    return bool(getattr(pipe, "do_perturbed_attention_guidance", False))
 
 
 def two_calls(_: Any, nth: int, __: int | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from attncontrol.attention.moment import Step
+from attncontrol.errors import CallError
 from attncontrol.prompts.text import Text
 
 
@@ -59,7 +60,17 @@ class DenoiserCall:
         return replace(self, arguments=self.arguments | {self.name: new})
 
     def of(self, branch: str, images: Sequence[int] | None = None) -> "DenoiserCall":
-        """The call for one branch and some images, by their numbers; all of them if None."""
+        """The call for one branch and some images, by their numbers; all of them if None.
+
+        Raises CallError for diffusers' PAG pipelines, whose processors need the rows of all
+        branches.
+        """
+        if "perturbed" in self.branches:
+            raise CallError(
+                "a PAG pipeline of diffusers cannot run one branch alone, as steer and perturb "
+                "need; call it with pag_scale=0 inside perturb(pipe, SoftIdentity(), scale=...), "
+                "which is the same guidance"
+            )
         numbers = self.images if images is None else tuple(images)
         start = self.rows(branch).start
         rows = torch.tensor([start + self.images.index(number) for number in numbers])

@@ -15,7 +15,7 @@ from attncontrol.attention.moment import Purpose
 from attncontrol.errors import ThreadError
 from attncontrol.families.family import Family
 from attncontrol.running.calls import DenoiserCall
-from attncontrol.running.own import is_running
+from attncontrol.running.own import is_running, is_running_elsewhere
 from attncontrol.running.track import Track
 from attncontrol.running.wiring import Pass, Sites, Wiring
 
@@ -58,7 +58,7 @@ ENTERED: ContextVar[frozenset[object]] = ContextVar("ENTERED", default=frozenset
 @dataclass(eq=False)
 class Contexts:
     """Those open on one pipeline, in the order of their opening. ``soloist`` is one that hides what
-    the pipeline does from the others. ``current`` is the call of the denoiser that is going on."""
+    the pipeline does from the others."""
 
     pipe: Any
     family: Family
@@ -67,8 +67,8 @@ class Contexts:
     seats: list[Seat] = field(default_factory=list)
     soloist: Seat | None = None
     track: Track = field(default_factory=Track)
-    current: DenoiserCall | None = None
     seeds: tuple[int, ...] = ()
+    lock: Any = field(default_factory=threading.RLock)
 
     @property
     def acting(self) -> tuple[Seat, ...]:
@@ -87,7 +87,29 @@ class Contexts:
         hooks = [seat.hooks for seat in self.acting]
         editors = tuple((h.sites, h.edit) for h in hooks if h.edit and purpose != "probe")
         listeners = tuple((h.sites, h.listen) for h in hooks if h.listen and purpose == "own")
-        return Pass(call, purpose, layout, editors, listeners, riders)
+        return Pass(call, purpose, layout, editors, listeners, riders, self)
+
+    def begin(self, track: Track) -> None:
+        """A run of the pipeline, which belongs to this thread. Raises ThreadError."""
+        with self.lock:
+            self.require_thread()
+            self.track = track
+            self.claim()
+
+    def claim(self) -> None:
+        """The run belongs to this thread. Raises ThreadError."""
+        with self.lock:
+            self.require_thread()
+            self.track.thread = threading.get_ident()
+
+    def enter(self, seat: Seat) -> None:
+        """Raises ThreadError where another thread has a context open, or runs the pipeline."""
+        with self.lock:
+            if self.seats:
+                self.require_thread()
+            if is_running_elsewhere(self.pipe):
+                raise ThreadError(self._busy)
+            self.seats.append(seat)
 
     def require_thread(self) -> None:
         """Raises ThreadError where two threads would share this pipeline."""
@@ -99,7 +121,11 @@ class Contexts:
             )
         other = self.track.thread
         if other not in (None, own) and is_running(self.pipe, other):
-            raise ThreadError(
-                f"this {type(self.pipe).__name__} is running in another thread; one thread at a "
-                "time may call a pipeline: use a lock, or a pipeline for each thread"
-            )
+            raise ThreadError(self._busy)
+
+    @property
+    def _busy(self) -> str:
+        return (
+            f"this {type(self.pipe).__name__} is running in another thread; one thread at a time "
+            "may call a pipeline: use a lock, or a pipeline for each thread"
+        )

@@ -19,45 +19,32 @@ from torch import Tensor, nn
 from attncontrol.errors import CouplingError
 from attncontrol.running.calls import DenoiserCall, prediction_of, with_prediction
 from attncontrol.running.contexts import Contexts
-from attncontrol.running.own import caller, observe
+from attncontrol.running.observers import Hook, observe
+from attncontrol.running.own import caller
 from attncontrol.running.track import Track, begun, described
 
 
 @dataclass(eq=False)
 class Events:
-    """``is_open`` says whether a pipeline has contexts of its own. ``began`` is whether the pass
-    that runs was begun here."""
+    """``is_open`` says whether a pipeline has contexts of its own. ``running`` are the calls of the
+    denoiser that are going on, by thread; None where it is one that these contexts do not see."""
 
     contexts: Contexts
     is_open: Callable[[Any], bool]
     scheduler: Any = None
-    began: bool = False
+    running: dict[int, DenoiserCall | None] = field(default_factory=dict)
     installed: list[Callable[[], None]] = field(default_factory=list)
 
     def install(self) -> None:
-        """Hooks are plain functions: a copy of the denoiser keeps them, and they leave it alone."""
-        pipe, denoiser, self.scheduler = (
-            self.contexts.pipe,
-            self.contexts.denoiser,
-            self.contexts.pipe.scheduler,
-        )
-
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return self._before(args, kwargs) if module is denoiser else None
-
-        def after(
-            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-        ) -> Any:
-            return self._after(args, kwargs, output) if module is denoiser else None
-
-        def done(module: nn.Module, *_: Any) -> None:
-            if module is denoiser:
-                self._done()
-
+        """Does nothing where that is done."""
+        if self.installed:
+            return
+        pipe, denoiser = self.contexts.pipe, self.contexts.denoiser
+        self.scheduler = pipe.scheduler
         handles = [
-            denoiser.register_forward_pre_hook(before, with_kwargs=True),
-            denoiser.register_forward_hook(after, with_kwargs=True),
-            denoiser.register_forward_hook(done, always_call=True),
+            denoiser.register_forward_pre_hook(Hook(self._before), with_kwargs=True),
+            denoiser.register_forward_hook(Hook(self._after), with_kwargs=True),
+            denoiser.register_forward_hook(Hook(self._done), always_call=True),
         ]
         self.installed += [handle.remove for handle in handles]
         observers = {"check_inputs": self._on_start, "encode_prompt": self._on_prompt}
@@ -68,43 +55,52 @@ class Events:
         self.installed.append(observe(self.scheduler, "step", self._on_step))
 
     def _on_start(self, _: dict[str, Any]) -> None:
-        self.contexts.require_thread()
-        self.contexts.track = Track(thread=threading.get_ident())
+        self.contexts.begin(Track())
+        self._require_parts()
 
     def _on_prompt(self, bound: dict[str, Any]) -> None:
         self.contexts.require_thread()
         track = self.contexts.track
         if track.encoding and track.time is None:  # a second encoder, or the negative prompt
             return
-        self.contexts.track = begun(self.contexts.pipe, bound, threading.get_ident())
+        self.contexts.begin(begun(self.contexts.pipe, bound))
 
     def _on_latents(self, bound: dict[str, Any]) -> None:
         given = bound.get("generator")
         generators = given if isinstance(given, list) else [] if given is None else [given]
         self.contexts.seeds = tuple(generator.initial_seed() for generator in generators)
 
-    def _before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        contexts, pipe = self.contexts, caller()
-        self.began = pipe is contexts.pipe or not self.is_open(pipe)
-        if pipe is not contexts.pipe:  # another one, or a call by hand
-            if self.began:
-                contexts.wiring.begin(None, outermost=True)
-            return None
-        contexts.require_thread()
+    def _require_parts(self) -> None:
+        """Raises CouplingError where a part of the pipeline is no longer that which is watched."""
+        contexts, pipe = self.contexts, self.contexts.pipe
         if pipe.scheduler is not self.scheduler:
             raise CouplingError(
                 "pipe.scheduler was replaced inside the block, by "
                 f"{type(pipe.scheduler).__name__}, whose steps are not seen; set it before the "
                 "block"
             )
+        if contexts.family.denoiser(pipe) is not contexts.denoiser:
+            raise CouplingError("the denoiser was replaced inside the block; do that before it")
+
+    def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        contexts, pipe, thread = self.contexts, caller(), threading.get_ident()
+        self.running.pop(thread, None)  # one that was interrupted
+        if pipe is not contexts.pipe and self.is_open(pipe):
+            return None
+        if pipe is contexts.pipe:
+            contexts.claim()
+            self._require_parts()
+        self.running[thread] = None
+        contexts.wiring.begin(None, outermost=True)  # until the contexts have had their passes
+        if pipe is not contexts.pipe:  # another one, or a call by hand
+            return None
         arguments = _named(contexts.denoiser, args, kwargs)
         call = described(pipe, contexts.family, contexts.track, arguments)
-        contexts.track.thread = threading.get_ident()
-        contexts.wiring.begin(None, outermost=True)  # until the contexts have had their passes
-        changed = self._changed(call)
+        _require_sources(contexts, call)
         for seat in contexts.acting:
             contexts.wiring.require_installed(seat.hooks.sites)
-        contexts.current = changed
+        changed = self._changed(call)
+        self.running[thread] = changed
         contexts.wiring.begin(contexts.pass_of(changed, "own"), outermost=True)
         return None if changed is call else ((), changed.arguments)
 
@@ -124,26 +120,28 @@ class Events:
                 changed = _moved(changed, wanted)
         return changed
 
-    def _after(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        if self.contexts.current is None:
+    def _after(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        own = self.running.get(threading.get_ident())
+        if own is None:
             return None
-        call = replace(
-            self.contexts.current, arguments=_named(self.contexts.denoiser, args, kwargs)
-        )
+        call = replace(own, arguments=_named(self.contexts.denoiser, args, kwargs))
         for seat in self.contexts.acting:
             if seat.hooks.after:
                 prediction = seat.hooks.after(call, prediction_of(output))
                 output = with_prediction(output, prediction)
         return output
 
-    def _done(self) -> None:
-        if self.began:
-            self.contexts.wiring.end()
-        if self.contexts.current is not None:
+    def _done(self, *_: Any) -> None:
+        thread = threading.get_ident()
+        if thread not in self.running:
+            return
+        self.contexts.wiring.end(thread)
+        if self.running.pop(thread) is not None:
             for seat in self.contexts.acting:
                 if seat.hooks.done:
                     seat.hooks.done()
-        self.contexts.current, self.began = None, False
 
     def _on_step(self, bound: dict[str, Any]) -> None:
         if caller() is not self.contexts.pipe:
@@ -160,6 +158,18 @@ class Events:
     def remove(self) -> None:
         while self.installed:
             self.installed.pop()()
+        for thread in list(self.running):  # calls that were interrupted
+            self.contexts.wiring.end(thread)
+        self.running.clear()
+
+
+def _require_sources(contexts: Contexts, call: DenoiserCall) -> None:
+    """Raises CouplingError where an edit takes attention from a picture that is not made."""
+    if missing := set(contexts.sources) - set(call.images):
+        raise CouplingError(
+            f"the source is image {min(missing)}, but the pipeline makes images "
+            f"{list(call.images)}; give it a prompt for every image, the source's too"
+        )
 
 
 def _moved(call: DenoiserCall, change: Tensor) -> DenoiserCall:

@@ -1,6 +1,7 @@
 """What two passes of a denoiser share: the blocks before the first one that differs need not run
 twice."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from attncontrol.attention.moment import Purpose
+from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.observers import Hook
 
 
 @dataclass(eq=False)
@@ -36,7 +39,8 @@ class Prefix:
             self.kept.clear()
             yield
 
-    def _begin(self, *_: Any) -> None:
+    def begin(self, _: DenoiserCall) -> None:
+        """A call of the pipeline's own begins."""
         self.keeping = True
         self.kept.clear()
 
@@ -60,25 +64,54 @@ def prefix_before(
     names = [name if name in blocks else name.split(".")[0] for name in outer]
     prefix = Prefix(purpose)
     with ExitStack() as stack:
-        stack.callback(denoiser.register_forward_pre_hook(prefix._begin).remove)
         for name in names:
-            hook = denoiser.get_submodule(name).register_forward_pre_hook(prefix._end)
-            stack.callback(hook.remove)
+            block = denoiser.get_submodule(name)
+            stack.callback(block.register_forward_pre_hook(Hook(prefix._end)).remove)
         for block in blocks.values():
-            stack.callback(block.register_forward_hook(prefix._keep).remove)
+            stack.callback(block.register_forward_hook(Hook(prefix._keep)).remove)
         yield prefix
 
 
 @contextmanager
 def standing_in(module: nn.Module, output: Any) -> Iterator[None]:
-    """The module gives ``output`` whatever comes; a function is called instead of its
-    ``forward``."""
-    own = vars(module).get("forward")  # that of an offloading hook
-    module.forward = output if callable(output) else lambda *_, **__: output
+    """The module gives ``output`` in this thread, whatever comes; a function is called instead of
+    its ``forward``."""
+    thread = threading.get_ident()
+    with _LOCK:
+        place = vars(module).get("forward")
+        if not isinstance(place, _StandIn):
+            place = module.forward = _StandIn(module.forward, place)
+        place.outputs[thread] = output
     try:
         yield
     finally:
-        if own is None:
+        with _LOCK:
+            del place.outputs[thread]
+            if not place.outputs:
+                place.leave(module)
+
+
+@dataclass(eq=False)
+class _StandIn:
+    """In the place of a module's ``forward``, with the ``outputs`` for threads. ``previous`` is what
+    was set there, as offloading hooks do, None if nothing."""
+
+    forward: Callable[..., Any]
+    previous: Callable[..., Any] | None
+    outputs: dict[int, Any] = field(default_factory=dict)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        thread = threading.get_ident()
+        if thread not in self.outputs:
+            return self.forward(*args, **kwargs)
+        output = self.outputs[thread]
+        return output(*args, **kwargs) if callable(output) else output
+
+    def leave(self, module: nn.Module) -> None:
+        if self.previous is None:
             del module.forward
         else:
-            module.forward = own
+            module.forward = self.previous
+
+
+_LOCK = threading.Lock()

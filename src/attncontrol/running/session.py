@@ -44,8 +44,7 @@ class Session:
         """
         require_visible_attention(self.pipe, self.denoiser)
         contexts, seat = self.contexts, Seat(hooks, threading.get_ident())
-        with contexts.wiring.wrapping(self.denoiser, hooks.sites):
-            self._enter(seat)
+        with self._seated(seat), contexts.wiring.wrapping(self.denoiser, hooks.sites):
             before = contexts.soloist, contexts.track
             if alone:
                 contexts.soloist, contexts.track = seat, Track()
@@ -54,7 +53,6 @@ class Session:
             finally:
                 if alone:
                     contexts.soloist, contexts.track = before
-                self._leave(seat)
         if not (seat.calls and seat.steps):
             what = "scheduler.step" if seat.calls else "the denoiser"
             raise CouplingError(
@@ -99,35 +97,46 @@ class Session:
 
     @property
     def purpose(self) -> Purpose | None:
-        """Why the denoiser is running now."""
-        return self.contexts.wiring.purpose
+        """Why the denoiser is running now in this thread; None if not for this pipeline."""
+        one = self.contexts.wiring.current
+        return one.purpose if one is not None and one.owner is self.contexts else None
 
     @property
     def sources(self) -> tuple[int, ...]:
         """The images that edits of open contexts take attention from."""
-        seats = self.contexts.acting
-        return tuple(dict.fromkeys(image for seat in seats for image in seat.hooks.source))
+        return self.contexts.sources
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Those of the generators of the run."""
         return self.contexts.seeds
 
-    def _enter(self, seat: Seat) -> None:
+    @contextmanager
+    def _seated(self, seat: Seat) -> Iterator[None]:
         with _LOCK:
-            if not self.contexts.seats:
-                self.events.install()
-                _OPEN[id(self.pipe)] = self
-            self.contexts.seats.append(seat)
+            self._require_sole()
+            self.contexts.enter(seat)
+            _OPEN[id(self.pipe)] = self
         ENTERED.set(ENTERED.get() | {seat.token})
+        try:
+            self.events.install()
+            yield
+        finally:
+            ENTERED.set(ENTERED.get() - {seat.token})
+            with _LOCK:
+                self.contexts.seats.remove(seat)
+                if not self.contexts.seats:
+                    del _OPEN[id(self.pipe)]
+                    self.events.remove()
 
-    def _leave(self, seat: Seat) -> None:
-        ENTERED.set(ENTERED.get() - {seat.token})
-        with _LOCK:
-            self.contexts.seats.remove(seat)
-            if not self.contexts.seats:
-                del _OPEN[id(self.pipe)]
-                self.events.remove()
+    def _require_sole(self) -> None:
+        other = _OPEN.get(id(self.pipe), self)
+        if other is not self:
+            other.contexts.require_thread()
+            raise CouplingError(
+                "this session was attached before another one of the same pipeline was opened; "
+                "attach it where it is used"
+            )
 
 
 _OPEN: dict[int, Session] = {}

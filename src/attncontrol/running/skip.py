@@ -2,14 +2,16 @@
 
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from attncontrol.attention.moment import Purpose
 from attncontrol.errors import ModelError, SiteError
+from attncontrol.running.observers import Hook
 from attncontrol.running.reuse import standing_in
 
 
@@ -19,6 +21,7 @@ class SkippedBlocks:
 
     denoiser: nn.Module
     names: Sequence[str]
+    purpose: Callable[[], Purpose | None]
     returned: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
@@ -31,23 +34,26 @@ class SkippedBlocks:
             yield
 
     def _learn(self, name: str, _: nn.Module, __: Any, output: Any) -> None:
-        self.returned[name] = _shapes(output)
+        if self.purpose() == "own":
+            self.returned[name] = _shapes(output)
 
 
 @contextmanager
-def watched_blocks(denoiser: nn.Module, names: Sequence[str]) -> Iterator[SkippedBlocks]:
-    """Learns from the pipeline's own calls what each block returns. Raises SiteError if there is no
-    such block."""
+def watched_blocks(
+    denoiser: nn.Module, names: Sequence[str], purpose: Callable[[], Purpose | None]
+) -> Iterator[SkippedBlocks]:
+    """Learns from the pipeline's own calls what each block returns; ``purpose`` says why the
+    denoiser runs. Raises SiteError if there is no such block."""
     modules = dict(denoiser.named_modules())
     unknown = [n for n in names if n not in modules or n.rpartition(".")[0] not in modules]
     if unknown:
         blocks = [n for n in modules if n.count(".") == 1 and n.rpartition(".")[2].isdecimal()]
         raise SiteError(f"there is no block {unknown[0]!r}; blocks are: {', '.join(blocks)}")
-    skipped = SkippedBlocks(denoiser, names)
+    skipped = SkippedBlocks(denoiser, names, purpose)
     with ExitStack() as stack:
         for name in names:
             learn = functools.partial(skipped._learn, name)
-            stack.callback(modules[name].register_forward_hook(learn).remove)
+            stack.callback(modules[name].register_forward_hook(Hook(learn)).remove)
         yield skipped
 
 

@@ -20,7 +20,8 @@ class Track:
     """Where one run of a pipeline is. ``index`` counts denoising steps, ``view`` the parts of the
     picture within one, ``nth`` the calls of the denoiser before the scheduler's next step.
 
-    ``changes`` of the latents, in units of the network input, hold until that step.
+    ``changes`` of the latents, in units of the network input, hold until that step. ``views`` are
+    the most of them that a step had so far.
     """
 
     prompts: list[str] | None = None
@@ -29,6 +30,7 @@ class Track:
     thread: int | None = None
     index: int = 0
     view: int = 0
+    views: int = 1
     nth: int = 0
     time: float | None = None
     stepped: bool = False
@@ -40,7 +42,7 @@ class Track:
         """To the next call of the denoiser, whose timestep is ``time``.
 
         The same timestep after a step of the scheduler is another view of the picture, unless the
-        schedule itself has timesteps twice, as those of second-order solvers do.
+        schedule itself has it twice, as those of second-order solvers do, and all views were seen.
         """
         if self.time is None:
             pass
@@ -48,14 +50,16 @@ class Track:
             self.nth += 1
         else:
             self.nth, self.changes = 0, []
-            if time == self.time and not _repeats(pipe.scheduler.timesteps):
+            same = time == self.time
+            if same and (self.view + 1 < self.views or not _repeated(pipe, self.index)):
                 self.view += 1
             else:
                 self.index, self.view = self.index + 1, 0
+            self.views = max(self.views, self.view + 1)
         self.time, self.stepped = time, False
 
 
-def begun(pipe: Any, bound: Mapping[str, Any], thread: int) -> Track:
+def begun(pipe: Any, bound: Mapping[str, Any]) -> Track:
     """A run, from the arguments with which the pipeline calls its ``encode_prompt``."""
     prompt = bound.get("prompt")
     prompts = [prompt] if isinstance(prompt, str) else prompt and list(prompt)
@@ -67,7 +71,7 @@ def begun(pipe: Any, bound: Mapping[str, Any], thread: int) -> Track:
             f"{others} differ from the prompt: words are located in one prompt for all encoders"
         )
     encoding = default_encoding(pipe) | dict(bound)
-    return Track(prompts=prompts, repeats=repeats, encoding=encoding, thread=thread)
+    return Track(prompts=prompts, repeats=repeats, encoding=encoding)
 
 
 def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]) -> DenoiserCall:
@@ -80,8 +84,7 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     if hasattr(scheduler, "scale_model_input"):
         one = torch.ones(1, dtype=torch.float64, device=sample[0].device)
         scale = float(scheduler.scale_model_input(one, timestep))
-    total = getattr(pipe, "num_timesteps", None) or len(scheduler.timesteps)
-    step = Step(track.index, total, float(timestep), scale, track.encoding, track.view)
+    step = Step(track.index, _total(pipe), float(timestep), scale, track.encoding, track.view)
     part = family.latents(family.denoiser(pipe), arguments)
     assert track.text is not None  # set with the rows
     return DenoiserCall(
@@ -100,7 +103,7 @@ def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str
     if prompts is not None:
         known = tuple(p for p in prompts for _ in range(track.repeats or 1))
     branches = family.branches(pipe, track.nth, None if known is None else size // len(known))
-    images, odd = divmod(size, len(branches))
+    images, odd = divmod(size, len(branches)) if branches else (0, 1)
     if odd or (known is not None and len(known) != images):
         raise CouplingError(
             f"the denoiser got a batch of {size}, but {images if known is None else len(known)} "
@@ -117,6 +120,13 @@ def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str
     return branches, images
 
 
-def _repeats(timesteps: Tensor) -> bool:
-    values = [float(timestep) for timestep in timesteps]
-    return len(set(values)) < len(values)
+def _total(pipe: Any) -> int:
+    """The number of steps of the run, which may be the last ones of a schedule."""
+    return getattr(pipe, "num_timesteps", None) or len(pipe.scheduler.timesteps)
+
+
+def _repeated(pipe: Any, index: int) -> bool:
+    """Whether the schedule has the timestep of a step once more in the next."""
+    times = pipe.scheduler.timesteps
+    at = len(times) - _total(pipe) + index
+    return at + 1 < len(times) and bool(times[at] == times[at + 1])

@@ -30,7 +30,7 @@ class Pass:
     """One run of the denoiser: whose rows it has, why it runs, and what acts on its attention.
 
     ``editors`` and ``listeners`` come with the sites they belong to. The last ``riders`` images are
-    sources of edits alone.
+    sources of edits alone. ``owner`` are the contexts of the pipeline it is made for.
     """
 
     call: DenoiserCall
@@ -39,6 +39,7 @@ class Pass:
     editors: tuple[tuple[Sites, Editor], ...] = ()
     listeners: tuple[tuple[Sites, Listener], ...] = ()
     riders: int = 0
+    owner: object = None
 
     def attend(self, call: AttentionCall) -> Tensor:
         """The output of an attention call of this pass."""
@@ -127,6 +128,8 @@ class Wiring:
             yield
         finally:
             stack.remove(one)
+            if not stack:
+                self.end(threading.get_ident())
 
     def begin(self, one: Pass | None, *, outermost: bool = False) -> list[Pass | None]:
         """As ``running``, without an end; ``outermost`` forgets passes that never ended."""
@@ -136,15 +139,15 @@ class Wiring:
         stack.append(one)
         return stack
 
-    def end(self) -> None:
-        """No pass runs in this thread."""
-        self.passes.pop(threading.get_ident(), None)
+    def end(self, thread: int) -> None:
+        """No pass runs in a thread."""
+        self.passes.pop(thread, None)
 
     @property
-    def purpose(self) -> Purpose | None:
-        """Why the denoiser is running in this thread; None if nobody watches."""
+    def current(self) -> Pass | None:
+        """The pass that is running in this thread; None if nobody watches."""
         stack = self.passes.get(threading.get_ident())
-        return stack[-1].purpose if stack and stack[-1] else None
+        return stack[-1] if stack else None
 
     def _attend(self, call: AttentionCall) -> Tensor:
         stack = self.passes.get(threading.get_ident()) or self._backward()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attncontrol.attention.edit import Editor
 from attncontrol.attention.edit import at as fixed
+from attncontrol.attention.moment import Purpose
 from attncontrol.attention.sites import Where
 from attncontrol.edits.skip_layers import SkipLayers
 from attncontrol.errors import SettingError
@@ -64,11 +65,15 @@ def perturb(
     edits = [on for on in placed if not isinstance(on.edit, SkipLayers)]
     plan = Plan.of(edits, run.sites, steps)
     with ExitStack() as stack:
-        skipped = stack.enter_context(watched_blocks(run.denoiser, layers))
+
+        def purpose() -> Purpose | None:
+            return run.purpose
+
+        skipped = stack.enter_context(watched_blocks(run.denoiser, layers, purpose))
         changed = [*plan.sites, *layers]
-        prefix = stack.enter_context(prefix_before(run.denoiser, changed, lambda: run.purpose))
+        prefix = stack.enter_context(prefix_before(run.denoiser, changed, purpose))
         guidance = _Guidance(run, plan, skipped, prefix, scale, rescale)
-        stack.enter_context(run.hooked(Hooks(after=guidance.after)))
+        stack.enter_context(run.hooked(Hooks(before=prefix.begin, after=guidance.after)))
         yield
 
 

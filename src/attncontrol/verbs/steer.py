@@ -97,7 +97,7 @@ def steer(
     trace = Trace(where, default_step if descent.step_size is None else descent.step_size)
     chosen = {site.name: site for site in where.select(known)}
     steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace)
-    with _frozen(run.denoiser), run.hooked(Hooks(before=steering.before)):
+    with run.hooked(Hooks(before=steering.before)), _frozen(run.denoiser):
         yield trace
 
 

@@ -1,0 +1,80 @@
+"""Observers of methods and modules, which copies of these leave behind."""
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+Observer = Callable[[dict[str, Any]], None]
+
+
+def observe(owner: Any, name: str, observer: Observer) -> Callable[[], None]:
+    """Shows every call of a method of one object to ``observer``, by name and before it happens.
+
+    Observers may change the arguments. Returns what ends this. All observers of a method share one
+    stand-in, which the last to leave takes off; if somebody has put something over it, it stays and
+    only passes calls on.
+    """
+    method = vars(owner).get(name)
+    if not isinstance(method, _Observed):
+        method = _Observed(owner, name)
+        setattr(owner, name, method)
+    method.observers.append(observer)
+    return functools.partial(method.leave, observer)
+
+
+class _Observed:
+    """Stands for a method; pipelines inspect the signature of ``scheduler.step``, so it has that of
+    the method."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.method = getattr(owner, name)
+        functools.update_wrapper(self, self.method)
+        self.owner, self.name, self.previous = owner, name, vars(owner).get(name)
+        self.observers: list[Observer] = []
+        self.__signature__ = inspect.signature(self.method)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        observers = tuple(self.observers)
+        if not observers:
+            return self.method(*args, **kwargs)
+        bound = self.__signature__.bind(*args, **kwargs)
+        for observer in observers:
+            observer(bound.arguments)
+        return self.method(*bound.args, **bound.kwargs)
+
+    def leave(self, observer: Observer) -> None:
+        self.observers.remove(observer)
+        if self.observers or vars(self.owner).get(self.name) is not self:
+            return
+        if self.previous is None:
+            delattr(self.owner, self.name)
+        else:
+            setattr(self.owner, self.name, self.previous)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the owner has its own method: pipelines copy schedulers, and their vars."""
+        copied = memo.get(id(self.owner))
+        if copied is None:
+            return self
+        if self.previous is not None:
+            return copy.deepcopy(self.previous, memo)
+        method = inspect.getattr_static(type(self.owner), self.name)
+        return method.__get__(copied, type(self.owner))
+
+
+class Hook:
+    """A hook of a module; in copies of the module it does nothing."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Any:
+        return _nothing
+
+
+def _nothing(*_: Any, **__: Any) -> None: ...
