@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 from attncontrol.batch.generate import Picture
 from attncontrol.batch.memory import peak_memory
 from attncontrol.bench import compare
-from attncontrol.bench.compare import Row, Task, _row, markdown, read, summary, tasks
-from attncontrol.bench.measure import things_of
+from attncontrol.bench.compare import _row
+from attncontrol.bench.prompts import things_of
+from attncontrol.bench.rows import Row, read
+from attncontrol.bench.summary import markdown, summary
+from attncontrol.bench.tasks import Task, tasks
 from attncontrol.cli import app
 from attncontrol.sprites.scenes import render, sample
 

@@ -1,6 +1,7 @@
 import numpy as np
 
-from attncontrol.bench.measure import benchmark_prompts, gain, things_of, wilson
+from attncontrol.bench.prompts import benchmark_prompts, things_of
+from attncontrol.bench.rates import gain, wilson
 from attncontrol.sprites.scenes import (
     COLORS,
     NOUNS,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from attncontrol.bench.measure import benchmark_prompts
+from attncontrol.bench.prompts import benchmark_prompts
 from attncontrol.errors import PackageError, WordError
 from attncontrol.prompts import parser, repairs
 from attncontrol.prompts.syntax import analyse, nouns
