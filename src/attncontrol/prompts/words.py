@@ -43,8 +43,8 @@ def find(tokens: Sequence[Token], prompt: str, phrase: str) -> Span:
         if match.end() > max(limits.values()):
             raise WordError(
                 f"{phrase!r} (characters {match.start()}-{match.end()}) lies beyond the text limit "
-                f"of {len(tokens)} tokens; the model reads only {prompt[: max(limits.values())]!r}. "
-                "Move the word forward or shorten the prompt"
+                f"of {len(tokens)} tokens; the model reads only "
+                f"{prompt[: max(limits.values())]!r}. Move the word forward or shorten the prompt"
             )
         readable = [t for t in tokens if match.end() <= limits[t.encoder]]
         positions += [t.index for t in readable if t.start < match.end() and match.start() < t.end]

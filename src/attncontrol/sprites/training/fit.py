@@ -11,6 +11,8 @@ from diffusers.models.upsampling import Upsample2D
 from rich.progress import track
 from torch import Tensor, nn
 
+from attncontrol.errors import ModelError
+
 
 def to_tensor(pictures: np.ndarray) -> Tensor:
     """uint8 (batch, height, width, 3) -> float (batch, 3, height, width) in [-1, 1]."""
@@ -25,7 +27,7 @@ def compiled(
 
     Upsampling by ``F.interpolate`` is replaced: its compiled backward on a CPU returned zeros
     (torch 2.13). The reference is float32 because eager bfloat16 gradients of normalisation weights
-    are off by up to 80 % there. Raises RuntimeError if a gradient differs by more than half its
+    are off by up to 80 % there. Raises ModelError if a gradient differs by more than half its
     norm plus a thousandth of the largest norm: rounding stays below 10 % for new weights and
     reaches 40 % for biases near a minimum, where gradients cancel.
     """
@@ -44,9 +46,7 @@ def compiled(
     slack = 1e-3 * max(float(g.norm()) for g in gradients[0].values())
     for name, gradient in gradients[0].items():
         if (gradient - gradients[1][name]).norm() > 0.5 * gradient.norm() + slack:
-            raise RuntimeError(
-                f"the compiled gradient of {name} is wrong; train without compilation"
-            )
+            raise ModelError(f"the compiled gradient of {name} is wrong; train without compilation")
     return fast
 
 
