@@ -49,4 +49,5 @@ def _box(rng: np.random.Generator, side: int) -> Box:
     """A square in the left or the right half."""
     length = rng.uniform(0.36, 0.48)
     left, top = rng.uniform(0, 0.5 - length) + 0.5 * side, rng.uniform(0, 1 - length)
-    return tuple(round(float(v), 3) for v in (left, top, left + length, top + length))  # type: ignore[return-value]  # four of them
+    first, second, third, fourth = np.round([left, top, left + length, top + length], 3).tolist()
+    return first, second, third, fourth
