@@ -16,7 +16,7 @@ from diffusers import StableDiffusionPipeline
 from attncontrol import AttendAndExcite, Descent, Trace, Where, steer
 
 
-class AttendAndExcitePipeline(StableDiffusionPipeline):  # type: ignore[misc]  # diffusers is untyped
+class AttendAndExcitePipeline(StableDiffusionPipeline):  # type: ignore[misc]  # no types there
     """``trace`` holds the losses of the last call."""
 
     trace: Trace | None = None

@@ -35,6 +35,5 @@ grid(rows | {"guided": guided}, [f"seed {seed}" for seed in SEEDS], title=PROMPT
     "compare.png"
 )
 for step in trace.steps:
-    print(
-        f"step {step.index}: losses {[round(loss, 2) for loss in step.losses]}, refinements {step.refinements}"
-    )
+    losses = [round(loss, 2) for loss in step.losses]
+    print(f"step {step.index}: losses {losses}, refinements {step.refinements}")

@@ -28,8 +28,8 @@ def test_same_latents_as_diffusers_on_ddim():
     }
     plain = pipe(PROMPTS, latents=latents, **call).images
     expected = theirs(
-        PROMPTS, token_indices=[[2, 5, 6], [3, 6]], latents=latents, attn_res=(4, 6), scale_factor=10, max_iter_to_alter=5,
-        thresholds={0: 0.05, 2: 0.5}, **call,
+        PROMPTS, token_indices=[[2, 5, 6], [3, 6]], latents=latents, attn_res=(4, 6),
+        scale_factor=10, max_iter_to_alter=5, thresholds={0: 0.05, 2: 0.5}, **call,
     ).images  # fmt: skip
     words = {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog", "frog"]}
     descent = Descent(step_size=10.0, thresholds={0.0: 0.05, 0.2: 0.5})

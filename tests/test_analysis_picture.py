@@ -31,7 +31,7 @@ from attncontrol.analysis.evaluation import (
     summarise,
 )
 from attncontrol.analysis.grounding import Example
-from attncontrol.bench.measure import examples
+from attncontrol.bench.examples import examples
 from attncontrol.errors import SiteError, UnsupportedError, WordError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.picture import (

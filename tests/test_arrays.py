@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from attncontrol import AttentionMaps, load, record
 from attncontrol.attention.sites import Site
-from attncontrol.bench.measure import examples
+from attncontrol.bench.examples import examples
 from attncontrol.cli import app
 from attncontrol.export import to_dataframe, to_npz, to_xarray, to_zarr
 from attncontrol.prompts.tokens import Span

@@ -31,8 +31,8 @@ def invoke(*args):
 
 def test_generate_writes_pictures_maps_grid_and_report(model, tmp_path):
     code, out, _ = invoke(
-        "generate", "a cat and a frog", "--model", model, "--compare", "--seeds", "0-1,5", "--steps", 3, "--out", tmp_path,
-        "--height", 64, "--width", 96, "--json", "--batch", 2,
+        "generate", "a cat and a frog", "--model", model, "--compare", "--seeds", "0-1,5",
+        "--steps", 3, "--out", tmp_path, "--height", 64, "--width", 96, "--json", "--batch", 2,
     )  # fmt: skip
     assert code == 0
     report = json.loads(out)

@@ -65,8 +65,9 @@ def calls_of(name, pipe):
         def call(z, t, branch):
             cond = branch == "cond"
             return pipe.transformer(
-                z, encoder_hidden_states=states if cond else negative, pooled_projections=pooled if cond else no_pooled,
-                timestep=t.expand(1) / 1000, img_ids=ids, txt_ids=text_ids, return_dict=False,
+                z, encoder_hidden_states=states if cond else negative,
+                pooled_projections=pooled if cond else no_pooled, timestep=t.expand(1) / 1000,
+                img_ids=ids, txt_ids=text_ids, return_dict=False,
             )[0]  # fmt: skip
 
         return call, (0, 1), slice(tokens, None), slice(tokens), grid, [list(range(7))], [2, 5, 6]
@@ -208,8 +209,9 @@ def test_steering_equals_a_hand_written_loop(name, monkeypatch, guided_by_negati
         z = z.flatten(2).transpose(1, 2) if name == "klein" else z
         call, text_calls, rows, columns, grid, encoders, subjects = parts
         expected = steered(
-            pipe, softmax, call, z, text_calls=text_calls, rows=rows, columns=columns, grid=grid, encoders=encoders,
-            subjects=subjects, alpha=20.0, guided=2, scale=3.0, negative=guided_by_negative,
+            pipe, softmax, call, z, text_calls=text_calls, rows=rows, columns=columns, grid=grid,
+            encoders=encoders, subjects=subjects, alpha=20.0, guided=2, scale=3.0,
+            negative=guided_by_negative,
         )  # fmt: skip
     if (
         name == "klein"

@@ -12,7 +12,7 @@ from attncontrol.analysis.grounding import (
     mean_over_timesteps,
     score_sites,
 )
-from attncontrol.bench.measure import examples
+from attncontrol.bench.examples import examples
 from attncontrol.errors import WordError
 from attncontrol.families.known import family_of
 from tests.kit.zoo import EXTRA, ZOO

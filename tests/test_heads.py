@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from attncontrol import Where
-from attncontrol.batch.head_search import load_heads, search_heads, strengths
+from attncontrol.batch.head_search import load_heads, search_heads
 from attncontrol.batch.results import read_lines
+from attncontrol.batch.strengths import strengths
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import CouplingError
 from attncontrol.verbs.perturb import PerImage, perturb

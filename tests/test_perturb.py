@@ -136,8 +136,8 @@ def test_equals_the_pag_pipeline_of_diffusers(guidance):
     )
     theirs.set_progress_bar_config(disable=True)
     options = {
-        "num_inference_steps": 3, "guidance_scale": guidance, "output_type": "latent", "height": 64, "width": 96,
-        "num_images_per_prompt": 2,
+        "num_inference_steps": 3, "guidance_scale": guidance, "output_type": "latent", "height": 64,
+        "width": 96, "num_images_per_prompt": 2,
     }  # fmt: skip
     expected = theirs(
         prompt="a cat and a frog",
@@ -167,8 +167,8 @@ def test_equals_the_pag_pipeline_for_sd3(guidance):
     theirs = StableDiffusion3PAGPipeline(**parts, pag_applied_layers=["blocks.1"])
     theirs.set_progress_bar_config(disable=True)
     options = {
-        "num_inference_steps": 3, "guidance_scale": guidance, "output_type": "latent", "height": 64, "width": 96,
-        "max_sequence_length": 16,
+        "num_inference_steps": 3, "guidance_scale": guidance, "output_type": "latent", "height": 64,
+        "width": 96, "max_sequence_length": 16,
     }  # fmt: skip
     expected = theirs(
         prompt="a cat and a frog",
@@ -348,8 +348,8 @@ def test_it_composes_with_steering():
 def test_skipped_layers_equal_the_sd3_pipeline_of_diffusers():
     pipe = sd3()
     options = {
-        "num_inference_steps": 4, "output_type": "latent", "height": 64, "width": 96, "max_sequence_length": 16,
-        "guidance_scale": 4.0, "num_images_per_prompt": 2,
+        "num_inference_steps": 4, "output_type": "latent", "height": 64, "width": 96,
+        "max_sequence_length": 16, "guidance_scale": 4.0, "num_images_per_prompt": 2,
     }  # fmt: skip
     theirs = {
         "skip_guidance_layers": [1],

@@ -118,8 +118,9 @@ def test_every_context_still_sees_the_call(monkeypatch):
     arguments = {
         "hidden_states": torch.randn(1, 24, 16, dtype=torch.float64),
         "encoder_hidden_states": torch.randn(1, 4, 32, dtype=torch.float64),
-        "pooled_projections": torch.randn(1, 32, dtype=torch.float64), "timestep": torch.ones(1, dtype=torch.float64),
-        "img_ids": torch.zeros(24, 3), "txt_ids": torch.zeros(4, 3),
+        "pooled_projections": torch.randn(1, 32, dtype=torch.float64),
+        "timestep": torch.ones(1, dtype=torch.float64), "img_ids": torch.zeros(24, 3),
+        "txt_ids": torch.zeros(4, 3),
     }  # fmt: skip
     with torch.no_grad(), tap(transformer, site, inner):
         zeroed = transformer(**arguments).sample

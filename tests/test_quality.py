@@ -12,7 +12,8 @@ from scipy.linalg import sqrtm
 from attncontrol.batch.options import load
 from attncontrol.batch.results import append_lines
 from attncontrol.bench import guidance
-from attncontrol.bench.guidance import Row, arms, markdown, middle, read, run, table
+from attncontrol.bench.guidance import arms, middle, run
+from attncontrol.bench.guidance_table import Row, markdown, read, table
 from attncontrol.sprites.objectives import OBJECTIVES
 from attncontrol.sprites.quality import (
     Gaussian,

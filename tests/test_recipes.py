@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attncontrol.sprites.training import flux, sd, sd3
-from attncontrol.sprites.training.diffusion import eager_attention
+from attncontrol.sprites.training.grounding import eager_attention
 from attncontrol.sprites.training.text import MAX_TOKENS, make_t5_tokenizer, make_tokenizer, t5_ids
 from attncontrol.sprites.training.vae import make_vae
 

@@ -1,6 +1,7 @@
 import numpy as np
 
-from attncontrol.bench.measure import benchmark_prompts, gain, things_of, wilson
+from attncontrol.bench.prompts import benchmark_prompts, things_of
+from attncontrol.bench.rates import gain, wilson
 from attncontrol.sprites.scenes import (
     COLORS,
     NOUNS,
@@ -14,7 +15,8 @@ from attncontrol.sprites.scenes import (
     sample,
     sprite,
 )
-from attncontrol.sprites.training.diffusion import grounding_loss, word_objects
+from attncontrol.sprites.training.grounding import grounding_loss
+from attncontrol.sprites.training.latents import word_objects
 
 
 def test_captions_follow_the_benchmarks_grammar():

@@ -45,8 +45,8 @@ def run(pipe, prompts=None, *, latents=None, steps=6, seen=None, **kwargs):
         return {}
 
     return pipe(
-        prompts, latents=latents, height=latents.shape[2] * 8, width=latents.shape[3] * 8, num_inference_steps=steps,
-        output_type="latent", callback_on_step_end=keep, **kwargs,
+        prompts, latents=latents, height=latents.shape[2] * 8, width=latents.shape[3] * 8,
+        num_inference_steps=steps, output_type="latent", callback_on_step_end=keep, **kwargs,
     ).images  # fmt: skip
 
 
@@ -75,8 +75,9 @@ def test_equals_the_slow_restatement_at_every_step(pipe, scheduler, guidance):
     total = len(seen)
     expected = reference(
         pipe, PROMPTS, POSITIONS, noise(), num_inference_steps=6, guidance_scale=guidance,
-        negative_prompts=["blue", "green"] if guidance > 1 else None, grid=(4, 6), scale_factor=40.0,
-        max_iter_to_alter=total // 2, thresholds={0: 0.05, int(0.34 * total): 0.5}, max_refinement_steps=3,
+        negative_prompts=["blue", "green"] if guidance > 1 else None, grid=(4, 6),
+        scale_factor=40.0, max_iter_to_alter=total // 2,
+        thresholds={0: 0.05, int(0.34 * total): 0.5}, max_refinement_steps=3,
     )  # fmt: skip
     assert len(seen) == len(expected)
     plain = []
@@ -225,7 +226,8 @@ def test_schedulers_that_would_lose_the_change_are_refused(pipe, scheduler):
     with (
         pytest.raises(
             UnsupportedError,
-            match=f"{scheduler.__name__} takes several evaluations per step or keeps earlier latents",
+            match=f"{scheduler.__name__} takes several evaluations per step "
+            "or keeps earlier latents",
         ),
         steer(pipe, OBJECTIVE),
     ):
@@ -313,7 +315,8 @@ def test_not_finite_latents_are_reported(pipe):
     with (
         pytest.raises(
             NonFiniteError,
-            match=r"not finite at step 0 for image\(s\) \[1\]; the latents were already NaN or infinite",
+            match=r"not finite at step 0 for image\(s\) \[1\]; "
+            "the latents were already NaN or infinite",
         ),
         steer(pipe, OBJECTIVE, where=WHERE),
     ):

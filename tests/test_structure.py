@@ -15,7 +15,8 @@ SOURCE = Path(attncontrol.__file__).parent
 ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors", "axes", "listing", "prompts", "attention", "maps", "families", "objectives", "losses",
-    "edits", "running", "verbs", "analysis", "export", "inspector", "sprites", "batch", "bench", "cli",
+    "edits", "running", "verbs", "analysis", "export", "inspector", "sprites", "batch", "bench",
+    "cli",
 )  # fmt: skip
 VALUES = {"errors", "axes", "listing"}
 NARROWER = {  # than the order alone allows

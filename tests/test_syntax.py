@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from attncontrol.bench.measure import benchmark_prompts
-from attncontrol.errors import UnsupportedError, WordError
-from attncontrol.prompts import parser
+from attncontrol.bench.prompts import benchmark_prompts
+from attncontrol.errors import PackageError, WordError
+from attncontrol.prompts import parser, repairs
 from attncontrol.prompts.syntax import analyse, nouns
 
+REPAIRED = {"can", "sled", "leaves", "rose", "oven", "cockatoo"}
 Sets = list[tuple[str, tuple[str, ...]]]
 
 
@@ -56,6 +57,14 @@ def test_benchmark_prompts():
             assert sets_of(prompt) == expected
 
 
+@pytest.mark.parametrize("repair", repairs.REPAIRS, ids=lambda repair: repair.name)
+def test_every_repair_is_needed_by_its_example(repair, monkeypatch):
+    (name,) = {span for span, _ in sets_of(repair.example)} & REPAIRED
+    others = tuple(each for each in repairs.REPAIRS if each != repair)
+    monkeypatch.setattr(repairs, "REPAIRS", others)
+    assert name not in {span for span, _ in sets_of(repair.example)}
+
+
 def test_every_clause_is_read_and_nothing_is_kept_between_prompts():
     assert sets_of("a dog that is red and a cat that is blue") == [
         ("dog", ("red",)),
@@ -96,7 +105,7 @@ def test_no_noun():
 def test_a_changed_pipeline_is_refused(tmp_path):
     (tmp_path / "model").write_bytes(b"other weights")
     with pytest.raises(
-        UnsupportedError,
+        PackageError,
         match=r"not those of version 3.8.0 that was checked \(sha256 [0-9a-f]{64}\)",
     ):
         parser._verify(tmp_path)

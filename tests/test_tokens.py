@@ -6,7 +6,7 @@ from attncontrol import locate
 from attncontrol.errors import WordError
 from attncontrol.prompts.syntax import nouns
 from attncontrol.prompts.tokens import tokenize
-from attncontrol.prompts.words import find, resolve
+from attncontrol.prompts.words import find, resolve, subjects
 from attncontrol.sprites.training.text import make_tokenizer
 
 TOKENIZER = make_tokenizer()
@@ -97,6 +97,8 @@ def test_words_per_prompt():
         WordError, match=r"words must be a non-empty list such as \['cat', 'frog'\], not 'cat'"
     ):
         resolve(partial(tokenize, TOKENIZER), ["a cat"], "cat")
+    with pytest.raises(WordError, match="a subject is a noun, or modifiers and last their noun"):
+        subjects(partial(tokenize, TOKENIZER), ["a cat"], ["cat", []])
 
 
 def test_locate_uses_the_pipelines_tokenizer(pipe):

@@ -81,9 +81,11 @@ def test_the_halves_of_guidance_are_not_guessed(families):
         record(pipe, ["cat"]),
     ):
         run(pipe, guidance_scale=4.0)
-    reversed_call = lambda pipe, nth, parts: one_call(pipe, nth, parts)[::-1]  # noqa: E731 - as a user would
     mine = dataclasses.replace(
-        unknown.FAMILY, name="mine", matches=lambda p: p is pipe, branches=reversed_call
+        unknown.FAMILY,
+        name="mine",
+        matches=lambda p: p is pipe,
+        branches=lambda pipe, nth, parts: one_call(pipe, nth, parts)[::-1],
     )
     families.insert(0, mine)
     with record(pipe, ["cat"], branches=("cond", "uncond")) as maps:
@@ -112,7 +114,7 @@ class MyPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(transformer=transformer, scheduler=scheduler, tokenizer=tokenizer)
 
-    def encode_prompt(self, prompt, max_sequence_length=16):  # noqa: ARG002 - the prompt is read by the tokenizer alone
+    def encode_prompt(self, prompt, max_sequence_length=16):  # noqa: ARG002 - the tokenizer reads it
         return torch.randn(
             1,
             max_sequence_length,

@@ -75,8 +75,8 @@ def test_image_to_image(name):
     def call():
         generator = torch.Generator().manual_seed(0)
         return pipe(
-            "a red cat and a turtle", image=picture(), strength=0.6, num_inference_steps=5, output_type="latent",
-            generator=generator, **extra,
+            "a red cat and a turtle", image=picture(), strength=0.6, num_inference_steps=5,
+            output_type="latent", generator=generator, **extra,
         ).images  # fmt: skip
 
     _, maps = guided(pipe, call)
@@ -106,8 +106,9 @@ def test_inpainting():
     guided(
         pipe,
         lambda: pipe(
-            "a red cat and a turtle", image=picture(), mask_image=mask, height=64, width=96, strength=0.9, num_inference_steps=3,
-            max_sequence_length=16, output_type="latent", generator=torch.Generator().manual_seed(0),
+            "a red cat and a turtle", image=picture(), mask_image=mask, height=64, width=96,
+            strength=0.9, num_inference_steps=3, max_sequence_length=16, output_type="latent",
+            generator=torch.Generator().manual_seed(0),
         ).images,
     )  # fmt: skip
 
@@ -131,8 +132,9 @@ def test_controlnet_rows_follow_their_images():
 
     def call(which):
         return pipe(
-            [prompts[i] for i in which], image=[picture(i) for i in which], latents=latents[which].clone(), output_type="latent",
-            num_inference_steps=2, height=64, width=96,
+            [prompts[i] for i in which], image=[picture(i) for i in which],
+            latents=latents[which].clone(), output_type="latent", num_inference_steps=2, height=64,
+            width=96,
         ).images  # fmt: skip
 
     both, maps = guided(pipe, lambda: call([0, 1]))
@@ -175,8 +177,8 @@ def test_ip_adapter_leaves_text_the_first_call():
     for number, width in enumerate(widths):
         keys |= {f"{2 * number + 1}.to_{k}_ip.weight": torch.randn(width, 32) for k in "kv"}
     projection = {
-        "proj.weight": torch.randn(4 * 32, 16), "proj.bias": torch.randn(4 * 32), "norm.weight": torch.ones(32),
-        "norm.bias": torch.zeros(32),
+        "proj.weight": torch.randn(4 * 32, 16), "proj.bias": torch.randn(4 * 32),
+        "norm.weight": torch.ones(32), "norm.bias": torch.zeros(32),
     }  # fmt: skip
     pipe.unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": keys}])
     pipe.unet.double()

@@ -47,7 +47,7 @@ class EditError(AttnControlError, ValueError):
 
 
 class ResultsError(AttnControlError, ValueError):
-    """A folder of results was made with other settings, or holds too little for a table."""
+    """Results were made with other settings, or do not suffice for what is computed of them."""
 
 
 class NonFiniteError(AttnControlError, ArithmeticError):

@@ -9,8 +9,9 @@ from attncontrol.prompts.tokens import Span, Token
 
 PROMPT = "a red cat and a frog"
 DOWN, MID, UP = (
-    f"{block}.attentions.0.transformer_blocks.0.attn2" for block in ("down_blocks.0", "mid_block", "up_blocks.1")
-)  # fmt: skip
+    f"{block}.attentions.0.transformer_blocks.0.attn2"
+    for block in ("down_blocks.0", "mid_block", "up_blocks.1")
+)
 GRIDS = ((2, 3), (4, 6), (4, 6), (3, 2))
 
 

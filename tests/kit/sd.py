@@ -9,8 +9,8 @@ LAYER = "up_blocks.1.attentions.0.transformer_blocks.0.attn2"
 def run(pipe, prompt=PROMPT, *, seed=0, height=64, width=96, steps=3, images=1, **kwargs):
     generator = torch.Generator().manual_seed(seed)
     return pipe(
-        prompt, height=height, width=width, num_inference_steps=steps, num_images_per_prompt=images, generator=generator,
-        output_type="latent", **kwargs,
+        prompt, height=height, width=width, num_inference_steps=steps, num_images_per_prompt=images,
+        generator=generator, output_type="latent", **kwargs,
     ).images  # fmt: skip
 
 

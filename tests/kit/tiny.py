@@ -9,9 +9,10 @@ from attncontrol.sprites.training.text import make_tokenizer
 
 def tiny_text_encoder(tokenizer, width=32):
     config = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=37, projection_dim=width, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=tokenizer.model_max_length,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=37, projection_dim=width,
+        num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return CLIPTextModel(config)
 
@@ -20,9 +21,10 @@ def tiny_unet(seed=0, *, in_channels=4, sample_size=16, scale=3.0):
     """Three levels (strides 1, 2, 4); larger query weights make the attention peaked."""
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
-        block_out_channels=(16, 32, 32), layers_per_block=1, sample_size=sample_size, in_channels=in_channels, out_channels=4,
-        down_block_types=("CrossAttnDownBlock2D",) * 3, up_block_types=("CrossAttnUpBlock2D",) * 3,
-        cross_attention_dim=32, attention_head_dim=(2, 4, 4), norm_num_groups=8,
+        block_out_channels=(16, 32, 32), layers_per_block=1, sample_size=sample_size,
+        in_channels=in_channels, out_channels=4, down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3, cross_attention_dim=32,
+        attention_head_dim=(2, 4, 4), norm_num_groups=8,
     )  # fmt: skip
     with torch.no_grad():
         for name, parameter in unet.named_parameters():
@@ -34,8 +36,9 @@ def tiny_unet(seed=0, *, in_channels=4, sample_size=16, scale=3.0):
 def tiny_vae(seed=0):
     torch.manual_seed(seed)
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8), in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4, norm_num_groups=4, layers_per_block=1,
+        block_out_channels=(8, 8, 8, 8), in_channels=3, out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4, norm_num_groups=4, layers_per_block=1,
     )  # fmt: skip
 
 

@@ -46,8 +46,9 @@ PEAKED = 8.0  # larger query weights make the attention peaked
 
 def clip(tokenizer, cls=CLIPTextModelWithProjection, width=32):
     config = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=37, projection_dim=width, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=tokenizer.model_max_length, bos_token_id=tokenizer.bos_token_id,
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=37, projection_dim=width,
+        num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return cls(config)
@@ -63,8 +64,9 @@ def t5(tokenizer, width=32):
 
 def vae(channels=4, **config):
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8), in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=channels, norm_num_groups=4, layers_per_block=1, **config,
+        block_out_channels=(8, 8, 8, 8), in_channels=3, out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=channels, norm_num_groups=4, layers_per_block=1, **config,
     )  # fmt: skip
 
 
@@ -88,9 +90,10 @@ def sdxl():
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     unet = UNet2DConditionModel(
-        block_out_channels=(16, 32), layers_per_block=1, sample_size=16, in_channels=4, out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2), cross_attention_dim=64, attention_head_dim=(2, 4), norm_num_groups=8,
+        block_out_channels=(16, 32), layers_per_block=1, sample_size=16, in_channels=4,
+        out_channels=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=(1, 2),
+        cross_attention_dim=64, attention_head_dim=(2, 4), norm_num_groups=8,
         use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=80,
     )  # fmt: skip
@@ -107,14 +110,15 @@ def sd3(**config):
     torch.manual_seed(0)
     tokenizer, other = make_tokenizer(), make_t5_tokenizer()
     transformer = SD3Transformer2DModel(
-        sample_size=16, patch_size=2, in_channels=4, num_layers=3, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=64, caption_projection_dim=32, pooled_projection_dim=64, out_channels=4, pos_embed_max_size=16,
-        **config,
+        sample_size=16, patch_size=2, in_channels=4, num_layers=3, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=64, caption_projection_dim=32,
+        pooled_projection_dim=64, out_channels=4, pos_embed_max_size=16, **config,
     )  # fmt: skip
     return finish(
         StableDiffusion3Pipeline(
-            transformer, FlowMatchEulerDiscreteScheduler(shift=3.0), vae(shift_factor=0.1, scaling_factor=1.5),
-            clip(tokenizer), tokenizer, clip(tokenizer), tokenizer, t5(other, width=64), other,
+            transformer, FlowMatchEulerDiscreteScheduler(shift=3.0),
+            vae(shift_factor=0.1, scaling_factor=1.5), clip(tokenizer), tokenizer, clip(tokenizer),
+            tokenizer, t5(other, width=64), other,
         )
     )  # fmt: skip
 
@@ -129,13 +133,14 @@ def flux(guidance_embeds=False):
     torch.manual_seed(0)
     tokenizer, other = make_tokenizer(), make_t5_tokenizer()
     transformer = FluxTransformer2DModel(
-        patch_size=1, in_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=32, pooled_projection_dim=32, guidance_embeds=guidance_embeds, axes_dims_rope=(4, 6, 6),
+        patch_size=1, in_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32,
+        guidance_embeds=guidance_embeds, axes_dims_rope=(4, 6, 6),
     )  # fmt: skip
     return finish(
         FluxPipeline(
-            FlowMatchEulerDiscreteScheduler(), vae(shift_factor=0.1, scaling_factor=1.5), clip(tokenizer, CLIPTextModel), tokenizer,
-            t5(other), other, transformer,
+            FlowMatchEulerDiscreteScheduler(), vae(shift_factor=0.1, scaling_factor=1.5),
+            clip(tokenizer, CLIPTextModel), tokenizer, t5(other), other, transformer,
         )
     )  # fmt: skip
 
@@ -144,9 +149,11 @@ def pixart():
     torch.manual_seed(0)
     other = make_t5_tokenizer()
     transformer = PixArtTransformer2DModel(
-        sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3, caption_channels=32, in_channels=4,
-        cross_attention_dim=24, out_channels=8, attention_bias=True, activation_fn="gelu-approximate", num_embeds_ada_norm=1000,
-        norm_type="ada_norm_single", norm_elementwise_affine=False, norm_eps=1e-6, use_additional_conditions=False,
+        sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3,
+        caption_channels=32, in_channels=4, cross_attention_dim=24, out_channels=8,
+        attention_bias=True, activation_fn="gelu-approximate", num_embeds_ada_norm=1000,
+        norm_type="ada_norm_single", norm_elementwise_affine=False, norm_eps=1e-6,
+        use_additional_conditions=False,
     )  # fmt: skip
     scheduler = DPMSolverMultistepScheduler()
     return finish(PixArtAlphaPipeline(other, t5(other), vae(), transformer, scheduler))
@@ -156,9 +163,9 @@ def chroma():
     torch.manual_seed(0)
     other = make_t5_tokenizer()
     transformer = ChromaTransformer2DModel(
-        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=32, axes_dims_rope=(4, 6, 6), approximator_num_channels=8, approximator_hidden_dim=32,
-        approximator_layers=1,
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=(4, 6, 6),
+        approximator_num_channels=8, approximator_hidden_dim=32, approximator_layers=1,
     )  # fmt: skip
     return finish(
         ChromaPipeline(
@@ -171,8 +178,9 @@ def auraflow():
     torch.manual_seed(0)
     other = make_t5_tokenizer()
     transformer = AuraFlowTransformer2DModel(
-        sample_size=16, patch_size=2, in_channels=4, num_mmdit_layers=1, num_single_dit_layers=1, attention_head_dim=16,
-        num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=32, pos_embed_max_size=64,
+        sample_size=16, patch_size=2, in_channels=4, num_mmdit_layers=1, num_single_dit_layers=1,
+        attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32,
+        caption_projection_dim=32, pos_embed_max_size=64,
     )  # fmt: skip
     return finish(
         AuraFlowPipeline(
@@ -185,14 +193,14 @@ def hunyuandit():
     torch.manual_seed(0)
     first, other = make_tokenizer(), make_t5_tokenizer()
     transformer = HunyuanDiT2DModel(
-        sample_size=16, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3, in_channels=4,
-        cross_attention_dim=32, cross_attention_dim_t5=32, pooled_projection_dim=16, hidden_size=24,
-        activation_fn="gelu-approximate", text_len=77, text_len_t5=256,
+        sample_size=16, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3,
+        in_channels=4, cross_attention_dim=32, cross_attention_dim_t5=32, pooled_projection_dim=16,
+        hidden_size=24, activation_fn="gelu-approximate", text_len=77, text_len_t5=256,
     )  # fmt: skip
     bert = BertModel(
         BertConfig(
-            vocab_size=len(first), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=37,
-            pad_token_id=first.pad_token_id,
+            vocab_size=len(first), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+            intermediate_size=37, pad_token_id=first.pad_token_id,
         )
     )  # fmt: skip
     parts = (vae(), bert, first, transformer, DDIMScheduler(), None, None)
@@ -207,20 +215,25 @@ def sana():
     torch.manual_seed(0)
     other = make_t5_tokenizer()
     transformer = SanaTransformer2DModel(
-        patch_size=1, in_channels=4, out_channels=4, num_layers=2, num_attention_heads=2, attention_head_dim=4,
-        num_cross_attention_heads=2, cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=8, sample_size=32,
+        patch_size=1, in_channels=4, out_channels=4, num_layers=2, num_attention_heads=2,
+        attention_head_dim=4, num_cross_attention_heads=2, cross_attention_head_dim=4,
+        cross_attention_dim=8, caption_channels=8, sample_size=32,
     )  # fmt: skip
     deep = AutoencoderDC(
-        in_channels=3, latent_channels=4, attention_head_dim=2, encoder_block_types=("ResBlock", "EfficientViTBlock"),
+        in_channels=3, latent_channels=4, attention_head_dim=2,
+        encoder_block_types=("ResBlock", "EfficientViTBlock"),
         decoder_block_types=("ResBlock", "EfficientViTBlock"), encoder_block_out_channels=(8, 8),
-        decoder_block_out_channels=(8, 8), encoder_qkv_multiscales=((), (5,)), decoder_qkv_multiscales=((), (5,)),
-        encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1), downsample_block_type="conv",
-        upsample_block_type="interpolate", decoder_norm_types="rms_norm", decoder_act_fns="silu", scaling_factor=0.4,
+        decoder_block_out_channels=(8, 8), encoder_qkv_multiscales=((), (5,)),
+        decoder_qkv_multiscales=((), (5,)), encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1), downsample_block_type="conv",
+        upsample_block_type="interpolate", decoder_norm_types="rms_norm", decoder_act_fns="silu",
+        scaling_factor=0.4,
     )  # fmt: skip
     gemma = Gemma2Model(
         Gemma2Config(
-            head_dim=16, hidden_size=8, intermediate_size=8, max_position_embeddings=512, num_attention_heads=2,
-            num_hidden_layers=1, num_key_value_heads=2, vocab_size=len(other), pad_token_id=0,
+            head_dim=16, hidden_size=8, intermediate_size=8, max_position_embeddings=512,
+            num_attention_heads=2, num_hidden_layers=1, num_key_value_heads=2,
+            vocab_size=len(other), pad_token_id=0,
         )
     )  # fmt: skip
     return finish(

@@ -50,7 +50,8 @@ from tests.kit.zoo import clip, finish, t5, vae
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-    "{% if message.content is string %}{{ message.content }}{% else %}{{ message.content[0].text }}{% endif %}<|im_end|>\n"
+    "{% if message.content is string %}{{ message.content }}"
+    "{% else %}{{ message.content[0].text }}{% endif %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -86,8 +87,8 @@ def byte_tokenizer(**options):
 
 
 SMALL = {
-    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "max_position_embeddings": 512,
 }  # fmt: skip
 
 
@@ -95,12 +96,12 @@ def qwenimage():
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
     transformer = QwenImageTransformer2DModel(
-        patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=16, axes_dims_rope=(8, 4, 4),
+        patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(8, 4, 4),
     )  # fmt: skip
     encoder = AutoencoderKLQwenImage(
-        base_dim=24, z_dim=4, dim_mult=[1, 2, 4, 4], num_res_blocks=1, temperal_downsample=[False, True, True],
-        latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+        base_dim=24, z_dim=4, dim_mult=[1, 2, 4, 4], num_res_blocks=1,
+        temperal_downsample=[False, True, True], latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
     )  # fmt: skip
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}
     text = SMALL | {"vocab_size": len(tokenizer), "rope_parameters": rope}
@@ -129,8 +130,9 @@ def lumina2():
     other = make_t5_tokenizer()
     other.model_max_length = 512
     transformer = Lumina2Transformer2DModel(
-        sample_size=8, patch_size=2, in_channels=4, hidden_size=16, num_layers=2, num_refiner_layers=1, num_attention_heads=2,
-        num_kv_heads=1, multiple_of=16, axes_dim_rope=(4, 2, 2), axes_lens=(300, 64, 64), cap_feat_dim=8,
+        sample_size=8, patch_size=2, in_channels=4, hidden_size=16, num_layers=2,
+        num_refiner_layers=1, num_attention_heads=2, num_kv_heads=1, multiple_of=16,
+        axes_dim_rope=(4, 2, 2), axes_lens=(300, 64, 64), cap_feat_dim=8,
     )  # fmt: skip
     pipe = Lumina2Pipeline(
         transformer, FlowMatchEulerDiscreteScheduler(), vae(shift_factor=0.1), gemma(other), other
@@ -153,8 +155,8 @@ def zimage():
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
     transformer = ZImageTransformer2DModel(
-        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16, axes_dims=[8, 4, 4],
-        axes_lens=[256, 32, 32],
+        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2,
+        cap_feat_dim=16, axes_dims=[8, 4, 4], axes_lens=[256, 32, 32],
     )  # fmt: skip
     torch.nn.init.normal_(transformer.x_pad_token)
     torch.nn.init.normal_(transformer.cap_pad_token)
@@ -173,9 +175,10 @@ def hidream():
     torch.manual_seed(0)
     first, other, fourth = make_tokenizer(), make_t5_tokenizer(), byte_tokenizer()
     transformer = HiDreamImageTransformer2DModel(
-        patch_size=2, in_channels=4, out_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8,
-        num_attention_heads=4, caption_channels=[32, 16], text_emb_dim=64, num_routed_experts=4, num_activated_experts=2,
-        axes_dims_rope=(4, 2, 2), max_resolution=(16, 16), llama_layers=(0, 1),
+        patch_size=2, in_channels=4, out_channels=4, num_layers=1, num_single_layers=1,
+        attention_head_dim=8, num_attention_heads=4, caption_channels=[32, 16], text_emb_dim=64,
+        num_routed_experts=4, num_activated_experts=2, axes_dims_rope=(4, 2, 2),
+        max_resolution=(16, 16), llama_layers=(0, 1),
     )  # fmt: skip
     llama = LlamaForCausalLM(LlamaConfig(**SMALL, vocab_size=len(fourth)))
     encoders = (clip(first), first, clip(first), first, t5(other), other, llama, fourth)
@@ -190,12 +193,14 @@ def hidream():
 
 def flux2_parts():
     transformer = Flux2Transformer2DModel(
-        patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=16, timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+        patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=16, timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
     )  # fmt: skip
     encoder = AutoencoderKLFlux2(
-        block_out_channels=(4, 4, 4, 4), down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=1, latent_channels=1, norm_num_groups=1,
+        block_out_channels=(4, 4, 4, 4), down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, latent_channels=1,
+        norm_num_groups=1,
     )  # fmt: skip
     return FlowMatchEulerDiscreteScheduler(), encoder, transformer
 
@@ -236,12 +241,12 @@ def wan():
     torch.manual_seed(0)
     other = make_t5_tokenizer()
     transformer = WanTransformer3DModel(
-        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=32, freq_dim=16,
-        ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4,
+        out_channels=4, text_dim=32, freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=32,
     )  # fmt: skip
     encoder = AutoencoderKLWan(
-        base_dim=3, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
-        latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+        base_dim=3, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
+        temperal_downsample=[False, True, True], latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
     )  # fmt: skip
     return finish(
         WanPipeline(
@@ -255,13 +260,13 @@ def cogvideox():
     torch.manual_seed(0)
     other = make_t5_tokenizer()
     transformer = CogVideoXTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=2, text_embed_dim=32,
-        num_layers=2, sample_width=12, sample_height=8, sample_frames=9, max_text_seq_length=16,
-        use_rotary_positional_embeddings=True,
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4,
+        time_embed_dim=2, text_embed_dim=32, num_layers=2, sample_width=12, sample_height=8,
+        sample_frames=9, max_text_seq_length=16, use_rotary_positional_embeddings=True,
     )  # fmt: skip
     encoder = AutoencoderKLCogVideoX(
-        down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4, latent_channels=4,
-        block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=2,
+        down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4,
+        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=2,
     )  # fmt: skip
     return finish(
         CogVideoXPipeline(other, t5(other), encoder, transformer, CogVideoXDDIMScheduler()),
@@ -273,14 +278,15 @@ def ltx():
     torch.manual_seed(0)
     other = make_t5_tokenizer()
     transformer = LTXVideoTransformer3DModel(
-        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16, num_layers=2,
-        caption_channels=32,
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8,
+        cross_attention_dim=16, num_layers=2, caption_channels=32,
     )  # fmt: skip
     encoder = AutoencoderKLLTXVideo(
         latent_channels=4, block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
         layers_per_block=(1, 1, 1, 1, 1), decoder_layers_per_block=(1, 1, 1, 1, 1),
-        spatio_temporal_scaling=(True, True, False, False), decoder_spatio_temporal_scaling=(True, True, False, False),
-        encoder_causal=True, decoder_causal=False,
+        spatio_temporal_scaling=(True, True, False, False),
+        decoder_spatio_temporal_scaling=(True, True, False, False), encoder_causal=True,
+        decoder_causal=False,
     )  # fmt: skip
     return finish(
         LTXPipeline(FlowMatchEulerDiscreteScheduler(), encoder, t5(other), other, transformer),
@@ -293,8 +299,8 @@ def lumina_next():
     torch.manual_seed(0)
     other = make_t5_tokenizer()
     transformer = LuminaNextDiT2DModel(
-        sample_size=8, patch_size=2, in_channels=4, hidden_size=24, num_layers=2, num_attention_heads=3, num_kv_heads=1,
-        multiple_of=16, cross_attention_dim=8,
+        sample_size=8, patch_size=2, in_channels=4, hidden_size=24, num_layers=2,
+        num_attention_heads=3, num_kv_heads=1, multiple_of=16, cross_attention_dim=8,
     )  # fmt: skip
     return finish(
         LuminaPipeline(transformer, FlowMatchEulerDiscreteScheduler(), vae(), gemma(other), other),

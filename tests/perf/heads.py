@@ -20,6 +20,7 @@ from its cache, over 1,000 orders of its jobs.
 import argparse
 import time
 from contextlib import nullcontext
+from functools import partial
 from math import ceil
 from pathlib import Path
 from unittest.mock import patch
@@ -147,7 +148,7 @@ def main():
         lambda: search_heads(pipe, jobs, objective, batch=args.batch, **options, **call)
     )
     pool = list(exact.rounds[0].scores)
-    single = lambda: naive(pipe, pool, jobs, args.rounds, args.top_k, call)  # noqa: E731 - run twice
+    single = partial(naive, pipe, pool, jobs, args.rounds, args.top_k, call)
     with patch.object(Prefix, "again", lambda *_: nullcontext()):
         (heads, scores), naive_seconds, naive_wall = timed(single)
     _, single_seconds, single_wall = timed(single)
@@ -159,25 +160,32 @@ def main():
 
     pictures = sum(1 + len(each.scores) for each in exact.rounds) * len(jobs)
     print(
-        f"{len(pool)} heads, {len(jobs)} jobs, {args.rounds} rounds of {args.top_k}, {args.steps} steps: {pictures} pictures"
+        f"{len(pool)} heads, {len(jobs)} jobs, {args.rounds} rounds of {args.top_k}, "
+        f"{args.steps} steps: {pictures} pictures"
     )
     print(f"exact   {seconds:7.1f} s of the processor, {wall:7.1f} s of the clock")
     print(f"naive   {naive_seconds:7.1f} s of the processor, {naive_wall:7.1f} s of the clock")
     print(f"batch 1 {single_seconds:7.1f} s of the processor, {single_wall:7.1f} s of the clock")
     print(
-        f"exact / naive = {seconds / naive_seconds:.3f} of the processor, {wall / naive_wall:.3f} of the clock"
+        f"exact / naive = {seconds / naive_seconds:.3f} of the processor, "
+        f"{wall / naive_wall:.3f} of the clock"
     )
     print(
-        f"exact / batch 1 = {seconds / single_seconds:.3f} of the processor, {wall / single_wall:.3f} of the clock"
+        f"exact / batch 1 = {seconds / single_seconds:.3f} of the processor, "
+        f"{wall / single_wall:.3f} of the clock"
     )
-    largest = max(abs(each.scores[head] - of[head]) for each, of in zip(exact.rounds, scores, strict=True) for head in of
-                  if head in each.scores)  # fmt: skip
-    print(
-        f"same heads: {list(exact.heads) == heads}; largest difference of a mean score {largest:.1e}"
+    largest = max(
+        abs(each.scores[head] - means[head])
+        for each, means in zip(exact.rounds, scores, strict=True)
+        for head in means
+        if head in each.scores
     )
+    print(f"same heads: {list(exact.heads) == heads}")
+    print(f"largest difference of a mean score {largest:.1e}")
     shared = len(set(halved.heads) & set(exact.heads))
     print(
-        f"halving / exact = {halved_seconds / seconds:.3f} of the processor; {shared} of {len(exact.heads)} heads as exact"
+        f"halving / exact = {halved_seconds / seconds:.3f} of the processor; "
+        f"{shared} of {len(exact.heads)} heads as exact"
     )
 
 

@@ -80,9 +80,8 @@ def main():
         print(f"{name:9} {row['seconds']:6.2f} s {row['mib']:7.0f} MiB")
     plain, record, explicit = (medians[name] for name in ("plain", "record", "explicit"))
     print(f"extra time of recording / plain {record['seconds'] / plain['seconds'] - 1:.3f}")
-    print(
-        f"extra memory of recording / that of the softmax {(record['mib'] - plain['mib']) / (explicit['mib'] - plain['mib']):.3f}"
-    )
+    memory = (record["mib"] - plain["mib"]) / (explicit["mib"] - plain["mib"])
+    print(f"extra memory of recording / that of the softmax {memory:.3f}")
 
 
 if __name__ == "__main__":

@@ -126,7 +126,8 @@ def on_axis(maps: AttentionMaps, spans: Sequence[Sequence[Span]]) -> list[list[l
     WordError if it is one of words."""
     if tuple(map(len, maps.spans)) != tuple(map(len, maps.tokens)):
         raise WordError(
-            "word pieces can be put together in a recording of all tokens only: record(pipe), without words"
+            "word pieces can be put together in a recording of all tokens only: "
+            "record(pipe), without words"
         )
     axis = [{token.index: place for place, token in enumerate(tokens)} for tokens in maps.tokens]
     return [

@@ -33,7 +33,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment, Purpose
 from attncontrol.attention.sites import TEXT, Site, Where
 from attncontrol.axes import CellOutputs, ConceptMaps, ConceptProducts, PieceOutputs
-from attncontrol.errors import CouplingError, UnsupportedError, WordError
+from attncontrol.errors import CouplingError, ModelError, WordError
 from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
 from attncontrol.running.calls import DenoiserCall
@@ -70,7 +70,7 @@ def concept_attention(
 
     ``where`` are the layers that count: for FLUX.1 the last four double-stream blocks and for SD3
     the layers 5 to 12 unless given. ``encoding`` are arguments of the pipeline that change how it
-    reads texts, such as ``max_sequence_length``. Raises UnsupportedError for models other than SD3
+    reads texts, such as ``max_sequence_length``. Raises ModelError for models other than SD3
     and FLUX.1, CouplingError if the pipeline did not run.
     """
     found, stream = Concepts(tuple(concepts)), _stream(pipe, concepts, where, encoding)
@@ -113,8 +113,9 @@ def _stream(
     run = attach(pipe)
     family, denoiser = run.family, run.denoiser
     if family.name not in ("sd3", "flux"):
-        raise UnsupportedError(
-            f"concept attention needs the double-stream blocks of SD3 or FLUX.1, which {type(pipe).__name__} has not"
+        raise ModelError(
+            "concept attention needs the double-stream blocks of SD3 or FLUX.1, "
+            f"which {type(pipe).__name__} has not"
         )
     sites = {
         s.name: s

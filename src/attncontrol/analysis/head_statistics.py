@@ -36,7 +36,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head
 from attncontrol.axes import HeadMaps, PerHead, Spectra, Squares
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import RecordError
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.running.calls import prediction_of
 from attncontrol.running.session import attach
@@ -102,7 +102,7 @@ class OfCells:
 
 def of_text(maps: AttentionMaps) -> list[OfText]:
     """Of an image->text recording with ``keep=("head",)``: words alone, never special tokens.
-    Raises UnsupportedError."""
+    Raises RecordError."""
     words = without_special(maps)
     everything = tuple(map(len, maps.spans)) == tuple(map(len, maps.tokens))
     rows = []
@@ -120,7 +120,7 @@ def of_text(maps: AttentionMaps) -> list[OfText]:
 
 
 def of_cells(maps: AttentionMaps) -> list[OfCells]:
-    """Of an image->image recording with ``keep=("head",)``. Raises UnsupportedError."""
+    """Of an image->image recording with ``keep=("head",)``. Raises RecordError."""
     rows = []
     for name, of_layer in _with_heads(maps):
         for head, of_head in enumerate(of_layer):
@@ -138,7 +138,7 @@ def _with_heads(maps: AttentionMaps) -> list[tuple[str, Tensor]]:
     which it did not run."""
     for name, of_layer in maps.layers.items():
         if of_layer.shape[3] != maps.sites[name].heads:
-            raise UnsupportedError(
+            raise RecordError(
                 "the heads of this recording are averaged; record with keep=('head',)"
             )
     found = []

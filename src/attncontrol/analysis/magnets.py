@@ -24,8 +24,9 @@ from attncontrol.axes import KeptTokens, LayerMass, Means
 from attncontrol.maps.recorded import AttentionMaps
 
 _STOP_WORDS = """
-a an the this that these those some any of in on at by for from to with without and or but nor as is are was were be been being it
-its his her their there here into onto over under near next beside behind between while which who
+a an the this that these those some any of in on at by for from to with without and or but nor as is
+are was were be been being it its his her their there here into onto over under near next beside
+behind between while which who
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 

@@ -64,7 +64,8 @@ def among_cells(maps: AttentionMaps, image: int = 0, *, most: int = 1024) -> Sel
     }
     if not grids:
         raise SiteError(
-            f"no layer has attention among at most {most} cells; record with direction='image->image', or raise most"
+            f"no layer has attention among at most {most} cells; "
+            "record with direction='image->image', or raise most"
         )
     grid = max(grids, key=lambda grid: grid[0] * grid[1])
     chosen = [of for of in maps.layers.values() if tuple(of.shape[-3:-1]) == grid]

@@ -36,7 +36,7 @@ from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where
 from attncontrol.axes import HeadRows, Relevances, Sequences, WordMaps
-from attncontrol.errors import SiteError
+from attncontrol.errors import SettingError, SiteError
 from attncontrol.running.calls import prediction_of
 from attncontrol.running.session import attach
 from attncontrol.verbs.photo import Photo
@@ -59,7 +59,7 @@ def one_sequence(layers: Iterable[tuple[Tensor, Tensor]]) -> Sequences:
         before = _eye(len(step), step.shape[1], step) if result is None else result
         result = before + step @ before
     if result is None:
-        raise ValueError("relevance needs at least one layer")
+        raise SettingError("relevance needs at least one layer")
     return result
 
 
@@ -172,8 +172,9 @@ def _chosen(layouts: Mapping[Site, Layout], where: Where | None) -> tuple[Site, 
     grids, kinds = {layouts[site].grid for site in sites}, {site.kind for site in sites}
     if len(grids) != 1 or kinds not in ({"joint"}, {"cross"}, {"cross", "self"}):
         raise SiteError(
-            "relevance needs sites of one grid, of joint attention or of cross- and self-attention, not of the grids "
-            f"{sorted(grids)} and kinds {sorted(kinds)}; choose them with where=Where(stride=..., kind=...)"
+            "relevance needs sites of one grid, of joint attention or of cross- and "
+            f"self-attention, not of the grids {sorted(grids)} and kinds {sorted(kinds)}; "
+            "choose them with where=Where(stride=..., kind=...)"
         )
     return sites
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Where
 from attncontrol.axes import Reached, Sequences, TokenMaps
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import RecordError
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import record_picture
@@ -93,7 +93,7 @@ def joint(records: Mapping[Direction, AttentionMaps]) -> list[Sequences]:
     """Mean over heads and steps of every layer of joint attention, [text, picture] in both axes,
     from recordings of all tokens in all four directions.
 
-    Raises UnsupportedError if the rows do not sum to 1: something that is looked at was not
+    Raises RecordError if the rows do not sum to 1: something that is looked at was not
     recorded.
     """
     layers = []
@@ -109,7 +109,7 @@ def joint(records: Mapping[Direction, AttentionMaps]) -> list[Sequences]:
         )
         whole = torch.cat([text, picture], 1)
         if (whole.sum(2) - 1).abs().max() > 1e-3:
-            raise UnsupportedError(
+            raise RecordError(
                 f"{name} looks at more than text and picture; its parts cannot be put together"
             )
         layers.append(whole)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from attncontrol.batch.memory import peak_memory
+from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import ObjectiveLike
 from attncontrol.prompts.words import Words
@@ -62,25 +63,25 @@ def generate(
             stack.enter_context(around())
             held = stack.enter_context(peak_memory(pipe.device))
             maps = stack.enter_context(record(pipe, words)) if words else None
-            trace = (
-                None
-                if objective is None
-                else stack.enter_context(steer(pipe, objective, descent=descent))
+            guidance = (
+                steer(pipe, objective, descent=descent) if objective is not None else nullcontext()
             )
+            trace = stack.enter_context(guidance)
             images = pipe(list(prompts), generator=generators, **call).images
         seconds = (time.perf_counter() - began) / len(seeds)
         steps: list[TraceStep] = trace.steps if isinstance(trace, Trace) else []
-        labels, means = (maps.labels, maps.mean()) if maps else (((),) * len(seeds), None)
+        of_words = _word_maps(maps) if maps else [{}] * len(seeds)
         for i, image in enumerate(images):
-            found = (
-                {}
-                if means is None
-                else {word: means[i, ..., k] for k, word in enumerate(labels[i])}
-            )
-            losses, refinements = (
-                tuple(step.losses[i] for step in steps),
-                tuple(step.refinements[i] for step in steps),
-            )
-            yield Picture(
-                prompts[i], seeds[i], method, image, found, losses, refinements, seconds, held[0]
-            )
+            losses = tuple(step.losses[i] for step in steps)
+            refinements = tuple(step.refinements[i] for step in steps)
+            made = (image, of_words[i], losses, refinements)
+            yield Picture(prompts[i], seeds[i], method, *made, seconds, held[0])
+
+
+def _word_maps(maps: AttentionMaps) -> list[dict[str, Tensor]]:
+    """Of every picture by word, mean over all that was recorded."""
+    means = maps.mean()
+    return [
+        {word: means[i, ..., k] for k, word in enumerate(words)}
+        for i, words in enumerate(maps.labels)
+    ]

@@ -14,7 +14,6 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -26,49 +25,23 @@ from rich.progress import track
 from attncontrol import losses
 from attncontrol.analysis import evaluation
 from attncontrol.analysis.concept_attention import concepts_of_picture
-from attncontrol.analysis.grounding import Example, score_sites
+from attncontrol.analysis.grounding import score_sites
 from attncontrol.attention.sites import TEXT, Where
 from attncontrol.batch.options import guided, load, parse_seeds
+from attncontrol.bench.examples import examples
+from attncontrol.bench.prompts import benchmark_prompts, groups_of, things_of
+from attncontrol.bench.rates import gain, wilson
 from attncontrol.objectives.descent import Descent
 from attncontrol.running.session import attach
 from attncontrol.sprites.models import CALL
-from attncontrol.sprites.scenes import COLORS, NOUNS, SIZE, Scene, Thing, caption, render, sample
+from attncontrol.sprites.scenes import COLORS, NOUNS, Thing, caption
 from attncontrol.sprites.scorer import find, shows
 from attncontrol.verbs.steer import steer
 
 _STDERR = Console(stderr=True)  # standard output carries the JSON
-BACKGROUND = (
-    "a",
-)  # named beside the objects for ConceptAttention: these encoders have read no word for what lies behind
-GROUPS = ("animal-animal", "animal-object", "object-object")
 
-
-def benchmark_prompts() -> dict[str, list[str]]:
-    """The 66 + 144 + 66 prompts of Attend-and-Excite (arXiv 2301.13826), by group."""
-    text = files("attncontrol.sprites").joinpath("prompts.txt").read_text("utf-8")
-    blocks = [
-        [line for line in block.splitlines() if not line.startswith("#")]
-        for block in text.strip().split("\n\n")
-    ]
-    return dict(zip(GROUPS, blocks, strict=True))
-
-
-def things_of(prompt: str) -> tuple[Thing, ...]:
-    """Nouns of the world in a prompt, each with the colour word before it."""
-    words = prompt.replace(",", " ").split()
-    return tuple(
-        Thing(word, words[i - 1] if words[i - 1] in COLORS else None)
-        for i, word in enumerate(words)
-        if word in NOUNS
-    )
-
-
-def groups_of(prompts: Iterable[str]) -> dict[str, list[list[str]]]:
-    """The subjects of every prompt: noun, or colour and noun."""
-    return {
-        prompt: [[word for word in (t.color, t.noun) if word] for t in things_of(prompt)]
-        for prompt in prompts
-    }
+# named beside the objects for ConceptAttention: the encoders have read no word for what lies behind
+BACKGROUND = ("a",)
 
 
 def make(
@@ -89,32 +62,6 @@ def make(
         with steer(pipe, losses.method(method, groups_of(prompts)), where=where, descent=descent):
             pictures += pipe(**arguments).images
     return pictures, time.perf_counter() - began
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of a rate."""
-    z, p = 1.959964, hits / n
-    middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
-
-
-def gain(plain: np.ndarray, guided: np.ndarray) -> dict[str, Any]:
-    """Rates of two [prompt, seed] tables of hits and their difference, with 95 % bootstrap
-    intervals over prompts."""
-    rng = np.random.default_rng(0)
-    pick = rng.integers(len(plain), size=(10_000, len(plain)))
-    difference = (guided.mean(1) - plain.mean(1))[pick].mean(1)
-    rates = {"plain": plain.mean(), "guided": guided.mean(), "gain": (guided.mean() - plain.mean())}
-    intervals = {
-        f"{name}_interval": wilson(int(t.sum()), t.size)
-        for name, t in (("plain", plain), ("guided", guided))
-    }
-    intervals["gain_interval"] = tuple(np.quantile(difference, (0.025, 0.975)))
-    return {
-        "n": int(plain.size),
-        **{k: round(float(v), 4) for k, v in rates.items()},
-        **{k: [round(float(x), 4) for x in v] for k, v in intervals.items()},
-    }
 
 
 def single(pipe: Any, seeds: Iterable[int], **options: Any) -> dict[str, Any]:
@@ -153,23 +100,11 @@ def pairs(
     Bound: colours right as well."""
     groups = {name: prompts[::every] for name, prompts in benchmark_prompts().items()}
     jobs = [(prompt, seed) for prompts in groups.values() for prompt in prompts for seed in seeds]
-    tables: dict[str, dict[str, np.ndarray]] = {}
-    seconds = {}
-    for name in ("plain", method):
-        guidance: dict[str, Any] = {} if name == "plain" else {"where": where, "descent": descent}
+    tables, seconds = {}, {}
+    plain: dict[str, Any] = {}
+    for name, guidance in (("plain", plain), (method, {"where": where, "descent": descent})):
         pictures, seconds[name] = make(pipe, jobs, method=name, **guidance, **options)
-        found = find(pictures)
-        present = [
-            all(shows(f, Thing(t.noun)) for t in things_of(p))
-            for f, (p, _) in zip(found, jobs, strict=True)
-        ]
-        bound = [
-            all(shows(f, t) for t in things_of(p)) for f, (p, _) in zip(found, jobs, strict=True)
-        ]
-        tables[name] = {
-            k: np.array(v, float).reshape(-1, len(seeds))
-            for k, v in (("present", present), ("bound", bound))
-        }
+        tables[name] = _hits(pictures, [prompt for prompt, _ in jobs], len(seeds))
     result: dict[str, Any] = {
         "method": method,
         "seeds": list(seeds),
@@ -177,52 +112,28 @@ def pairs(
         "seconds": seconds,
     }
     for measure in ("present", "bound"):
-        first, tables_of = 0, (tables["plain"][measure], tables[method][measure])
-        result[measure] = {"all": gain(*tables_of)}
+        first, pair = 0, (tables["plain"][measure], tables[method][measure])
+        result[measure] = {"all": gain(*pair)}
         for name, prompts in groups.items():
             rows = slice(first, first + len(prompts))
-            result[measure][name] = gain(*(table[rows] for table in tables_of))
+            result[measure][name] = gain(*(table[rows] for table in pair))
             first += len(prompts)
     return result
 
 
-def examples(count: int, *, colors: bool = False, side: int = SIZE, seed: int = 7) -> list[Example]:
-    """True scenes of two objects with the exact masks of their nouns, or of the colour words that
-    only one of them has.
-
-    ``side`` is that of the pictures, in pixels.
-    """
-    rng = np.random.default_rng((seed, 99))
-    chosen: list[Example] = []
-    while len(chosen) < count:
-        scene = sample(rng, failures=False)
-        if len(scene.named) != 2:
-            continue
-        picture, masks = (_scaled(array, side) for array in render(scene))
-        if colors:
-            named = {
-                t.color: m
-                for t, m in zip(scene.named, masks, strict=True)
-                if t.color and _unique(scene, t)
-            }
-        else:
-            named = {t.noun: m for t, m in zip(scene.named, masks, strict=True)}
-        chosen += [Example(picture, scene.caption, named)] if named else []
-    return chosen
-
-
-def _scaled(array: np.ndarray, side: int) -> np.ndarray:
-    """Picture (height, width, 3) or masks (objects, height, width) of ``side`` pixels."""
-    if side == SIZE:
-        return array
-    images = array if array.dtype == bool else array[None]
-    scaled = np.stack(
-        [
-            np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
-            for image in images
-        ]
-    )
-    return scaled.astype(bool) if array.dtype == bool else scaled[0]
+def _hits(
+    pictures: Sequence[Image.Image], prompts: Sequence[str], seeds: int
+) -> dict[str, np.ndarray]:
+    """[prompt, seed] of whether all nouns are shown, and in their colours."""
+    present, bound = [], []
+    for findings, prompt in zip(find(pictures), prompts, strict=True):
+        things = things_of(prompt)
+        present.append(all(shows(findings, Thing(thing.noun)) for thing in things))
+        bound.append(all(shows(findings, thing) for thing in things))
+    return {
+        name: np.array(hits, float).reshape(-1, seeds)
+        for name, hits in (("present", present), ("bound", bound))
+    }
 
 
 def point(pipe: Any, *, scenes: int = 200, **call: Any) -> dict[str, list[dict[str, Any]]]:
@@ -272,11 +183,7 @@ def read(
     return [vars(row) for row in evaluation.summarise(found)]
 
 
-def _unique(scene: Scene, thing: Thing) -> bool:
-    return sum(other.color == thing.color for other in scene.named) == 1
-
-
-def main() -> None:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -293,7 +200,11 @@ def main() -> None:
     parser.add_argument("--step-size", type=float)
     parser.add_argument("--guided", type=float, default=0.5)
     parser.add_argument("--max-refinements", type=int, default=20)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = _options()
     pipe = load(args.model)
     pipe.set_progress_bar_config(disable=True)
     options = guided(CALL.get(args.model, {}), args.guidance)
@@ -308,17 +219,14 @@ def main() -> None:
         result = read(pipe, scenes=args.scenes, timestep=args.timestep, **reading)
     else:
         layers = tuple(args.layers.split(",")) if args.layers else ()
-        where = (
-            Where(kind=("cross", "joint"), stride=args.stride, layers=layers)
-            if args.stride or layers
-            else None
-        )
-        descent = Descent(
-            step_size=args.step_size, guided=args.guided, max_refinements=args.max_refinements
-        )
-        result = pairs(
-            pipe, args.method, seeds, every=args.every, where=where, descent=descent, **options
-        )
+        chosen = Where(kind=("cross", "joint"), stride=args.stride, layers=layers)
+        guidance: dict[str, Any] = {
+            "where": chosen if args.stride or layers else None,
+            "descent": Descent(
+                step_size=args.step_size, guided=args.guided, max_refinements=args.max_refinements
+            ),
+        }
+        result = pairs(pipe, args.method, seeds, every=args.every, **guidance, **options)
     print(json.dumps(result, indent=1))
 
 

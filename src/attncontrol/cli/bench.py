@@ -47,10 +47,10 @@ def bench(
 
         from attncontrol import losses, sprites
         from attncontrol.batch import generate as engine
-        from attncontrol.bench import compare
+        from attncontrol.bench import compare, suites, summary
 
-        if suite not in compare.SUITES:
-            raise typer.BadParameter(f"--suite {suite}: choose from {', '.join(compare.SUITES)}")
+        if suite not in suites.SUITES:
+            raise typer.BadParameter(f"--suite {suite}: choose from {', '.join(suites.SUITES)}")
         wanted = "layout" if suite == "layout" else "words"
         fitting = [name for name, needs in losses.methods().items() if needs == wanted]
         chosen = methods.split(",") if methods else fitting
@@ -84,11 +84,11 @@ def bench(
         }
         file = out / "pictures.csv"
         rows = compare.run(pipe, suite, chosen, numbers, file, **settings, **sprites.CALL[model])
-        lines = compare.summary(rows)
-        (out / f"{suite}.md").write_text(compare.markdown(lines), "utf-8")
+        lines = summary.summary(rows)
+        (out / f"{suite}.md").write_text(summary.markdown(lines), "utf-8")
         (out / f"{suite}.json").write_text(json.dumps(lines, indent=1), "utf-8")
         from attncontrol.export.chart import bars
 
         with optional_chart():
-            bars(lines, compare.MEASURES[suite], out / f"{suite}.png")
-    typer.echo(json.dumps(lines) if as_json else compare.markdown(lines))
+            bars(lines, suites.MEASURES[suite], out / f"{suite}.png")
+    typer.echo(json.dumps(lines) if as_json else summary.markdown(lines))

@@ -157,7 +157,8 @@ def strip(
     seeds, and a strip of pictures."""
     with clean_errors():
         from attncontrol.batch import generate as engine
-        from attncontrol.batch.head_search import load_heads, strengths
+        from attncontrol.batch.head_search import load_heads
+        from attncontrol.batch.strengths import strengths
         from attncontrol.maps.draw import grid
 
         function, weakened = _objective(objective), load_heads(file)

@@ -102,7 +102,7 @@ def _rank(pipe: Any, model: str, scenes: int, heads: bool, as_json: bool) -> Non
     """Scores of nouns, mean over timesteps, best first."""
     from attncontrol import sprites
     from attncontrol.analysis.grounding import mean_over_timesteps, score_sites
-    from attncontrol.bench.measure import examples
+    from attncontrol.bench.examples import examples
     from attncontrol.families.known import family_of
     from attncontrol.sprites.scenes import SIZE
 

@@ -8,7 +8,7 @@ from diffusers import ChromaTransformer2DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import ModelError
 from attncontrol.families import flux
 from attncontrol.families.family import Arguments, Family
 from attncontrol.families.parts import t5_tokens
@@ -16,9 +16,10 @@ from attncontrol.families.parts import t5_tokens
 
 def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
     if transformer.gradient_checkpointing and torch.is_grad_enabled():
-        raise UnsupportedError(
-            "diffusers drops the attention mask of Chroma under gradient checkpointing, so gradients would be those of another "
-            "model; call pipe.transformer.disable_gradient_checkpointing()"
+        raise ModelError(
+            "diffusers drops the attention mask of Chroma under gradient checkpointing, so the "
+            "gradients would be those of another model; call "
+            "pipe.transformer.disable_gradient_checkpointing()"
         )
     return flux.FAMILY.layout(transformer, arguments, site)
 

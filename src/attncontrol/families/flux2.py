@@ -10,7 +10,7 @@ from typing import Any
 from diffusers import Flux2Transformer2DModel
 from torch import Tensor
 
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import CallError
 from attncontrol.families import flux
 from attncontrol.families.family import Arguments, Family
 from attncontrol.families.parts import MARK, chat
@@ -44,7 +44,7 @@ def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 
 def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
     if arguments.get("kv_cache") is not None:
-        raise UnsupportedError(
+        raise CallError(
             "FLUX.2 with cached keys of reference pictures is not supported; use Flux2KleinPipeline"
         )
     return flux.FAMILY.latents(transformer, arguments)

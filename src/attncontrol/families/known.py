@@ -9,20 +9,21 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import ModelError
 from attncontrol.families.family import Family
 
 FAMILIES: list[Family] = []
 
 
 def family_of(pipe: Any) -> Family:
-    """The family of a pipeline. Raises UnsupportedError if none matches."""
+    """The family of a pipeline. Raises ModelError if none matches."""
     if not any(family.name == "unknown" for family in FAMILIES):
         modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-        names = sorted({*modules} - {"family", "known", "parts", "unknown"}) + ["unknown"]
+        names = sorted({*modules} - {"family", "known", "parts", "unknown"})
         FAMILIES.extend(
-            importlib.import_module(f"{__package__}.{name}").FAMILY for name in names
-        )  # the fallback last
+            importlib.import_module(f"{__package__}.{name}").FAMILY
+            for name in (*names, "unknown")  # the fallback last
+        )
     components = {
         name: part for name, part in getattr(pipe, "components", {}).items() if part is not None
     }
@@ -31,7 +32,7 @@ def family_of(pipe: Any) -> Family:
         for name, part in components.items()
         if hasattr(part, "_orig_mod") and name in ("unet", "transformer")
     ]:
-        raise UnsupportedError(
+        raise ModelError(
             f"{compiled[0]} is compiled, where hooks are ignored; use pipe.{compiled[0]}._orig_mod"
         )
     for family in FAMILIES:
@@ -39,8 +40,8 @@ def family_of(pipe: Any) -> Family:
             return family
     parts = ", ".join(f"{name}={type(part).__name__}" for name, part in components.items())
     known = ", ".join(family.name for family in FAMILIES)
-    raise UnsupportedError(
-        f"{type(pipe).__name__} ({parts or 'no components'}) belongs to no known family; known: {known}. "
-        "Describe it with attncontrol.families.Family (branches, tokens, layout ...) and insert that into "
-        "attncontrol.families.FAMILIES"
+    raise ModelError(
+        f"{type(pipe).__name__} ({parts or 'no components'}) belongs to no known family; "
+        f"known: {known}. Describe it with attncontrol.families.Family (branches, tokens, layout "
+        "...) and insert that into attncontrol.families.FAMILIES"
     )

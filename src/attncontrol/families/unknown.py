@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from attncontrol.attention.sites import Site, Where
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import ModelError
 from attncontrol.families.family import Arguments, Family
 from attncontrol.families.parts import patch_layout, transformer_sites
 from attncontrol.prompts.tokens import Token, tokenize
@@ -56,9 +56,10 @@ def _sites(denoiser: Any) -> tuple[Site, ...]:
 
 def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
     if nth or (parts or 1) > 1:
-        raise UnsupportedError(
-            f"{type(pipe).__name__} belongs to no known family, so which half of classifier-free guidance is conditional is not "
-            "known; switch guidance off, or state it: attncontrol.families.unknown says how"
+        raise ModelError(
+            f"{type(pipe).__name__} belongs to no known family, so which half of classifier-free "
+            "guidance is conditional is not known; switch guidance off, or state it: "
+            "attncontrol.families.unknown says how"
         )
     return ("cond",)
 
@@ -66,8 +67,9 @@ def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     tokenizer = _tokenizer(pipe)
     if tokenizer.padding_side == "left":
-        raise UnsupportedError(
-            f"{type(pipe).__name__} fills its text up from the left by a number of positions that is not known"
+        raise ModelError(
+            f"{type(pipe).__name__} fills its text up from the left by a number of positions that "
+            "is not known"
         )
     return tokenize(tokenizer, prompt, length=encoding.get("max_sequence_length"), padding=False)
 

@@ -10,7 +10,7 @@ from diffusers import WanTransformer3DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import CallError, ModelError
 from attncontrol.families.family import Arguments, Family
 from attncontrol.families.parts import VIDEO, t5_tokens, transformer_sites, two_calls
 from attncontrol.prompts.tokens import Token
@@ -18,15 +18,16 @@ from attncontrol.prompts.tokens import Token
 
 def _denoiser(pipe: Any) -> Any:
     if getattr(pipe, "transformer_2", None) is not None:
-        raise UnsupportedError(
-            "Wan 2.2 changes its denoiser in the middle of a run; only models with one denoiser are supported"
+        raise ModelError(
+            "Wan 2.2 changes its denoiser in the middle of a run; only models with one denoiser "
+            "are supported"
         )
     return pipe.transformer
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
     if transformer.config.added_kv_proj_dim is not None:
-        raise UnsupportedError(
+        raise ModelError(
             "image-to-video models of Wan attend to the first frame before the text; not supported"
         )
     patch = transformer.config.patch_size[-1]
@@ -40,7 +41,7 @@ def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
     if prompt_clean(prompt) != prompt:
-        raise UnsupportedError(
+        raise CallError(
             f"the pipeline reads {prompt!r} as {prompt_clean(prompt)!r}; pass it in this form"
         )
     return t5_tokens(pipe, prompt, encoding)

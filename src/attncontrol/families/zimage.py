@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import CallError
 from attncontrol.families.family import Arguments, Family, encode
 from attncontrol.families.parts import MARK, chat, one_call, refiner_sites
 from attncontrol.prompts.tokens import Token, tokenize
@@ -38,8 +38,9 @@ def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
     picture = arguments["x"][0]
     if isinstance(picture, list):
-        raise UnsupportedError(
-            "Z-Image with reference pictures (omni) orders its sequence in another way; use ZImagePipeline"
+        raise CallError(
+            "Z-Image with reference pictures (omni) orders its sequence in another way; "
+            "use ZImagePipeline"
         )
     patch = arguments.get("patch_size", 2)
     height, width = (side // patch for side in picture.shape[-2:])

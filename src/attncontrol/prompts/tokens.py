@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ def tokenize(
     after the prompt; tokens there are special. ``offset`` is added to every index.
     """
     if not getattr(tokenizer, "is_fast", False):
-        raise UnsupportedError(
-            f"{type(tokenizer).__name__} reports no character offsets; load the fast tokenizer (the default of transformers >= 5)"
+        raise ModelError(
+            f"{type(tokenizer).__name__} reports no character offsets; "
+            "load the fast tokenizer (the default of transformers >= 5)"
         )
     before, after = around
     batch = tokenizer(
@@ -77,9 +78,9 @@ def tokenize(
     )
     ids, offsets = batch["input_ids"], batch["offset_mapping"]
     texts = tokenizer.convert_ids_to_tokens(ids)
-    found = []
+    sequence = []
     for i, (id_, text, characters) in enumerate(zip(ids, texts, offsets, strict=True)):
         start, end = (min(max(k - len(before), 0), len(prompt)) for k in characters)
         plain = text.removesuffix("</w>").removeprefix("\u2581").removeprefix("\u0120")
-        found.append(Token(offset + i, id_, plain, start, end, start == end, encoder))
-    return tuple(found)
+        sequence.append(Token(offset + i, id_, plain, start, end, start == end, encoder))
+    return tuple(sequence)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, islice
 
 from attncontrol.errors import WordError
 from attncontrol.prompts.tokens import Span, Subject, Token
@@ -19,7 +20,8 @@ def find(tokens: Sequence[Token], prompt: str, phrase: str) -> Span:
     wanted = wanted.strip()
     if not wanted or (number and not (number.isdecimal() and int(number))):
         raise WordError(
-            f"{phrase!r} is not a word; write 'cat', 'red car' or, for the second occurrence, 'cat#2'"
+            f"{phrase!r} is not a word; "
+            "write 'cat', 'red car' or, for the second occurrence, 'cat#2'"
         )
     pattern = r"\s+".join(re.escape(part) for part in wanted.split())
     matches = list(re.finditer(rf"(?<!\w){pattern}(?!\w)", prompt, re.IGNORECASE))
@@ -40,9 +42,9 @@ def find(tokens: Sequence[Token], prompt: str, phrase: str) -> Span:
     for match in matches:
         if match.end() > max(limits.values()):
             raise WordError(
-                f"{phrase!r} (characters {match.start()}-{match.end()}) lies beyond the text limit of "
-                f"{len(tokens)} tokens; the model reads only {prompt[: max(limits.values())]!r}. "
-                "Move the word forward or shorten the prompt"
+                f"{phrase!r} (characters {match.start()}-{match.end()}) lies beyond the text limit "
+                f"of {len(tokens)} tokens; the model reads only "
+                f"{prompt[: max(limits.values())]!r}. Move the word forward or shorten the prompt"
             )
         readable = [t for t in tokens if match.end() <= limits[t.encoder]]
         positions += [t.index for t in readable if t.start < match.end() and match.start() < t.end]
@@ -61,15 +63,13 @@ def at(tokens: Sequence[Token], text: str, start: int, end: int) -> Span:
 
 def each(tokens: Sequence[Sequence[Token]]) -> tuple[tuple[Span, ...], ...]:
     """Every token of every text sequence by itself."""
-    return tuple(tuple(Span(token.text, (token.index,)) for token in of) for of in tokens)
+    return tuple(
+        tuple(Span(token.text, (token.index,)) for token in sequence) for sequence in tokens
+    )
 
 
 Words = Sequence[str] | Mapping[str, Sequence[str]]
-
-
 Group = str | Sequence[str]
-
-
 Groups = Sequence[Group] | Mapping[str, Sequence[Group]]
 """Subjects: a noun, or modifiers and last their noun; for all prompts or for each."""
 
@@ -79,25 +79,29 @@ def subjects(
 ) -> tuple[tuple[Subject, ...], ...]:
     """The subjects of every prompt; see ``resolve``."""
     lists = groups.values() if isinstance(groups, Mapping) else [groups]
-    if any(isinstance(of, str) for of in lists):
+    if any(isinstance(group, str) for group in lists):
         raise WordError(f"words must be a list such as ['cat', ['red', 'car']], not {groups!r}")
-    named = (
-        dict(groups.items()) if isinstance(groups, Mapping) else {str(p): groups for p in prompts}
-    )
-    flat = {
-        p: [w for group in of for w in ([group] if isinstance(group, str) else group)]
-        for p, of in named.items()
+    named = dict(groups) if isinstance(groups, Mapping) else {str(p): groups for p in prompts}
+    phrases = {
+        prompt: [[group] if isinstance(group, str) else list(group) for group in of_prompt]
+        for prompt, of_prompt in named.items()
     }
-    found = []
-    for prompt, spans in zip(prompts, resolve(read, prompts, flat), strict=True):
-        rest, of_prompt = list(spans), []
-        for group in named[str(prompt)]:
-            size = 1 if isinstance(group, str) else len(group)
-            *modifiers, noun = rest[:size]
-            rest = rest[size:]
-            of_prompt.append(Subject(noun, tuple(modifiers)))
-        found.append(tuple(of_prompt))
-    return tuple(found)
+    if not all(phrase for each in phrases.values() for phrase in each):
+        raise WordError(
+            f"a subject is a noun, or modifiers and last their noun, not []: {groups!r}"
+        )
+    flat = {prompt: list(chain.from_iterable(each)) for prompt, each in phrases.items()}
+    return tuple(
+        _grouped(spans, [len(phrase) for phrase in phrases[str(prompt)]])
+        for prompt, spans in zip(prompts, resolve(read, prompts, flat), strict=True)
+    )
+
+
+def _grouped(spans: Sequence[Span], sizes: Sequence[int]) -> tuple[Subject, ...]:
+    """Spans one after the other, the last of each group its noun."""
+    rest = iter(spans)
+    groups = [list(islice(rest, size)) for size in sizes]
+    return tuple(Subject(noun, tuple(modifiers)) for *modifiers, noun in groups)
 
 
 def resolve(
@@ -111,11 +115,13 @@ def resolve(
     for prompt in dict.fromkeys(prompts):
         if prompt is None:
             raise WordError(
-                "words cannot be located without the prompt; call the pipeline with prompt=..., not prompt_embeds=..."
+                "words cannot be located without the prompt; "
+                "call the pipeline with prompt=..., not prompt_embeds=..."
             )
         if isinstance(words, Mapping) and prompt not in words:
             raise WordError(
-                f"no words are given for the prompt {prompt!r}; words are given for: {', '.join(map(repr, words))}"
+                f"no words are given for the prompt {prompt!r}; "
+                f"words are given for: {', '.join(map(repr, words))}"
             )
         wanted = words[prompt] if isinstance(words, Mapping) else words
         if isinstance(wanted, str) or not wanted:

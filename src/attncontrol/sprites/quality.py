@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from attncontrol.errors import ResultsError
 from attncontrol.sprites.scenes import Scene, Thing, render, sample, sprite
 from attncontrol.sprites.scorer import Finding, features, find, shows
 from attncontrol.sprites.training.fit import to_tensor
@@ -90,12 +91,12 @@ class Gaussian:
 def gaussian(rows: np.ndarray, counts: np.ndarray | None = None) -> Gaussian:
     """Of features [picture feature], where picture i counts ``counts[i]`` times (default: once).
 
-    Raises ValueError for fewer than two pictures.
+    Raises ResultsError for fewer than two pictures.
     """
     rows = np.asarray(rows, dtype=np.float64)
     counts = np.ones(len(rows)) if counts is None else counts
     if counts.sum() < 2:
-        raise ValueError(f"a covariance needs two pictures, not {int(counts.sum())}")
+        raise ResultsError(f"a covariance needs two pictures, not {int(counts.sum())}")
     mean = counts @ rows / counts.sum()
     centred = rows - mean
     return Gaussian(mean, (centred * counts[:, None]).T @ centred / (counts.sum() - 1))

@@ -19,12 +19,14 @@ from safetensors.torch import load
 from scipy import ndimage
 from torch import Tensor, nn
 
+from attncontrol.errors import SettingError
 from attncontrol.sprites.scenes import COLORS, NOUNS, Thing
 from attncontrol.sprites.training.fit import to_tensor
 
 STRIDE = 4  # pixels per cell
 WEIGHTS = files("attncontrol.sprites").joinpath("weights", "scorer.safetensors")
-MIN_AREA = 240  # pixels: 40 % of the smallest sprite (600); fewer than one ghost in 1000 validation scenes is larger
+# pixels, 40 % of the smallest sprite (600); fewer than one ghost in 1000 true scenes is larger
+MIN_AREA = 240
 Pictures = Sequence[Image.Image] | Sequence[np.ndarray] | np.ndarray
 _COLOR_NAMES = tuple(COLORS)
 _BATCH = 32
@@ -139,7 +141,7 @@ def _batches(pictures: Pictures) -> Iterator[Tensor]:
     if len({a.shape for a in arrays}) > 1 or any(
         side % 8 for a in arrays[:1] for side in a.shape[:2]
     ):
-        raise ValueError("pictures must have one size, with sides that are multiples of 8")
+        raise SettingError("pictures must have one size, with sides that are multiples of 8")
     for start in range(0, len(arrays), _BATCH):
         yield to_tensor(np.stack(arrays[start : start + _BATCH])).contiguous(
             memory_format=torch.channels_last

@@ -11,6 +11,8 @@ from diffusers.models.upsampling import Upsample2D
 from rich.progress import track
 from torch import Tensor, nn
 
+from attncontrol.errors import ModelError
+
 
 def to_tensor(pictures: np.ndarray) -> Tensor:
     """uint8 (batch, height, width, 3) -> float (batch, 3, height, width) in [-1, 1]."""
@@ -25,7 +27,7 @@ def compiled(
 
     Upsampling by ``F.interpolate`` is replaced: its compiled backward on a CPU returned zeros
     (torch 2.13). The reference is float32 because eager bfloat16 gradients of normalisation weights
-    are off by up to 80 % there. Raises RuntimeError if a gradient differs by more than half its
+    are off by up to 80 % there. Raises ModelError if a gradient differs by more than half its
     norm plus a thousandth of the largest norm: rounding stays below 10 % for new weights and
     reaches 40 % for biases near a minimum, where gradients cancel.
     """
@@ -44,9 +46,7 @@ def compiled(
     slack = 1e-3 * max(float(g.norm()) for g in gradients[0].values())
     for name, gradient in gradients[0].items():
         if (gradient - gradients[1][name]).norm() > 0.5 * gradient.norm() + slack:
-            raise RuntimeError(
-                f"the compiled gradient of {name} is wrong; train without compilation"
-            )
+            raise ModelError(f"the compiled gradient of {name} is wrong; train without compilation")
     return fast
 
 
@@ -81,6 +81,7 @@ def fit(
     The averaged weights are in ``model`` when the function returns.
     """
     torch.set_flush_denormal(True)
+    unfinished = checkpoint.with_suffix(".tmp")
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.99), fused=True
     )
@@ -95,23 +96,22 @@ def fit(
     for step in track(range(start, steps), description=checkpoint.stem):
         for group in optimizer.param_groups:
             group["lr"] = lr * one_cycle(step, steps)
-        optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(step)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        last = _stepped(model, optimizer, loss_of(step))
         keep = min(decay, (step + 1) / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.values()), list(model.parameters()), 1 - keep)
-        running = loss.item() if math.isnan(running) else 0.98 * running + 0.02 * loss.item()
+        running = last if math.isnan(running) else 0.98 * running + 0.02 * last
         if (step + 1) % every == 0 or step + 1 == steps:
             print(f"{checkpoint.stem} step {step + 1}/{steps} loss {running:.4f}", flush=True)
-            state = {
-                "model": model.state_dict(),
-                "average": average,
-                "step": step + 1,
-                "optimizer": optimizer.state_dict(),
-            }
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            state = {"model": model.state_dict(), "average": average, "step": step + 1}
+            torch.save(state | {"optimizer": optimizer.state_dict()}, unfinished)
+            unfinished.replace(checkpoint)
     model.load_state_dict(average, strict=False)
+
+
+def _stepped(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()

@@ -12,7 +12,8 @@ import argparse
 from pathlib import Path
 
 from attncontrol.sprites.training import flux, sd, sd3
-from attncontrol.sprites.training.diffusion import export, make_latents, train_diffusion
+from attncontrol.sprites.training.diffusion import export, train_diffusion
+from attncontrol.sprites.training.latents import make_latents
 from attncontrol.sprites.training.vae import train_decoder, train_vae
 
 RECIPES = {module.RECIPE.name: module.RECIPE for module in (sd, sd3, flux)}

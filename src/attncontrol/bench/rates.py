@@ -1,0 +1,31 @@
+"""Rates of hits, their differences, and 95 % intervals."""
+
+from typing import Any
+
+import numpy as np
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """95 % Wilson interval of a rate."""
+    z, p = 1.959964, hits / n
+    middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+
+
+def gain(plain: np.ndarray, guided: np.ndarray) -> dict[str, Any]:
+    """Rates of two [prompt, seed] tables of hits and their difference, with 95 % bootstrap
+    intervals over prompts."""
+    rng = np.random.default_rng(0)
+    pick = rng.integers(len(plain), size=(10_000, len(plain)))
+    difference = (guided.mean(1) - plain.mean(1))[pick].mean(1)
+    rates = {"plain": plain.mean(), "guided": guided.mean(), "gain": (guided.mean() - plain.mean())}
+    intervals = {
+        f"{name}_interval": wilson(int(t.sum()), t.size)
+        for name, t in (("plain", plain), ("guided", guided))
+    }
+    intervals["gain_interval"] = tuple(np.quantile(difference, (0.025, 0.975)))
+    return {
+        "n": int(plain.size),
+        **{k: round(float(v), 4) for k, v in rates.items()},
+        **{k: [round(float(x), 4) for x in v] for k, v in intervals.items()},
+    }

@@ -1,0 +1,79 @@
+"""From rows of pictures to the table of methods."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attncontrol.bench.rows import Row
+from attncontrol.bench.suites import MEASURES
+
+
+def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One line per method: every measure, its gain over plain with a 95 % bootstrap interval over
+    prompts, and what it costs against plain: time, and memory above the weights.
+
+    Only pictures that both made are compared.
+    """
+    by_method: dict[str, dict[tuple[str, int], Row]] = {}
+    for row in rows:
+        by_method.setdefault(row.method, {})[row.prompt, row.seed] = row
+    plain, lines = by_method["plain"], []
+    for method, made in by_method.items():
+        keys = sorted(made.keys() & plain.keys())
+        prompts = sorted({prompt for prompt, _ in keys})
+        pick = np.random.default_rng(0).integers(len(prompts), size=(2_000, len(prompts)))
+        line: dict[str, Any] = {"method": method, "n": len(keys)}
+        for measure in MEASURES[rows[0].suite]:
+            ours, theirs = (_by_prompt(of, keys, prompts, measure) for of in (made, plain))
+            gains = np.nanmean((ours - theirs)[pick], 1)
+            line[measure] = round(float(np.nanmean(ours)), 4)
+            line[f"{measure}_gain"] = round(float(np.nanmean(ours - theirs)), 4)
+            line[f"{measure}_interval"] = [
+                round(float(v), 4) for v in np.quantile(gains, (0.025, 0.975))
+            ]
+        seconds, memory = (
+            [float(np.median([getattr(of[key], name) for key in keys])) for of in (made, plain)]
+            for name in _COSTS
+        )
+        ratios = {
+            "time_ratio": round(seconds[0] / seconds[1], 2),
+            "memory_ratio": round(memory[0] / max(memory[1], 1e-9), 2),
+        }
+        lines.append(line | ratios)
+    return lines
+
+
+_COSTS = ("seconds", "memory")
+
+
+def _by_prompt(
+    of: Mapping[tuple[str, int], Row],
+    keys: Sequence[tuple[str, int]],
+    prompts: Sequence[str],
+    measure: str,
+) -> np.ndarray:
+    """Mean over the seeds of every prompt."""
+    values: dict[str, list[float]] = {prompt: [] for prompt in prompts}
+    for key in keys:
+        values[key[0]].append(getattr(of[key], measure))
+    return np.array([np.nanmean(v) if not np.isnan(v).all() else np.nan for v in values.values()])
+
+
+def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
+    """The table for people: rates in percent, gains in points with their intervals."""
+    measures = [key for key in lines[0] if f"{key}_gain" in lines[0]]
+    head = ["method", "n", *measures, "time", "memory"]
+    table = [head, ["---"] * len(head)]
+    for line in lines:
+        cells = [line["method"], str(line["n"])]
+        for measure in measures:
+            low, high = (100 * v for v in line[f"{measure}_interval"])
+            gain = (
+                ""
+                if line["method"] == "plain"
+                else f" ({100 * line[f'{measure}_gain']:+.1f}; {low:.0f} to {high:.0f})"
+            )
+            cells.append(f"{100 * line[measure]:.1f}{gain}")
+        table.append([*cells, f"{line['time_ratio']:.1f}", f"{line['memory_ratio']:.1f}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in table) + "\n"
