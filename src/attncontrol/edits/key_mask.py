@@ -38,7 +38,7 @@ class KeyMask(Edit):
     images: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.region is None and not self.words or isinstance(self.words, str):
+        if (self.region is None and not self.words) or isinstance(self.words, str):
             raise SettingError(
                 "KeyMask hides a region=(left, top, right, bottom) of the picture or "
                 f"words=['cat'], not region={self.region} and words={self.words!r}"
