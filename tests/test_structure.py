@@ -24,7 +24,7 @@ NARROWER = {  # than the order alone allows
     "attention": VALUES | {"prompts"},
     "maps": VALUES | {"prompts", "attention"},
     "families": VALUES | {"prompts", "attention"},
-    "objectives": VALUES | {"prompts", "maps"},
+    "objectives": VALUES | {"prompts", "attention", "maps"},
     "losses": VALUES | {"prompts", "maps", "objectives"},
     "edits": VALUES | {"prompts", "attention"},
     "export": VALUES | {"prompts", "maps"},
