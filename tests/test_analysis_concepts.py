@@ -11,7 +11,7 @@ from torch import nn
 from attncontrol import Where, record
 from attncontrol.analysis.concept_attention import concept_attention, concepts_of_picture, products
 from attncontrol.edits.skip import SkipAttention
-from attncontrol.errors import CouplingError, SiteError, UnsupportedError, WordError
+from attncontrol.errors import CouplingError, ModelError, SiteError, WordError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.picture import noised_call
@@ -248,7 +248,7 @@ def test_other_contexts_are_not_seen(outside):
 def test_errors():
     pipe = ZOO["sd3"]()
     with (
-        pytest.raises(UnsupportedError, match="needs the double-stream blocks of SD3 or FLUX"),
+        pytest.raises(ModelError, match="needs the double-stream blocks of SD3 or FLUX"),
         concept_attention(ZOO["sd"](), ["a"]),
     ):
         pass

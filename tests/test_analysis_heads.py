@@ -6,7 +6,7 @@ import torch
 
 from attncontrol import Where, record
 from attncontrol.analysis import head_statistics as stats
-from attncontrol.errors import SiteError, UnsupportedError
+from attncontrol.errors import RecordError, SiteError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.picture import noised_call
 from tests.kit.records import pictures
@@ -93,7 +93,7 @@ def test_heads_of_a_recording(pipe):
     )
     with record(pipe, ["cat"]) as averaged:
         pipe("a cat", **CALL)
-    with pytest.raises(UnsupportedError, match="the heads of this recording are averaged"):
+    with pytest.raises(RecordError, match="the heads of this recording are averaged"):
         stats.of_text(averaged)
 
 

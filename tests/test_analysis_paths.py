@@ -7,7 +7,7 @@ import torch
 
 from attncontrol import Where, locate, record
 from attncontrol.analysis import aggregate, magnets, relevance, rollout
-from attncontrol.errors import SiteError, UnsupportedError, WordError
+from attncontrol.errors import RecordError, SettingError, SiteError, WordError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.picture import noised_call, record_picture
 from tests.kit.records import maps_of, pictures
@@ -106,7 +106,7 @@ def test_parts_that_do_not_add_up():
         for of in ("image->text", "text->image", "image->image")
     }
     whole = {**maps, "text->text": maps_of(batch=1, grids=((1, 6),), tokens=6)}
-    with pytest.raises(UnsupportedError, match="l0 looks at more than text and picture"):
+    with pytest.raises(RecordError, match="l0 looks at more than text and picture"):
         rollout.joint(whole)
 
 
@@ -130,7 +130,7 @@ def test_relevance_in_one_sequence():
         torch.tensor([[[[0.5, 0.5]], [[1.0, 0.0]]]]), torch.tensor([[[[2.0, -2.0]], [[1.0, 5.0]]]])
     )
     assert by_hand.tolist() == [[[1.0, 0.0]]]
-    with pytest.raises(ValueError, match="at least one layer"):
+    with pytest.raises(SettingError, match="at least one layer"):
         relevance.one_sequence([])
 
 

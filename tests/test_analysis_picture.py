@@ -32,7 +32,7 @@ from attncontrol.analysis.evaluation import (
 )
 from attncontrol.analysis.grounding import Example
 from attncontrol.bench.examples import examples
-from attncontrol.errors import SiteError, UnsupportedError, WordError
+from attncontrol.errors import SchedulerError, SiteError, WordError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.picture import (
     noise_per_signal,
@@ -94,12 +94,12 @@ def test_noise_between_timesteps_and_beyond():
     kept = float(scheduler.alphas_cumprod[500])
     assert low == pytest.approx(((1 - kept) / kept) ** 0.5)
     with pytest.raises(
-        UnsupportedError,
+        SchedulerError,
         match=r"timestep 1200\.0 does not exist; DDIMScheduler knows those of 0 to 1000",
     ):
         noise_per_signal(scheduler, 1200.0)
     with pytest.raises(
-        UnsupportedError, match="the noise schedule of EDMEulerScheduler is not known"
+        SchedulerError, match="the noise schedule of EDMEulerScheduler is not known"
     ):
         noise_per_signal(EDMEulerScheduler(), 5.0)
 

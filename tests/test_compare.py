@@ -19,6 +19,7 @@ from attncontrol.bench.rows import Row, read
 from attncontrol.bench.summary import markdown, summary
 from attncontrol.bench.tasks import Task, tasks
 from attncontrol.cli import app
+from attncontrol.errors import ResultsError
 from attncontrol.sprites.scenes import render, sample
 
 
@@ -151,7 +152,7 @@ def test_schedules_of_methods_may_be_replaced(tmp_path, monkeypatch):
         "ebama": (3.0, 0),
     }
     for seed in (0, 1):  # all of them made, or not
-        with pytest.raises(ValueError, match=r"made with other settings.*colors-conform"):
+        with pytest.raises(ResultsError, match=r"made with other settings.*colors-conform"):
             compare.run(pipe, "colors", ["conform"], [seed], tmp_path / "b" / "b.csv", **options)
 
 

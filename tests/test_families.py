@@ -8,7 +8,7 @@ import torch
 
 from attncontrol import AttendAndExcite, Descent, Where, locate, record, steer
 from attncontrol.attention.sites import TEXT
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import ModelError
 from attncontrol.families.known import family_of
 from tests.kit.runs import ALL, OPTIONS, PROMPTS, run
 from tests.kit.tapping import tap
@@ -162,7 +162,7 @@ def test_recording_changes_nothing_and_exit_restores_everything(named):
     assert maps["cat"].shape[0] == 1
     if name in UNSTEERABLE:
         with (
-            pytest.raises(UnsupportedError, match="can be recorded, not steered"),
+            pytest.raises(ModelError, match="can be recorded, not steered"),
             steer(pipe, AttendAndExcite(["cat"])),
         ):
             pass
@@ -217,7 +217,7 @@ def test_gradient_checkpointing_changes_nothing(named):
     if name == "chroma":
         denoiser.enable_gradient_checkpointing()
         with (
-            pytest.raises(UnsupportedError, match="drops the attention mask"),
+            pytest.raises(ModelError, match="drops the attention mask"),
             steer(pipe, AttendAndExcite(["cat"])),
         ):
             run(name, pipe)

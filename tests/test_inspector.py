@@ -15,7 +15,13 @@ from typer.testing import CliRunner
 
 from attncontrol import AttentionMaps, save
 from attncontrol.cli import app
-from attncontrol.errors import CouplingError, NonFiniteError, UnsupportedError
+from attncontrol.errors import (
+    CouplingError,
+    NonFiniteError,
+    RecordError,
+    SizeError,
+    UnsupportedError,
+)
 from attncontrol.inspector import payload
 from attncontrol.inspector.layers import groups, in_order, short_names
 from attncontrol.inspector.page import content, page
@@ -404,7 +410,7 @@ def test_what_does_not_fit_is_reduced_until_it_does():
     many = replace(axes, images=3, steps=200)
     assert len(payload.bins(200, payload.fit(many, 250_000).steps)) < 50
     with pytest.raises(
-        UnsupportedError,
+        SizeError,
         match=r"one page cannot hold this record: [\d,]+ cells at the coarsest level, 10 fit",
     ):
         payload.fit(axes, 10)
@@ -437,7 +443,7 @@ def test_pictures_keep_their_shape():
 def test_other_records_are_refused(maps):
     other = maps.replace(direction="text->image")
     with pytest.raises(
-        UnsupportedError, match="from the picture to words, image->text; this record is text->image"
+        RecordError, match="from the picture to words, image->text; this record is text->image"
     ):
         page(other)
     with pytest.raises(CouplingError, match="nothing is recorded yet"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attncontrol.attention.regions import coverage
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import CallError, SettingError
 from attncontrol.losses.a_star import AStar, Retention, Segregation
 from attncontrol.losses.apart import Apart
 from attncontrol.losses.attention_refocusing import AttentionRefocusing
@@ -148,9 +148,9 @@ def test_every_prompt_may_have_a_layout_of_its_own(kind):
     objective = kind({"a": one, "b": other})
     assert objective.words == {"a": ["cat", "frog"], "b": ["cat", "frog"]}
     torch.testing.assert_close(objective(replace(maps, prompts=("a", "b"))), expected)
-    with pytest.raises(ValueError, match="the box of 'cat' must be"):
+    with pytest.raises(SettingError, match="the box of 'cat' must be"):
         kind({"a": one, "b": {"cat": (0.5, 0.0, 0.5, 1.0)}})
-    with pytest.raises(ValueError, match="it is empty"):
+    with pytest.raises(SettingError, match="it is empty"):
         kind({"a": {}})
 
 
@@ -295,7 +295,7 @@ def test_place_and_size_by_hand():
     assert centroid(word).tolist() == pytest.approx([0.75 * 0.625 + 0.25 * 0.875, 0.25])
     assert size(torch.eye(2, dtype=torch.float64)).item() == pytest.approx(0.5)
     for bad in ({}, {"cat": (0.5, 1.5)}):
-        with pytest.raises(ValueError, match="fractions of the picture between 0 and 1"):
+        with pytest.raises(SettingError, match="fractions of the picture between 0 and 1"):
             SelfGuidance(centers=bad)
 
 
@@ -334,10 +334,10 @@ def test_rearranging_equals_its_restatement():
 
 def test_rearranging_needs_the_first_picture():
     for bad in ({}, {"scales": {"cat": 0.0}}):
-        with pytest.raises(ValueError, match="at least one word, and factors of size above 0"):
+        with pytest.raises(SettingError, match="at least one word, and factors of size above 0"):
             Rearrange(**bad)
     objective = Rearrange(shapes=["cat"])
-    with pytest.raises(UnsupportedError, match="the original: make at least two"):
+    with pytest.raises(CallError, match="the original: make at least two"):
         objective(step_maps(random_maps(0, count=1), ["cat"]))
 
 
@@ -403,7 +403,7 @@ def test_placement_is_layout_guidance_and_centering():
     ],
 )
 def test_bad_layouts(layout, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         BoxDiff(layout)
 
 

@@ -18,7 +18,7 @@ from attncontrol.edits.smoothed_query import SmoothedQuery
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.edits.soft_uniform import SoftUniform
 from attncontrol.edits.temperature import Temperature
-from attncontrol.errors import SiteError
+from attncontrol.errors import SettingError, SiteError
 from attncontrol.families.known import family_of
 from attncontrol.running.reuse import Prefix
 from attncontrol.verbs.perturb import perturb
@@ -429,5 +429,5 @@ def test_clear_errors():
         perturb(sd3(), missing, scale=1.0),
     ):
         pass
-    with pytest.raises(ValueError, match="sigma is a number of cells above 0"):
+    with pytest.raises(SettingError, match="sigma is a number of cells above 0"):
         SmoothedQuery(0.0)

@@ -14,6 +14,7 @@ from attncontrol.batch.results import append_lines
 from attncontrol.bench import guidance
 from attncontrol.bench.guidance import arms, middle, run
 from attncontrol.bench.guidance_table import Row, markdown, read, table
+from attncontrol.errors import ResultsError, SettingError
 from attncontrol.sprites.objectives import OBJECTIVES
 from attncontrol.sprites.quality import (
     Gaussian,
@@ -60,7 +61,7 @@ def test_counts_are_repetitions():
     counted, repeated = gaussian(rows, np.array([2, 0, 1, 3])), gaussian(rows[[0, 0, 2, 3, 3, 3]])
     np.testing.assert_allclose(counted.mean, repeated.mean)
     np.testing.assert_allclose(counted.covariance, np.cov(rows[[0, 0, 2, 3, 3, 3]].T))
-    with pytest.raises(ValueError, match="needs two pictures, not 1"):
+    with pytest.raises(ResultsError, match="needs two pictures, not 1"):
         gaussian(rows[:1])
 
 
@@ -150,11 +151,11 @@ def test_arms(pipe):
     assert [of[name].scale for name in ("pag", "cfg+pag", "cfg+seg")] == [2.0, 1.0, 2.0]
     assert of["plain"].call(CALL) == {"num_inference_steps": 2, "guidance_scale": 1.0}
     assert of["cfg"].call({"true_cfg_scale": 5.0}) == {"true_cfg_scale": 5.0}
-    with pytest.raises(ValueError, match="no arm 'sag'; choose from plain, pag"):
+    with pytest.raises(SettingError, match="no arm 'sag'; choose from plain, pag"):
         arms(pipe, ["sag"])
-    with pytest.raises(ValueError, match="no arm 'slg'"):
+    with pytest.raises(SettingError, match="no arm 'slg'"):
         arms(pipe, ["pag"], scales={"slg": 1.0})
-    with pytest.raises(ValueError, match="needs the heads of a search"):
+    with pytest.raises(SettingError, match="needs the heads of a search"):
         arms(pipe, ["cfg+softpag"])
 
 
@@ -191,7 +192,7 @@ def test_an_interrupted_run_goes_on(pipe, tmp_path):
     sizes = {file: file.stat().st_size for file in tmp_path.iterdir()}
     run(pipe, of, range(2), tmp_path, batch=2, **CALL)
     assert sizes == {file: file.stat().st_size for file in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match="made with other settings"):
+    with pytest.raises(ResultsError, match="made with other settings"):
         run(pipe, of, range(2), tmp_path, batch=2, prompted=False, **CALL)
 
 
@@ -238,7 +239,7 @@ def test_table_by_hand(tmp_path):
     assert text[2] == "| plain | 100 | 4.0 | 50.0 | 50.0 | 50.0 | 0.0 | 1.0 |"
     assert "| 75.0 (+25.0; 25.0 to 25.0) |" in text[4]
     with pytest.raises(
-        ValueError, match="has 0 pictures that all of reference, true, plain, seg made"
+        ResultsError, match="has 0 pictures that all of reference, true, plain, seg made"
     ):
         table(tmp_path, ["seg"])
 

@@ -4,7 +4,7 @@ from diffusers import EulerDiscreteScheduler
 
 from attncontrol import Where, estimate_bytes, record
 from attncontrol.attention.intercept import ControlAttnProcessor
-from attncontrol.errors import CouplingError, SiteError, UnsupportedError, WordError
+from attncontrol.errors import BackendError, CouplingError, SiteError, WordError
 from tests.kit.sd import LAYER, PROMPT, Reference, run
 
 
@@ -153,7 +153,7 @@ def test_eager_processors_are_refused_by_name(pipe):
     pipe.enable_attention_slicing(1)
     with (
         pytest.raises(
-            UnsupportedError,
+            BackendError,
             match=r"attn2 ran without torch's scaled_dot_product_attention \(SlicedAttnProcessor\)",
         ),
         record(pipe),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attncontrol.errors import SettingError
 from attncontrol.sprites.scenes import COLORS, NOUNS, SIZE, Thing, compose, render
 from attncontrol.sprites.scorer import Finding, find, shows
 from attncontrol.sprites.training.train_scorer import IGNORED, evaluate, labels
@@ -75,7 +76,7 @@ def test_no_pictures() -> None:
 
 @pytest.mark.parametrize("sizes", [[(128, 128), (64, 64)], [(100, 128)]])
 def test_refuses_sizes_it_cannot_batch(sizes: list[tuple[int, int]]) -> None:
-    with pytest.raises(ValueError, match="multiples of 8"):
+    with pytest.raises(SettingError, match="multiples of 8"):
         find([Image.new("RGB", size) for size in sizes])
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from attncontrol import AttentionMaps
 from attncontrol.attention.sites import Site
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import RecordError
 from attncontrol.export.sheets import (
     animation,
     heads_sheet,
@@ -173,8 +173,8 @@ def test_without_a_picture_there_is_no_tile_of_it():
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     maps = made(0.8).replace(direction="text->image")
-    with pytest.raises(UnsupportedError, match="not of text->image"):
+    with pytest.raises(RecordError, match="not of text->image"):
         write_pictures(maps, tmp_path)
-    with pytest.raises(UnsupportedError, match="not of text->image"):
+    with pytest.raises(RecordError, match="not of text->image"):
         maps.show("cat")
     assert maps._repr_png_() is None

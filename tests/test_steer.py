@@ -16,7 +16,15 @@ from diffusers import (
 )
 
 from attncontrol import AttendAndExcite, Descent, Where, record, steer
-from attncontrol.errors import CouplingError, NonFiniteError, SiteError, UnsupportedError, WordError
+from attncontrol.errors import (
+    CouplingError,
+    ModelError,
+    NonFiniteError,
+    SchedulerError,
+    SettingError,
+    SiteError,
+    WordError,
+)
 from attncontrol.losses.attend_and_excite import attend_and_excite
 from attncontrol.objectives.descent import early
 from tests.kit.tiny import tiny_sd, tiny_unet
@@ -225,7 +233,7 @@ def test_schedulers_that_would_lose_the_change_are_refused(pipe, scheduler):
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     with (
         pytest.raises(
-            UnsupportedError,
+            SchedulerError,
             match=f"{scheduler.__name__} takes several evaluations per step "
             "or keeps earlier latents",
         ),
@@ -341,7 +349,7 @@ def test_clear_errors(pipe):
         pass
     with (
         pytest.raises(
-            UnsupportedError, match="belongs to no known family; known: auraflow, chroma, cogvideox"
+            ModelError, match="belongs to no known family; known: auraflow, chroma, cogvideox"
         ),
         steer(object(), OBJECTIVE),
     ):
@@ -349,9 +357,9 @@ def test_clear_errors(pipe):
     with pytest.raises(WordError, match="call the pipeline with prompt="), steer(pipe, OBJECTIVE):
         embeds, _ = pipe.encode_prompt(PROMPTS[0], "cpu", 1, False)
         pipe(prompt_embeds=embeds, guidance_scale=1.0, num_inference_steps=2, height=64, width=64)
-    with pytest.raises(ValueError, match="fractions of the run between 0 and 1"):
+    with pytest.raises(SettingError, match="fractions of the run between 0 and 1"):
         Descent(guided=25.0)
-    with pytest.raises(ValueError, match="step_size must be at least 0"):
+    with pytest.raises(SettingError, match="step_size must be at least 0"):
         Descent(step_size=-1.0)
 
 

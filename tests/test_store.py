@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from attncontrol import AttentionMaps, load, record, save
-from attncontrol.errors import CouplingError, NonFiniteError, RecordError, UnsupportedError
+from attncontrol.errors import CouplingError, NonFiniteError, RecordError, SizeError
 from attncontrol.maps.functional import resize
 from tests.kit.sd import LAYER, PROMPT, run
 
@@ -253,16 +253,16 @@ def test_a_streamed_run_holds_one_step(pipe, tmp_path):
 
 def test_bad_files_are_refused(maps, tmp_path):
     with pytest.raises(
-        UnsupportedError, match=r"holds no attention record: there is no step-\*.safetensors"
+        RecordError, match=r"holds no attention record: there is no step-\*.safetensors"
     ):
         load(tmp_path)
-    with pytest.raises(UnsupportedError, match="is not an attention record"):
+    with pytest.raises(RecordError, match="is not an attention record"):
         load(tmp_path / "missing.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(UnsupportedError, match=r"write one with attncontrol\.save"):
+    with pytest.raises(RecordError, match=r"write one with attncontrol\.save"):
         load(tmp_path / "other.safetensors")
     save_file({}, tmp_path / "new.safetensors", {"attncontrol": '{"schema": 2}'})
-    with pytest.raises(UnsupportedError, match="schema 2, this version reads 1"):
+    with pytest.raises(RecordError, match="schema 2, this version reads 1"):
         load(tmp_path / "new.safetensors")
     with pytest.raises(CouplingError, match="nothing is recorded yet"):
         save(AttentionMaps(), tmp_path / "empty.safetensors")
@@ -274,9 +274,7 @@ def test_a_recording_that_is_too_large_is_refused_before_the_first_step(pipe):
     calls = []
     hook = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
     with (
-        pytest.raises(
-            UnsupportedError, match=r"would hold 0.0 GiB, more than limit=0.0 GiB; name words"
-        ),
+        pytest.raises(SizeError, match=r"would hold 0.0 GiB, more than limit=0.0 GiB; name words"),
         record(pipe, limit=10.0),
     ):
         run(pipe)

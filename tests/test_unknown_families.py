@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SD3Tra
 from attncontrol import AttendAndExcite, locate, record, steer
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.sites import Site
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import ModelError
 from attncontrol.families import sd3, unknown
 from attncontrol.families.known import FAMILIES, family_of
 from attncontrol.families.parts import one_call
@@ -75,9 +75,7 @@ def test_cross_attention_works_by_shape(monkeypatch):
 def test_the_halves_of_guidance_are_not_guessed(families):
     pipe = lumina_next()
     with (
-        pytest.raises(
-            UnsupportedError, match="which half of classifier-free guidance is conditional"
-        ),
+        pytest.raises(ModelError, match="which half of classifier-free guidance is conditional"),
         record(pipe, ["cat"]),
     ):
         run(pipe, guidance_scale=4.0)
@@ -101,7 +99,7 @@ def test_the_halves_of_guidance_are_not_guessed(families):
 def test_text_filled_up_from_the_left_is_refused():
     pipe = lumina_next()
     pipe.tokenizer.padding_side = "left"
-    with pytest.raises(UnsupportedError, match="from the left"), record(pipe, ["cat"]):
+    with pytest.raises(ModelError, match="from the left"), record(pipe, ["cat"]):
         run(pipe)
 
 
@@ -114,7 +112,7 @@ class MyPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(transformer=transformer, scheduler=scheduler, tokenizer=tokenizer)
 
-    def encode_prompt(self, prompt, max_sequence_length=16):  # noqa: ARG002 - the tokenizer reads it
+    def encode_prompt(self, prompt, max_sequence_length=16):  # noqa: ARG002 - tokens read it
         return torch.randn(
             1,
             max_sequence_length,
@@ -148,7 +146,7 @@ def mine():
 def test_joint_attention_needs_the_facts(families):
     pipe = mine()
     families.remove(sd3.FAMILY)
-    with pytest.raises(UnsupportedError) as raised, record(pipe, ["cat"]):
+    with pytest.raises(ModelError) as raised, record(pipe, ["cat"]):
         pass
     for part in ("MyPipeline", "transformer=MyTransformer", "branches, tokens, layout", "FAMILIES"):
         assert part in str(raised.value)
@@ -181,7 +179,7 @@ def test_a_grid_that_does_not_fit_is_told():
     tensor = torch.randn(1, 2, 24, 8)
     call = AttentionCall(Site("somewhere", "cross", 2, 1), 0, tensor, tensor, tensor)
     with pytest.raises(
-        UnsupportedError,
+        ModelError,
         match="somewhere has 24 picture queries, but a grid of \\(5, 5\\) was expected",
     ):
         text_mass(call, Layout((5, 5)), [[(0,)]])

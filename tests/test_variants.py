@@ -18,7 +18,7 @@ from peft import LoraConfig
 from PIL import Image
 
 from attncontrol import AttendAndExcite, Descent, Where, record, steer
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import BackendError, ModelError
 from attncontrol.families.known import family_of
 from tests.kit.runs import run
 from tests.kit.tiny import tiny_sd
@@ -233,7 +233,7 @@ def test_tiling_of_the_decoder():
 
 def refused(pipe, match, name):
     for context in (record(pipe, WORDS), steer(pipe, OBJECTIVE, where=ANY)):
-        with pytest.raises(UnsupportedError, match=match), context:
+        with pytest.raises(BackendError, match=match), context:
             run(name, pipe)
 
 
@@ -270,7 +270,7 @@ def test_slicing_and_other_backends_are_refused():
     pipe = flux()
     for block in pipe.transformer.transformer_blocks:
         block.attn.processor._attention_backend = "flex"
-    with pytest.raises(UnsupportedError, match="scaled_dot_product_attention"), record(pipe, WORDS):
+    with pytest.raises(BackendError, match="scaled_dot_product_attention"), record(pipe, WORDS):
         run("flux", pipe)
 
 
@@ -278,7 +278,7 @@ def test_wrong_gradients_of_scaled_adapters_are_refused():
     pipe = tiny_sd()
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
     pipe.unet.double().enable_gradient_checkpointing()
-    with pytest.raises(UnsupportedError, match="scale"), steer(pipe, OBJECTIVE, where=ANY):
+    with pytest.raises(ModelError, match="scale"), steer(pipe, OBJECTIVE, where=ANY):
         run("sd", pipe, cross_attention_kwargs={"scale": 0.5})
     with steer(pipe, OBJECTIVE, where=ANY):
         run("sd", pipe, cross_attention_kwargs={"scale": 1.0})

@@ -18,7 +18,7 @@ def moment(
 ):
     """That of a call with the rows of ``images`` pictures in each branch."""
     step = Step(index, total, 1.0, 1.0, {})
-    text = Text(prompts or (None,) * images, read or (lambda prompt: ()))
+    text = Text(prompts or (None,) * images, read or (lambda _: ()))
     return Moment(step, layout, purpose, branches, tuple(range(images)), text)
 
 

@@ -9,14 +9,15 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
-from attncontrol.errors import ModelError
+from attncontrol.errors import BackendError, ModelError
 from attncontrol.families.family import Family
 
 FAMILIES: list[Family] = []
 
 
 def family_of(pipe: Any) -> Family:
-    """The family of a pipeline. Raises ModelError if none matches."""
+    """The family of a pipeline. Raises ModelError if none matches, BackendError if its denoiser is
+    compiled."""
     if not any(family.name == "unknown" for family in FAMILIES):
         modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
         names = sorted({*modules} - {"family", "known", "parts", "unknown"})
@@ -32,7 +33,7 @@ def family_of(pipe: Any) -> Family:
         for name, part in components.items()
         if hasattr(part, "_orig_mod") and name in ("unet", "transformer")
     ]:
-        raise ModelError(
+        raise BackendError(
             f"{compiled[0]} is compiled, where hooks are ignored; use pipe.{compiled[0]}._orig_mod"
         )
     for family in FAMILIES:

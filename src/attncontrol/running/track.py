@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attncontrol.attention.moment import Step
-from attncontrol.errors import CouplingError, UnsupportedError
+from attncontrol.errors import CallError, CouplingError
 from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
 from attncontrol.prompts.text import Text
@@ -67,7 +67,7 @@ def begun(pipe: Any, bound: Mapping[str, Any]) -> Track:
     names = ("prompt_2", "prompt_3", "prompt_4")
     others = [name for name in names if bound.get(name) not in (None, prompt)]
     if others:
-        raise UnsupportedError(
+        raise CallError(
             f"{others} differ from the prompt: words are located in one prompt for all encoders"
         )
     encoding = default_encoding(pipe) | dict(bound)

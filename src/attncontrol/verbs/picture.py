@@ -24,7 +24,7 @@ from attncontrol.attention.between import Direction, related, sites_with
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import SchedulerError
 from attncontrol.families.family import Family
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span, Token
@@ -84,7 +84,7 @@ def record_pictures(
     ``record``. They have one shape, or ``size`` gives it to them.
 
     ``call`` goes to the pipeline, see ``noised_call``. The denoiser runs once, and other contexts
-    do not see it. Raises WordError, SiteError; UnsupportedError if the scheduler's noise is not
+    do not see it. Raises WordError, SiteError; SchedulerError if the scheduler's noise is not
     known.
     """
     run = attach(pipe)
@@ -158,18 +158,18 @@ def noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: float) -> Ten
 
 
 def noise_per_signal(scheduler: Any, timestep: float) -> float:
-    """sqrt((1 - a_t) / a_t), of rectified flow s. Raises UnsupportedError if it is not known or
+    """sqrt((1 - a_t) / a_t), of rectified flow s. Raises SchedulerError if it is not known or
     there is no such timestep."""
     last = scheduler.config.num_train_timesteps
     if not 0 <= timestep <= last:
-        raise UnsupportedError(
+        raise SchedulerError(
             f"timestep {timestep} does not exist; {type(scheduler).__name__} knows those of 0 to "
             f"{last}"
         )
     if _is_flow(scheduler):
         return timestep / last
     if not hasattr(scheduler, "alphas_cumprod"):
-        raise UnsupportedError(
+        raise SchedulerError(
             f"the noise schedule of {type(scheduler).__name__} is not known; use a DDIM or "
             "flow-matching scheduler"
         )

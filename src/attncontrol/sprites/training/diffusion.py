@@ -49,6 +49,9 @@ def load_parts(recipe: Recipe, start: Path | None) -> nn.ModuleDict:
         pipe = DiffusionPipeline.from_pretrained(start, dtype=torch.float32)
         for name, part in parts.items():
             part.load_state_dict(getattr(pipe, name).state_dict())
+    for parameter in parts.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return parts
 
 
@@ -66,9 +69,6 @@ def train_diffusion(
     empty captions, grounding."""
     torch.manual_seed(seed)
     parts = load_parts(recipe, start)
-    for parameter in parts.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     data, scaling = load_latents(work)
     example = Examples(data, scaling, seed, batch, recipe.flow)
     levels = DDIMScheduler(**SD1_NOISE).alphas_cumprod
