@@ -13,7 +13,9 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
-from attncontrol import AttendAndExcite, Descent, Trace, Where, steer
+from attncontrol import Descent, Where, steer
+from attncontrol.losses.attend_and_excite import AttendAndExcite
+from attncontrol.verbs.steer import Trace
 
 
 class AttendAndExcitePipeline(StableDiffusionPipeline):  # type: ignore[misc]  # no types there

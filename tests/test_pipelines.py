@@ -4,8 +4,9 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from attncontrol import AttendAndExcite, Descent, Where, steer
-from attncontrol.errors import WordError
+from attncontrol import Descent, Where, steer
+from attncontrol.errors import SettingError, WordError
+from attncontrol.losses import AttendAndExcite, Auto, BoxDiff, SynGen
 from tests.kit.tiny import tiny_sd
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
@@ -44,6 +45,43 @@ def test_attend_and_excite_pipeline(tmp_path, monkeypatch):
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
     with pytest.raises(WordError, match="'dog' is not in the prompt"):
         pipe("a cat", words=["dog"], **call)
+
+
+def test_guided_pipeline(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "cache")
+    )
+    base = tiny_sd(dtype=torch.float32)
+    base.save_pretrained(tmp_path / "model")
+    pipe = DiffusionPipeline.from_pretrained(
+        tmp_path / "model", custom_pipeline=str(FOLDER / "guided.py"), trust_remote_code=True
+    )
+    pipe.set_progress_bar_config(disable=True)
+    where, descent = Where(kind="cross", stride=2), Descent(step_size=10.0, thresholds={})
+    call = {"num_inference_steps": 3, "height": 64, "width": 64, "output_type": "latent"}
+    boxes = {"cat": (0.0, 0.2, 0.5, 0.8), "frog": (0.5, 0.2, 1.0, 0.8)}
+    prompt = "a red cat and a frog"
+
+    def seeded():
+        return torch.Generator().manual_seed(0)
+
+    for options, objective in (
+        ({}, Auto()),
+        ({"objective": "boxdiff", "boxes": boxes}, BoxDiff(boxes)),
+        ({"objective": "syngen", "words": [["red", "cat"]]}, SynGen([["red", "cat"]])),
+        ({"objective": 2.0 * SynGen()}, 2.0 * SynGen()),
+    ):
+        ours = pipe(
+            prompt, where=where, descent=descent, generator=seeded(), **options, **call
+        ).images
+        with steer(base, objective, where=where, descent=descent) as trace:
+            expected = base(prompt, generator=seeded(), **call).images
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+        assert [step.losses for step in pipe.trace.steps] == [
+            pytest.approx(step.losses, abs=1e-5) for step in trace.steps
+        ]
+    with pytest.raises(SettingError, match="no method is called rainbow: choose from a-star"):
+        pipe(prompt, objective="rainbow", **call)
 
 
 @pytest.mark.parametrize("path", list(FOLDER.glob("*.py")), ids=lambda path: path.name)

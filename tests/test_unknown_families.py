@@ -153,7 +153,7 @@ def test_joint_attention_needs_the_facts(families):
 
 
 def test_the_family_of_the_readme(families):
-    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    text = (Path(sd3.__file__).parent / "README.md").read_text("utf-8")
     (block,) = (
         of for of in re.findall(r"```py\n(.*?)```", text, re.DOTALL) if "my_family = Family(" in of
     )

@@ -49,7 +49,9 @@ def namespace(
         if name not in homes:
             known = ", ".join(names)
             raise AttributeError(f"{package} has no {name!r}; it has {known}", name=name)
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        value = getattr(import_module(f"{package}.{homes[name]}"), name)
+        vars(sys.modules[package])[name] = value  # found at once from now on, by tools too
+        return value
 
     def __dir__() -> list[str]:  # noqa: N807
         return names

@@ -42,6 +42,9 @@ class Where:
     ``kind`` is one kind or several. ``layers`` are module paths or their leading parts
     (``"up_blocks.1"`` selects one block, never ``up_blocks.10``), or shell patterns
     (``"*.attentions.0.*"``). ``stride`` selects one resolution independent of the picture size.
+
+        with perturb(pipe, SoftIdentity(), scale=3.0, where=Where("self", layers=("mid_block",))):
+            image = pipe("a cat").images[0]
     """
 
     kind: Kind | tuple[Kind, ...] | None = None

@@ -27,6 +27,10 @@ class StepMaps:
     attention among the cells of the picture, mean over heads, rows summing to 1. ``features``, for
     objectives with ``features = True``, maps site names to [batch height width channel]: what that
     attention puts out, heads side by side. ``prompts`` has one entry per image.
+
+        def faint(maps):  # of every image: how little its first subject is attended to
+            pairs = zip(maps.mean(), maps.subjects)
+            return torch.stack([1 - mean[..., list(s[0].positions)].max() for mean, s in pairs])
     """
 
     layers: Mapping[str, Tensor]

@@ -53,6 +53,9 @@ def save(maps: AttentionMaps, file: Path | str, *, encoding: Encoding = "float32
 
     ``float16`` halves the size, ``sqrt8`` quarters it. Raises CouplingError if nothing is recorded
     yet, NonFiniteError for "sqrt8" of maps of which a part is NaN or infinite.
+
+        save(maps, "run.safetensors", encoding="float16")
+        maps = load("run.safetensors")
     """
     tensors: dict[str, Tensor] = {}
     for name, of_layer in maps.layers.items():
@@ -72,6 +75,9 @@ def load(path: Path | str) -> AttentionMaps:
     """Opens a record, a file or a folder of steps. Maps are read when they are looked at.
 
     Raises RecordError if there is no record or it has a newer schema.
+
+        maps = load("run.safetensors")
+        maps["cat"]  # [image height width]
     """
     path = Path(path)
     files = tuple(sorted(path.glob("step-*.safetensors"))) if path.is_dir() else (path,)

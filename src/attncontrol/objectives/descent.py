@@ -29,6 +29,9 @@ class Descent:
     ``max_refinements`` steps of the same alpha_i.
 
     The defaults are those of Attend-and-Excite (25 of 50 steps, thresholds at steps 0, 10 and 20).
+
+        with steer(pipe, SynGen(), descent=Descent(step_size=10.0, guided=0.4, thresholds={})):
+            image = pipe("a red cat and a frog").images[0]
     """
 
     step_size: float | None = None

@@ -1,29 +1,31 @@
 """The same loss on three architectures: plain and guided pictures of the same seeds, and what each
 word attends to.
 
-Writes architectures.png into the folder given (default: samples/pictures).
+    python samples/architectures.py [FOLDER]            writes architectures.png (samples/pictures)
 """
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from attncontrol import AttendAndExcite, sprites
+from attncontrol import sprites
 from attncontrol.batch.generate import generate
 from attncontrol.batch.options import load, quiet
+from attncontrol.losses import AttendAndExcite
 from attncontrol.maps.draw import grid, overlay
 
 PROMPT, WORDS, SEEDS = "a cat and a frog", ["cat", "frog"], range(4)
-NAMES = {"sprites": "UNet", "sprites-sd3": "SD3", "sprites-flux": "FLUX"}
+NAMES = {"sd": "UNet", "sd3": "SD3", "flux": "FLUX"}
+MODELS = {"sd": "sprites", "sd3": "sprites-sd3", "flux": "sprites-flux"}
 
 
 def main(folder: Path) -> None:
     quiet()
     rows: dict[str, list[Any]] = {}
-    for model in NAMES:
+    for name, model in MODELS.items():
         pipe = load(model)
         pipe.set_progress_bar_config(disable=True)
-        options = {"batch": len(SEEDS), **sprites.CALL[model]}
+        options = {"batch": len(SEEDS), **sprites.call(name)}
         jobs = [(PROMPT, seed) for seed in SEEDS]
         plain = list(generate(pipe, jobs, WORDS, **options))
         guided = list(generate(pipe, jobs, WORDS, objective=AttendAndExcite(WORDS), **options))
