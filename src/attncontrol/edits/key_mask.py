@@ -4,8 +4,8 @@
     soft         key   -> (1 - M) key        the logit becomes 0, of fractional M part of itself
 
 Soft is what DesignEdit does to remove an object (arXiv 2403.14487): its projection of keys has no
-bias, so the masked input gives the key 0. There it acts on the conditional rows of self-attention
-in the first 40 of 50 steps; ``steps=(0.0, 0.8)`` says so here, where all branches are changed.
+bias, so the masked input gives the key 0. There it acts on conditional rows of self-attention in
+the first 40 of 50 steps. Here a region is hidden in all branches, words in the conditional one.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,8 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import Region, coverage, require_region
+from attncontrol.attention.sites import Where
+from attncontrol.edits.merge import is_chosen, keys_of
 from attncontrol.errors import SettingError
 
 
@@ -26,10 +28,12 @@ class KeyMask(Edit):
     """Hides keys of the pictures ``images`` (all if None): those in ``region``, a box (left, top,
     right, bottom) in 0 .. 1 or a mask [height width] of any size, and those of ``words``.
 
-        with edit(pipe, KeyMask((0.0, 0.0, 0.5, 1.0)), where=Where(kind="self")):
+        with edit(pipe, KeyMask((0.0, 0.0, 0.5, 1.0))):
+            image = pipe(prompt).images[0]
 
     ``soft`` zeroes the keys instead. A boolean mask hides the cells that are covered by more than
-    half. Raises SettingError if there is nothing to hide, WordError.
+    half. Raises SettingError if nothing is to be hidden, or nothing left; SiteError where there are
+    no such keys; WordError, CouplingError.
     """
 
     region: Region | None = None
@@ -45,29 +49,32 @@ class KeyMask(Edit):
             )
         if self.region is not None:
             require_region(self.region)
+        seen = ("cross",) if self.region is None else ("self", "cross") if self.words else ("self",)
+        object.__setattr__(self, "where", Where(kind=(*seen, "joint")))
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        hidden = torch.stack(
-            [self._hidden(call, now, row) for row in range(len(call.query))]
-        )  # row key
+        (self.where or Where()).select([call.site])
+        rows = range(len(call.query))
+        hidden = torch.stack([self._hidden(call, now, row) for row in rows])  # row key
         if not hidden.any():
             return call
         if self.soft:
             return call.replace(key=call.key * (1 - hidden[:, None, :, None].to(call.key)))
+        if (hidden > 0.5).all(1).any():
+            raise SettingError(f"{self} leaves none of {hidden.shape[1]} keys at {call.site.name}")
         return call.masked(hidden[:, None, None] <= 0.5)
 
     def _hidden(self, call: AttentionCall, now: Moment, row: int) -> Tensor:
         """[key] how much of each key is hidden."""
-        hidden = torch.zeros(call.key.shape[2], device=call.key.device)
-        image = now.image_of_row(row)
-        if self.images is not None and image not in self.images:
+        dtype = torch.promote_types(call.key.dtype, torch.float32)
+        hidden = call.key.new_zeros(call.key.shape[2], dtype=dtype)
+        if not is_chosen(self.images, row, now):
             return hidden
         if self.region is not None and call.site.kind != "cross":
             share = coverage(self.region, *now.layout.grid[-2:]).to(hidden).flatten()
             cells = hidden[now.layout.rows([row]).image_slice]
             cells += share.repeat(len(cells) // len(share))
-        if call.site.kind != "self":
-            keys = torch.arange(len(hidden), device=hidden.device)[now.layout.text]
+        if call.site.kind != "self" and row in range(len(call.query))[now.rows("cond")]:
             for word in self.words:
-                hidden[keys[list(now.span(word, image).positions)]] = 1.0
+                hidden[keys_of(word, row, call, now)] = 1.0
         return hidden

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.errors import SiteError
+from attncontrol.attention.moment import Moment
+from attncontrol.errors import CouplingError, SettingError, SiteError
 
 
 def lerp(start: Callable[[], Tensor], end: Callable[[], Tensor], u: float) -> Tensor:
@@ -29,3 +30,27 @@ def softmax_rows(call: AttentionCall, size: int = 512) -> Iterator[tuple[int, Te
     """The softmax by groups of rows: the number of the first one, and [batch heads some key]."""
     for start in range(0, call.query.shape[2], size):
         yield start, call.of_queries(slice(start, start + size)).probabilities()
+
+
+def is_chosen(images: tuple[int, ...] | None, row: int, now: Moment) -> bool:
+    """Whether a row belongs to one of ``images``, all if None. Raises CouplingError if the pipeline
+    makes no image of such a number."""
+    if images is None:
+        return True
+    if not set(images) <= set(range(len(now.text.prompts))):
+        raise CouplingError(
+            f"images={images}, but the pipeline makes {len(now.text.prompts)}, numbered from 0"
+        )
+    return now.image_of_row(row) in images
+
+
+def keys_of(word: str, row: int, call: AttentionCall, now: Moment) -> list[int]:
+    """Those of a word of the prompt of a row. Raises WordError."""
+    text = range(call.key.shape[2])[now.layout.text]
+    return [text[position] for position in now.span(word, now.image_of_row(row)).positions]
+
+
+def require_share(name: str, share: float) -> None:
+    """Raises SettingError unless it is a share of the run."""
+    if not 0 <= share <= 1:
+        raise SettingError(f"{name} is a share of the run between 0 and 1, not {share}")

@@ -15,6 +15,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
+from attncontrol.edits.merge import require_share
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,17 @@ class MutualAttention(Edit):
     ``start`` of the run on.
 
         with edit(pipe, MutualAttention()):
-            source, changed = pipe(["a frog", "a frog that jumps"], generator=same_seeds).images
+            source, changed = pipe(["a frog", "a blue frog"], generator=same_seeds).images
+
+    Raises SettingError; CouplingError if the pipeline makes no image of that number.
     """
 
     source: int = 0
     start: float = 0.08
     where = Where(kind=("self", "joint"))
+
+    def __post_init__(self) -> None:
+        require_share("start", self.start)
 
     def acts(self, progress: float) -> bool:
         return progress >= self.start

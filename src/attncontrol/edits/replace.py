@@ -1,8 +1,8 @@
 """Word swap of prompt-to-prompt (Hertz et al. 2022, arXiv 2208.01626): the layout of the source.
 
-    A'  = A_source          cross-attention, in the share ``cross`` of the run
-    A'  = A_source          self-attention of at most ``cells`` queries, in the share ``among``
-    Q, K of the picture = those of the source          joint attention, in the share ``joint``
+    A'  = A_source          cross-attention, in the first ``cross`` T of the T steps
+    A'  = A_source          self-attention of at most ``cells`` queries, in the first ``among`` T
+    Q, K of the picture = those of the source          joint attention, in the first ``joint`` T
 
 A of the source with V of the target is the kernel with Q and K of the source. Only conditional rows
 change, as officially; the shares 0.8 and 0.4 are those of the official notebook, which replaces
@@ -17,6 +17,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
+from attncontrol.edits.merge import require_share
 from attncontrol.errors import WordError
 
 
@@ -26,9 +27,10 @@ class Replace(Edit):
     tokens.
 
         with edit(pipe, Replace()):
-            cat, dog = pipe(["a cat on a chair", "a dog on a chair"], generator=same_seeds).images
+            cat, dog = pipe(["a cat and a car", "a dog and a car"], generator=same_seeds).images
 
-    Raises WordError in cross-attention if the prompts differ in length.
+    Raises SettingError; WordError in cross-attention if the prompts differ in length; CouplingError
+    if the pipeline makes no image of that number.
     """
 
     source: int = 0
@@ -38,15 +40,20 @@ class Replace(Edit):
     cells: int = 32 * 32
     where = Where(kind=("self", "cross", "joint"))
 
+    def __post_init__(self) -> None:
+        for name in ("cross", "among", "joint"):
+            require_share(name, getattr(self, name))
+
     def acts(self, progress: float) -> bool:
-        return progress < max(self.cross, self.among, self.joint)
+        return progress <= max(self.cross, self.among, self.joint)
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         kind = call.site.kind
         share = {"self": self.among, "cross": self.cross, "joint": self.joint}[kind]
         large = kind == "self" and call.query.shape[2] > self.cells
         rows = now.rows("cond")
-        if now.progress >= share or large or rows.stop == rows.start:
+        late = now.step.index >= int(share * now.step.total)
+        if late or large or rows.stop == rows.start:
             return call
         if kind == "cross":
             self._require_equal_lengths(now)

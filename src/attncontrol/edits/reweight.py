@@ -4,9 +4,8 @@ et al. 2022, arXiv 2208.01626).
     value     A'_ij = c_j A_ij                           rows no longer sum to 1
     logit     A'    = softmax(s_ij + log c_j)            they do
 
-with c_j the factor of the word of token j and 1 elsewhere. The official code has the first form,
-with factors from -2 to 2, on the conditional rows of cross-attention in every step. In joint
-attention the picture's rows are changed, those of the text never.
+with c_j the factor of the word of token j and 1 elsewhere. The official code has the first form, on
+conditional rows of cross-attention in every step. In joint attention text rows stay.
 """
 
 import math
@@ -21,18 +20,20 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import TEXT
+from attncontrol.edits.merge import is_chosen, keys_of
 from attncontrol.errors import SettingError
 
 
 @dataclass(frozen=True)
 class Reweight(Edit):
     """Multiplies the attention to each word by its factor, in the conditional branch of the
-    pictures ``images`` (all if None).
+    pictures ``images`` (all if None); each of their prompts has all of the words.
 
         with edit(pipe, Reweight({"red": 2.0})):
+            image = pipe("a red frog").images[0]
 
     ``form="value"`` takes any finite factor, ``"logit"`` those above 0. Recorded maps of the first
-    form are A, not c A. Raises SettingError, WordError.
+    form are A, not c A. Raises SettingError, WordError, CouplingError.
     """
 
     factors: Mapping[str, float]
@@ -53,30 +54,27 @@ class Reweight(Edit):
         weight = self._weights(call, now)
         if (weight == 1).all():
             return call
-        joint = call.site.kind == "joint"
+        seeing = _picture_queries(call, now) if call.site.kind == "joint" else None
         if self.form == "logit":
             bias = weight.log()[:, None, None]
-            return call.biased(bias * _picture_queries(call, now) if joint else bias)
+            return call.biased(bias if seeing is None else bias * seeing)
         scaled = call.replace(value=call.value * weight[:, None, :, None].to(call.value))
-        if not joint:
-            return scaled
-        return torch.where(_picture_queries(call, now) > 0, scaled.run(), call.run())
+        return scaled if seeing is None else torch.where(seeing, scaled.run(), call.run())
 
     def _weights(self, call: AttentionCall, now: Moment) -> Tensor:
         """[row key]"""
-        weight = torch.ones(call.key.shape[0], call.key.shape[2], device=call.key.device)
-        keys = torch.arange(call.key.shape[2], device=call.key.device)[now.layout.text]
+        dtype = torch.promote_types(call.key.dtype, torch.float32)
+        weight = call.key.new_ones(len(call.key), call.key.shape[2], dtype=dtype)
         for row in range(len(weight))[now.rows("cond")]:
-            image = now.image_of_row(row)
-            if self.images is None or image in self.images:
-                for word, factor in self.factors.items():
-                    weight[row, keys[list(now.span(word, image).positions)]] *= factor
+            for word in self.factors if is_chosen(self.images, row, now) else ():
+                weight[row, keys_of(word, row, call, now)] *= self.factors[word]
         return weight
 
 
 def _picture_queries(call: AttentionCall, now: Moment) -> Tensor:
-    """[row 1 query 1], 1 for those of the picture."""
-    marks = torch.zeros(len(call.query), 1, call.query.shape[2], 1, device=call.query.device)
-    for row in range(len(marks)):
-        marks[row, :, now.layout.rows([row]).image_slice] = 1
+    """Which are cells of the picture [row 1 query 1]."""
+    rows, _, queries, _ = call.query.shape
+    marks = torch.zeros(rows, 1, queries, 1, dtype=torch.bool, device=call.query.device)
+    for row in range(rows):
+        marks[row, :, now.layout.rows([row]).image_slice] = True
     return marks

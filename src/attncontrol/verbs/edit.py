@@ -7,7 +7,7 @@ from typing import Any
 from attncontrol.attention.edit import Editor
 from attncontrol.attention.sites import Where
 from attncontrol.running.session import Hooks, attach
-from attncontrol.verbs.plan import Heads, On, PerImage, Plan
+from attncontrol.verbs.plan import Heads, On, PerImage, Plan, listed
 
 __all__ = ["On", "PerImage", "edit"]
 
@@ -43,7 +43,6 @@ def edit(
     pipeline was not called inside the block, or makes no image of that number.
     """
     run = attach(pipe)
-    placed = edit if isinstance(edit, Sequence) else [On(edit, where, heads)]
-    plan = Plan.of(placed, run.sites, steps)
+    plan = Plan.of(listed(edit, where, heads), run.sites, steps)
     with run.hooked(Hooks(sites=plan.sites, edit=plan, source=plan.sources)):
         yield

@@ -19,7 +19,7 @@ from attncontrol.running.calls import DenoiserCall, prediction_of
 from attncontrol.running.reuse import Prefix, prefix_before
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.running.skip import SkippedBlocks, watched_blocks
-from attncontrol.verbs.plan import Heads, On, PerImage, Plan
+from attncontrol.verbs.plan import Heads, On, PerImage, Plan, listed
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def perturb(
         raise SettingError(f"rescale is a share between 0 and 1, not {rescale}")
     if not callable(scale) and not 0 <= scale < math.inf:
         raise SettingError(f"scale is a number of at least 0, not {scale}")
-    placed = edit if isinstance(edit, Sequence) else [On(edit, where, heads)]
+    placed = listed(edit, where, heads)
     layers = [name for on in placed if isinstance(on.edit, SkipLayers) for name in on.edit.layers]
     edits = [on for on in placed if not isinstance(on.edit, SkipLayers)]
     plan = Plan.of(edits, run.sites, steps)

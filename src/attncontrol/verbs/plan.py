@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Editor, Result
+from attncontrol.attention.heads import with_heads
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head, Site, Where
 from attncontrol.edits.skip_layers import SkipLayers
@@ -45,6 +46,9 @@ class _Function(Edit):
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         return self.function(call, now)
 
+    def __repr__(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
 
 @dataclass(frozen=True, eq=False)
 class _Placed:
@@ -62,6 +66,9 @@ class Plan:
     placed: tuple[_Placed, ...]
     sites: Mapping[str, Site]
     steps: tuple[float, float]
+
+    def __repr__(self) -> str:
+        return ", ".join(str(one.edit) for one in self.placed)
 
     @classmethod
     def of(
@@ -95,20 +102,34 @@ class Plan:
         here = [one for one in here if one.edit.acts(now.progress)]
         if len(here) == 1 and here[0].heads[call.site.name].all():
             return here[0].edit(call, now)
-        outputs: list[tuple[Tensor, Tensor]] = []
+        outputs: list[tuple[_Placed, Tensor, Tensor]] = []
         for one in here:
             chosen = _of_rows(one.heads[call.site.name], now).to(call.query.device)
+            _require_calls(outputs, chosen, one, call)
             result = _on_heads(one.edit, call, now, chosen)
             if isinstance(result, AttentionCall):
                 call = result
             else:
-                outputs.append((chosen, result))
+                outputs.append((one, chosen, result))
         if not outputs:
             return call
         output = call.run()
-        for chosen, changed in outputs:
+        for _, chosen, changed in outputs:
             output = torch.where(chosen, changed, output)
         return output
+
+
+def listed(edit: Any, where: Where | None, heads: Heads | PerImage | None) -> Sequence[On]:
+    """Edits with their places: one with ``where`` and ``heads``, or a list of ``On``. Raises
+    EditError."""
+    if not isinstance(edit, Sequence):
+        return [On(edit, where, heads)]
+    if not edit or where or heads or not all(isinstance(one, On) for one in edit):
+        raise EditError(
+            f"several edits are a list of On(edit, where=..., heads=...), each with its own place, "
+            f"not {edit!r} with where={where} and heads={heads}"
+        )
+    return edit
 
 
 def as_edit(given: Any) -> Edit:
@@ -159,6 +180,22 @@ def require_head(place: Head, allowed: Mapping[str, Site]) -> None:
         raise SiteError(f"there is no head {head} at {name!r}; {has}")
 
 
+def _require_calls(
+    outputs: Sequence[tuple[_Placed, Tensor, Tensor]],
+    chosen: Tensor,
+    one: _Placed,
+    call: AttentionCall,
+) -> None:
+    """An edit sees what those before it made of a call: there is none if they made an output."""
+    for before, others, _ in outputs:
+        if (others & chosen).any():
+            raise EditError(
+                f"{before.edit} gives an output at {call.site.name}, so {one.edit} after it has no "
+                "call of these heads to change: put it before, on other heads, or in an edit(...) "
+                "inside this one"
+            )
+
+
 def _of_rows(heads: Tensor, now: Moment) -> Tensor:
     """[row head 1 1] of [image head]."""
     if len(heads) > 1:
@@ -176,18 +213,14 @@ def _on_heads(edit: Edit, call: AttentionCall, now: Moment, chosen: Tensor) -> R
     """The call in which the edit has changed the chosen heads, or the output that it gives, whose
     other heads are not to be used. Only the chosen heads are computed where that can be."""
     heads: Any = chosen.flatten(1).any(0).nonzero()[:, 0].tolist()
-    if call.below is not None:  # edits inside this one know whole calls only
+    if chosen.all() or call.below is not None:  # edits inside this one know whole calls only
         heads = list(range(call.query.shape[1]))
-    part = call if call.below is not None else call.of_heads(heads)
-    result = edit(part, now)
+    result = edit(call if len(heads) == call.query.shape[1] else call.of_heads(heads), now)
     if isinstance(result, AttentionCall):
-        same = result.mask is part.mask and result.scale == part.scale
-        if same and result.key.shape == part.key.shape:
-            tensors = {name: getattr(call, name).clone() for name in ("query", "key", "value")}
-            for name, tensor in tensors.items():
-                changed = getattr(result, name)
-                tensor[:, heads] = torch.where(chosen[:, heads], changed, tensor[:, heads])
-            return call.replace(**tensors)
+        if chosen.all():
+            return result
+        if (merged := with_heads(call, result, heads, chosen)) is not None:
+            return merged
         result = result.run()
     output = result.new_zeros(len(result), call.query.shape[1], *result.shape[2:])
     output[:, heads] = result
