@@ -4,7 +4,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionAttendAndExcitePipeline
 
-from attncontrol import AttendAndExcite, Descent, Where, steer
+from attncontrol import Descent, Where, steer
+from attncontrol.losses.attend_and_excite import AttendAndExcite
 from tests.kit.tiny import tiny_sd
 
 PROMPTS = ["a cat and a turtle", "a red dog with a frog"]

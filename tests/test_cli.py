@@ -1,12 +1,17 @@
 import json
+import shlex
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from attncontrol.batch.options import parse_seeds
+import attncontrol
+from attncontrol import sprites
+from attncontrol.batch.options import load, parse_seeds
 from attncontrol.batch.results import read_lines
 from attncontrol.cli import app
 from tests.kit.tiny import tiny_sd
@@ -17,8 +22,6 @@ runner = CliRunner()
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A local pipeline folder."""
-    import torch
-
     folder = tmp_path_factory.mktemp("model")
     tiny_sd(dtype=torch.float32).save_pretrained(folder)
     return str(folder)
@@ -26,6 +29,8 @@ def model(tmp_path_factory):
 
 def invoke(*args):
     result = runner.invoke(app, [str(arg) for arg in args])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception  # a traceback is never an answer
     return result.exit_code, result.stdout, result.stderr
 
 
@@ -322,3 +327,84 @@ def test_heads_search_says_what_is_wrong(model):
     code, _, error = invoke("heads", "search", "a cat", "--model", model, "--objective", "beauty")
     assert code == 2
     assert "quality, shape, redness, size" in " ".join(error.replace("\u2502", " ").split())
+
+
+def test_the_report_repeats_the_run(model, tmp_path):
+    arguments = [
+        "generate", "a red cat [/b]", "--model", model, "--seeds", "0-1", "--steps", 2,
+        "--method", "syngen", "--words", "red+cat", "--negative", "a frog", "--batch", 2,
+        "--out", tmp_path, "--step-size", 2,
+    ]  # fmt: skip
+    code, _, error = invoke(*arguments)
+    assert code == 0, error
+    assert "a red cat [/b]" in error  # no markup
+    report = json.loads((tmp_path / "run.json").read_text())
+    assert shlex.split(report["command"]) == ["attncontrol", *map(str, arguments)]
+    settings = report["settings"]
+    assert (settings["method"], settings["batch"], settings["step_size"]) == ("syngen", 2, 2)
+    assert settings["words"] == [["red", "cat"]]
+    assert settings["call"] == {"num_inference_steps": 2, "negative_prompt": "a frog"}
+    assert settings["scheduler"]["_class_name"] == "DDIMScheduler"
+    assert report["versions"]["attncontrol"] == attncontrol.__version__
+
+
+def test_a_negative_prompt_is_that_of_the_pipeline(tmp_path):
+    """On the default model, which takes one for each prompt."""
+    common = ("--seeds", "3-4", "--steps", 2, "--method", "plain", "--negative", "red")
+    code, _, error = invoke("generate", "a cat", *common, "--out", tmp_path)
+    assert code == 0, error
+    pipe = load("sprites")
+    pipe.set_progress_bar_config(disable=True)
+    options = sprites.call("sprites") | {"num_inference_steps": 2}
+    for seed in (3, 4):
+        generator = torch.Generator().manual_seed(seed)
+        image = pipe("a cat", negative_prompt="red", generator=generator, **options).images[0]
+        with Image.open(tmp_path / f"a-cat.plain.{seed}.png") as picture:
+            made, expected = (np.asarray(each).astype(int) for each in (picture, image))
+        assert abs(made - expected).max() <= 1
+
+
+def test_a_record_is_of_the_call_that_was_asked_for(model, tmp_path):
+    file = tmp_path / "new" / "record.safetensors"
+    arguments = ("--model", model, "--steps", 2, "--height", 64, "--width", 96, "--guidance", 3)
+    boxes = ("--method", "boxdiff", "--box", "cat=0,0,0.5,1")
+    code, out, error = invoke(
+        "record", "a cat", *arguments, *boxes, "--dtype", "bfloat16", "--out", file, "--json"
+    )
+    assert code == 0, error
+    assert json.loads(out) == {
+        "record": str(file), "bytes": file.stat().st_size, "words": ["cat"], "steps": 2,
+    }  # fmt: skip
+    maps = attncontrol.load(file)
+    assert maps.pictures[0].size == (96, 64)
+    assert maps.about["guidance_scale"] == 3
+    code, _, error = invoke("maps", __file__, "--prompt", "a cat", "--model", model)
+    assert code == 2
+    assert "is no picture that can be read" in " ".join(error.replace("\u2502", " ").split())
+
+
+@pytest.mark.skipif(find_spec("attncontrol.verbs.edit") is None, reason="no verb edit yet")
+@pytest.mark.parametrize("method", ["replace", "mutual"])
+def test_edits_keep_their_source(model, method, tmp_path):
+    code, out, error = invoke(
+        "edit", "a cat", "--to", "a dog", "--method", method, "--seeds", "1,4", "--steps", 3,
+        "--model", model, "--out", tmp_path, "--compare", "--json",
+    )  # fmt: skip
+    assert code == 0, error
+    report = json.loads(out)
+    assert report == json.loads((tmp_path / "run.json").read_text())
+    assert [(row["role"], row["prompt"], row["seed"]) for row in report["pictures"]] == [
+        (role, prompt, seed)
+        for role, prompt in (("source", "a cat"), (method, "a dog"), ("plain", "a dog"))
+        for seed in (1, 4)
+    ]
+    source, edited, plain = (
+        np.asarray(Image.open(tmp_path / report["pictures"][i]["file"])) for i in (0, 2, 4)
+    )
+    pipe = load(model)
+    generator = torch.Generator().manual_seed(1)
+    alone = pipe("a cat", generator=generator, num_inference_steps=3).images[0]
+    assert abs(source.astype(int) - np.asarray(alone).astype(int)).max() <= 1
+    assert (edited != plain).any()
+    assert (edited != source).any()
+    assert (tmp_path / "a-dog.compare.png").exists()

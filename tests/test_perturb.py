@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusion3PAGPipeline, StableDiffusionPAGPipeline
 
-from attncontrol import AttendAndExcite, Descent, Where, record, steer
+from attncontrol import Descent, Where, record, steer
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.sites import Site
 from attncontrol.edits.interpolation import FisherRao, LogLinear
@@ -20,6 +20,7 @@ from attncontrol.edits.soft_uniform import SoftUniform
 from attncontrol.edits.temperature import Temperature
 from attncontrol.errors import SettingError, SiteError
 from attncontrol.families.known import family_of
+from attncontrol.losses.attend_and_excite import AttendAndExcite
 from attncontrol.running.reuse import Prefix
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.plan import On

@@ -14,11 +14,11 @@ from attncontrol import errors
 SOURCE = Path(attncontrol.__file__).parent
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    "errors", "axes", "listing", "prompts", "attention", "maps", "families", "objectives", "losses",
-    "edits", "running", "verbs", "analysis", "export", "inspector", "sprites", "batch", "bench",
-    "cli",
+    "version", "errors", "axes", "listing", "prompts", "attention", "maps", "families",
+    "objectives", "losses", "edits", "running", "verbs", "analysis", "export", "inspector",
+    "sprites", "batch", "bench", "cli",
 )  # fmt: skip
-VALUES = {"errors", "axes", "listing"}
+VALUES = {"version", "errors", "axes", "listing"}
 NARROWER = {  # than the order alone allows
     "prompts": VALUES,
     "attention": VALUES | {"prompts"},

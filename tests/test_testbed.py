@@ -9,9 +9,10 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
-from attncontrol import AttendAndExcite, record, sprites, steer
+from attncontrol import record, sprites, steer
 from attncontrol.analysis.grounding import ALL
 from attncontrol.bench.measure import make, pairs, point, read
+from attncontrol.losses.attend_and_excite import AttendAndExcite
 from attncontrol.sprites.scenes import Thing
 from attncontrol.sprites.scorer import find, shows
 
@@ -60,7 +61,7 @@ def test_it_loads_in_float32_and_runs_in_bfloat16(sd):
 
 def test_word_maps_point_at_the_objects(model):
     name, pipe = model
-    call = {key: value for key, value in sprites.CALL[name].items() if key == "max_sequence_length"}
+    call = {key: value for key, value in sprites.call(name).items() if key == "max_sequence_length"}
     scores = point(pipe, scenes=40, timesteps=(500.0,), **call)["noun"]
     assert scores[0]["site"] == ALL
     assert scores[0]["timestep"] == 500
@@ -71,7 +72,7 @@ def test_word_maps_point_at_the_objects(model):
 
 def test_ways_of_reading(model):
     name, pipe = model
-    call = {key: value for key, value in sprites.CALL[name].items() if key == "max_sequence_length"}
+    call = {key: value for key, value in sprites.call(name).items() if key == "max_sequence_length"}
     rows = {row["method"]: row for row in read(pipe, scenes=8, **call)}
     assert {(row["n"], row["timestep"]) for row in rows.values()} == {(16, 300.0)}
     assert ("ConceptAttention" in rows) == (name != "sprites")
@@ -89,7 +90,7 @@ def test_attend_and_excite_rescues_subjects(model):
         every=40,
         where=None,
         descent=None,
-        **sprites.CALL[name],
+        **sprites.call(name),
     )
     assert result["present"]["all"]["gain"] > 0.05
     assert result["present"]["all"]["n"] == 16
@@ -106,7 +107,7 @@ def test_single_subjects(model):
         Thing("apple", "green"),
     ]
     prompts = [f"a {thing.color or ''} {thing.noun}".replace("  ", " ") for thing in things]
-    pictures, _ = make(pipe, [(prompt, 0) for prompt in prompts], **sprites.CALL[name])
+    pictures, _ = make(pipe, [(prompt, 0) for prompt in prompts], **sprites.call(name))
     assert (
         np.mean([shows(found, thing) for found, thing in zip(find(pictures), things, strict=True)])
         >= 5 / 6

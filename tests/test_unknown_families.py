@@ -9,13 +9,14 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 
-from attncontrol import AttendAndExcite, locate, record, steer
+from attncontrol import locate, record, steer
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families import sd3, unknown
 from attncontrol.families.known import FAMILIES, family_of
 from attncontrol.families.parts import one_call
+from attncontrol.losses.attend_and_excite import AttendAndExcite
 from tests.kit.zoo import sd3 as tiny_sd3
 from tests.kit.zoo_chat import lumina_next
 from tests.reference.loops import Softmax

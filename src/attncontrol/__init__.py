@@ -1,31 +1,78 @@
-"""Record and edit attention inside text-to-image diffusion models, and build on it."""
+"""Record and edit attention inside text-to-image diffusion models, and build on it.
 
-from attncontrol import sprites
-from attncontrol.attention.sites import Where
-from attncontrol.families.known import family_of
-from attncontrol.losses.attend_and_excite import AttendAndExcite
-from attncontrol.maps.recorded import AttentionMaps
-from attncontrol.maps.step import StepMaps
-from attncontrol.maps.store import load, save
-from attncontrol.objectives.descent import Descent
-from attncontrol.verbs.locate import locate
-from attncontrol.verbs.record import estimate_bytes, record
-from attncontrol.verbs.steer import Trace, steer
+Names are imported on first use: until then this package costs nothing, and no torch.
+"""
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from attncontrol.version import __version__ as __version__
+
+if TYPE_CHECKING:  # what type checkers and editors see
+    from attncontrol import edits as edits
+    from attncontrol import losses as losses
+    from attncontrol import sprites as sprites
+    from attncontrol.attention.sites import Where
+    from attncontrol.maps.recorded import AttentionMaps
+    from attncontrol.maps.step import StepMaps
+    from attncontrol.maps.store import load, save
+    from attncontrol.objectives.descent import Descent
+    from attncontrol.objectives.objective import Objective
+    from attncontrol.verbs.edit import edit
+    from attncontrol.verbs.locate import locate
+    from attncontrol.verbs.perturb import perturb
+    from attncontrol.verbs.plan import On, PerImage
+    from attncontrol.verbs.record import estimate_bytes, record
+    from attncontrol.verbs.steer import steer
+
 __all__ = [
-    "AttendAndExcite",
     "AttentionMaps",
     "Descent",
+    "Objective",
+    "On",
+    "PerImage",
     "StepMaps",
-    "Trace",
     "Where",
+    "edit",
     "estimate_bytes",
-    "family_of",
     "load",
     "locate",
+    "perturb",
     "record",
     "save",
     "steer",
-    "testbed",
 ]
+
+_HOMES = {
+    "AttentionMaps": "maps.recorded",
+    "Descent": "objectives.descent",
+    "Objective": "objectives.objective",
+    "On": "verbs.plan",
+    "PerImage": "verbs.plan",
+    "StepMaps": "maps.step",
+    "Where": "attention.sites",
+    "edit": "verbs.edit",
+    "estimate_bytes": "verbs.record",
+    "load": "maps.store",
+    "locate": "verbs.locate",
+    "perturb": "verbs.perturb",
+    "record": "verbs.record",
+    "save": "maps.store",
+    "steer": "verbs.steer",
+}
+_FOLDERS = ("edits", "losses", "sprites")
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562."""
+    if name in _FOLDERS:
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value  # found at once from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_FOLDERS, "__version__"])

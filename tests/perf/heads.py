@@ -33,7 +33,7 @@ from attncontrol.batch.head_search import _HALVING, search_heads
 from attncontrol.batch.options import DTYPES, guided, load
 from attncontrol.batch.results import read_lines
 from attncontrol.edits.soft_identity import SoftIdentity
-from attncontrol.sprites.models import CALL
+from attncontrol.sprites.models import call as call_of
 from attncontrol.sprites.objectives import quality, shape
 from attncontrol.verbs.perturb import perturb
 
@@ -131,9 +131,9 @@ def main():
                 )
             )
         return
-    pipe = load(args.model, dtype=DTYPES[args.dtype])
+    pipe = load(args.model, dtype=args.dtype)
     pipe.set_progress_bar_config(disable=True)
-    call = guided({**CALL[args.model], "num_inference_steps": args.steps}, 1.0)
+    call = guided(call_of(args.model) | {"num_inference_steps": args.steps}, 1.0)
     jobs = [(prompt, seed) for prompt in PROMPTS[: args.prompts] for seed in range(args.seeds)]
     options = {
         "edit": SoftIdentity(),

@@ -34,8 +34,9 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from attncontrol import AttendAndExcite, Descent, Where, record, steer
+from attncontrol import Descent, Where, record, steer
 from attncontrol.edits.soft_identity import SoftIdentity
+from attncontrol.losses.attend_and_excite import AttendAndExcite
 from attncontrol.sprites.training.text import make_tokenizer
 from attncontrol.verbs.perturb import perturb
 from tests.kit.tiny import tiny_text_encoder, tiny_vae

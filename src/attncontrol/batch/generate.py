@@ -53,7 +53,7 @@ def generate(
     if given, called ``method``.
 
     A picture does not depend on its batch. ``around`` makes another context for every call of the
-    pipeline; ``call`` goes to the pipeline.
+    pipeline; ``call`` goes to the pipeline, a negative prompt once for every prompt.
     """
     for start in range(0, len(jobs), batch):
         prompts, seeds = zip(*jobs[start : start + batch], strict=True)
@@ -67,7 +67,8 @@ def generate(
                 steer(pipe, objective, descent=descent) if objective is not None else nullcontext()
             )
             trace = stack.enter_context(guidance)
-            images = pipe(list(prompts), generator=generators, **call).images
+            arguments = _repeated(call, len(prompts))
+            images = pipe(list(prompts), generator=generators, **arguments).images
         seconds = (time.perf_counter() - began) / len(seeds)
         steps: list[TraceStep] = trace.steps if isinstance(trace, Trace) else []
         of_words = _word_maps(maps) if maps else [{}] * len(seeds)
@@ -85,3 +86,10 @@ def _word_maps(maps: AttentionMaps) -> list[dict[str, Tensor]]:
         {word: means[i, ..., k] for k, word in enumerate(words)}
         for i, words in enumerate(maps.labels)
     ]
+
+
+def _repeated(call: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Stable Diffusion refuses one negative prompt for a list of prompts. An empty one stays: FLUX
+    is called with it, and encodes it once."""
+    negative = call.get("negative_prompt")
+    return dict(call) | ({"negative_prompt": [negative] * count} if negative else {})

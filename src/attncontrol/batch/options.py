@@ -1,49 +1,67 @@
 """Models, precisions, seeds and guidance by their names, as scripts and the command line give
-them."""
+them. torch and diffusers are imported when a model is loaded."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from diffusers import DiffusionPipeline
-from diffusers.utils import logging as of_diffusers
-from transformers.utils import logging as of_transformers
+from typing import TYPE_CHECKING, Any
 
 from attncontrol import sprites
-from attncontrol.errors import UnsupportedError
+from attncontrol.errors import ModelError, SettingError
 
-DTYPES: Mapping[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-}
-"""Precisions of a pipeline."""
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "float16", "bfloat16")
+"""Precisions of a pipeline, as torch names them."""
+_LARGEST_SEED = 2**64 - 1  # of torch.Generator
 
 
-def load(model: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """A bundled model by its name, a local folder or a hub id. Raises UnsupportedError if there is
-    no such model."""
+def load(model: str, *, device: str = "cpu", dtype: "str | torch.dtype" = "float32") -> Any:
+    """A bundled model by its name, a local folder or a hub id. Raises ModelError if there is no
+    such model, SettingError if there is no such device."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    precision = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    _check(device)
     if model in sprites.MODELS:
-        pipe = DiffusionPipeline.from_pretrained(sprites.path(sprites.MODELS[model]), dtype=dtype)
+        pipe = DiffusionPipeline.from_pretrained(sprites.path(model), dtype=precision)
     else:
         try:
-            pipe = DiffusionPipeline.from_pretrained(model, dtype=dtype)
+            pipe = DiffusionPipeline.from_pretrained(model, dtype=precision)
         except (OSError, ValueError) as error:
             kind = (
                 "folder is not a diffusers pipeline"
                 if Path(model).is_dir()
                 else "model could be neither found nor downloaded"
             )
-            raise UnsupportedError(
-                f"{model!r}: this {kind} ({error}). Use one of {', '.join(sprites.MODELS)}, a local pipeline folder or a hub id"
+            raise ModelError(
+                f"{model!r}: this {kind} ({error}). Use one of {', '.join(sprites.MODELS)}, "
+                "a local pipeline folder or a hub id"
             ) from error
     return pipe.to(device)
 
 
+def _check(device: str) -> None:
+    """Raises SettingError if torch cannot hold a tensor there."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # as the device has it
+        reason = str(error).strip().splitlines()[0]
+        raise SettingError(
+            f"device {device!r} cannot be used here: {reason} (torch {torch.__version__}); "
+            "use cpu, or install torch for this device"
+        ) from error
+
+
 def quiet() -> None:
     """No notes below errors and no loading bars from diffusers and transformers."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
     for library in (of_diffusers, of_transformers):
         library.set_verbosity_error()
         library.disable_progress_bar()
@@ -57,11 +75,14 @@ def guided(call: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``"0-3,8"`` -> [0, 1, 2, 3, 8]. Raises ValueError for anything else."""
+    """``"0-3,8"`` -> [0, 1, 2, 3, 8]. Raises SettingError for anything else, and for a seed of more
+    than 64 bits."""
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise ValueError(f"{text!r}: write seeds as 0-3,8")
+            raise SettingError(f"{text!r}: write seeds as 0-3,8")
+        if int(match[2] or match[1]) > _LARGEST_SEED:
+            raise SettingError(f"{text!r}: the largest seed is {_LARGEST_SEED}")
         seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
     return seeds

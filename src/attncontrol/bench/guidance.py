@@ -11,7 +11,7 @@ pag, seg           SoftIdentity, SmoothedQuery of infinite sigma, at the self-at
                    middle block of a UNet, or at the joint attention of the middle one or two blocks
                    of a transformer
 softpag            SoftIdentity(u) at the heads of a search
-cfg, cfg+pag ...   classifier-free guidance as in ``sprites.CALL``, alone and with one of these
+cfg, cfg+pag ...   classifier-free guidance as in ``sprites.call``, alone and with one of these
 
 Added are ``true``, the scenes of the prompts themselves after the autoencoder: what a perfect model
 would score; and the reference of the Frechet distance, as many other true scenes. One line per
@@ -42,7 +42,7 @@ from attncontrol.edits.smoothed_query import SmoothedQuery
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import SettingError
 from attncontrol.running.session import attach
-from attncontrol.sprites.models import CALL, MODELS
+from attncontrol.sprites import models
 from attncontrol.sprites.quality import (
     measure,
     redrawn,
@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="sprites", choices=list(MODELS))
+    parser.add_argument("--model", default="sprites", choices=list(models.MODELS))
     parser.add_argument(
         "--arms", default=",".join(ARMS), help="separated by commas; plain is always made"
     )
@@ -209,9 +209,9 @@ def main() -> None:
     args = parser.parse_args()
     prompted = not args.unconditional
     names = [name for name in args.arms.split(",") if prompted or not name.startswith("cfg")]
-    pipe = load(args.model, device=args.device, dtype=DTYPES[args.dtype])
+    pipe = load(args.model, device=args.device, dtype=args.dtype)
     pipe.set_progress_bar_config(disable=True)
-    call = {**CALL[args.model], **({"num_inference_steps": args.steps} if args.steps else {})}
+    call = models.call(args.model) | ({"num_inference_steps": args.steps} if args.steps else {})
     heads = load_heads(args.heads) if args.heads else ()
     common, *single = args.scale.split(",")
     try:

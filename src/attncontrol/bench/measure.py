@@ -33,7 +33,7 @@ from attncontrol.bench.prompts import benchmark_prompts, groups_of, things_of
 from attncontrol.bench.rates import gain, wilson
 from attncontrol.objectives.descent import Descent
 from attncontrol.running.session import attach
-from attncontrol.sprites.models import CALL
+from attncontrol.sprites import models
 from attncontrol.sprites.scenes import COLORS, NOUNS, Thing, caption
 from attncontrol.sprites.scorer import find, shows
 from attncontrol.verbs.steer import steer
@@ -207,7 +207,7 @@ def main() -> None:
     args = _options()
     pipe = load(args.model)
     pipe.set_progress_bar_config(disable=True)
-    options = guided(CALL.get(args.model, {}), args.guidance)
+    options = guided(models.call(args.model) if args.model in models.MODELS else {}, args.guidance)
     seeds = parse_seeds(args.seeds)
     reading = {k: v for k, v in options.items() if k == "max_sequence_length"}
     result: Any

@@ -6,6 +6,4 @@ MEASURES = {
     "colors": ("present", "bound", "confidence"),
     "layout": ("present", "iou", "inside", "confidence"),
 }
-
-
 SUITES = tuple(MEASURES)

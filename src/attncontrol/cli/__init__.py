@@ -1,6 +1,14 @@
 """The command line: a thin shell over the library."""
 
-from attncontrol.cli import bench, generate, heads, inspect, look, records
+from attncontrol.cli import (  # noqa: F401  # they add their commands
+    bench,
+    edit,
+    generate,
+    heads,
+    inspect,
+    look,
+    records,
+)
 from attncontrol.cli.app import app
 
 __all__ = ["app"]

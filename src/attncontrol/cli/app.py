@@ -7,34 +7,60 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
+from typer.core import TyperCommand
 
 from attncontrol.errors import AttnControlError, UnsupportedError
+from attncontrol.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     help="Record and edit attention inside text-to-image diffusion models.",
 )
-console = Console(stderr=True)
+# a prompt or a path may hold what rich takes for markup
+console = Console(stderr=True, markup=False, highlight=False)
 
-Model = Annotated[
-    str,
-    typer.Option(
-        help="sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder, or a hub id."
-    ),
-]
-Dtype = Annotated[str, typer.Option(help="float32, float16 or bfloat16.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+class PromptCommand(TyperCommand):
+    """A command with one prompt: says what to do about a prompt without quotes, and keeps its
+    arguments for ``command_line``."""
+
+    allow_extra_args = True  # so that they can be named below
+    context_class = typer.Context  # what the commands are declared to take
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[__name__] = tuple(args)
+        if extra := super().parse_args(ctx, args):
+            whole = " ".join([str(ctx.params.get("prompt") or ""), *extra]).strip()
+            raise typer.BadParameter(
+                f'{" ".join(extra)!r} is too much; quote the prompt: "{whole}"'
+            )
+        return []
+
+
+def command_line(ctx: typer.Context) -> list[str]:
+    """What was typed."""
+    return ["attncontrol", str(ctx.info_name), *ctx.meta[__name__]]
+
+
+def _version(show: bool) -> bool:
+    if show:
+        typer.echo(f"attncontrol {__version__}")
+        raise typer.Exit
+    return show
 
 
 @app.callback()
-def _main() -> None:
-    """Import notes and loading bars of the libraries would bury what a command says."""
+def _main(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    # import notes of the libraries would bury what a command says
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from attncontrol.batch.options import quiet
-
-    quiet()
 
 
 @contextmanager
@@ -42,7 +68,7 @@ def clean_errors() -> Iterator[None]:
     try:
         yield
     except AttnControlError as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", highlight=False)
+        console.print(Text.assemble((type(error).__name__, "red"), f": {error}"))
         raise typer.Exit(2) from error
 
 
@@ -52,13 +78,4 @@ def optional_chart() -> Iterator[None]:
     try:
         yield
     except UnsupportedError as error:
-        console.print(f"No chart: {escape(str(error))}", highlight=False)
-
-
-def precision(name: str) -> Any:
-    """The torch.dtype of ``--dtype``."""
-    from attncontrol.batch.options import DTYPES
-
-    if name not in DTYPES:
-        raise typer.BadParameter(f"--dtype {name}: choose from {', '.join(DTYPES)}")
-    return DTYPES[name]
+        console.print(f"No chart: {error}")

@@ -1,10 +1,11 @@
 """``attncontrol generate``."""
 
 import json
-from contextlib import nullcontext
-from dataclasses import replace
+import shlex
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,223 +13,211 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from attncontrol.cli.app import Dtype, Json, Model, app, clean_errors, console, precision
+from attncontrol import sprites
+from attncontrol.cli import checks, methods, pipelines
+from attncontrol.cli import options as of
+from attncontrol.cli.app import PromptCommand, app, clean_errors, command_line, console
+
+Prompt = Annotated[
+    str | None, typer.Argument(help='For example "a cat and a frog".', callback=checks.prompt)
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        help="Text file with one prompt per line; lines that begin with # are comments.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+Compare = Annotated[
+    bool,
+    typer.Option("--compare", help="Also generate without guidance and draw both in one grid."),
+]
+Heads = Annotated[
+    Path | None,
+    typer.Option(help="Heads to weaken: the result of heads search.", exists=True, dir_okay=False),
+]
+Scale = Annotated[
+    float,
+    typer.Option(help="With --heads: w in e + w (e - e_weakened).", callback=checks.finite),
+]
 
 
-@app.command()
+@dataclass(frozen=True)
+class Settings:
+    """What to make, as it was asked for."""
+
+    prompts: list[str]
+    seeds: list[int]
+    method: str
+    words: list[list[str]] | None
+    boxes: dict[str, checks.Box]
+    step_size: float | None
+    heads: Path | None
+    heads_scale: float
+    u: float
+    compare: bool
+    batch: int
+    model: str
+    device: str
+    dtype: str
+    call: dict[str, Any]
+
+    @property
+    def arms(self) -> list[str]:
+        """What is made of every prompt and seed: plain, guided, or both."""
+        parts = [self.method] if self.method != "plain" else []
+        guided = "+".join([*parts, "heads"] if self.heads else parts) or "plain"
+        return ["plain", guided] if self.compare and guided != "plain" else [guided]
+
+
+@app.command(cls=PromptCommand)
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help='For example "a cat and a frog".')] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(help="Text file with one prompt per line.", exists=True, dir_okay=False),
-    ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="How to guide: auto, or for example syngen or boxdiff; plain for not at all."
-        ),
-    ] = "attend-and-excite",
-    words: Annotated[
-        str | None,
-        typer.Option(
-            help="Subjects, separated by commas; modifiers before a '+': red+car. Default: by the parse."
-        ),
-    ] = None,
-    box: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="For layout methods, repeated: word=left,top,right,bottom in fractions of the picture."
-        ),
-    ] = None,
-    model: Model = "sprites",
-    seeds: Annotated[str, typer.Option(help="For example 0-7 or 1,5,9.")] = "0-3",
-    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("attncontrol-out"),
-    compare: Annotated[
-        bool,
-        typer.Option("--compare", help="Also generate without guidance and draw both in one grid."),
-    ] = False,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="Denoising steps. Default: 25 for the bundled models, else 50.", min=1),
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance scale. Default for sprites: 2.")
-    ] = None,
-    negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    step_size: Annotated[
-        float | None,
-        typer.Option(help="Step size of the guidance. Default: measured for the model family."),
-    ] = None,
-    heads: Annotated[
-        Path | None,
-        typer.Option(
-            help="Heads to weaken: the result of heads search.", exists=True, dir_okay=False
-        ),
-    ] = None,
-    heads_scale: Annotated[
-        float, typer.Option(help="With --heads: w in e + w (e - e_weakened).")
-    ] = 3.0,
-    u: Annotated[
-        float,
-        typer.Option(
-            help="With --heads: how much of them becomes the identity (SoftPAG).", min=0, max=1
-        ),
-    ] = 1.0,
-    batch: Annotated[int, typer.Option(help="Pictures per pipeline call.", min=1)] = 4,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps ...")] = "cpu",
-    dtype: Dtype = "float32",
-    as_json: Json = False,
+    ctx: typer.Context,
+    prompt: Prompt = None,
+    prompts: Prompts = None,
+    method: of.Method = "attend-and-excite",
+    words: of.Groups = None,
+    box: of.Box = None,
+    model: of.Model = "sprites",
+    seeds: of.Seeds = "0-3",
+    out: of.Folder = Path("attncontrol-out"),
+    compare: Compare = False,
+    steps: of.Steps = None,
+    guidance: of.Guidance = None,
+    negative: of.Negative = None,
+    height: of.Height = None,
+    width: of.Width = None,
+    step_size: of.StepSize = None,
+    heads: Heads = None,
+    heads_scale: Scale = 3.0,
+    u: of.Strength = 1.0,
+    batch: of.Batch = 4,
+    device: of.Device = "cpu",
+    dtype: of.Dtype = "float32",
+    as_json: of.Json = False,
 ) -> None:
     """Generate pictures, with test-time guidance, word-map overlays and a comparison grid."""
-    if (prompt is None) == (prompts is None):
-        raise typer.BadParameter("give either a prompt or --prompts FILE")
-    lines = (
-        [prompt]
-        if prompt is not None
-        else [line.strip() for line in (prompts or Path()).read_text("utf-8").splitlines()]
-    )
-    lines = [line for line in lines if line and not line.startswith("#")]
+    lines, boxes = checks.prompts(prompt, prompts), checks.boxes(box)
+    methods.check(method, boxes)
     with clean_errors():
-        from attncontrol import losses, sprites
-        from attncontrol.batch import generate as engine
-        from attncontrol.batch.head_search import load_heads
-        from attncontrol.edits.soft_identity import SoftIdentity
-        from attncontrol.export.folder import write
-        from attncontrol.objectives.descent import Descent
-        from attncontrol.prompts.syntax import nouns
-        from attncontrol.sprites.scorer import find
-        from attncontrol.verbs.perturb import perturb
-
-        try:
-            seed_list = engine.parse_seeds(seeds)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
-        boxes = _boxes(box or [])
-        known = (*losses.methods(), "plain")
-        if ":" not in method and method not in known:
-            raise typer.BadParameter(f"--method {method}: choose from {', '.join(known)}")
-        of_layout = [name for name, needs in losses.methods().items() if needs == "layout"]
-        if ":" not in method and bool(boxes) != (method in of_layout):
-            raise typer.BadParameter(
-                f"--box word=left,top,right,bottom belongs to {', '.join(of_layout)}, which need it"
-            )
-        pipe = engine.load(model, device=device, dtype=precision(dtype))
-        pipe.set_progress_bar_config(disable=True)
-        options = engine.guided(
-            {"num_inference_steps": 50} | dict(sprites.CALL.get(model, {})), guidance
-        )
-        given = {
-            "num_inference_steps": steps,
-            "negative_prompt": negative,
-            "height": height,
-            "width": width,
-        }
-        options |= {key: value for key, value in given.items() if value is not None}
-        groups = [word.split("+") for word in words.split(",")] if words else None
-        objective: Any = None
-        if method != "plain":
-            objective = losses.method(method, None if boxes else groups, boxes or None)
-        default = objective.descent if objective else Descent()
-        descent = default if step_size is None else replace(default, step_size=step_size)
-        shown = list(boxes) or ([group[-1] for group in groups] if groups else None)
-        subjects = {line: shown or list(nouns(line)) for line in lines}
-        weakened = (
-            partial(perturb, pipe, SoftIdentity(u), scale=heads_scale, heads=load_heads(heads))
-            if heads
-            else nullcontext
-        )
-        guided_name = (
-            "+".join(
-                part
-                for part in (method if method != "plain" else "", "heads" if heads else "")
-                if part
-            )
-            or "plain"
-        )
-        methods = ["plain", guided_name] if compare and guided_name != "plain" else [guided_name]
-        out.mkdir(parents=True, exist_ok=True)
-        report: list[dict[str, Any]] = []
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        with bar:
-            task = bar.add_task("generating", total=len(lines) * len(seed_list) * len(methods))
-            for line in lines:
-                made: dict[str, list[Any]] = {}
-                for name in methods:
-                    bar.update(task, description=f"{name}: {line}")
-                    guided = (
-                        {"objective": objective, "descent": descent, "around": weakened}
-                        if name != "plain"
-                        else {}
-                    )
-                    for picture in engine.generate(
-                        pipe,
-                        [(line, seed) for seed in seed_list],
-                        subjects[line],
-                        method=name,
-                        batch=batch,
-                        **guided,
-                        **options,
-                    ):
-                        made.setdefault(name, []).append(picture)
-                        bar.advance(task)
-                report += write(
-                    out,
-                    line,
-                    subjects[line],
-                    made,
-                    find if model in sprites.MODELS else None,
-                    boxes,
-                )
-        settings: dict[str, Any] = {
-            "model": model,
-            "dtype": dtype,
-            "device": device,
-            "seeds": seed_list,
-            "call": options,
-            "step_size": step_size,
-            "boxes": boxes,
-        }
-        settings |= (
-            {"heads": load_heads(heads), "heads_scale": heads_scale, "u": u} if heads else {}
-        )
-        versions = {
-            name: version(name) for name in ("attncontrol", "diffusers", "torch", "transformers")
-        }
-        result = {"settings": settings, "versions": versions, "words": subjects, "pictures": report}
-        (out / "run.json").write_text(json.dumps(result, indent=1), "utf-8")
+        call = pipelines.call_of(model, steps, guidance, negative, height, width)
+        settings = Settings(
+            lines, checks.seeds(seeds), method, checks.groups(words), boxes, step_size,
+            heads, heads_scale, u, compare, batch, model, device, dtype, call,
+        )  # fmt: skip
+        result = _run(settings, out, shlex.join(command_line(ctx)))
     if as_json:
         typer.echo(json.dumps(result))
     else:
-        _show(report, out)
+        _show(result["pictures"], out)
 
 
-def _boxes(texts: list[str]) -> dict[str, tuple[float, float, float, float]]:
-    """``["cat=0,0.2,0.5,1"]`` -> {"cat": (0.0, 0.2, 0.5, 1.0)}."""
-    boxes = {}
-    for text in texts:
-        word, _, numbers = text.rpartition("=")
-        try:
-            left, top, right, bottom = map(float, numbers.split(","))
-        except ValueError as error:
-            raise typer.BadParameter(
-                f"--box {text}: write word=left,top,right,bottom in fractions of the picture"
-            ) from error
-        boxes[word] = (left, top, right, bottom)
-    return boxes
+def _run(settings: Settings, out: Path, command: str) -> dict[str, Any]:
+    """Makes the pictures and writes them; returns the report, which is run.json too."""
+    from attncontrol.verbs.about import versions
+
+    pipe = pipelines.opened(settings.model, settings.device, settings.dtype)
+    words = _shown(settings)
+    out.mkdir(parents=True, exist_ok=True)
+    report = {
+        "command": command,
+        "settings": _written(settings, pipe),
+        "versions": versions(),
+        "words": words,
+        "pictures": _make(pipe, settings, words, out),
+    }
+    (out / "run.json").write_text(json.dumps(report, indent=1), "utf-8")
+    return report
+
+
+def _shown(settings: Settings) -> dict[str, list[str]]:
+    """The words of every prompt whose maps are drawn. Raises WordError for a prompt without a
+    noun."""
+    from attncontrol.prompts.syntax import nouns
+
+    given = list(settings.boxes) or [group[-1] for group in settings.words or []]
+    return {prompt: given or list(nouns(prompt)) for prompt in settings.prompts}
+
+
+def _written(settings: Settings, pipe: Any) -> dict[str, Any]:
+    """All that is needed to repeat the run."""
+    weakening = (
+        {"heads": _heads(settings.heads), "heads_scale": settings.heads_scale, "u": settings.u}
+        if settings.heads
+        else {}
+    )
+    return {
+        "model": settings.model,
+        "dtype": settings.dtype,
+        "device": settings.device,
+        "seeds": settings.seeds,
+        "batch": settings.batch,
+        "call": settings.call,
+        "scheduler": json.loads(pipe.scheduler.to_json_string()),
+        "method": settings.method,
+        "words": settings.words,
+        "boxes": settings.boxes,
+        "step_size": settings.step_size,
+    } | weakening
+
+
+def _make(
+    pipe: Any, settings: Settings, words: Mapping[str, list[str]], out: Path
+) -> list[dict[str, Any]]:
+    """Pictures prompt by prompt, written as soon as a prompt is done; one record each."""
+    from attncontrol.batch.generate import generate as pictures_of
+    from attncontrol.export.folder import write
+    from attncontrol.sprites.scorer import find
+
+    guidance, report = _guidance(pipe, settings), []
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(TextColumn("{task.description}", markup=False), *columns, console=console) as bar:
+        total = len(settings.prompts) * len(settings.seeds) * len(settings.arms)
+        task = bar.add_task("generating", total=total)
+        for prompt in settings.prompts:
+            jobs, made = [(prompt, seed) for seed in settings.seeds], dict[str, list[Any]]()
+            for arm in settings.arms:
+                bar.update(task, description=f"{arm}: {prompt}")
+                options = settings.call | (guidance if arm != "plain" else {})
+                for picture in pictures_of(
+                    pipe, jobs, words[prompt], method=arm, batch=settings.batch, **options
+                ):
+                    made.setdefault(arm, []).append(picture)
+                    bar.advance(task)
+            scorer = find if settings.model in sprites.MODELS else None
+            report += write(out, prompt, words[prompt], made, scorer, settings.boxes)
+    return report
+
+
+def _guidance(pipe: Any, settings: Settings) -> dict[str, Any]:
+    """Options of ``batch.generate`` for the guided arm."""
+    objective, descent = methods.objective(
+        settings.method, settings.words, settings.boxes, settings.step_size
+    )
+    return {"objective": objective, "descent": descent, "around": _weakening(pipe, settings)}
+
+
+def _weakening(pipe: Any, settings: Settings) -> Callable[[], AbstractContextManager[Any]]:
+    if settings.heads is None:
+        return nullcontext
+    from attncontrol.edits.soft_identity import SoftIdentity
+    from attncontrol.verbs.perturb import perturb
+
+    heads, edit = _heads(settings.heads), SoftIdentity(settings.u)
+    return partial(perturb, pipe, edit, scale=settings.heads_scale, heads=heads)
+
+
+def _heads(file: Path) -> Any:
+    from attncontrol.batch.head_search import load_heads
+
+    return load_heads(file)
 
 
 def _show(report: list[dict[str, Any]], out: Path) -> None:
     """One line per prompt and seed: what each method shows, or the seconds it took where no scorer
     knows."""
-    methods = list(dict.fromkeys(row["method"] for row in report))
+    arms = list(dict.fromkeys(row["method"] for row in report))
     cells: dict[tuple[str, int], dict[str, str]] = {}
     for row in report:
         found = (
@@ -237,8 +226,8 @@ def _show(report: list[dict[str, Any]], out: Path) -> None:
             else ", ".join(row["found"]) or "nothing"
         )
         cells.setdefault((row["prompt"], row["seed"]), {})[row["method"]] = found
-    table = Table("prompt", "seed", *methods)
+    table = Table("prompt", "seed", *arms)
     for (prompt, seed), found_by in cells.items():
-        table.add_row(prompt, str(seed), *(found_by[method] for method in methods))
+        table.add_row(prompt, str(seed), *(found_by[arm] for arm in arms))
     console.print(table)
     console.print(f"Pictures, maps and run.json, which repeats it, are in {out}/")

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from attncontrol.cli.app import Json, app, clean_errors, console
+from attncontrol.cli import checks
+from attncontrol.cli.app import app, clean_errors, console
+from attncontrol.cli.options import Json
 
 
 @app.command()
@@ -17,7 +19,10 @@ def inspect(
     ],
     other: Annotated[Path | None, typer.Argument(help="A second one, shown beside it.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The page to write. Default: RECORD with the ending .html.")
+        Path | None,
+        typer.Option(
+            help="The page to write. Default: RECORD with the ending .html.", callback=checks.file
+        ),
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Json = False,
@@ -48,7 +53,6 @@ def inspect(
     else:
         console.print(
             f"{file} ({file.stat().st_size / 1e6:.1f} MB); open it in a browser",
-            highlight=False,
             soft_wrap=True,
         )
 

@@ -7,15 +7,19 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from attncontrol.cli.app import Json, Model, app, clean_errors, console
+from attncontrol import sprites
+from attncontrol.cli import options as of
+from attncontrol.cli import pipelines
+from attncontrol.cli.app import PromptCommand, app, clean_errors, console
 
 
-@app.command()
-def parse(prompt: str, as_json: Json = False) -> None:
+@app.command(cls=PromptCommand)
+def parse(prompt: of.Prompt, as_json: of.Json = False) -> None:
     """Show the nouns of a prompt with their modifiers, as the losses see them."""
-    with clean_errors():
-        from attncontrol.prompts.syntax import analyse
+    from attncontrol.prompts.parser import without_torch
+    from attncontrol.prompts.syntax import analyse
 
+    with clean_errors(), without_torch():
         found = analyse(prompt)
     rows = [
         {
@@ -42,19 +46,21 @@ def parse(prompt: str, as_json: Json = False) -> None:
     console.print(table)
 
 
-@app.command()
-def tokens(prompt: str, model: Model = "sprites", as_json: Json = False) -> None:
+@app.command(cls=PromptCommand)
+def tokens(
+    prompt: of.Prompt,
+    model: of.Model = "sprites",
+    device: of.Device = "cpu",
+    as_json: of.Json = False,
+) -> None:
     """Show how the model's tokenizer reads a prompt."""
     with clean_errors():
-        from attncontrol.batch.options import load
         from attncontrol.families.known import family_of
         from attncontrol.families.parts import default_encoding
-        from attncontrol.sprites.models import CALL
 
-        pipe = load(model)
-        found = family_of(pipe).tokens(
-            pipe, prompt, default_encoding(pipe) | dict(CALL.get(model, {}))
-        )
+        pipe = pipelines.opened(model, device, "float32")
+        call = default_encoding(pipe) | pipelines.call_of(model)
+        found = family_of(pipe).tokens(pipe, prompt, call)
     if as_json:
         typer.echo(json.dumps([asdict(token) for token in found]))
         return
@@ -66,7 +72,7 @@ def tokens(prompt: str, model: Model = "sprites", as_json: Json = False) -> None
 
 @app.command()
 def sites(
-    model: Model = "sprites",
+    model: of.Model = "sprites",
     score: Annotated[
         bool, typer.Option("--score", help="Rank sites by how well word maps hit the true objects.")
     ] = False,
@@ -76,14 +82,15 @@ def sites(
     scenes: Annotated[
         int, typer.Option(help="With --score: scenes of the sprites world to look at.", min=1)
     ] = 100,
-    as_json: Json = False,
+    device: of.Device = "cpu",
+    dtype: of.Dtype = "float32",
+    as_json: of.Json = False,
 ) -> None:
     """List the attention sites of a model, or rank those that look at text."""
     with clean_errors():
-        from attncontrol.batch.options import load
         from attncontrol.families.known import family_of
 
-        pipe = load(model)
+        pipe = pipelines.opened(model, device, dtype)
         family = family_of(pipe)
         found = family.sites(family.denoiser(pipe))
         if score:
@@ -100,22 +107,17 @@ def sites(
 
 def _rank(pipe: Any, model: str, scenes: int, heads: bool, as_json: bool) -> None:
     """Scores of nouns, mean over timesteps, best first."""
-    from attncontrol import sprites
     from attncontrol.analysis.grounding import mean_over_timesteps, score_sites
     from attncontrol.bench.examples import examples
     from attncontrol.families.known import family_of
     from attncontrol.sprites.scenes import SIZE
 
-    call = {
-        key: value
-        for key, value in sprites.CALL.get(model, {}).items()
-        if key == "max_sequence_length"
-    }
     config: Any = family_of(pipe).denoiser(pipe).config
     cells = getattr(pipe, "default_sample_size", None) or config.sample_size
     side = SIZE if model in sprites.MODELS else pipe.vae_scale_factor * cells
+    shown = examples(scenes, side=side)
     scores = mean_over_timesteps(
-        score_sites(pipe, examples(scenes, side=side), heads=heads, **call)
+        score_sites(pipe, shown, heads=heads, **pipelines.reading_of(model))
     )
     if as_json:
         typer.echo(json.dumps([asdict(score) for score in scores]))

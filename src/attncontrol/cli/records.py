@@ -1,15 +1,32 @@
 """Commands that make and convert attention records: ``record``, ``maps`` and ``export``."""
 
 import json
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from attncontrol.cli.app import Json, Model, app, clean_errors, console
+from attncontrol.cli import checks, methods, pipelines
+from attncontrol.cli import options as of
+from attncontrol.cli.app import PromptCommand, app, clean_errors, console
 
 FORMATS = ("npz", "zarr", "csv", "png")
+ENCODINGS = ("float32", "float16", "bfloat16", "sqrt8")
+
+
+def _axes(keep: str) -> str:
+    if unknown := set(keep.split(",")) - {"step", "head", ""}:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from step, head")
+    return keep
+
+
+def _encoding(name: str) -> str:
+    if name not in ENCODINGS:
+        raise typer.BadParameter(f"{name!r}: choose from {', '.join(ENCODINGS)}")
+    return name
+
+
 Words = Annotated[
     str | None,
     typer.Option(
@@ -19,95 +36,105 @@ Words = Annotated[
 Keep = Annotated[
     str,
     typer.Option(
-        help="Axes that are kept, not averaged: step, head or both, separated by a comma."
+        help="Axes that are kept, not averaged: step, head or both, separated by a comma.",
+        callback=_axes,
     ),
 ]
+Uncond = Annotated[
+    bool,
+    typer.Option("--uncond", help="Also the unconditional branch of classifier-free guidance."),
+]
+Encoding = Annotated[
+    str, typer.Option(help=f"{', '.join(ENCODINGS)} (8 bits).", callback=_encoding)
+]
+Record = Annotated[
+    Path,
+    typer.Option(
+        help="A file *.safetensors, or a folder that gets every step when it is done.",
+        callback=checks.record_path,
+    ),
+]
+File = Annotated[Path, typer.Option(help="A file *.safetensors.", callback=checks.file)]
 
 
-@app.command()
+@app.command(cls=PromptCommand)
 def record(
-    prompt: str,
+    prompt: of.Prompt,
     words: Words = None,
-    model: Model = "sprites",
-    method: Annotated[
-        str, typer.Option(help="Guidance during the run, for example attend-and-excite.")
-    ] = "plain",
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="Denoising steps. Default: 25 for the bundled models, else 50.", min=1),
-    ] = None,
+    model: of.Model = "sprites",
+    method: of.Method = "plain",
+    box: of.Box = None,
+    step_size: of.StepSize = None,
+    seed: of.Seed = 0,
+    steps: of.Steps = None,
+    guidance: of.Guidance = None,
+    negative: of.Negative = None,
+    height: of.Height = None,
+    width: of.Width = None,
     keep: Keep = "step,head",
-    uncond: Annotated[
-        bool,
-        typer.Option("--uncond", help="Also the unconditional branch of classifier-free guidance."),
-    ] = False,
-    encoding: Annotated[
-        str, typer.Option(help="float32, float16, bfloat16 or sqrt8 (8 bits).")
-    ] = "float16",
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="A file *.safetensors, or a folder that gets every step when it is done."
-        ),
-    ] = Path("record.safetensors"),
-    as_json: Json = False,
+    uncond: Uncond = False,
+    encoding: Encoding = "float16",
+    out: Record = Path("record.safetensors"),
+    device: of.Device = "cpu",
+    dtype: of.Dtype = "float32",
+    as_json: of.Json = False,
 ) -> None:
     """Generate one picture and keep what its words attended to; look at it with ``attncontrol
     inspect``."""
+    boxes = checks.boxes(box)
+    methods.check(method, boxes)
+    stream = out.suffix != ".safetensors"
     with clean_errors():
-        import torch
-
-        from attncontrol import losses, sprites
-        from attncontrol.batch import generate as engine
-        from attncontrol.maps.store import save
-        from attncontrol.verbs.record import record as recording
-        from attncontrol.verbs.steer import steer
-
-        if encoding not in ("float32", "float16", "bfloat16", "sqrt8"):
-            raise typer.BadParameter(
-                f"--encoding {encoding}: choose from float32, float16, bfloat16, sqrt8"
-            )
-        known = [name for name, needs in losses.methods().items() if needs == "words"]
-        if ":" not in method and method not in (*known, "plain"):
-            raise typer.BadParameter(f"--method {method}: choose from {', '.join(known)}, plain")
-        pipe = engine.load(model)
-        pipe.set_progress_bar_config(disable=True)
-        call: dict[str, Any] = {"num_inference_steps": 50} | dict(sprites.CALL.get(model, {}))
-        call |= {} if steps is None else {"num_inference_steps": steps}
-        options: dict[str, Any] = {
-            "keep": _axes(keep),
-            "branches": ("cond", "uncond") if uncond else ("cond",),
-        }
-        stream = out.suffix != ".safetensors"
-        if stream:
-            options |= {"to": out, "encoding": encoding}
-        with ExitStack() as stack:
-            if method != "plain":
-                stack.enter_context(steer(pipe, losses.method(method)))
-            maps = stack.enter_context(recording(pipe, words_of(prompt, words), **options))
-            maps.pictures = pipe(
-                prompt, generator=torch.Generator().manual_seed(seed), **call
-            ).images
+        call = pipelines.call_of(model, steps, guidance, negative, height, width)
+        pipe = pipelines.opened(model, device, dtype)
+        branches = ("cond", "uncond") if uncond else ("cond",)
+        options: dict[str, Any] = {"keep": _split(keep), "branches": branches}
+        options |= {"to": out, "encoding": encoding} if stream else {}
+        guiding = methods.steering(pipe, method, None, boxes, step_size)
+        maps = _recorded(pipe, prompt, words_of(prompt, words), seed, guiding, options, call)
         if not stream:
-            save(maps, out, encoding=encoding)  # type: ignore[arg-type]  # checked
+            _save(maps, out, encoding)
     files = list(out.glob("*.safetensors")) if stream else [out]
-    size = sum(file.stat().st_size for file in files)
+    _report(out, maps, sum(file.stat().st_size for file in files), as_json)
+
+
+def _recorded(
+    pipe: Any,
+    prompt: str,
+    words: list[str] | None,
+    seed: int,
+    guiding: AbstractContextManager[Any],
+    options: dict[str, Any],
+    call: dict[str, Any],
+) -> Any:
+    """The maps of one picture, with the picture."""
+    import torch
+
+    from attncontrol.verbs.record import record
+
+    generator = torch.Generator().manual_seed(seed)
+    with guiding, record(pipe, words, **options) as maps:
+        maps.pictures = pipe(prompt, generator=generator, **call).images
+    return maps
+
+
+def _save(maps: Any, out: Path, encoding: Any = "float32") -> None:
+    from attncontrol.maps.store import save
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save(maps, out, encoding=encoding)
+
+
+def _report(out: Path, maps: Any, size: int, as_json: bool) -> None:
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "record": str(out),
-                    "bytes": size,
-                    "words": maps.labels[0],
-                    "steps": len(maps.steps),
-                }
-            )
-        )
-    else:
-        console.print(
-            f"{out}: {len(maps.layers)} layers, {len(maps.steps)} steps, {size / 1e6:.1f} MB. attncontrol inspect {out} --open"
-        )
+        about = {"bytes": size, "words": maps.labels[0], "steps": len(maps.steps)}
+        typer.echo(json.dumps({"record": str(out)} | about))
+        return
+    console.print(
+        f"{out}: {len(maps.layers)} layers, {len(maps.steps)} steps, {size / 1e6:.1f} MB. "
+        f"attncontrol inspect {out} --open",
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -115,54 +142,49 @@ def maps(
     image: Annotated[
         Path, typer.Argument(help="A picture that exists.", exists=True, dir_okay=False)
     ],
-    prompt: Annotated[str, typer.Option(help="What it shows.")],
+    prompt: Annotated[str, typer.Option(help="What it shows.", callback=checks.prompt)],
     words: Words = None,
-    model: Model = "sprites",
+    model: of.Model = "sprites",
     timestep: Annotated[
         float,
         typer.Option(
-            help="Noise that is added, 0 to 1000; objects are found best near 300.", min=0, max=1000
+            help="Noise that is added, 0 to 1000; objects are found best near 300.",
+            min=0,
+            max=1000,
+            callback=checks.finite,
         ),
     ] = 300.0,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    seed: of.Seed = 0,
     keep: Keep = "head",
-    out: Annotated[Path, typer.Option(help="A file *.safetensors.")] = Path("record.safetensors"),
-    as_json: Json = False,
+    out: File = Path("record.safetensors"),
+    device: of.Device = "cpu",
+    dtype: of.Dtype = "float32",
+    as_json: of.Json = False,
 ) -> None:
     """Record what the words of a prompt attend to in a real picture: encoded, noised, seen by the
     model once."""
+    picture = _opened(image)
     with clean_errors():
-        from PIL import Image
-
-        from attncontrol import sprites
-        from attncontrol.batch import generate as engine
-        from attncontrol.maps.store import save
         from attncontrol.verbs.picture import record_picture
 
-        pipe = engine.load(model)
-        call = {
-            key: value
-            for key, value in sprites.CALL.get(model, {}).items()
-            if key == "max_sequence_length"
-        }
+        pipe = pipelines.opened(model, device, dtype)
+        options: dict[str, Any] = {"timestep": timestep, "seed": seed, "keep": _split(keep)}
+        options |= pipelines.reading_of(model)
+        found = record_picture(pipe, picture, prompt, words_of(prompt, words), **options)
+        _save(found, out)
+    _report(out, found, out.stat().st_size, as_json)
+
+
+def _opened(image: Path) -> Any:
+    """Raises typer.BadParameter for a file that is no picture."""
+    from PIL import Image
+
+    try:
         with Image.open(image) as picture:
-            found = record_picture(
-                pipe,
-                picture,
-                prompt,
-                words_of(prompt, words),
-                timestep=timestep,
-                seed=seed,
-                keep=_axes(keep),
-                **call,
-            )
-        save(found, out)
-    if as_json:
-        typer.echo(
-            json.dumps({"record": str(out), "bytes": out.stat().st_size, "words": found.labels[0]})
-        )
-    else:
-        console.print(f"{out}: {len(found.layers)} layers, {out.stat().st_size / 1e6:.1f} MB")
+            picture.load()
+    except OSError as error:  # UnidentifiedImageError too
+        raise typer.BadParameter(f"{image} is no picture that can be read ({error})") from error
+    return picture
 
 
 @app.command()
@@ -177,7 +199,7 @@ def export(
         ),
     ] = "npz",
     out: Annotated[Path | None, typer.Option(help="Default: beside the record.")] = None,
-    as_json: Json = False,
+    as_json: of.Json = False,
 ) -> None:
     """Write a record as pictures, or for another library."""
     if format not in FORMATS:
@@ -215,8 +237,5 @@ def words_of(prompt: str, words: str | None) -> list[str] | None:
     )
 
 
-def _axes(keep: str) -> tuple[Any, ...]:
-    axes = tuple(axis for axis in keep.split(",") if axis)
-    if unknown := set(axes) - {"step", "head"}:
-        raise typer.BadParameter(f"--keep {', '.join(unknown)}: choose from step, head")
-    return axes
+def _split(keep: str) -> tuple[Any, ...]:
+    return tuple(axis for axis in keep.split(",") if axis)

@@ -8,6 +8,11 @@ from typing import Any
 from attncontrol.maps.draw import Box, boxed, grid, overlay
 
 
+def stem_of(prompt: str) -> str:
+    """How the files of a prompt begin."""
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
+
+
 def write(
     out: Path,
     prompt: str,
@@ -22,7 +27,7 @@ def write(
     ``find`` names what a picture shows, for pictures of the bundled models; ``boxes`` are drawn in
     the comparison.
     """
-    stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
+    stem = stem_of(prompt)
     records = []
     for name, pictures in made.items():
         maps_file = out / f"{stem}.{name}.maps.png"

