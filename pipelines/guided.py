@@ -38,9 +38,9 @@ class GuidedPipeline(StableDiffusionPipeline):  # type: ignore[misc]  # diffuser
         or ``"module:Name"``, made of ``words`` (None: nouns of the prompt) or of ``boxes`` (word
         -> (left, top, right, bottom) in 0 .. 1); ``where`` and ``descent`` are those of
         ``steer``."""
-        by_name = isinstance(objective, str)
-        loss: Objective = losses.method(objective, words, boxes) if by_name else objective
-        with steer(self, loss, where=where, descent=descent) as trace:
+        guide: Objective
+        guide = losses.method(objective, words, boxes) if isinstance(objective, str) else objective
+        with steer(self, guide, where=where, descent=descent) as trace:
             result = super().__call__(prompt, *args, **kwargs)
         self.trace = trace
         return result

@@ -34,13 +34,8 @@ from attncontrol.analysis.grounding import Example
 from attncontrol.bench.examples import examples
 from attncontrol.errors import SchedulerError, SiteError, WordError
 from attncontrol.families.known import family_of
-from attncontrol.verbs.picture import (
-    noise_per_signal,
-    noised,
-    noised_call,
-    record_picture,
-    record_pictures,
-)
+from attncontrol.verbs.noise import noise_per_signal, noised
+from attncontrol.verbs.picture import noised_call, record_picture, record_pictures
 from tests.kit.records import pictures
 from tests.kit.sd import LAYER, Reference
 from tests.kit.zoo import EXTRA, MORE, ZOO

@@ -1,27 +1,16 @@
 """What every edit of ``edits`` keeps to. The examples of their docstrings are what is run."""
 
 import ast
-import dataclasses
 import importlib
 import inspect
 import pkgutil
 import textwrap
 
 import pytest
-import torch
 
 from attncontrol import edits
-from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.edit import Edit
-from attncontrol.attention.moment import Moment, Step
-from attncontrol.attention.sites import Site, Where
-from attncontrol.errors import SiteError
-from attncontrol.prompts.text import Text
-from attncontrol.verbs.edit import edit
-from attncontrol.verbs.perturb import perturb
-from tests.kit.records import tokens_of
-from tests.kit.runs import run
-from tests.kit.zoo import sd, sd3
+from attncontrol.attention.sites import Where
 
 FILES = [name for _, name, _ in pkgutil.iter_modules(edits.__path__)]
 EDITS = [

@@ -70,8 +70,8 @@ def run(
         chunks = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
         for chunk in progress(chunks, f"{suite}: {method}"):
             objective = _objective(method, [of_prompt[prompt] for prompt, _ in chunk])
-            guidance = {"method": method, "objective": objective, "descent": descent}
-            pictures = generate(pipe, chunk, None, batch=batch, **guidance, **call)
+            guidance: dict[str, Any] = {"objective": objective, "descent": descent}
+            pictures = generate(pipe, chunk, None, method=method, batch=batch, **guidance, **call)
             made = [_row(suite, of_prompt[picture.prompt], picture) for picture in pictures]
             append(file, made)
             rows += made

@@ -24,7 +24,7 @@ from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.edit import Edit, Progress, Result, at
 from attncontrol.attention.moment import Moment
 from attncontrol.edits.merge import lerp
-from attncontrol.errors import CallError, SettingError
+from attncontrol.errors import SettingError
 
 
 def _taps(sigma: float, cells: int, like: Tensor) -> Tensor:
@@ -76,14 +76,8 @@ class SmoothedQuery(Edit):
     def _smoothed(self, query: Tensor, layout: Layout) -> Tensor:
         if self.scope == "all":
             return query.mean(2, keepdim=True).expand_as(query).contiguous()
-        if not isinstance(layout.image, slice):
-            raise CallError(
-                "text of different lengths in the rows of one batch; pass one prompt at a time, or "
-                "scope='all'"
-            )
-        smoothed, picture = query.clone(), query[:, :, layout.image]
+        smoothed, picture = query.clone(), query[:, :, layout.image_slice]
         mean = picture.mean(2, keepdim=True).expand_as(picture)
-        smoothed[:, :, layout.image] = (
-            mean if math.isinf(self.sigma) else blur(picture, layout.grid, self.sigma)
-        )
+        blurred = mean if math.isinf(self.sigma) else blur(picture, layout.grid, self.sigma)
+        smoothed[:, :, layout.image_slice] = blurred
         return smoothed

@@ -1,16 +1,11 @@
 """What the model attends to in a picture that exists: encoded, noised to a timestep, seen by one
 forward of the conditional branch.
 
-    x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e        a = alphas_cumprod
-    x_t = (1 - s) x_0 + s e,   s = t / T         rectified flow, T training timesteps
-
-x_0 is the picture in the denoiser's own latents, e ~ N(0, 1). x_t is what the denoiser is given,
-however the scheduler scales the latents in between, so any timestep will do, not only those of a
-schedule. Between two timesteps sqrt((1 - a) / a) is linear.
+The noised picture x_t (module ``noise``) is what the denoiser is given, however the scheduler
+scales the latents in between, so any timestep will do, not only those of a schedule.
 """
 
 import functools
-import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -24,7 +19,6 @@ from attncontrol.attention.between import Direction, related, sites_with
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where
-from attncontrol.errors import SchedulerError
 from attncontrol.families.family import Family
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span, Token
@@ -33,6 +27,7 @@ from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs import photo
 from attncontrol.verbs.about import about, reductions
+from attncontrol.verbs.noise import noise_per_signal, noised
 from attncontrol.verbs.photo import Photo, Size
 from attncontrol.verbs.recorder import Axis
 
@@ -147,38 +142,6 @@ def noised_call(
     with suppress(_Done), _only(pipe.scheduler, timestep), alone:
         pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), **arguments)
     return found[0]
-
-
-def noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: float) -> Tensor:
-    """x_t of the module's formula, by the noise schedule of ``scheduler``."""
-    sigma = noise_per_signal(scheduler, timestep)
-    if _is_flow(scheduler):
-        return (1 - sigma) * clean + sigma * noise
-    return (clean + sigma * noise) / math.sqrt(1 + sigma**2)
-
-
-def noise_per_signal(scheduler: Any, timestep: float) -> float:
-    """sqrt((1 - a_t) / a_t), of rectified flow s. Raises SchedulerError if it is not known or
-    there is no such timestep."""
-    last = scheduler.config.num_train_timesteps
-    if not 0 <= timestep <= last:
-        raise SchedulerError(
-            f"timestep {timestep} does not exist; {type(scheduler).__name__} knows those of 0 to "
-            f"{last}"
-        )
-    if _is_flow(scheduler):
-        return timestep / last
-    if not hasattr(scheduler, "alphas_cumprod"):
-        raise SchedulerError(
-            f"the noise schedule of {type(scheduler).__name__} is not known; use a DDIM or "
-            "flow-matching scheduler"
-        )
-    kept = scheduler.alphas_cumprod.double().cpu().numpy()
-    return float(np.interp(timestep, np.arange(len(kept)), np.sqrt((1 - kept) / kept)))
-
-
-def _is_flow(scheduler: Any) -> bool:
-    return hasattr(scheduler, "scale_noise") or bool(scheduler.config.get("use_flow_sigmas"))
 
 
 class _Done(Exception):  # noqa: N818 - a signal, not an error

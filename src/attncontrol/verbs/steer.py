@@ -1,26 +1,24 @@
 """``steer``: move the latents against the gradient of an objective while any pipeline samples."""
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
-from attncontrol.errors import ModelError, NonFiniteError, SettingError
+from attncontrol.errors import ModelError, SettingError
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective
 from attncontrol.prompts.tokens import Subject
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.refuse import require_linear_steps, require_true_gradients
 from attncontrol.running.session import Hooks, Session, attach
-from attncontrol.verbs.looking import Gaze, Seen, View
+from attncontrol.verbs.gradient import loss_and_gradient
+from attncontrol.verbs.looking import Gaze, View
 
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images, change) -> losses [image] and gradients at x + change, for some images."""
@@ -128,7 +126,7 @@ class _Steering:
         start = torch.zeros_like(latents, dtype=_wide(latents.dtype))
         if call.is_first:
             start = self._searched(call, start, latents)
-        evaluate = functools.partial(_loss_and_gradient, self.run, view, call)
+        evaluate = functools.partial(loss_and_gradient, self.run, view, call)
         alpha = descent.alpha(index, total, self.trace.step_size)
         losses, gradient = evaluate(images, start)
         before = tuple(losses.tolist())
@@ -153,7 +151,7 @@ class _Steering:
         known = tuple(self.run.sites.values())
         gaze = Gaze.of(as_objective(search.objective), self.gaze.text, known)
         view = View.of(self.run.family, gaze, as_objective(search.objective), call.text)
-        evaluate = functools.partial(_loss_and_gradient, self.run, view, call)
+        evaluate = functools.partial(loss_and_gradient, self.run, view, call)
         return search.run(evaluate, latents.to(start))
 
 
@@ -183,67 +181,6 @@ def _refine(
             losses[active], gradient[active] = evaluate(active, change)
             active = active[unfinished]
     return change, gradient, tuple(counts.tolist())
-
-
-class _Enough(Exception):  # noqa: N818 - a signal, not an error
-    """Ends the denoiser's forward once every wanted site has been seen."""
-
-
-def _loss_and_gradient(
-    run: Session, view: View, call: DenoiserCall, images: Tensor, change: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Losses [batch] and gradients (shape of ``change[images]``) in x of some images, at x +
-    change.
-
-    Sources of edits that are not among them ride along as the last rows.
-    """
-    numbers = [call.images[i] for i in images.tolist()]
-    riders = [number for number in run.sources if number not in numbers]
-    part, seen = call.of("cond", [*numbers, *riders]), Seen()
-    rows = [call.images.index(number) for number in part.images]
-    moved = (part.latents + change[rows]).detach()
-
-    def listen(attention: AttentionCall, now: Moment) -> Tensor:
-        again = view.complete(seen)  # gradient checkpointing computes it again
-        output = view.look(attention, now, seen)
-        if view.complete(seen) and not again:
-            raise _Enough
-        return output
-
-    sites = view.gaze.sites
-    with torch.enable_grad():
-        x = moved[: len(numbers)].clone().requires_grad_()
-        part = part.with_latents(torch.cat([x, moved[len(numbers) :]]) if riders else x)
-        with run.passing(part, "gradient", sites=sites, listen=listen, riders=len(riders)):
-            with suppress(_Enough):
-                run.denoiser.forward(**part.arguments)
-            losses = view.losses(seen, numbers)
-            gradient = _gradient(run, losses, x, part.latents.dtype)
-    if not (losses.isfinite().all() and gradient.isfinite().all()):
-        finite = losses.isfinite() & gradient.flatten(1).isfinite().all(1)
-        state = "finite" if x.isfinite().all() else "already NaN or infinite"
-        raise NonFiniteError(
-            f"loss {losses.tolist()} or its gradient is not finite at step {call.step.index} for "
-            f"image(s) {images[~finite].tolist()}; the latents were {state}. Lower the step size, "
-            "or run the model in float32"
-        )
-    return losses.detach(), gradient
-
-
-def _gradient(run: Session, losses: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-    boost = 256.0 if dtype == torch.float16 else 1.0  # else half-precision backwards underflow
-    if losses.requires_grad:
-        (gradient,) = torch.autograd.grad(losses.sum() * boost, x)
-        gradient = gradient / boost
-    else:  # all the maps are those of a source
-        gradient = torch.zeros_like(x)
-    if run.sources and not gradient.flatten(1).any(1).all():
-        warnings.warn(
-            "the loss of some images does not depend on their latents, since an edit gives them "
-            "the attention of its source: they are not steered. Steer other layers than the edit's",
-            stacklevel=2,
-        )
-    return gradient
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

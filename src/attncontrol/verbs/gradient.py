@@ -1,0 +1,75 @@
+"""The losses of an objective and their gradient in the latents: one more pass of the denoiser."""
+
+import warnings
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.moment import Moment
+from attncontrol.errors import NonFiniteError
+from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.session import Session
+from attncontrol.verbs.looking import Seen, View
+
+
+class _Enough(Exception):  # noqa: N818 - a signal, not an error
+    """Ends the denoiser's forward once every wanted site has been seen."""
+
+
+def loss_and_gradient(
+    run: Session, view: View, call: DenoiserCall, images: Tensor, change: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Losses [batch] and gradients (shape of ``change[images]``) in x of some images, at x +
+    change.
+
+    Sources of edits that are not among them ride along as the last rows.
+    """
+    numbers = [call.images[i] for i in images.tolist()]
+    riders = [number for number in run.sources if number not in numbers]
+    part, seen = call.of("cond", [*numbers, *riders]), Seen()
+    rows = [call.images.index(number) for number in part.images]
+    moved = (part.latents + change[rows]).detach()
+
+    def listen(attention: AttentionCall, now: Moment) -> Tensor:
+        again = view.complete(seen)  # gradient checkpointing computes it again
+        output = view.look(attention, now, seen)
+        if view.complete(seen) and not again:
+            raise _Enough
+        return output
+
+    sites = view.gaze.sites
+    with torch.enable_grad():
+        x = moved[: len(numbers)].clone().requires_grad_()
+        part = part.with_latents(torch.cat([x, moved[len(numbers) :]]) if riders else x)
+        with run.passing(part, "gradient", sites=sites, listen=listen, riders=len(riders)):
+            with suppress(_Enough):
+                run.denoiser.forward(**part.arguments)
+            losses = view.losses(seen, numbers)
+            gradient = _gradient(run, losses, x, part.latents.dtype)
+    if not (losses.isfinite().all() and gradient.isfinite().all()):
+        finite = losses.isfinite() & gradient.flatten(1).isfinite().all(1)
+        state = "finite" if x.isfinite().all() else "already NaN or infinite"
+        raise NonFiniteError(
+            f"loss {losses.tolist()} or its gradient is not finite at step {call.step.index} for "
+            f"image(s) {images[~finite].tolist()}; the latents were {state}. Lower the step size, "
+            "or run the model in float32"
+        )
+    return losses.detach(), gradient
+
+
+def _gradient(run: Session, losses: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+    boost = 256.0 if dtype == torch.float16 else 1.0  # else half-precision backwards underflow
+    if losses.requires_grad:
+        (gradient,) = torch.autograd.grad(losses.sum() * boost, x)
+        gradient = gradient / boost
+    else:  # all the maps are those of a source
+        gradient = torch.zeros_like(x)
+    if run.sources and not gradient.flatten(1).any(1).all():
+        warnings.warn(
+            "the loss of some images does not depend on their latents, since an edit gives them "
+            "the attention of its source: they are not steered. Steer other layers than the edit's",
+            stacklevel=2,
+        )
+    return gradient
