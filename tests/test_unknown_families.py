@@ -178,7 +178,7 @@ def test_a_grid_that_does_not_fit_is_told():
     from attncontrol.attention.call import Layout
 
     tensor = torch.randn(1, 2, 24, 8)
-    call = AttentionCall(Site("somewhere", "cross", 2, 1), 0, tensor, tensor, tensor)
+    call = AttentionCall(Site("somewhere", "cross", 2, 1), tensor, tensor, tensor)
     with pytest.raises(
         ModelError,
         match="somewhere has 24 picture queries, but a grid of \\(5, 5\\) was expected",
