@@ -55,10 +55,14 @@ class Events:
         self.installed.append(observe(self.scheduler, "step", self._on_step))
 
     def _on_start(self, _: dict[str, Any]) -> None:
+        if caller() is not self.contexts.pipe:
+            return
         self.contexts.begin(Track())
         self._require_parts()
 
     def _on_prompt(self, bound: dict[str, Any]) -> None:
+        if caller() is not self.contexts.pipe:  # by hand, for prompt_embeds
+            return
         self.contexts.require_thread()
         track = self.contexts.track
         if track.encoding and track.time is None:  # a second encoder, or the negative prompt

@@ -1,5 +1,6 @@
 """Whose call it is: the pipeline that is running, in this thread or in another."""
 
+import functools
 import sys
 import threading
 from types import FrameType
@@ -7,8 +8,16 @@ from typing import Any
 
 
 def caller() -> Any | None:
-    """The pipeline whose ``__call__`` is running in this thread, the innermost one; else None."""
-    return _owner(sys._getframe(1))
+    """The pipeline whose ``__call__`` is running in this thread, the innermost one; None outside,
+    and in a callback of the user, whose calls are not the pipeline's own."""
+    frame: FrameType | None = sys._getframe(1)
+    inner = None
+    while frame is not None:
+        pipe = _pipeline_of(frame)
+        if pipe is not None:
+            return None if inner is not None and _is_callback(inner, frame) else pipe
+        frame, inner = frame.f_back, frame
+    return None
 
 
 def is_running_elsewhere(pipe: Any) -> bool:
@@ -27,17 +36,17 @@ def is_running(pipe: Any, thread: int) -> bool:
     return False
 
 
-def _owner(frame: FrameType | None) -> Any | None:
-    while frame is not None:
-        pipe = _pipeline_of(frame)
-        if pipe is not None:
-            return pipe
-        frame = frame.f_back
-    return None
-
-
 def _pipeline_of(frame: FrameType) -> Any | None:
     if frame.f_code.co_name != "__call__":
         return None
     owner = frame.f_locals.get("self")
     return owner if hasattr(type(owner), "components") and hasattr(owner, "scheduler") else None
+
+
+def _is_callback(frame: FrameType, of_pipeline: FrameType) -> bool:
+    """Whether the frame is that of the callback which the pipeline was given."""
+    callback = of_pipeline.f_locals.get("callback_on_step_end")
+    while isinstance(callback, functools.partial):
+        callback = callback.func
+    function = callback if hasattr(callback, "__code__") else type(callback).__call__
+    return getattr(function, "__code__", None) is frame.f_code
