@@ -17,8 +17,9 @@ from attncontrol.edits import (
     SoftUniform,
 )
 from attncontrol.errors import CouplingError, EditError, SettingError, SiteError, WordError
-from attncontrol.verbs.edit import On, PerImage, edit
+from attncontrol.verbs.edit import edit
 from attncontrol.verbs.perturb import perturb
+from attncontrol.verbs.plan import On, PerImage
 from attncontrol.verbs.record import record
 from tests.kit.moments import moment
 from tests.kit.runs import run

@@ -12,7 +12,8 @@ from attncontrol.batch.results import read_lines
 from attncontrol.batch.strengths import strengths
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import CouplingError
-from attncontrol.verbs.perturb import PerImage, perturb
+from attncontrol.verbs.perturb import perturb
+from attncontrol.verbs.plan import PerImage
 from tests.kit.runs import run
 from tests.kit.tiny import tiny_sd
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from attncontrol import edits as edits
     from attncontrol import losses as losses
     from attncontrol import sprites as sprites
+    from attncontrol.attention.edit import Edit
     from attncontrol.attention.sites import Where
     from attncontrol.maps.recorded import AttentionMaps
     from attncontrol.maps.step import StepMaps
@@ -21,16 +22,16 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from attncontrol.verbs.edit import edit
     from attncontrol.verbs.locate import locate
     from attncontrol.verbs.perturb import perturb
-    from attncontrol.verbs.plan import On, PerImage
+    from attncontrol.verbs.plan import On
     from attncontrol.verbs.record import estimate_bytes, record
     from attncontrol.verbs.steer import steer
 
 __all__ = [
     "AttentionMaps",
     "Descent",
+    "Edit",
     "Objective",
     "On",
-    "PerImage",
     "StepMaps",
     "Where",
     "edit",
@@ -46,9 +47,9 @@ __all__ = [
 _HOMES = {
     "AttentionMaps": "maps.recorded",
     "Descent": "objectives.descent",
+    "Edit": "attention.edit",
     "Objective": "objectives.objective",
     "On": "verbs.plan",
-    "PerImage": "verbs.plan",
     "StepMaps": "maps.step",
     "Where": "attention.sites",
     "edit": "verbs.edit",

@@ -9,8 +9,6 @@ from attncontrol.attention.sites import Where
 from attncontrol.running.session import Hooks, attach
 from attncontrol.verbs.plan import Heads, On, PerImage, Plan, listed
 
-__all__ = ["On", "PerImage", "edit"]
-
 
 @contextmanager
 def edit(
