@@ -5,7 +5,7 @@ import torch
 from diffusers import StableDiffusionAttendAndExcitePipeline
 
 from attncontrol import Descent, Where, steer
-from attncontrol.losses.attend_and_excite import AttendAndExcite
+from attncontrol.losses import AttendAndExcite
 from tests.kit.tiny import tiny_sd
 
 PROMPTS = ["a cat and a turtle", "a red dog with a frog"]

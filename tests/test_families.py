@@ -10,7 +10,7 @@ from attncontrol import Descent, Where, locate, record, steer
 from attncontrol.attention.sites import TEXT
 from attncontrol.errors import ModelError
 from attncontrol.families.known import family_of
-from attncontrol.losses.attend_and_excite import AttendAndExcite
+from attncontrol.losses import AttendAndExcite
 from tests.kit.runs import ALL, OPTIONS, PROMPTS, run
 from tests.kit.tapping import tap
 from tests.kit.zoo import MORE

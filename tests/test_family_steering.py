@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attncontrol import Descent, Where, steer
-from attncontrol.losses.attend_and_excite import AttendAndExcite
+from attncontrol.losses import AttendAndExcite
 from tests.kit.runs import ALL, HEIGHT, OPTIONS, PROMPTS, WIDTH, run
 from tests.kit.zoo_chat import CHAT
 from tests.reference.loops import Softmax, steered

@@ -23,7 +23,7 @@ from attncontrol.edits import (
 )
 from attncontrol.errors import SettingError, SiteError
 from attncontrol.families.known import family_of
-from attncontrol.losses.attend_and_excite import AttendAndExcite
+from attncontrol.losses import AttendAndExcite
 from attncontrol.running.reuse import Prefix
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.plan import On

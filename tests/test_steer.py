@@ -15,7 +15,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from attncontrol import AttendAndExcite, Descent, Where, record, steer
+from attncontrol import Descent, Where, record, steer
 from attncontrol.errors import (
     CouplingError,
     ModelError,
@@ -25,6 +25,7 @@ from attncontrol.errors import (
     SiteError,
     WordError,
 )
+from attncontrol.losses import AttendAndExcite
 from attncontrol.losses.attend_and_excite import attend_and_excite
 from attncontrol.objectives.descent import early
 from tests.kit.tiny import tiny_sd, tiny_unet

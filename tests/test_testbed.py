@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from attncontrol import record, sprites, steer
 from attncontrol.analysis.grounding import ALL
 from attncontrol.bench.measure import make, pairs, point, read
-from attncontrol.losses.attend_and_excite import AttendAndExcite
+from attncontrol.losses import AttendAndExcite
 from attncontrol.sprites.scenes import Thing
 from attncontrol.sprites.scorer import find, shows
 

@@ -16,7 +16,7 @@ from attncontrol.errors import ModelError
 from attncontrol.families import sd3, unknown
 from attncontrol.families.known import FAMILIES, family_of
 from attncontrol.families.parts import one_call
-from attncontrol.losses.attend_and_excite import AttendAndExcite
+from attncontrol.losses import AttendAndExcite
 from tests.kit.zoo import sd3 as tiny_sd3
 from tests.kit.zoo_chat import lumina_next
 from tests.reference.loops import Softmax

@@ -17,9 +17,10 @@ from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from peft import LoraConfig
 from PIL import Image
 
-from attncontrol import AttendAndExcite, Descent, Where, record, steer
+from attncontrol import Descent, Where, record, steer
 from attncontrol.errors import BackendError, ModelError
 from attncontrol.families.known import family_of
+from attncontrol.losses import AttendAndExcite
 from tests.kit.runs import run
 from tests.kit.tiny import tiny_sd
 from tests.kit.zoo import flux, pixart, sd3, sdxl

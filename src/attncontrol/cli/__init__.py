@@ -8,6 +8,7 @@ from attncontrol.cli import (  # noqa: F401  # they add their commands
     inspect,
     look,
     records,
+    strip,
 )
 from attncontrol.cli.app import app
 

@@ -1,7 +1,6 @@
 """``attncontrol heads``."""
 
 import importlib
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from attncontrol.cli import checks, pipelines
 from attncontrol.cli import options as of
-from attncontrol.cli.app import PromptCommand, app, clean_errors, console, optional_chart
+from attncontrol.cli.app import app, clean_errors, console, optional_chart
 
 heads = typer.Typer(
     no_args_is_help=True, help="Attention heads whose weakening serves an objective."
@@ -29,6 +28,10 @@ def _prompts(texts: list[str]) -> list[str]:
     return [str(checks.prompt(text)) for text in texts]
 
 
+Prompts = Annotated[
+    list[str],
+    typer.Argument(help='Prompts, for example "a frog" "a red car".', callback=_prompts),
+]
 Objective = Annotated[
     str,
     typer.Option(
@@ -65,18 +68,11 @@ Out = Annotated[
     Path,
     typer.Option(help="Folder for heads.json, scores.png and the cache.", callback=checks.folder),
 ]
-Strengths = Annotated[
-    str,
-    typer.Option("--u", help="Strengths from 0, separated by commas.", callback=checks.strengths),
-]
 
 
 @heads.command()
 def search(
-    prompts: Annotated[
-        list[str],
-        typer.Argument(help='Prompts, for example "a frog" "a red car".', callback=_prompts),
-    ],
+    prompts: Prompts,
     objective: Objective = "quality",
     model: of.Model = "sprites",
     seeds: of.Seeds = "0-3",
@@ -94,23 +90,19 @@ def search(
     out: Out = Path("attncontrol-heads"),
     as_json: of.Json = False,
 ) -> None:
-    """Search for heads; interrupted, it goes on where it was. ``generate --heads`` and
-    ``perturb(heads=...)`` take the result."""
+    """Search for heads; interrupted, it goes on where it was. generate --heads and
+    perturb(heads=...) take the result."""
     jobs = [(prompt, seed) for prompt in prompts for seed in checks.seeds(seeds)]
     named = {"model": model, "dtype": dtype, "objective": objective, "scale": scale, "u": u}
     with clean_errors():
         from attncontrol.batch.results import same_settings
 
-        function = _objective(objective)
+        function = objective_of(objective)
         call = pipelines.call_of(model, guidance=guidance)
         pipe = pipelines.opened(model, device, dtype)
         same_settings(out / "settings.json", named | {"call": call}, of=out / "scores.jsonl")
-        options: dict[str, Any] = {
-            "where": _where(pipe, kind, layers),
-            "rounds": rounds,
-            "top_k": top_k,
-        }
-        options |= {"halving": halving, "batch": batch, "scale": scale, **call}
+        options = {"where": _where(pipe, kind, layers), "rounds": rounds, "top_k": top_k, **call}
+        options |= {"halving": halving, "batch": batch, "scale": scale}
         found = _searched(pipe, jobs, function, u, out, options)
     if as_json:
         typer.echo((out / "heads.json").read_text("utf-8"))
@@ -147,79 +139,8 @@ def _show_search(found: Any, objective: str, out: Path) -> None:
     console.print(f"heads.json, for generate --heads, and the scores of all heads are in {out}/")
 
 
-@heads.command(cls=PromptCommand)
-def strip(
-    prompt: of.Prompt,
-    file: Annotated[
-        Path,
-        typer.Option("--heads", help="The result of heads search.", exists=True, dir_okay=False),
-    ],
-    objective: Objective = "texture",
-    model: of.Model = "sprites",
-    seeds: Annotated[
-        str, typer.Option(help="Of the measurement; the first three are shown.")
-    ] = "0-7",
-    us: Strengths = "0,0.25,0.5,0.75,1",
-    scale: Scale = 3.0,
-    guidance: Guidance = 1.0,
-    steps: of.Steps = None,
-    device: of.Device = "cpu",
-    dtype: of.Dtype = "float32",
-    out: Annotated[Path, typer.Option(help="PNG file.", callback=checks.picture_file)] = Path(
-        "strip.png"
-    ),
-    as_json: of.Json = False,
-) -> None:
-    """How much heads do at strengths u from 0 to 1: shifts of the objective in deviations over
-    seeds, and a strip of pictures."""
-    numbers, values = checks.seeds(seeds), [float(u) for u in us.split(",")]
-    with clean_errors():
-        from attncontrol.batch.head_search import load_heads
-        from attncontrol.batch.strengths import strengths
-
-        function, weakened = _objective(objective), load_heads(file)
-        call = pipelines.call_of(model, steps, guidance)
-        pipe = pipelines.opened(model, device, dtype)
-        try:
-            found = strengths(
-                pipe, prompt, numbers, function, weakened, us=values, scale=scale, **call
-            )
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
-        count = f"{len(weakened)} head{'s' * (len(weakened) != 1)}"
-        title = (
-            f"{prompt}: {count} weakened; shift of {objective} in deviations "
-            f"over {len(numbers)} seeds"
-        )
-        _strip(found, numbers, title).save(out)
-    if as_json:
-        rows = [{"u": each.u, "shift": each.shift, "scores": each.scores} for each in found]
-        typer.echo(json.dumps(rows))
-    else:
-        _show_strip(found, objective, out)
-
-
-def _strip(found: Any, seeds: list[int], title: str) -> Any:
-    """Pictures of the first three seeds at all strengths."""
-    from attncontrol.maps.draw import grid
-
-    rows = {
-        f"seed {seed}": [each.pictures[i] for each in found] for i, seed in enumerate(seeds[:3])
-    }
-    labels = ["plain" if each.u == 0 else f"u = {each.u:g}  ({each.shift:+.1f})" for each in found]
-    return grid(rows, labels, title=title)
-
-
-def _show_strip(found: Any, objective: str, out: Path) -> None:
-    table = Table("u", f"mean {objective}", "shift in deviations")
-    for each in found:
-        mean = sum(each.scores) / len(each.scores)
-        table.add_row(f"{each.u:g}", f"{mean:.4f}", f"{each.shift:+.2f}")
-    console.print(table)
-    console.print(f"The strip is {out}")
-
-
-def _objective(name: str) -> Any:
+def objective_of(name: str) -> Any:
+    """A bundled one, or module:function."""
     from attncontrol.sprites.objectives import OBJECTIVES
 
     if name in OBJECTIVES:

@@ -79,8 +79,7 @@ def record(
     dtype: of.Dtype = "float32",
     as_json: of.Json = False,
 ) -> None:
-    """Generate one picture and keep what its words attended to; look at it with ``attncontrol
-    inspect``."""
+    """Generate one picture and keep what its words attended to, for attncontrol inspect."""
     boxes = checks.boxes(box)
     methods.check(method, boxes)
     stream = out.suffix != ".safetensors"
