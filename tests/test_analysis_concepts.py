@@ -10,7 +10,7 @@ from torch import nn
 
 from attncontrol import Where, record
 from attncontrol.analysis.concept_attention import concept_attention, concepts_of_picture, products
-from attncontrol.edits.skip import SkipAttention
+from attncontrol.edits import SkipAttention
 from attncontrol.errors import CouplingError, ModelError, SiteError, WordError
 from attncontrol.families.known import family_of
 from attncontrol.verbs.perturb import perturb

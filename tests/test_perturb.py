@@ -11,13 +11,16 @@ from diffusers import DDIMScheduler, StableDiffusion3PAGPipeline, StableDiffusio
 from attncontrol import Descent, Where, record, steer
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.sites import Site
-from attncontrol.edits.interpolation import FisherRao, LogLinear
-from attncontrol.edits.skip import SkipAttention
-from attncontrol.edits.skip_layers import SkipLayers
-from attncontrol.edits.smoothed_query import SmoothedQuery
-from attncontrol.edits.soft_identity import SoftIdentity
-from attncontrol.edits.soft_uniform import SoftUniform
-from attncontrol.edits.temperature import Temperature
+from attncontrol.edits import (
+    FisherRao,
+    LogLinear,
+    SkipAttention,
+    SkipLayers,
+    SmoothedQuery,
+    SoftIdentity,
+    SoftUniform,
+    Temperature,
+)
 from attncontrol.errors import SettingError, SiteError
 from attncontrol.families.known import family_of
 from attncontrol.losses.attend_and_excite import AttendAndExcite

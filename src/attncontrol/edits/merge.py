@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
@@ -24,6 +25,13 @@ def square(call: AttentionCall) -> None:
             "positions, which have no identity; choose sites of self- or joint attention: "
             "Where(kind=('self', 'joint'))"
         )
+
+
+def diagonal(call: AttentionCall) -> Tensor:
+    """A_ii [batch heads query 1]."""
+    return torch.cat(
+        [rows.diagonal(start, 2, 3)[..., None] for start, rows in softmax_rows(call)], 2
+    )
 
 
 def softmax_rows(call: AttentionCall, size: int = 512) -> Iterator[tuple[int, Tensor]]:

@@ -53,7 +53,13 @@ def among_picture(call: AttentionCall, layout: Layout) -> Tensor:
 
 @dataclass(frozen=True)
 class SoftIdentity(Edit):
-    """``u`` in 0 .. 1, or a function of the progress of the run."""
+    """``u`` in 0 .. 1, or a function of the progress of the run.
+
+        with perturb(pipe, SoftIdentity(u=0.5), scale=2.0, where=Where(kind="self")):
+            image = pipe(prompt).images[0]
+
+    Raises SiteError in cross-attention; CallError.
+    """
 
     u: float | Progress = 1.0
     scope: Literal["all", "picture"] = "all"

@@ -15,8 +15,11 @@ from attncontrol.edits.merge import lerp
 
 @dataclass(frozen=True)
 class SoftUniform(Edit):
-    """``u`` in 0 .. 1, or a function of the progress of the run. N counts all
-    keys, text too."""
+    """``u`` in 0 .. 1, or a function of the progress of the run. N counts all keys, text too.
+
+    with perturb(pipe, SoftUniform(u=0.5), scale=3.0, where=Where(kind="self")):
+        image = pipe(prompt).images[0]
+    """
 
     u: float | Progress = 1.0
 

@@ -21,8 +21,11 @@ from attncontrol.edits.merge import softmax_rows
 
 @dataclass(frozen=True)
 class Temperature(Edit):
-    """``tau`` at least 0, or a function of the progress of the run; 1 changes
-    nothing."""
+    """``tau`` at least 0, or a function of the progress of the run; 1 changes nothing.
+
+    with perturb(pipe, Temperature(2.0), scale=3.0, where=Where(kind="self")):
+        image = pipe(prompt).images[0]
+    """
 
     tau: float | Progress
 

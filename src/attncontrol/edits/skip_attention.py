@@ -10,7 +10,11 @@ from attncontrol.attention.moment import Moment
 
 @dataclass(frozen=True)
 class SkipAttention(Edit):
-    """The bias of the projection after the heads remains."""
+    """The bias of the projection after the heads remains.
+
+    with perturb(pipe, SkipAttention(), scale=2.5, where=Where(layers=("mid_block",))):
+        image = pipe(prompt).images[0]
+    """
 
     def __call__(self, call: AttentionCall, _: Moment) -> Result:
         return call.value.new_zeros(*call.query.shape[:3], call.value.shape[-1])
