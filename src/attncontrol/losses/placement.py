@@ -9,8 +9,8 @@ box. The second term is the centroid of self-guidance (Epstein et al. 2023, arXi
 squared map, in which the faint attention of the background, whose centroid is the middle of the
 picture, hardly counts.
 
-Of no paper; measured to place better than its parts (bench/README.md, "Boxes"). A gradient step in each of
-the first half of the steps, four in those of the first fifth.
+Of no paper; measured to place better than its parts (bench/README.md, "Boxes"). A gradient step in
+each of the first half of the steps, four in those of the first fifth.
 """
 
 from collections.abc import Iterable, Sequence

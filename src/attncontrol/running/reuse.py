@@ -93,8 +93,8 @@ def standing_in(module: nn.Module, output: Any) -> Iterator[None]:
 
 @dataclass(eq=False)
 class _StandIn:
-    """In the place of a module's ``forward``, with the ``outputs`` for threads. ``previous`` is what
-    was set there, as offloading hooks do, None if nothing."""
+    """In the place of a module's ``forward``, with the ``outputs`` for threads. ``previous`` is
+    what was set there, as offloading hooks do, None if nothing."""
 
     forward: Callable[..., Any]
     previous: Callable[..., Any] | None
