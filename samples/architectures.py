@@ -10,7 +10,7 @@ from typing import Any
 
 from attncontrol import sprites
 from attncontrol.batch.generate import generate
-from attncontrol.batch.options import load, quiet
+from attncontrol.batch.options import load_pipeline, quiet
 from attncontrol.losses import AttendAndExcite
 from attncontrol.maps.draw import grid, overlay
 
@@ -23,7 +23,7 @@ def main(folder: Path) -> None:
     quiet()
     rows: dict[str, list[Any]] = {}
     for name, model in MODELS.items():
-        pipe = load(model)
+        pipe = load_pipeline(model)
         pipe.set_progress_bar_config(disable=True)
         options = {"batch": len(SEEDS), **sprites.call(name)}
         jobs = [(PROMPT, seed) for seed in SEEDS]

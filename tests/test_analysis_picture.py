@@ -20,7 +20,7 @@ from attncontrol.analysis import aggregate
 from attncontrol.analysis.concept_attention import concepts_of_picture
 from attncontrol.analysis.evaluation import (
     METHODS,
-    Found,
+    WordScore,
     along,
     evaluate,
     joined,
@@ -329,4 +329,4 @@ def test_methods_see_every_timestep_and_direction():
     flat = {"cat": np.ones((8, 8), bool)}
     with pytest.raises(WordError, match="'cat' is not in the prompt"):
         evaluate(ZOO["sd"](), [Example(scenes[0].picture, "a dog", flat)])
-    assert isinstance(rows[0], Found)
+    assert isinstance(rows[0], WordScore)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import attncontrol
 from attncontrol import sprites
-from attncontrol.batch.options import load, parse_seeds
+from attncontrol.batch.options import load_pipeline, parse_seeds
 from attncontrol.batch.results import read_lines
 from attncontrol.cli import app
 from tests.kit.tiny import tiny_sd
@@ -353,7 +353,7 @@ def test_a_negative_prompt_is_that_of_the_pipeline(tmp_path):
     common = ("--seeds", "3-4", "--steps", 2, "--method", "plain", "--negative", "red")
     code, _, error = invoke("generate", "a cat", *common, "--out", tmp_path)
     assert code == 0, error
-    pipe = load("sprites")
+    pipe = load_pipeline("sprites")
     pipe.set_progress_bar_config(disable=True)
     options = sprites.call("sprites") | {"num_inference_steps": 2}
     for seed in (3, 4):
@@ -401,7 +401,7 @@ def test_edits_keep_their_source(model, method, tmp_path):
     source, edited, plain = (
         np.asarray(Image.open(tmp_path / report["pictures"][i]["file"])) for i in (0, 2, 4)
     )
-    pipe = load(model)
+    pipe = load_pipeline(model)
     generator = torch.Generator().manual_seed(1)
     alone = pipe("a cat", generator=generator, num_inference_steps=3).images[0]
     assert abs(source.astype(int) - np.asarray(alone).astype(int)).max() <= 1

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.linalg import sqrtm
 
-from attncontrol.batch.options import load
+from attncontrol.batch.options import load_pipeline
 from attncontrol.batch.results import append_lines
 from attncontrol.bench import guidance
 from attncontrol.bench.guidance import arms, middle, run
@@ -27,7 +27,7 @@ from attncontrol.sprites.quality import (
     sprite_iou,
 )
 from attncontrol.sprites.scenes import NOUNS, Thing, compose, render, sprite
-from attncontrol.sprites.scorer import Finding, features, find
+from attncontrol.sprites.scorer import Detection, detect, features
 
 CALL = {"num_inference_steps": 2, "guidance_scale": 2.0}
 HEADS = [("mid_block.attentions.0.transformer_blocks.0.attn1", 1)]
@@ -35,7 +35,7 @@ HEADS = [("mid_block.attentions.0.transformer_blocks.0.attn1", 1)]
 
 @pytest.fixture(scope="module")
 def pipe():
-    loaded = load("sprites")
+    loaded = load_pipeline("sprites")
     loaded.set_progress_bar_config(disable=True)
     return loaded
 
@@ -65,10 +65,10 @@ def test_counts_are_repetitions():
         gaussian(rows[:1])
 
 
-def finding(noun, mask):
+def detection(noun, mask):
     rows, columns = np.nonzero(mask)
     box = (int(columns.min()), int(rows.min()), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
-    return Finding(noun, "red", box, mask, 1.0)
+    return Detection(noun, "red", box, mask, 1.0)
 
 
 def test_sprite_iou_knows_the_shape():
@@ -77,16 +77,16 @@ def test_sprite_iou_knows_the_shape():
     ink = np.asarray(sprite(Thing("balloon")).getchannel("A")) > 127
     mask = np.zeros((128, 128), dtype=bool)
     mask[20 : 20 + ink.shape[0], 30 : 30 + ink.shape[1]] = ink
-    exact = finding("balloon", mask)
+    exact = detection("balloon", mask)
     assert sprite_iou([exact]) == 1
     left, top, width, height = exact.box
     box = np.zeros_like(mask)
     box[top : top + height, left : left + width] = True
-    assert sprite_iou([finding("balloon", box)]) == pytest.approx(mask.sum() / box.sum())
+    assert sprite_iou([detection("balloon", box)]) == pytest.approx(mask.sum() / box.sum())
     assert mask.sum() / box.sum() < 0.7
-    assert sprite_iou([finding("glasses", mask)]) < 0.6
-    assert sprite_iou([exact, finding("glasses", mask)]) == pytest.approx(
-        (1 + sprite_iou([finding("glasses", mask)])) / 2
+    assert sprite_iou([detection("glasses", mask)]) < 0.6
+    assert sprite_iou([exact, detection("glasses", mask)]) == pytest.approx(
+        (1 + sprite_iou([detection("glasses", mask)])) / 2
     )
     assert sprite_iou([]) == 0
 
@@ -128,7 +128,9 @@ def test_measures_of_a_true_scene_and_of_nothing():
     assert np.isnan([found[3].present, found[3].bound]).all()
     assert found[0].iou > 0.7
     assert (found[1].iou, found[1].confidence) == (0, 0)
-    assert found[0].confidence == pytest.approx(np.mean([f.confidence for f in find([picture])[0]]))
+    assert found[0].confidence == pytest.approx(
+        np.mean([f.confidence for f in detect([picture])[0]])
+    )
     np.testing.assert_allclose(found[0].features, features([picture])[0], atol=1e-4)
     assert len(found[0].features) == 96
 
@@ -168,7 +170,7 @@ def test_arms(pipe):
     ],
 )
 def test_the_middle(model, layers):
-    assert middle(load(model)).layers == layers
+    assert middle(load_pipeline(model)).layers == layers
 
 
 def test_an_interrupted_run_goes_on(pipe, tmp_path):

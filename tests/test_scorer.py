@@ -8,7 +8,7 @@ from PIL import Image
 
 from attncontrol.errors import SettingError
 from attncontrol.sprites.scenes import COLORS, NOUNS, SIZE, Thing, compose, render
-from attncontrol.sprites.scorer import Finding, find, shows
+from attncontrol.sprites.scorer import Detection, detect, shows
 from attncontrol.sprites.training.train_scorer import IGNORED, evaluate, labels
 
 HELD_OUT = 77
@@ -31,61 +31,61 @@ def test_empty_backgrounds_show_nothing() -> None:
     scene = compose((Thing("cat"),), np.random.default_rng(HELD_OUT))
     grounds = [(tone, texture) for tone in range(6) for texture in range(4)]
     empty = [render(replace(scene, shown=(None,), background=ground))[0] for ground in grounds]
-    assert find(empty) == [()] * len(empty)
+    assert detect(empty) == [()] * len(empty)
 
 
 @pytest.mark.parametrize("noun", NOUNS)
 def test_single_sprite_is_found_where_it_is(noun: str) -> None:
     picture, mask = _single(noun, "red")
-    (finding,) = find(picture[None])[0]
-    assert (finding.noun, finding.color) == (noun, "red")
-    assert (finding.mask & mask).sum() > 0.6 * (finding.mask | mask).sum()
+    (detection,) = detect(picture[None])[0]
+    assert (detection.noun, detection.color) == (noun, "red")
+    assert (detection.mask & mask).sum() > 0.6 * (detection.mask | mask).sum()
     rows, columns = np.nonzero(mask)
     exact = (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
-    np.testing.assert_allclose(finding.box, exact, atol=8)
-    assert 0.5 < finding.confidence <= 1
+    np.testing.assert_allclose(detection.box, exact, atol=8)
+    assert 0.5 < detection.confidence <= 1
 
 
 @pytest.mark.parametrize("color", COLORS)
 def test_every_color_is_told(color: str) -> None:
     picture, _ = _single("car", color)
-    assert [f.color for f in find(picture[None])[0]] == [color]
+    assert [f.color for f in detect(picture[None])[0]] == [color]
 
 
 def test_larger_canvas() -> None:
     picture, mask = _single("turtle", "blue")
     below, right, odd = 64, 136, 8
     size = ((0, below), (0, right + odd), (0, 0))
-    (finding,) = find(np.pad(picture, size, mode="edge")[None])[0]
-    assert finding.mask.shape == (SIZE + below, SIZE + right + odd)
-    assert (finding.noun, finding.color) == ("turtle", "blue")
+    (detection,) = detect(np.pad(picture, size, mode="edge")[None])[0]
+    assert detection.mask.shape == (SIZE + below, SIZE + right + odd)
+    assert (detection.noun, detection.color) == ("turtle", "blue")
     padded = np.pad(mask, size[:2])
-    assert (finding.mask & padded).sum() > 0.6 * (finding.mask | padded).sum()
+    assert (detection.mask & padded).sum() > 0.6 * (detection.mask | padded).sum()
 
 
 def test_images_and_arrays_agree_in_any_batch() -> None:
     pictures = np.stack([_single(noun, None)[0] for noun in NOUNS * 2])
-    found = find(pictures)
-    assert found == find([Image.fromarray(p) for p in pictures])
+    found = detect(pictures)
+    assert found == detect([Image.fromarray(p) for p in pictures])
     assert [[f.noun for f in fs] for fs in found] == [[noun] for noun in NOUNS * 2]
 
 
 def test_no_pictures() -> None:
-    assert find([]) == []
+    assert detect([]) == []
 
 
 @pytest.mark.parametrize("sizes", [[(128, 128), (64, 64)], [(100, 128)]])
 def test_refuses_sizes_it_cannot_batch(sizes: list[tuple[int, int]]) -> None:
     with pytest.raises(SettingError, match="multiples of 8"):
-        find([Image.new("RGB", size) for size in sizes])
+        detect([Image.new("RGB", size) for size in sizes])
 
 
 def test_shows_needs_the_color_only_where_it_is_named() -> None:
-    findings = (Finding("cat", "red", (0, 0, 1, 1), np.ones((1, 1), dtype=bool), 1.0),)
-    assert shows(findings, Thing("cat"))
-    assert shows(findings, Thing("cat", "red"))
-    assert not shows(findings, Thing("cat", "blue"))
-    assert not shows(findings, Thing("dog"))
+    detections = (Detection("cat", "red", (0, 0, 1, 1), np.ones((1, 1), dtype=bool), 1.0),)
+    assert shows(detections, Thing("cat"))
+    assert shows(detections, Thing("cat", "red"))
+    assert not shows(detections, Thing("cat", "blue"))
+    assert not shows(detections, Thing("dog"))
 
 
 def test_labels_of_cells() -> None:

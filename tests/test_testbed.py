@@ -14,7 +14,7 @@ from attncontrol.analysis.grounding import ALL
 from attncontrol.bench.measure import make, pairs, point, read
 from attncontrol.losses import AttendAndExcite
 from attncontrol.sprites.scenes import Thing
-from attncontrol.sprites.scorer import find, shows
+from attncontrol.sprites.scorer import detect, shows
 
 
 def loaded(name):
@@ -109,7 +109,9 @@ def test_single_subjects(model):
     prompts = [f"a {thing.color or ''} {thing.noun}".replace("  ", " ") for thing in things]
     pictures, _ = make(pipe, [(prompt, 0) for prompt in prompts], **sprites.call(name))
     assert (
-        np.mean([shows(found, thing) for found, thing in zip(find(pictures), things, strict=True)])
+        np.mean(
+            [shows(found, thing) for found, thing in zip(detect(pictures), things, strict=True)]
+        )
         >= 5 / 6
     )
 

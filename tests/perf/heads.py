@@ -30,7 +30,7 @@ import torch
 
 from attncontrol import Where
 from attncontrol.batch.head_search import _HALVING, search_heads
-from attncontrol.batch.options import DTYPES, guided, load
+from attncontrol.batch.options import DTYPES, guided, load_pipeline
 from attncontrol.batch.results import read_lines
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.sprites.models import call as call_of
@@ -131,7 +131,7 @@ def main():
                 )
             )
         return
-    pipe = load(args.model, dtype=args.dtype)
+    pipe = load_pipeline(args.model, dtype=args.dtype)
     pipe.set_progress_bar_config(disable=True)
     call = guided(call_of(args.model) | {"num_inference_steps": args.steps}, 1.0)
     jobs = [(prompt, seed) for prompt in PROMPTS[: args.prompts] for seed in range(args.seeds)]

@@ -46,7 +46,7 @@ def per_resolution(maps: AttentionMaps, branch: str | None = None) -> Means:
     for of_layer in maps.layers.values():
         of_grid.setdefault(of_layer.shape[-3:-1], []).append(of_layer[:, b].nanmean((1, 2)))
     height, width = _finest(maps)
-    means = [torch.stack(of).nanmean(0) for of in of_grid.values()]
+    means = [torch.stack(means_of_grid).nanmean(0) for means_of_grid in of_grid.values()]
     resized = [
         resize(mean.flatten(0, -4), height, width).unflatten(0, mean.shape[:-3]) for mean in means
     ]
@@ -96,11 +96,11 @@ def merge(
 
     Images with fewer words than others are filled with zeros.
     """
-    found = maps.new_zeros(*maps.shape[:-1], max(map(len, positions)))
+    merged = maps.new_zeros(*maps.shape[:-1], max(map(len, positions)))
     for b, words in enumerate(positions):
         for k, pieces in enumerate(words):
-            found[b, ..., k] = _MERGE[how](maps[b][..., list(pieces)])
-    return found
+            merged[b, ..., k] = _MERGE[how](maps[b][..., list(pieces)])
+    return merged
 
 
 def word_maps(
@@ -183,6 +183,6 @@ def _index(maps: AttentionMaps, branch: str | None) -> int:
 def _finest(maps: AttentionMaps) -> tuple[int, int]:
     """(height, width) of the layer with the most cells."""
     height, width = max(
-        (of.shape[-3:-1] for of in maps.layers.values()), key=lambda grid: grid[0] * grid[1]
+        (layer.shape[-3:-1] for layer in maps.layers.values()), key=lambda grid: grid[0] * grid[1]
     )
     return height, width

@@ -48,7 +48,7 @@ def products(
 ) -> ConceptProducts:
     """<o_x, o_c> of attention outputs; ``concepts`` are the tokens of each, whose mean counts."""
     of_pieces = torch.einsum("bhxd,bhpd->bpx", cells, pieces)
-    return torch.stack([of_pieces[:, of].mean(1) for of in concepts], 1)
+    return torch.stack([of_pieces[:, places].mean(1) for places in concepts], 1)
 
 
 @dataclass(eq=False)
@@ -73,7 +73,7 @@ def concept_attention(
     reads texts, such as ``max_sequence_length``. Raises ModelError for models other than SD3
     and FLUX.1, CouplingError if the pipeline did not run.
     """
-    found, stream = Concepts(tuple(concepts)), _stream(pipe, concepts, where, encoding)
+    result, stream = Concepts(tuple(concepts)), _stream(pipe, concepts, where, encoding)
 
     def before(call: DenoiserCall) -> None:
         if "cond" in call.branches:
@@ -81,8 +81,8 @@ def concept_attention(
 
     hooks = Hooks(sites=stream.sites, listen=stream.keep, before=before, done=stream.end)
     with stream.beside("own"), stream.run.hooked(hooks):
-        yield found
-    stream.finish(found)
+        yield result
+    stream.finish(result)
 
 
 @torch.no_grad()
@@ -98,13 +98,13 @@ def concepts_of_picture(
     **call: Any,
 ) -> Concepts:
     """The same for a picture that exists, noised to a timestep; see ``picture.noised_call``."""
-    found, stream = Concepts(tuple(concepts)), _stream(pipe, concepts, where, call)
+    result, stream = Concepts(tuple(concepts)), _stream(pipe, concepts, where, call)
     part = noised_call(pipe, [picture], [prompt], timestep=timestep, seed=seed, **call)
     with stream.beside("probe"):
         stream.begin(part)
         stream.run.forward(part, "probe", sites=stream.sites, listen=stream.keep)
-    stream.finish(found)
-    return found
+    stream.finish(result)
+    return result
 
 
 def _stream(
@@ -212,8 +212,8 @@ class _Stream:
         if arguments.get("image_rotary_emb") is not None:  # all text has the same position
             text, pieces = layout.text.stop, self.initial.shape[1]
             inputs["image_rotary_emb"] = tuple(
-                torch.cat([of[:1].expand(pieces, -1), of[text:]])
-                for of in arguments["image_rotary_emb"]
+                torch.cat([angles[:1].expand(pieces, -1), angles[text:]])
+                for angles in arguments["image_rotary_emb"]
             )
         concepts = call.of("cond")
         with self.run.passing(concepts, "probe", sites={site.name: site}, listen=self.keep):
@@ -221,13 +221,13 @@ class _Stream:
         if site.name not in self.chosen or own is None or self.output is None:
             return
         first = layout.text.start or 0
-        found = products(
+        product = products(
             own[rows][:, :, layout.image],
             self.output[:, :, first : first + self.initial.shape[1]],
             self.parts,
         )
-        found = found.float().unflatten(2, layout.grid).cpu()
-        both = [found.softmax(1), found]
+        product = product.float().unflatten(2, layout.grid).cpu()
+        both = [product.softmax(1), product]
         self.sums = (
             [total + new for total, new in zip(self.sums, both, strict=True)]
             if self.count
@@ -235,9 +235,9 @@ class _Stream:
         )
         self.count += 1
 
-    def finish(self, found: Concepts) -> None:
+    def finish(self, result: Concepts) -> None:
         if not self.count:
             raise CouplingError(
                 "no double-stream block ran: call this pipeline inside the with block"
             )
-        found.maps, found.products = (total / self.count for total in self.sums)
+        result.maps, result.products = (total / self.count for total in self.sums)

@@ -33,9 +33,9 @@ def along_edges(
         maps[None].double(), picture.shape[:2], mode="bilinear", align_corners=False
     )[0]
 
-    def mean(of: Tensor) -> Tensor:
-        flat = of.reshape(1, -1, *picture.shape[:2])
-        return F.avg_pool2d(flat, 2 * reach + 1, 1, reach, count_include_pad=False).view_as(of)
+    def mean(array: Tensor) -> Tensor:
+        flat = array.reshape(1, -1, *picture.shape[:2])
+        return F.avg_pool2d(flat, 2 * reach + 1, 1, reach, count_include_pad=False).view_as(array)
 
     middle, of_values = mean(colors), mean(values)
     spread = mean(colors[:, None] * colors) - middle[:, None] * middle  # [color color rows columns]

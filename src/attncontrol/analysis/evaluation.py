@@ -38,7 +38,7 @@ Looks = Mapping[Direction, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Found:
+class WordScore:
     """One word of one picture; ``timestep`` is None for all of them together."""
 
     method: str
@@ -124,28 +124,30 @@ def evaluate(
     batch: int = 16,
     seed: int = 0,
     **call: Any,
-) -> list[Found]:
+) -> list[WordScore]:
     """Scores of every method, at every timestep and at all of them together, for every word of
     every example.
 
     ``call`` goes to the pipeline. Raises WordError if a word is not in its prompt.
     """
-    found: list[Found] = []
+    scores: list[WordScore] = []
     for start in range(0, len(examples), batch):
         chunk = examples[start : start + batch]
         records = [
             _recorded(pipe, chunk, looks, timestep=timestep, seed=seed + start, **call)
             for timestep in timesteps
         ]
-        together = [[joined(of) for of in zip(*records, strict=True)]] if len(timesteps) > 1 else []
+        together = (
+            [[joined(parts) for parts in zip(*records, strict=True)]] if len(timesteps) > 1 else []
+        )
         for timestep, of_time in zip((*timesteps, None), records + together, strict=False):
             for i, example in enumerate(chunk):
                 mine = [of_image(maps, i) for maps in of_time]
                 for name, method in methods.items():
-                    found += scored(
+                    scores += scored(
                         method(*mine), example, method=name, timestep=timestep, picture=start + i
                     )
-    return found
+    return scores
 
 
 def _recorded(
@@ -153,15 +155,15 @@ def _recorded(
 ) -> list[AttentionMaps]:
     """One recording per direction."""
     return [
-        record_pictures(pipe, **shown(examples), direction=of, **own, **options)
-        for of, own in looks.items()
+        record_pictures(pipe, **shown(examples), direction=direction, **own, **options)
+        for direction, own in looks.items()
     ]
 
 
-def summarise(found: Sequence[Found]) -> list[Summary]:
+def summarise(scores_of_words: Sequence[WordScore]) -> list[Summary]:
     """One row per method and timestep, in order."""
-    groups: dict[tuple[str, float | None], list[Found]] = {}
-    for row in found:
+    groups: dict[tuple[str, float | None], list[WordScore]] = {}
+    for row in scores_of_words:
         groups.setdefault((row.method, row.timestep), []).append(row)
     summaries = []
     for (method, timestep), rows in groups.items():
@@ -205,7 +207,7 @@ def scored(
     method: str,
     timestep: float | None = None,
     picture: int = 0,
-) -> list[Found]:
+) -> list[WordScore]:
     """Maps of the words of an example, however they were made, such as those of
     ``concepts_of_picture``."""
     rows = []
@@ -215,6 +217,8 @@ def scored(
         both = two_class(map_, truth)
         overlap, peak = iou(otsu(full)[0], truth), pointing(full[0], truth)
         rows.append(
-            Found(method, timestep, picture, word, overlap, peak, both.accuracy, both.miou, both.ap)
+            WordScore(
+                method, timestep, picture, word, overlap, peak, both.accuracy, both.miou, both.ap
+            )
         )
     return rows

@@ -84,10 +84,10 @@ def score_sites(
             )
             for key, of_images in _grouped(maps, heads):
                 kept = hits.setdefault((*key, timestep), [])
-                for example, found in zip(chunk, of_images, strict=True):
+                for example, word_maps in zip(chunk, of_images, strict=True):
                     kept += [
                         _score(word, mask)
-                        for word, mask in zip(found, example.masks.values(), strict=True)
+                        for word, mask in zip(word_maps, example.masks.values(), strict=True)
                     ]
     rows = []
     for (site, head, timestep), scored in hits.items():

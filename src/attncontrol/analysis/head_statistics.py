@@ -141,11 +141,11 @@ def _with_heads(maps: AttentionMaps) -> list[tuple[str, Tensor]]:
             raise RecordError(
                 "the heads of this recording are averaged; record with keep=('head',)"
             )
-    found = []
+    layers = []
     for name, of_layer in maps.layers.items():
         ran = ~of_layer[:, 0].isnan().flatten(2).all(2).all(0)
-        found.append((name, of_layer[:, 0][:, ran].movedim(2, 0)))
-    return found
+        layers.append((name, of_layer[:, 0][:, ran].movedim(2, 0)))
+    return layers
 
 
 def patterns(

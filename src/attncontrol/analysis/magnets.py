@@ -45,18 +45,18 @@ def mass(maps: AttentionMaps) -> LayerMass:
     """[layer batch token] of the first branch, of which the tokens sum to 1. Raises WordError for a
     recording of words."""
     on_axis(maps, ((),) * len(maps.prompts))
-    found = []
+    masses = []
     for of_layer in maps.layers.values():
         of_token = of_layer[:, 0].flatten(1, -2).nanmean(1)
-        found.append(
+        masses.append(
             of_token / of_token.sum(1, keepdim=True).clamp(min=torch.finfo(of_token.dtype).tiny)
         )
-    return torch.stack(found)
+    return torch.stack(masses)
 
 
 def stop_words(maps: AttentionMaps) -> KeptTokens:
     """Which columns are pieces of stop words or punctuation."""
-    found = torch.zeros(len(maps.prompts), max(map(len, maps.spans)), dtype=torch.bool)
+    known = torch.zeros(len(maps.prompts), max(map(len, maps.spans)), dtype=torch.bool)
     for b, (prompt, tokens) in enumerate(zip(maps.prompts, maps.tokens, strict=True)):
         words = [
             (m.start(), m.end(), m[0].lower() in STOP_WORDS)
@@ -66,8 +66,8 @@ def stop_words(maps: AttentionMaps) -> KeptTokens:
             named = [
                 stops for start, end, stops in words if token.start < end and start < token.end
             ]
-            found[b, k] = not token.special and all(named)  # no word at all: punctuation
-    return found
+            known[b, k] = not token.special and all(named)  # no word at all: punctuation
+    return known
 
 
 def sinks(maps: AttentionMaps, *, factor: float = 3.0, most: float = 0.5) -> KeptTokens:
@@ -82,7 +82,7 @@ def shares(maps: AttentionMaps) -> list[Shares]:
     rows = []
     for site, of_layer in zip(maps.layers, of_layers, strict=True):
         special, stop, rest = (
-            (of_layer * of).sum(1).mean() for of in (~words, stops, words & ~stops)
+            (of_layer * kept).sum(1).mean() for kept in (~words, stops, words & ~stops)
         )
         rows.append(Shares(site, float(special), float(stop), float(rest)))
     return rows

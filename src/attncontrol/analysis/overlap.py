@@ -22,7 +22,7 @@ from attncontrol.axes import Means, WordMaps, WordPairs
 from attncontrol.maps import functional
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.syntax import Entity, Word, analyse
-from attncontrol.prompts.words import at
+from attncontrol.prompts.words import span_at
 
 Measure = Callable[[Tensor], Tensor]
 """Maps [word height width] -> [word word]."""
@@ -73,19 +73,19 @@ def agreement(
         for entities in parsed
     ]
     spans = [
-        [at(read, w.text, w.start, w.end) for w in of]
-        for read, of in zip(maps.tokens, words, strict=True)
+        [span_at(read, w.text, w.start, w.end) for w in own]
+        for read, own in zip(maps.tokens, words, strict=True)
     ]
-    found: list[tuple[Agreement, ...]] = []
-    for mean, entities, of, positions in zip(
+    agreements: list[tuple[Agreement, ...]] = []
+    for mean, entities, own, positions in zip(
         layers(maps), parsed, words, on_axis(maps, spans), strict=True
     ):
         if not entities:
-            found.append(())
+            agreements.append(())
             continue
         near = measure(merge(mean[None], [positions])[0].permute(2, 0, 1))
-        found.append(_compared(entities, of, near))
-    return tuple(found)
+        agreements.append(_compared(entities, own, near))
+    return tuple(agreements)
 
 
 def _compared(
@@ -96,11 +96,14 @@ def _compared(
     for entity in entities:
         others = nouns[nouns != words.index(entity.noun)]
         for modifier in entity.modifiers:
-            of = near[words.index(modifier)]
-            other = float(of[others].max()) if len(others) else None
+            overlaps = near[words.index(modifier)]
+            other = float(overlaps[others].max()) if len(others) else None
             rows.append(
                 Agreement(
-                    modifier.text, entity.noun.text, float(of[words.index(entity.noun)]), other
+                    modifier.text,
+                    entity.noun.text,
+                    float(overlaps[words.index(entity.noun)]),
+                    other,
                 )
             )
     return tuple(rows)

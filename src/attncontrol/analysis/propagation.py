@@ -58,9 +58,9 @@ def among_cells(maps: AttentionMaps, image: int = 0, *, most: int = 1024) -> Sel
     Raises SiteError if there is none.
     """
     grids = {
-        tuple(of.shape[-3:-1])
-        for of in maps.layers.values()
-        if of.shape[-3] * of.shape[-2] == of.shape[-1] <= most
+        tuple(layer.shape[-3:-1])
+        for layer in maps.layers.values()
+        if layer.shape[-3] * layer.shape[-2] == layer.shape[-1] <= most
     }
     if not grids:
         raise SiteError(
@@ -68,8 +68,8 @@ def among_cells(maps: AttentionMaps, image: int = 0, *, most: int = 1024) -> Sel
             "record with direction='image->image', or raise most"
         )
     grid = max(grids, key=lambda grid: grid[0] * grid[1])
-    chosen = [of for of in maps.layers.values() if tuple(of.shape[-3:-1]) == grid]
-    mean: Tensor = torch.stack([of[image, 0].nanmean((0, 1)) for of in chosen]).nanmean(0)
+    chosen = [layer for layer in maps.layers.values() if tuple(layer.shape[-3:-1]) == grid]
+    mean: Tensor = torch.stack([layer[image, 0].nanmean((0, 1)) for layer in chosen]).nanmean(0)
     return mean.unflatten(2, grid)
 
 

@@ -53,8 +53,8 @@ class Embedding:
 
 
 def embed(query: HeadQueries, key: HeadKeys) -> Embedding:
-    q, k = ((of - of.mean(0)).double().cpu().numpy() for of in (query, key))
-    variances = [float(np.var((of**2).sum(1))) for of in (q, k)]
+    q, k = ((vectors - vectors.mean(0)).double().cpu().numpy() for vectors in (query, key))
+    variances = [float(np.var((vectors**2).sum(1))) for vectors in (q, k)]
     c = (variances[1] / variances[0]) ** 0.125 if min(variances) > 0 else 1.0
     products, q, k = q @ k.T, c * q, k / c
     near = 2 * products - (q**2).sum(1)[:, None] - (k**2).sum(1)
@@ -99,11 +99,11 @@ def collect(
     run, (name, number) = attach(pipe), head
     require_head(head, run.sites)
     part = noised_call(pipe, pictures, prompts, timestep=timestep, seed=seed, **call)
-    found: list[Tensor] = []
+    projected: list[Tensor] = []
 
     def keep(attention: AttentionCall, _: Moment) -> Tensor:
-        found.extend((attention.query[:, number], attention.key[:, number]))
+        projected.extend((attention.query[:, number], attention.key[:, number]))
         return attention.run()
 
     run.forward(part, "probe", sites={name: run.sites[name]}, listen=keep)
-    return found[0], found[1]
+    return projected[0], projected[1]

@@ -185,16 +185,22 @@ def _of_words(
     """Of layers in the order of the forward pass."""
     if layers[0][0].kind == "joint":
         image = layout.image if isinstance(layout.image, slice) else layout.image[0]
-        found = one_sequence((of, gradient) for _, of, gradient in layers)[0, image, layout.text]
+        relevance = one_sequence((attention, gradient) for _, attention, gradient in layers)[
+            0, image, layout.text
+        ]
     else:
-        cells, text = next(of.shape[2:] for site, of, _ in layers if site.kind == "cross")
+        cells, text = next(
+            attention.shape[2:] for site, attention, _ in layers if site.kind == "cross"
+        )
         start = Relevance.start(1, cells, text, layers[0][1])
-        for site, of, gradient in layers:
+        for site, attention, gradient in layers:
             start = attended(
-                start, "picture", "self" if site.kind == "self" else "cross", of, gradient
+                start, "picture", "self" if site.kind == "self" else "cross", attention, gradient
             )
-        found = start.picture_text[0]
-    return torch.stack([found[:, of].sum(1) for of in positions]).unflatten(1, layout.grid)
+        relevance = start.picture_text[0]
+    return torch.stack([relevance[:, places].sum(1) for places in positions]).unflatten(
+        1, layout.grid
+    )
 
 
 def _eye(batch: int, size: int, like: Tensor) -> Tensor:

@@ -70,9 +70,9 @@ def flow(
         rows.append(above + (number + 1) * size)  # token j before layer l is node l * size + j
         columns.append(below + number * size)
         capacity.append(mixed[above, below])
-    edges = tuple(np.concatenate(of) for of in (rows, columns, capacity))
-    found = [[_largest(edges, size, depth, query, group) for group in groups] for query in queries]
-    return torch.tensor(found, dtype=torch.float64)
+    edges = tuple(np.concatenate(column) for column in (rows, columns, capacity))
+    flows = [[_largest(edges, size, depth, query, group) for group in groups] for query in queries]
+    return torch.tensor(flows, dtype=torch.float64)
 
 
 def _largest(
@@ -122,8 +122,10 @@ def joint_of_picture(pipe: Any, picture: Photo, prompt: str, **options: Any) -> 
     where = options.pop("where", Where(kind="joint"))
     return joint(
         {
-            of: record_picture(pipe, picture, prompt, where=where, direction=of, **options)
-            for of in get_args(Direction)
+            direction: record_picture(
+                pipe, picture, prompt, where=where, direction=direction, **options
+            )
+            for direction in get_args(Direction)
         }
     )
 

@@ -63,15 +63,15 @@ def masks(
 ) -> WordMasks:
     """Masks of the size of ``picture`` (height, width, 3) from maps that are resized to it
     bilinearly."""
-    found: Tensor = method(
+    masks_of_words: Tensor = method(
         F.interpolate(maps[None], picture.shape[:2], mode="bilinear", align_corners=False)[0]
     )
     if refine is None:
-        return found
+        return masks_of_words
     return torch.stack(
         [
             torch.from_numpy(np.asarray(refine(picture, mask), dtype=bool))
-            for mask in found.cpu().numpy()
+            for mask in masks_of_words.cpu().numpy()
         ]
     )
 
@@ -87,8 +87,11 @@ def average_precision(scores: Tensor, truth: Tensor) -> float:
     last = torch.cat(
         [values[1:] != values[:-1], values.new_ones(1, dtype=torch.bool)]
     )  # of equal values
-    found, precision = hits[last], (hits / torch.arange(1, len(hits) + 1, device=hits.device))[last]
-    gained = found.diff(prepend=found.new_zeros(1))
+    recalled, precision = (
+        hits[last],
+        (hits / torch.arange(1, len(hits) + 1, device=hits.device))[last],
+    )
+    gained = recalled.diff(prepend=recalled.new_zeros(1))
     return float((gained * precision).sum() / hits[-1].clamp(min=1))
 
 

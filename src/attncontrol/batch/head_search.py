@@ -23,7 +23,7 @@ from attncontrol.verbs.plan import Heads, PerImage
 Job = tuple[str, int]
 """(prompt, seed)."""
 
-Objective = Callable[[Sequence[Any], Sequence[str]], Sequence[float]]
+PictureScore = Callable[[Sequence[Any], Sequence[str]], Sequence[float]]
 """Pictures and their prompts -> scores, larger is better."""
 
 _HALVING = ((0.25, 2 / 3), (0.5, 1 / 2), (1.0, 1.0))
@@ -83,7 +83,7 @@ def load_heads(file: Path) -> Heads:
 def search_heads(
     pipe: Any,
     jobs: Sequence[Job],
-    objective: Objective,
+    objective: PictureScore,
     *,
     edit: Editor,
     scale: float,

@@ -16,20 +16,20 @@ def peak_memory(device: torch.device) -> Iterator[list[float]]:
     of the process as Linux counts it; NaN elsewhere. Memory that the process has kept from earlier
     work is not seen a second time.
     """
-    found: list[float] = []
+    peaks: list[float] = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device) / 2**20
-        yield found
-        found.append(torch.cuda.max_memory_allocated(device) / 2**20 - before)
+        yield peaks
+        peaks.append(torch.cuda.max_memory_allocated(device) / 2**20 - before)
     elif _CLEAR.exists():
         _CLEAR.write_text("5")  # resets the high-water mark
         before = _high_water()
-        yield found
-        found.append(_high_water() - before)
+        yield peaks
+        peaks.append(_high_water() - before)
     else:
-        yield found
-        found.append(float("nan"))
+        yield peaks
+        peaks.append(float("nan"))
 
 
 def _high_water() -> float:

@@ -17,7 +17,9 @@ DTYPES = ("float32", "float16", "bfloat16")
 _LARGEST_SEED = 2**64 - 1  # of torch.Generator
 
 
-def load(model: str, *, device: str = "cpu", dtype: "str | torch.dtype" = "float32") -> Any:
+def load_pipeline(
+    model: str, *, device: str = "cpu", dtype: "str | torch.dtype" = "float32"
+) -> Any:
     """A bundled model by its name, a local folder or a hub id. Raises ModelError if there is no
     such model, SettingError if there is no such device."""
     import torch

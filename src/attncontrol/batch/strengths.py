@@ -6,7 +6,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from attncontrol.attention.edit import Editor
-from attncontrol.batch.head_search import Objective, pictures_of
+from attncontrol.batch.head_search import PictureScore, pictures_of
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import ResultsError, SettingError
 from attncontrol.verbs.plan import Heads
@@ -29,7 +29,7 @@ def strengths(
     pipe: Any,
     prompt: str,
     seeds: Sequence[int],
-    objective: Objective,
+    objective: PictureScore,
     heads: Heads,
     *,
     edit: Callable[[float], Editor] = SoftIdentity,

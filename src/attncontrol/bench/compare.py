@@ -29,7 +29,7 @@ from attncontrol.bench.tasks import Task, tasks
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import Objective
 from attncontrol.sprites.scenes import SIZE
-from attncontrol.sprites.scorer import Finding, find, shows
+from attncontrol.sprites.scorer import Detection, detect, shows
 
 
 def run(
@@ -70,8 +70,8 @@ def run(
         chunks = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
         for chunk in progress(chunks, f"{suite}: {method}"):
             objective = _objective(method, [of_prompt[prompt] for prompt, _ in chunk])
-            guidance: dict[str, Any] = {"objective": objective, "descent": descent}
-            pictures = generate(pipe, chunk, None, method=method, batch=batch, **guidance, **call)
+            how: dict[str, Any] = {"objective": objective, "descent": descent, "batch": batch}
+            pictures = generate(pipe, chunk, None, method=method, **how, **call)
             made = [_row(suite, of_prompt[picture.prompt], picture) for picture in pictures]
             append(file, made)
             rows += made
@@ -99,8 +99,8 @@ def _objective(method: str, of: Iterable[Task]) -> Objective | None:
 
 
 def _row(suite: str, task: Task, picture: Any) -> Row:
-    things, findings = things_of(task.prompt), find([picture.image])[0]
-    by_noun = {finding.noun: finding for finding in findings}
+    things, detections = things_of(task.prompt), detect([picture.image])[0]
+    by_noun = {detection.noun: detection for detection in detections}
     known = [by_noun[thing.noun] for thing in things if thing.noun in by_noun]
     places = [(by_noun.get(noun), box) for noun, box in task.boxes.items()]
     return Row(
@@ -109,10 +109,10 @@ def _row(suite: str, task: Task, picture: Any) -> Row:
         task.prompt,
         picture.seed,
         present=float(len(known) == len(things)),
-        bound=float(all(shows(findings, thing) for thing in things)),
-        iou=_mean([_iou(finding, box) if finding else 0.0 for finding, box in places]),
-        inside=_mean([_centred(finding, box) if finding else 0.0 for finding, box in places]),
-        confidence=_mean([finding.confidence for finding in known]),
+        bound=float(all(shows(detections, thing) for thing in things)),
+        iou=_mean([_iou(detection, box) if detection else 0.0 for detection, box in places]),
+        inside=_mean([_centred(detection, box) if detection else 0.0 for detection, box in places]),
+        confidence=_mean([detection.confidence for detection in known]),
         seconds=picture.seconds,
         memory=round(picture.memory, 1),
     )
@@ -122,15 +122,15 @@ def _mean(values: Sequence[float]) -> float:
     return round(float(np.mean(values)), 4) if values else float("nan")
 
 
-def _iou(finding: Finding, box: Box) -> float:
-    x, y, width, height = (value / SIZE for value in finding.box)
+def _iou(detection: Detection, box: Box) -> float:
+    x, y, width, height = (value / SIZE for value in detection.box)
     left, top, right, bottom = box
     wide = max(0.0, min(x + width, right) - max(x, left))
     shared = wide * max(0.0, min(y + height, bottom) - max(y, top))
     return shared / (width * height + (right - left) * (bottom - top) - shared)
 
 
-def _centred(finding: Finding, box: Box) -> float:
-    x, y, width, height = (value / SIZE for value in finding.box)
+def _centred(detection: Detection, box: Box) -> float:
+    x, y, width, height = (value / SIZE for value in detection.box)
     left, top, right, bottom = box
     return float(left <= x + width / 2 <= right and top <= y + height / 2 <= bottom)

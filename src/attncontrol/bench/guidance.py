@@ -35,7 +35,7 @@ from rich.progress import track
 
 from attncontrol.attention.sites import Where
 from attncontrol.batch.head_search import load_heads
-from attncontrol.batch.options import DTYPES, guided, load, parse_seeds
+from attncontrol.batch.options import DTYPES, guided, load_pipeline, parse_seeds
 from attncontrol.batch.results import append_lines, same_settings
 from attncontrol.bench.guidance_table import TRUE, Row, markdown, read, table
 from attncontrol.edits.smoothed_query import SmoothedQuery
@@ -86,7 +86,7 @@ def arms(
         "seg": lambda: On(SmoothedQuery(), where=middle(pipe)),
         "softpag": lambda: On(SoftIdentity(u), heads=[(name, head) for name, head in heads]),
     }
-    found, scales = {}, scales or {}
+    chosen, scales = {}, scales or {}
     for name in (*names, *scales):
         if name not in ARMS:
             raise SettingError(f"there is no arm {name!r}; choose from {', '.join(ARMS)}")
@@ -98,10 +98,10 @@ def arms(
                 "as attncontrol heads search writes it"
             )
         guided = name.startswith("cfg")
-        found[name] = (
+        chosen[name] = (
             Arm(guided, edits[how](), scales.get(name, scale)) if how in edits else Arm(guided)
         )
-    return found
+    return chosen
 
 
 def middle(pipe: Any) -> Where:
@@ -115,7 +115,7 @@ def middle(pipe: Any) -> Where:
 
 def run(
     pipe: Any,
-    of: Mapping[str, Arm],
+    by_name: Mapping[str, Arm],
     numbers: Sequence[int],
     folder: Path,
     *,
@@ -131,15 +131,19 @@ def run(
     Raises ResultsError if the folder has pictures of an arm with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*TRUE, *of):
+    for name in (*TRUE, *by_name):
         settings = {"model": type(pipe).__name__, "dtype": str(pipe.dtype), "prompted": prompted}
-        settings |= {"arm": repr(of[name]), "call": of[name].call(call)} if name in of else {}
+        settings |= (
+            {"arm": repr(by_name[name]), "call": by_name[name].call(call)}
+            if name in by_name
+            else {}
+        )
         same_settings(folder / f"{name}.json", settings, of=folder / f"{name}.jsonl")
-    made = {name: read(folder / f"{name}.jsonl").keys() for name in (*TRUE, *of)}
+    made = {name: read(folder / f"{name}.jsonl").keys() for name in (*TRUE, *by_name)}
     for chunk in progress([numbers[i : i + batch] for i in range(0, len(numbers), batch)]):
-        for name in (*TRUE, *of):
+        for name in (*TRUE, *by_name):
             if wanted := [number for number in chunk if number not in made[name]]:
-                rows = _rows(pipe, name, of.get(name), wanted, prompted, call)
+                rows = _rows(pipe, name, by_name.get(name), wanted, prompted, call)
                 append_lines(folder / f"{name}.jsonl", map(asdict, rows))
 
 
@@ -209,7 +213,7 @@ def main() -> None:
     args = parser.parse_args()
     prompted = not args.unconditional
     names = [name for name in args.arms.split(",") if prompted or not name.startswith("cfg")]
-    pipe = load(args.model, device=args.device, dtype=args.dtype)
+    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype)
     pipe.set_progress_bar_config(disable=True)
     call = models.call(args.model) | ({"num_inference_steps": args.steps} if args.steps else {})
     heads = load_heads(args.heads) if args.heads else ()

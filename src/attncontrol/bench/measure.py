@@ -27,7 +27,7 @@ from attncontrol.analysis import evaluation
 from attncontrol.analysis.concept_attention import concepts_of_picture
 from attncontrol.analysis.grounding import score_sites
 from attncontrol.attention.sites import TEXT, Where
-from attncontrol.batch.options import guided, load, parse_seeds
+from attncontrol.batch.options import guided, load_pipeline, parse_seeds
 from attncontrol.bench.examples import examples
 from attncontrol.bench.prompts import benchmark_prompts, groups_of, things_of
 from attncontrol.bench.rates import gain, wilson
@@ -35,7 +35,7 @@ from attncontrol.objectives.descent import Descent
 from attncontrol.running.session import attach
 from attncontrol.sprites import models
 from attncontrol.sprites.scenes import COLORS, NOUNS, Thing, caption
-from attncontrol.sprites.scorer import find, shows
+from attncontrol.sprites.scorer import detect, shows
 from attncontrol.verbs.steer import steer
 
 _STDERR = Console(stderr=True)  # standard output carries the JSON
@@ -75,8 +75,8 @@ def single(pipe: Any, seeds: Iterable[int], **options: Any) -> dict[str, Any]:
     for name, jobs in (("noun", plain), ("noun_and_color", colored)):
         pictures, _ = make(pipe, [(caption(things)[0], seed) for things, seed in jobs], **options)
         hits = [
-            shows(findings, things[0])
-            for findings, (things, _) in zip(find(pictures), jobs, strict=True)
+            shows(detections, things[0])
+            for detections, (things, _) in zip(detect(pictures), jobs, strict=True)
         ]
         result[name] = {
             "n": len(hits),
@@ -126,10 +126,10 @@ def _hits(
 ) -> dict[str, np.ndarray]:
     """[prompt, seed] of whether all nouns are shown, and in their colours."""
     present, bound = [], []
-    for findings, prompt in zip(find(pictures), prompts, strict=True):
+    for detections, prompt in zip(detect(pictures), prompts, strict=True):
         things = things_of(prompt)
-        present.append(all(shows(findings, Thing(thing.noun)) for thing in things))
-        bound.append(all(shows(findings, thing) for thing in things))
+        present.append(all(shows(detections, Thing(thing.noun)) for thing in things))
+        bound.append(all(shows(detections, thing) for thing in things))
     return {
         name: np.array(hits, float).reshape(-1, seeds)
         for name, hits in (("present", present), ("bound", bound))
@@ -170,17 +170,17 @@ def read(
     }
     chosen = examples(scenes, seed=seed)
     looks: evaluation.Looks = {"image->text": {"keep": ("head",)}, "image->image": {}}
-    found = evaluation.evaluate(pipe, chosen, methods, timesteps=(timestep,), looks=looks, **call)
+    scores = evaluation.evaluate(pipe, chosen, methods, timesteps=(timestep,), looks=looks, **call)
     for i, example in enumerate(chosen if family.name in ("sd3", "flux") else []):
         concepts = (*example.masks, *BACKGROUND)
-        of = concepts_of_picture(
+        shown = concepts_of_picture(
             pipe, example.picture, example.prompt, concepts, timestep=timestep, seed=i, **call
         )
-        maps = (of.maps if of.maps is not None else torch.empty(0))[0, : len(example.masks)]
-        found += evaluation.scored(
+        maps = (shown.maps if shown.maps is not None else torch.empty(0))[0, : len(example.masks)]
+        scores += evaluation.scored(
             maps, example, method="ConceptAttention", timestep=timestep, picture=i
         )
-    return [vars(row) for row in evaluation.summarise(found)]
+    return [vars(row) for row in evaluation.summarise(scores)]
 
 
 def _options() -> argparse.Namespace:
@@ -205,7 +205,7 @@ def _options() -> argparse.Namespace:
 
 def main() -> None:
     args = _options()
-    pipe = load(args.model)
+    pipe = load_pipeline(args.model)
     pipe.set_progress_bar_config(disable=True)
     options = guided(models.call(args.model) if args.model in models.MODELS else {}, args.guidance)
     seeds = parse_seeds(args.seeds)

@@ -25,7 +25,9 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
         pick = np.random.default_rng(0).integers(len(prompts), size=(2_000, len(prompts)))
         line: dict[str, Any] = {"method": method, "n": len(keys)}
         for measure in MEASURES[rows[0].suite]:
-            ours, theirs = (_by_prompt(of, keys, prompts, measure) for of in (made, plain))
+            ours, theirs = (
+                _by_prompt(pictures, keys, prompts, measure) for pictures in (made, plain)
+            )
             gains = np.nanmean((ours - theirs)[pick], 1)
             line[measure] = round(float(np.nanmean(ours)), 4)
             line[f"{measure}_gain"] = round(float(np.nanmean(ours - theirs)), 4)
@@ -33,7 +35,10 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 round(float(v), 4) for v in np.quantile(gains, (0.025, 0.975))
             ]
         seconds, memory = (
-            [float(np.median([getattr(of[key], name) for key in keys])) for of in (made, plain)]
+            [
+                float(np.median([getattr(pictures[key], name) for key in keys]))
+                for pictures in (made, plain)
+            ]
             for name in _COSTS
         )
         ratios = {

@@ -168,7 +168,7 @@ def _make(
     """Pictures prompt by prompt, written as soon as a prompt is done; one record each."""
     from attncontrol.batch.generate import generate as pictures_of
     from attncontrol.export.folder import write
-    from attncontrol.sprites.scorer import find
+    from attncontrol.sprites.scorer import detect
 
     guidance, report = _guidance(pipe, settings), []
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -185,7 +185,7 @@ def _make(
                 ):
                     made.setdefault(arm, []).append(picture)
                     bar.advance(task)
-            scorer = find if settings.model in sprites.MODELS else None
+            scorer = detect if settings.model in sprites.MODELS else None
             report += write(out, prompt, words[prompt], made, scorer, settings.boxes)
     return report
 

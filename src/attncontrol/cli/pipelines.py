@@ -3,14 +3,14 @@
 from typing import Any
 
 from attncontrol import sprites
-from attncontrol.batch.options import guided, load, quiet
+from attncontrol.batch.options import guided, load_pipeline, quiet
 from attncontrol.errors import SettingError
 
 
 def opened(model: str, device: str, dtype: str) -> Any:
     """A pipeline that draws no bars and gives no notes."""
     quiet()
-    pipe = load(model, device=device, dtype=dtype)
+    pipe = load_pipeline(model, device=device, dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -23,15 +23,15 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
 
 
 def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    found: tuple[Token, ...] = ()
+    tokens: tuple[Token, ...] = ()
     for tokenizer, name in (
         (pipe.tokenizer_3, "t5"),
         (pipe.tokenizer_4, "llama"),
         (pipe.tokenizer_4, "llama-layer"),
     ):
         length = min(encoding["max_sequence_length"], tokenizer.model_max_length)
-        found += tokenize(tokenizer, prompt, length=length, offset=len(found), encoder=name)
-    return found
+        tokens += tokenize(tokenizer, prompt, length=length, offset=len(tokens), encoder=name)
+    return tokens
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:

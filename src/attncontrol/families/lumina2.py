@@ -36,7 +36,9 @@ def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
         return Layout((height, width), text=slice(0))
     texts: list[int] = arguments["encoder_attention_mask"].sum(1).tolist()
     return Layout(
-        (height, width), tuple(slice(of, of + height * width) for of in texts), slice(max(texts))
+        (height, width),
+        tuple(slice(length, length + height * width) for length in texts),
+        slice(max(texts)),
     )
 
 

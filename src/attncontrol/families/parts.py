@@ -63,13 +63,15 @@ def transformer_sites(
     transformer: Any, kind: Callable[[str, Any], Kind | None], stride: int
 ) -> tuple[Site, ...]:
     """The modules with an attention processor; ``kind(name, module)`` None leaves one out."""
-    found = [
+    modules = [
         (name, module, kind(name, module))
         for name, module in transformer.named_modules()
         if hasattr(module, "processor")
     ]
     return tuple(
-        Site(name, of, module.heads, stride) for name, module, of in found if of is not None
+        Site(name, its_kind, module.heads, stride)
+        for name, module, its_kind in modules
+        if its_kind is not None
     )
 
 

@@ -56,8 +56,8 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
     vae = pipe.vae
     latents = vae.encode(pictures[:, :, None].to(vae.device, vae.dtype)).latent_dist.mean[:, :, 0]
     mean, deviation = (
-        torch.tensor(of)[:, None, None].to(latents)
-        for of in (vae.config.latents_mean, vae.config.latents_std)
+        torch.tensor(statistics)[:, None, None].to(latents)
+        for statistics in (vae.config.latents_mean, vae.config.latents_std)
     )
     packed: Tensor = pipe._pack_latents((latents - mean) / deviation, *latents.shape)
     return packed

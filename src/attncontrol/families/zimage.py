@@ -46,7 +46,7 @@ def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
     height, width = (side // patch for side in picture.shape[-2:])
     cells = height * width
     start = -(-cells // _MULTIPLE) * _MULTIPLE
-    longest = max(len(of) for of in arguments["cap_feats"]) if site.kind == "joint" else 0
+    longest = max(len(text) for text in arguments["cap_feats"]) if site.kind == "joint" else 0
     return Layout((height, width), slice(cells), slice(start, start + longest))
 
 

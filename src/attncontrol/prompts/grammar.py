@@ -4,7 +4,7 @@ of spaCy."""
 from collections.abc import Iterator
 from typing import Any
 
-from attncontrol.prompts.lexicon import COLORS, COPULAS
+from attncontrol.prompts.lexicon import COLOR_WORDS, COPULAS
 from attncontrol.prompts.repairs import BEFORE, acts, continues, is_action, is_listed
 
 _INSIDE = BEFORE | {"advmod", "conj"}  # of a modifier
@@ -16,7 +16,7 @@ _NOUNS = ("NOUN", "PROPN")
 
 def is_head(token: Any) -> bool:
     """A noun that does not stand before another one as its modifier."""
-    named = token.lower_ in COLORS and token.dep_ in _PREDICATES
+    named = token.lower_ in COLOR_WORDS and token.dep_ in _PREDICATES
     if token.pos_ not in _NOUNS or is_action(token) or named:
         return False
     if acts(token) or is_listed(token):
@@ -129,4 +129,4 @@ def _predicates(token: Any) -> list[Any]:
 
 def _describes(token: Any) -> bool:
     adjective = token.pos_ == "ADJ" or token.dep_ == "acomp"
-    return adjective or token.tag_ == "VBN" or token.lower_ in COLORS
+    return adjective or token.tag_ == "VBN" or token.lower_ in COLOR_WORDS

@@ -13,7 +13,7 @@ DEGREES = {
     "some", "various", "multiple",
 }  # fmt: skip
 
-PICTURES = {
+PICTURE_WORDS = {
     "photo", "photograph", "picture", "image", "painting", "drawing", "sketch", "illustration",
     "render", "rendering", "portrait", "shot", "close-up", "closeup", "pair", "bunch", "group",
     "piece", "slice",
@@ -37,7 +37,7 @@ PAINTS = {
     "painted", "colored", "coloured", "dyed", "tinted", "stained", "glazed",
 }  # fmt: skip
 
-COLORS = {
+COLOR_WORDS = {
     "red", "orange", "yellow", "green", "blue", "pink", "purple", "brown", "gray", "grey",
     "black", "white", "golden", "gold", "silver",
 }  # fmt: skip

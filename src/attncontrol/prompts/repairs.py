@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from attncontrol.prompts.lexicon import ACTIONS, COLORS, PAINTS
+from attncontrol.prompts.lexicon import ACTIONS, COLOR_WORDS, PAINTS
 
 BEFORE = {"amod", "compound", "nmod", "npadvmod", "obl:npmod", "nn"}  # of a noun, on its left
 _BORDERS = ("PUNCT", "CCONJ", "ADP")
@@ -127,7 +127,7 @@ def _could_modify(token: Any) -> bool:
     its verb."""
     return (
         token.pos_ == "ADJ"
-        or token.lower_ in COLORS
+        or token.lower_ in COLOR_WORDS
         or (token.i > 0 and token.nbor(-1).text == "-")
     )
 
@@ -135,7 +135,7 @@ def _could_modify(token: Any) -> bool:
 def paints(token: Any) -> bool:
     """ "painted" of "a mailbox painted yellow", for which the colour is often the noun."""
     between = 0 < token.i < len(token.doc) - 1
-    if not between or token.lower_ not in PAINTS or token.nbor(1).lower_ not in COLORS:
+    if not between or token.lower_ not in PAINTS or token.nbor(1).lower_ not in COLOR_WORDS:
         return False
     after = token.doc[token.i + 2 : token.i + 3]
     return token.nbor(-1).pos_ in ("NOUN", "PROPN") and not any(
@@ -162,10 +162,10 @@ def acts(token: Any) -> bool:
 def is_listed(token: Any) -> bool:
     """ "cheese" of "melted cheese and black olives", read as a modifier of the olives; "dark green
     and white shirt" is one noun."""
-    if token.pos_ != "NOUN" or token.dep_ not in BEFORE or token.lower_ in COLORS:
+    if token.pos_ != "NOUN" or token.dep_ not in BEFORE or token.lower_ in COLOR_WORDS:
         return False
     joined = any(
-        child.dep_ == "conj" and (child.pos_ == "ADJ" or child.lower_ in COLORS)
+        child.dep_ == "conj" and (child.pos_ == "ADJ" or child.lower_ in COLOR_WORDS)
         for child in token.rights
     )
     return joined and any(child.dep_ in BEFORE for child in token.lefts)

@@ -16,7 +16,7 @@ from typing import Any
 
 from attncontrol.errors import WordError
 from attncontrol.prompts.grammar import chain, is_head, modifiers, predications
-from attncontrol.prompts.lexicon import DEGREES, PICTURES, PLACES
+from attncontrol.prompts.lexicon import DEGREES, PICTURE_WORDS, PLACES
 from attncontrol.prompts.parser import parser
 from attncontrol.prompts.repairs import mistaken, paints
 
@@ -95,7 +95,7 @@ def subjects_of(prompt: str) -> tuple[Entity, ...]:
             f"no noun was found in the prompt {prompt!r}; "
             "name the words yourself: words=['...'] or --words ..."
         )
-    hidden = PICTURES | PLACES
+    hidden = PICTURE_WORDS | PLACES
     return tuple(each for each in entities if each.noun.text.lower() not in hidden) or entities
 
 

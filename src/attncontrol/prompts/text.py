@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from attncontrol.errors import WordError
 from attncontrol.prompts.tokens import Span, Subject, Token
-from attncontrol.prompts.words import Groups, Words, at, each, find, resolve, subjects
+from attncontrol.prompts.words import Groups, Words, every_token, find, resolve, span_at, subjects
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Text:
     def spans(self, words: Words | None) -> tuple[tuple[Span, ...], ...]:
         """The positions of the words for every image; of every token by itself if None."""
         if words is None:
-            return each([self.tokens(image) for image in range(len(self.prompts))])
+            return every_token([self.tokens(image) for image in range(len(self.prompts))])
         return resolve(self.read, self.prompts, words)
 
     def subjects(self, words: Groups | None) -> tuple[tuple[Subject, ...], ...]:
@@ -55,6 +55,6 @@ class Text:
         tokens, found = self.tokens(image), []
         for entity in subjects_of(self.prompts[image] or ""):
             words = (entity.noun, *entity.modifiers)
-            noun, *modifiers = (at(tokens, word.text, word.start, word.end) for word in words)
+            noun, *modifiers = (span_at(tokens, word.text, word.start, word.end) for word in words)
             found.append(Subject(noun, tuple(modifiers)))
         return tuple(found)

@@ -51,7 +51,7 @@ def find(tokens: Sequence[Token], prompt: str, phrase: str) -> Span:
     return Span(phrase, tuple(positions))
 
 
-def at(tokens: Sequence[Token], text: str, start: int, end: int) -> Span:
+def span_at(tokens: Sequence[Token], text: str, start: int, end: int) -> Span:
     """The positions of a word by its characters. Raises WordError if no encoder reads all of it."""
     positions = tuple(t.index for t in tokens if t.start < end and start < t.end)
     if not any(t.end >= end for t in tokens):
@@ -61,7 +61,7 @@ def at(tokens: Sequence[Token], text: str, start: int, end: int) -> Span:
     return Span(text, positions)
 
 
-def each(tokens: Sequence[Sequence[Token]]) -> tuple[tuple[Span, ...], ...]:
+def every_token(tokens: Sequence[Sequence[Token]]) -> tuple[tuple[Span, ...], ...]:
     """Every token of every text sequence by itself."""
     return tuple(
         tuple(Span(token.text, (token.index,)) for token in sequence) for sequence in tokens

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from attncontrol.sprites.quality import sprite_iou
-from attncontrol.sprites.scorer import find
+from attncontrol.sprites.scorer import detect
 
 
 def quality(pictures: Sequence[Any], prompts: Sequence[str]) -> list[float]:
@@ -17,10 +17,12 @@ def quality(pictures: Sequence[Any], prompts: Sequence[str]) -> list[float]:
     from attncontrol.prompts.syntax import nouns
 
     scores = []
-    for prompt, findings in zip(prompts, find(list(pictures)), strict=True):
-        of = {finding.noun: finding.confidence for finding in findings}
-        wanted = nouns(prompt) or list(of)
-        scores.append(float(np.mean([of.get(noun, 0.0) for noun in wanted])) if wanted else 0.0)
+    for prompt, detections in zip(prompts, detect(list(pictures)), strict=True):
+        confidences = {detection.noun: detection.confidence for detection in detections}
+        wanted = nouns(prompt) or list(confidences)
+        scores.append(
+            float(np.mean([confidences.get(noun, 0.0) for noun in wanted])) if wanted else 0.0
+        )
     return scores
 
 
@@ -32,7 +34,7 @@ def redness(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
 
 def size(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
     """Share of the picture that is covered by what the scorer finds."""
-    return [float(sum(f.mask.mean() for f in findings)) for findings in find(list(pictures))]
+    return [float(sum(f.mask.mean() for f in detections)) for detections in detect(list(pictures))]
 
 
 def texture(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
@@ -40,10 +42,10 @@ def texture(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
     the surroundings, a Gaussian of 8 px. What the scorer finds, and 6 px around it, does not count
     and is painted over with the mean of the rest first; 0 without any rest."""
     scores = []
-    for picture, findings in zip(pictures, find(list(pictures)), strict=True):
+    for picture, detections in zip(pictures, detect(list(pictures)), strict=True):
         gray = np.array(Image.fromarray(np.asarray(picture)).convert("L"))
         masks = np.any(
-            [np.zeros(gray.shape, bool), *(finding.mask for finding in findings)], axis=0
+            [np.zeros(gray.shape, bool), *(detection.mask for detection in detections)], axis=0
         )
         rest = (
             np.asarray(Image.fromarray(masks).convert("L").filter(ImageFilter.MaxFilter(13))) == 0
@@ -59,7 +61,7 @@ def texture(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
 def shape(pictures: Sequence[Any], _: Sequence[str]) -> list[float]:
     """How much what the pictures show has the shape of clean sprites, whatever the prompt:
     ``sprites.quality.sprite_iou``."""
-    return [sprite_iou(findings) for findings in find(list(pictures))]
+    return [sprite_iou(detections) for detections in detect(list(pictures))]
 
 
 OBJECTIVES = {

@@ -16,15 +16,15 @@ from PIL import Image
 
 from attncontrol.errors import ResultsError
 from attncontrol.sprites.scenes import Scene, Thing, render, sample, sprite
-from attncontrol.sprites.scorer import Finding, features, find, shows
+from attncontrol.sprites.scorer import Detection, detect, features, shows
 from attncontrol.sprites.training.fit import to_tensor
 
 
 @dataclass(frozen=True)
 class Quality:
-    """One picture. ``iou`` as ``sprite_iou``; ``confidence`` of the scorer in what it found, mean
-    over findings, 0 without any; ``present`` and ``bound``, whether all that is named is shown, and
-    in the colours that are named, NaN where nothing is named; ``features`` of the scorer [96].
+    """One picture. ``iou`` as ``sprite_iou``; ``confidence`` of the scorer, mean over detections, 0
+    without any; ``present`` and ``bound``, whether all that is named is shown, and in the colours
+    that are named, NaN where nothing is named; ``features`` of the scorer [96].
     """
 
     iou: float
@@ -38,38 +38,38 @@ def measure(pictures: Sequence[Image.Image], named: Sequence[Sequence[Thing]]) -
     """The quality of pictures of which each is to show its ``named`` things."""
     return [
         Quality(
-            iou=sprite_iou(findings),
-            confidence=float(np.mean([f.confidence for f in findings])) if findings else 0.0,
-            present=float(all(shows(findings, Thing(thing.noun)) for thing in things))
+            iou=sprite_iou(detections),
+            confidence=float(np.mean([f.confidence for f in detections])) if detections else 0.0,
+            present=float(all(shows(detections, Thing(thing.noun)) for thing in things))
             if things
             else float("nan"),
-            bound=float(all(shows(findings, thing) for thing in things))
+            bound=float(all(shows(detections, thing) for thing in things))
             if things
             else float("nan"),
             features=tuple(round(float(v), 5) for v in of_picture),
         )
-        for findings, things, of_picture in zip(
-            find(pictures), named, features(pictures), strict=True
+        for detections, things, of_picture in zip(
+            detect(pictures), named, features(pictures), strict=True
         )
     ]
 
 
-def sprite_iou(findings: Sequence[Finding]) -> float:
-    """Mean over the findings of a picture of |mask and sprite| / |mask or sprite|, in 0 .. 1; 0 for
-    a picture without findings.
+def sprite_iou(detections: Sequence[Detection]) -> float:
+    """Mean over the detections of a picture of |mask and sprite| / |mask or sprite|, in 0 .. 1; 0
+    for a picture without detections.
 
-    The sprite is the clean one of the noun, scaled to the box of the finding, so its place and its
-    size do not matter. A picture that shows nothing counts, or guidance that wipes out whatever is
-    malformed would look good. Objects that cover each other score less, in true scenes too, whose
-    mean is 0.84.
+    The sprite is the clean one of the noun, scaled to the box of the detection, so its place and
+    its size do not matter. A picture that shows nothing counts, or guidance that wipes out whatever
+    is malformed would look good. Objects that cover each other score less, in true scenes too,
+    whose mean is 0.84.
     """
-    return float(np.mean([_iou(finding) for finding in findings])) if findings else 0.0
+    return float(np.mean([_iou(detection) for detection in detections])) if detections else 0.0
 
 
-def _iou(finding: Finding) -> float:
-    left, top, width, height = finding.box
-    clean = _template(finding.noun).resize((width, height), Image.Resampling.LANCZOS)
-    ink, mask = np.asarray(clean) > 127, finding.mask[top : top + height, left : left + width]
+def _iou(detection: Detection) -> float:
+    left, top, width, height = detection.box
+    clean = _template(detection.noun).resize((width, height), Image.Resampling.LANCZOS)
+    ink, mask = np.asarray(clean) > 127, detection.mask[top : top + height, left : left + width]
     return float((ink & mask).sum() / (ink | mask).sum())
 
 

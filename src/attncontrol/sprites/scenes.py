@@ -78,7 +78,7 @@ _BACKGROUNDS = np.array(
 )
 _SIDES = {1: (66, 104), 2: (58, 74), 3: (48, 60)}
 
-Span = tuple[int, int]
+Characters = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class Scene:
     named: tuple[Thing, ...]
     shown: tuple[Thing | None, ...]
     boxes: tuple[tuple[int, int, int, int], ...]
-    noun_spans: tuple[Span, ...]
-    color_spans: tuple[Span | None, ...]
+    noun_spans: tuple[Characters, ...]
+    color_spans: tuple[Characters | None, ...]
     background: tuple[int, int]
 
 
@@ -136,7 +136,7 @@ def sprite(thing: Thing) -> Image.Image:
 
 def caption(
     things: tuple[Thing, ...], joiner: str = "and"
-) -> tuple[str, tuple[Span, ...], tuple[Span | None, ...]]:
+) -> tuple[str, tuple[Characters, ...], tuple[Characters | None, ...]]:
     """Caption of the things in the benchmark's grammar, with the character spans of nouns and
     colours."""
     text, nouns, colors = "", [], []

@@ -33,7 +33,7 @@ _BATCH = 32
 
 
 @dataclass(frozen=True)
-class Finding:
+class Detection:
     """A noun that a picture shows.
 
     ``box`` is (left, top, width, height) in pixels, ``mask`` (height, width) bool of the picture,
@@ -121,10 +121,10 @@ def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
     return columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
 
 
-def _findings(nouns: np.ndarray, colors: np.ndarray) -> tuple[Finding, ...]:
+def _detections(nouns: np.ndarray, colors: np.ndarray) -> tuple[Detection, ...]:
     """Findings from probabilities (24, height, width) of nouns and log-probabilities (11, height,
     width) of colours."""
-    found = []
+    detections = []
     for noun, probability in zip(NOUNS, nouns, strict=True):
         likely = probability > 0.5
         if likely.sum() < MIN_AREA:
@@ -132,8 +132,10 @@ def _findings(nouns: np.ndarray, colors: np.ndarray) -> tuple[Finding, ...]:
         mask = _largest_group(likely)
         if mask.sum() >= MIN_AREA:
             color = _COLOR_NAMES[colors[:, mask].mean(1).argmax()]
-            found.append(Finding(noun, color, _bounds(mask), mask, float(probability[mask].mean())))
-    return tuple(found)
+            detections.append(
+                Detection(noun, color, _bounds(mask), mask, float(probability[mask].mean()))
+            )
+    return tuple(detections)
 
 
 def _batches(pictures: Pictures) -> Iterator[Tensor]:
@@ -156,27 +158,27 @@ def features(pictures: Pictures) -> np.ndarray:
     The middle sees most of a sprite at once; the last features, from which cells are labelled, see
     little more than colour edges.
     """
-    found = [_network().encode(batch)[0].mean((2, 3)).numpy() for batch in _batches(pictures)]
-    return np.concatenate(found) if found else np.zeros((0, 96), np.float32)
+    vectors = [_network().encode(batch)[0].mean((2, 3)).numpy() for batch in _batches(pictures)]
+    return np.concatenate(vectors) if vectors else np.zeros((0, 96), np.float32)
 
 
 @torch.inference_mode()
-def find(pictures: Pictures) -> list[tuple[Finding, ...]]:
-    """The findings of each picture, at most one per noun, in the order of NOUNS.
+def detect(pictures: Pictures) -> list[tuple[Detection, ...]]:
+    """The detections of each picture, at most one per noun, in the order of NOUNS.
 
     ``pictures`` are PIL images or uint8 arrays (height, width, 3), all of one size whose sides are
     multiples of 8. A noun is present where its probability, interpolated to pixels, exceeds 1/2 on
     a connected group of MIN_AREA pixels.
     """
-    found = []
+    detections = []
     for batch in _batches(pictures):
         for nouns, colors in zip(*_network()(batch), strict=True):
             cells = torch.cat((nouns.softmax(0)[1:], colors.log_softmax(0)))
             pixels = F.interpolate(cells[None], size=batch.shape[-2:], mode="bilinear")[0].numpy()
-            found.append(_findings(*np.split(pixels, [len(NOUNS)])))
-    return found
+            detections.append(_detections(*np.split(pixels, [len(NOUNS)])))
+    return detections
 
 
-def shows(findings: Iterable[Finding], thing: Thing) -> bool:
+def shows(detections: Iterable[Detection], thing: Thing) -> bool:
     """Whether the noun of the thing was found, in its colour where one is named."""
-    return any(f.noun == thing.noun and thing.color in (None, f.color) for f in findings)
+    return any(each.noun == thing.noun and thing.color in (None, each.color) for each in detections)

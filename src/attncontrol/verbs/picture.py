@@ -22,7 +22,7 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.families.family import Family
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span, Token
-from attncontrol.prompts.words import each, find
+from attncontrol.prompts.words import every_token, find
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs import photo
@@ -169,7 +169,7 @@ def _spans(
     if direction == "image->image":
         return ((),) * len(prompts)
     if words is None:
-        return each(tokens)
+        return every_token(tokens)
     named = zip(tokens, prompts, words, strict=True)
     return tuple(tuple(find(read, prompt, word) for word in of) for read, prompt, of in named)
 

@@ -104,6 +104,6 @@ def load_latents(work: Path) -> tuple[dict[str, Tensor], float]:
 @cache
 def _no_text() -> Tensor:
     tokenizer = make_tokenizer()
-    found = tokenizer("", padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
-    ids: Tensor = found.input_ids[0]
+    encoded = tokenizer("", padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
+    ids: Tensor = encoded.input_ids[0]
     return ids

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from attncontrol.sprites.scenes import COLORS, NOUNS, Scene, Thing, compose, render, sample
-from attncontrol.sprites.scorer import STRIDE, WEIGHTS, Scorer, find
+from attncontrol.sprites.scorer import STRIDE, WEIGHTS, Scorer, detect
 from attncontrol.sprites.training.fit import fit, to_tensor
 
 IGNORED = -100
@@ -119,10 +119,10 @@ def evaluate(count: int, seed: int) -> dict[str, float]:
     objects found."""
     scenes = [sample(np.random.default_rng((seed, 4, i)), failures=False) for i in range(count)]
     pictures, masks = zip(*(render(scene) for scene in scenes), strict=True)
-    objects, findings, colors, overlaps = 0, 0, [], []
-    for scene, exact, found in zip(scenes, masks, find(np.stack(pictures)), strict=True):
-        by_noun = {f.noun: f for f in found}
-        objects, findings = objects + len(scene.named), findings + len(found)
+    objects, detections, colors, overlaps = 0, 0, [], []
+    for scene, exact, detected in zip(scenes, masks, detect(np.stack(pictures)), strict=True):
+        by_noun = {f.noun: f for f in detected}
+        objects, detections = objects + len(scene.named), detections + len(detected)
         for thing, mask in zip(scene.named, exact, strict=True):
             if thing.noun in by_noun:
                 hit = by_noun[thing.noun]
@@ -130,7 +130,7 @@ def evaluate(count: int, seed: int) -> dict[str, float]:
                 colors += [hit.color == thing.color] if thing.color else []
     return {
         "recall": len(overlaps) / objects,
-        "precision": len(overlaps) / max(findings, 1),
+        "precision": len(overlaps) / max(detections, 1),
         "color": float(np.mean(colors)),
         "iou": float(np.mean(overlaps)),
     }
