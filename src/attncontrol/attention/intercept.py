@@ -128,6 +128,17 @@ class ControlAttnProcessor:
     so ``isinstance`` holds."""
 
     __slots__ = ()
+    _control: tuple[Any, Site, Handler]
+
+    @property
+    def wrapped(self) -> Any:
+        """The processor itself."""
+        return self._control[0]
+
+    @property
+    def handler(self) -> Handler:
+        """What its attention is handed to."""
+        return self._control[2]
 
 
 @functools.cache

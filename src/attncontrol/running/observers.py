@@ -25,21 +25,23 @@ def observe(owner: Any, name: str, observer: Observer) -> Callable[[], None]:
 
 
 class _Observed:
-    """Stands for a method; pipelines inspect the signature of ``scheduler.step``, so it has that of
-    the method."""
+    """Stands for a method, whose signature it shows: pipelines inspect that of ``scheduler.step``.
+
+    Arguments have the names that the class gives them, whatever was put over its method.
+    """
 
     def __init__(self, owner: Any, name: str) -> None:
-        self.method = getattr(owner, name)
-        functools.update_wrapper(self, self.method)
-        self.owner, self.name, self.previous = owner, name, vars(owner).get(name)
+        self.method, self.previous = getattr(owner, name), vars(owner).get(name)
+        functools.update_wrapper(self, self.method, updated=())
+        self.owner, self.name = owner, name
         self.observers: list[Observer] = []
-        self.__signature__ = inspect.signature(self.method)
+        self.signature = inspect.signature(_of_class(owner, name) or self.method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         observers = tuple(self.observers)
         if not observers:
             return self.method(*args, **kwargs)
-        bound = self.__signature__.bind(*args, **kwargs)
+        bound = self.signature.bind(*args, **kwargs)
         for observer in observers:
             observer(bound.arguments)
         return self.method(*bound.args, **bound.kwargs)
@@ -60,8 +62,13 @@ class _Observed:
             return self
         if self.previous is not None:
             return copy.deepcopy(self.previous, memo)
-        method = inspect.getattr_static(type(self.owner), self.name)
-        return method.__get__(copied, type(self.owner))
+        return _of_class(copied, self.name)
+
+
+def _of_class(owner: Any, name: str) -> Any:
+    """The method that the class of an object gives it, None if it gives none."""
+    found = inspect.getattr_static(type(owner), name, None)
+    return None if found is None else found.__get__(owner, type(owner))
 
 
 class Hook:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.edit import Editor
-from attncontrol.attention.intercept import Listener, attend, wrap
+from attncontrol.attention.intercept import ControlAttnProcessor, Listener, attend, wrap
 from attncontrol.attention.moment import Moment, Purpose
 from attncontrol.attention.sites import Site
 from attncontrol.errors import CouplingError
@@ -99,7 +99,10 @@ class Wiring:
 
     def _prepared(self, denoiser: nn.Module, site: Site) -> _Wrapped:
         module: Any = denoiser.get_submodule(site.name)
-        return _Wrapped(module, module.processor, wrap(module.processor, site, self._attend))
+        inner = module.processor
+        while isinstance(inner, ControlAttnProcessor) and inner.handler == self._attend:
+            inner = inner.wrapped  # a wrapper of before, which somebody has put back
+        return _Wrapped(module, module.processor, wrap(inner, site, self._attend))
 
     def _leave(self, name: str) -> None:
         place = self.wrapped[name]
