@@ -21,14 +21,17 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-from attncontrol.axes import KeptTokens, Means, WordMeans
+from attncontrol.axes import KeptTokens, Means
 from attncontrol.errors import WordError
 from attncontrol.maps.functional import resize
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span
 from attncontrol.prompts.words import Words, resolve
+
+WordMeans = Float[Tensor, "batch *frames height width word"]
 
 Pieces = Literal["sum", "mean", "max", "first"]
 _MERGE: dict[Pieces, Callable[[Tensor], Tensor]] = {

@@ -27,12 +27,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment, Purpose
 from attncontrol.attention.sites import TEXT, Site, Where
-from attncontrol.axes import CellOutputs, ConceptMaps, ConceptProducts, PieceOutputs
 from attncontrol.errors import CouplingError, ModelError, WordError
 from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
@@ -41,6 +41,11 @@ from attncontrol.running.observers import Hook
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
+
+ConceptMaps = Float[Tensor, "batch concept height width"]
+ConceptProducts = Float[Tensor, "batch concept cell"]
+PieceOutputs = Float[Tensor, "batch heads piece dim"]
+CellOutputs = Float[Tensor, "batch heads cell dim"]
 
 
 def products(

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from scipy.cluster import hierarchy
 from torch import Tensor
 
@@ -35,7 +36,7 @@ from attncontrol.analysis.aggregate import without_special
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head
-from attncontrol.axes import HeadMaps, PerHead, Spectra, Squares
+from attncontrol.axes import HeadMaps
 from attncontrol.errors import RecordError
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.running.calls import prediction_of
@@ -43,6 +44,10 @@ from attncontrol.running.session import attach
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
 from attncontrol.verbs.plan import require_head
+
+Spectra = Float[Tensor, "many cell"]
+Squares = Float[Tensor, "many cell cell"]
+PerHead = Float[Tensor, " many"]
 
 
 def entropy(maps: HeadMaps) -> PerHead:

@@ -18,10 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from attncontrol.analysis.aggregate import on_axis, renormalised, without_special
-from attncontrol.axes import KeptTokens, LayerMass, Means
+from attncontrol.axes import KeptTokens, Means
 from attncontrol.maps.recorded import AttentionMaps
+
+LayerMass = Float[Tensor, "layer batch token"]
 
 _STOP_WORDS = """
 a an the this that these those some any of in on at by for from to with without and or but nor as is

@@ -15,14 +15,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from attncontrol.analysis.aggregate import merge, on_axis
-from attncontrol.axes import Means, WordMaps, WordPairs
+from attncontrol.axes import Means, WordMaps
 from attncontrol.maps import functional
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.syntax import Entity, Word, analyse
 from attncontrol.prompts.words import span_at
+
+WordPairs = Float[Tensor, "word word"]
 
 Measure = Callable[[Tensor], Tensor]
 """Maps [word height width] -> [word word]."""

@@ -22,16 +22,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head
-from attncontrol.axes import HeadKeys, HeadQueries
 from attncontrol.running.session import attach
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
 from attncontrol.verbs.plan import require_head
+
+HeadKeys = Float[Tensor, "key dim"]
+HeadQueries = Float[Tensor, "query dim"]
 
 
 @dataclass(frozen=True)

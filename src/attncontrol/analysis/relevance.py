@@ -30,17 +30,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where
-from attncontrol.axes import HeadRows, Relevances, Sequences, WordMaps
+from attncontrol.axes import Sequences, WordMaps
 from attncontrol.errors import SettingError, SiteError
 from attncontrol.running.calls import prediction_of
 from attncontrol.running.session import attach
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
+
+HeadRows = Float[Tensor, "batch heads query key"]
+Relevances = Float[Tensor, "batch query key"]
 
 Layer = tuple[Site, Tensor, Tensor]
 """Where, attention and its gradient, each [batch heads query key]."""

@@ -22,17 +22,20 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import maximum_flow
 from torch import Tensor
 
 from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Where
-from attncontrol.axes import Reached, Sequences, TokenMaps
+from attncontrol.axes import Sequences, TokenMaps
 from attncontrol.errors import RecordError
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import record_picture
+
+Reached = Float[Tensor, "query group"]
 
 _UNIT = 2**30  # of capacity; all that leaves a token is 1
 

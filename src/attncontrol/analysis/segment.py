@@ -29,10 +29,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool
 from torch import Tensor
 
-from attncontrol.axes import CellMask, CellMasks, PixelMap, Region, WordMaps, WordMasks
+from attncontrol.axes import Area, CellMask, CellMasks, PixelMap, WordMaps
 from attncontrol.maps.functional import otsu
+
+WordMasks = Bool[Tensor, "word rows columns"]
 
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Picture (height, width, 3) uint8 and mask (height, width) bool -> mask."""
@@ -76,7 +79,7 @@ def masks(
     )
 
 
-def iou(mask: Region, truth: Region) -> float:
+def iou(mask: Area, truth: Area) -> float:
     return int((mask & truth).sum()) / max(int((mask | truth).sum()), 1)
 
 
@@ -113,7 +116,7 @@ class TwoClass:
     ap: float
 
 
-def two_class(word: PixelMap, truth: Region) -> TwoClass:
+def two_class(word: PixelMap, truth: Area) -> TwoClass:
     full = F.interpolate(word[None, None], truth.shape, mode="nearest")[0, 0]
     mask = full > full.mean()
     scaled = (full - full.min()) / (full.max() - full.min()).clamp(min=torch.finfo(full.dtype).tiny)

@@ -7,13 +7,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 from torch.overrides import _get_current_function_mode_stack
 
 from attncontrol.attention.sites import Site
-from attncontrol.axes import Key, Mask, Probabilities, Query
 from attncontrol.errors import BackendError, CallError, EditError
+
+Mask = Float[Tensor, "*mask #query key"] | Bool[Tensor, "*mask #query key"]
+Probabilities = Float[Tensor, "batch heads query key"]
+Key = Float[Tensor, "batch heads key dim"]
+Query = Float[Tensor, "batch heads query dim"]
 
 _SHORT = 512  # keys up to which the explicit softmax is faster (text); measured in tests/perf
 

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from attncontrol.axes import LayerMaps, PixelMap, Places, SpatialMaps, WordMaps
+from attncontrol.axes import LayerMaps, PixelMap, SpatialMaps, WordMaps
 from attncontrol.losses.layout_guidance import confinement
 from attncontrol.losses.placement import centering
 from attncontrol.maps.functional import cell_middles, centroid, summed
@@ -42,14 +43,14 @@ def apart(layers: Sequence[LayerMaps], mean: SpatialMaps, subjects: Sequence[Sub
     return torch.stack(inside).mean() + centering(mean, subjects, places)
 
 
-def _places(nouns: Sequence[PixelMap]) -> Places:
+def _places(nouns: Sequence[PixelMap]) -> Float[Tensor, "word xy"]:
     """a_k; the middle where all lean to the same place."""
     centres = torch.stack([centroid(noun) for noun in nouns])
     away = centres - centres.mean(0)
     return 0.5 + away / (4 * away.norm(dim=1, keepdim=True)).clamp(min=1e-9)
 
 
-def _parts(places: Places, height: int, width: int) -> WordMaps:
+def _parts(places: Float[Tensor, "word xy"], height: int, width: int) -> WordMaps:
     """P_k; cells as near to several places are divided between them."""
     distances = (cell_middles(height, width, places) - places[:, None, None]).norm(dim=-1)
     nearest = (distances <= distances.amin(0) + 1e-6).to(places)

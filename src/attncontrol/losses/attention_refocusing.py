@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attncontrol.axes import Region, SelfMap, SpatialMaps
+from attncontrol.axes import Area, SelfMap, SpatialMaps
 from attncontrol.maps.functional import sharpen, smooth
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.boxes import masks_like
@@ -32,7 +32,7 @@ from attncontrol.prompts.tokens import Subject
 def cross_refocusing(
     maps: SpatialMaps,
     subjects: Sequence[Subject],
-    masks: Sequence[Region],
+    masks: Sequence[Area],
     contrast: Sequence[slice],
 ) -> Tensor:
     """CAR of one image."""
@@ -45,7 +45,7 @@ def cross_refocusing(
     return torch.stack(terms).mean()
 
 
-def self_refocusing(picture: SelfMap, masks: Sequence[Region]) -> Tensor:
+def self_refocusing(picture: SelfMap, masks: Sequence[Area]) -> Tensor:
     """SAR of one image."""
     terms = [picture[mask][:, ~mask].sum() / (~mask).sum().clamp(min=1) for mask in masks]
     return torch.stack(terms).mean()

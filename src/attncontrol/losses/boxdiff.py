@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attncontrol.axes import PixelMap, Region, SpatialMaps
+from attncontrol.axes import Area, PixelMap, SpatialMaps
 from attncontrol.maps.functional import sharpen, smooth
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.boxes import masks_like
@@ -43,7 +43,7 @@ def _near_ends(line: Tensor) -> Tensor:
     return ((index - inside[0]).abs() <= 1) | ((index - inside[-1]).abs() <= 1)
 
 
-def box_loss(image: PixelMap, mask: Region) -> Tensor:
+def box_loss(image: PixelMap, mask: Area) -> Tensor:
     """inner + outer + corner of one map."""
     loss = 1 - _top(image[mask]) + _top(image[~mask])
     for axis in (0, 1):
@@ -53,7 +53,7 @@ def box_loss(image: PixelMap, mask: Region) -> Tensor:
 
 
 def boxdiff(
-    maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region], parts: Sequence[slice]
+    maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Area], parts: Sequence[slice]
 ) -> Tensor:
     """The loss of one image."""
     sharp = smooth(sharpen(maps[None], parts)[0].permute(2, 0, 1))

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attncontrol.axes import Region, SpatialMaps
+from attncontrol.axes import Area, SpatialMaps
 from attncontrol.maps.functional import summed
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.boxes import masks_like
@@ -28,7 +28,7 @@ from attncontrol.objectives.objective import OfLayout
 from attncontrol.prompts.tokens import Subject
 
 
-def partcraft(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Region]) -> Tensor:
+def partcraft(maps: SpatialMaps, subjects: Sequence[Subject], masks: Sequence[Area]) -> Tensor:
     """The loss of one image."""
     words = torch.stack(summed(maps, subjects))
     shares = words / words.sum(0, keepdim=True).clamp(min=1e-6)

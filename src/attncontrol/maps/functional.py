@@ -5,22 +5,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from scipy import ndimage
 from torch import Tensor
 
-from attncontrol.axes import (
-    CellMask,
-    CellMasks,
-    Distances,
-    Means,
-    Middles,
-    PixelMap,
-    Resized,
-    SpatialMaps,
-    TokenMaps,
-    WordMap,
-)
+from attncontrol.axes import CellMask, CellMasks, Means, PixelMap, SpatialMaps, TokenMaps, WordMap
 from attncontrol.prompts.tokens import Span, Subject
+
+Middles = Float[Tensor, "height width xy"]
+Distances = Float[Tensor, "token token"]
+Resized = Float[Tensor, "batch new_height new_width token"]
 
 
 def resize(maps: TokenMaps, height: int, width: int) -> Resized:

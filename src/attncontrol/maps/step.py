@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from functools import reduce
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from attncontrol.axes import Means, PictureMaps, TokenMaps
+from attncontrol.axes import Means, TokenMaps
 from attncontrol.maps.functional import finest, grid_names, resize
 from attncontrol.prompts.tokens import Subject, Token
+
+PictureMaps = Float[Tensor, "batch height width key_height key_width"]
 
 
 @dataclass(frozen=True, repr=False)
