@@ -31,7 +31,7 @@ from attncontrol.edits.mutual_attention import MutualAttention
 from attncontrol.edits.replace import Replace
 from attncontrol.sprites import models
 from attncontrol.sprites.scenes import COLORS, NOUNS, Thing, caption
-from attncontrol.sprites.scorer import Finding, find, shows
+from attncontrol.sprites.scorer import Detection, detect, shows
 from attncontrol.verbs.edit import edit
 
 METHODS: Mapping[str, Edit] = {"replace": Replace(), "mutual": MutualAttention()}
@@ -86,7 +86,7 @@ def chosen(pipe: Any, count: int, seeds: Sequence[int], **call: Any) -> list[Tas
     every = tasks(seeds)
     while sum(len(task.targets) for task in kept) < count:
         some = list(itertools.islice(every, _BATCH))
-        found = find(pictures(pipe, [(task.prompts[0], task.seed) for task in some], **call))
+        found = detect(pictures(pipe, [(task.prompts[0], task.seed) for task in some], **call))
         kept += [
             task
             for task, of_source in zip(some, found, strict=True)
@@ -105,7 +105,7 @@ def made(pipe: Any, task: Task, place: Place, **call: Any) -> tuple[list[Image.I
 
 def judged(task: Task, of_task: Sequence[Image.Image]) -> np.ndarray:
     """[target measure]"""
-    source, *targets = find(of_task)
+    source, *targets = detect(of_task)
     first, *others = (np.asarray(picture, np.float64) / 255 for picture in of_task)
     rows = []
     for things, findings, picture in zip(task.targets, targets, others, strict=True):
@@ -117,7 +117,7 @@ def judged(task: Task, of_task: Sequence[Image.Image]) -> np.ndarray:
     return np.array(rows, float)
 
 
-def _mask(findings: Sequence[Finding], noun: str) -> np.ndarray:
+def _mask(findings: Sequence[Detection], noun: str) -> np.ndarray:
     """Where a noun is (height, width); nowhere if it was not found."""
     masks = [finding.mask for finding in findings if finding.noun == noun]
     return masks[0] if masks else np.zeros((128, 128), bool)
