@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import track
 
 from attncontrol.attention.edit import Edit
-from attncontrol.batch.options import load, parse_seeds
+from attncontrol.batch.options import load_pipeline, parse_seeds
 from attncontrol.edits.mutual_attention import MutualAttention
 from attncontrol.edits.replace import Replace
 from attncontrol.sprites import models
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--seeds", default="0-3")
     args = parser.parse_args()
-    pipe = load(args.model)
+    pipe = load_pipeline(args.model)
     pipe.set_progress_bar_config(disable=True)
     places = {name: _place(METHODS[name]) for name in args.methods.split(",")}
     seeds = parse_seeds(args.seeds)
