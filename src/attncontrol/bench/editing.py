@@ -26,12 +26,12 @@ from rich.console import Console
 from rich.progress import track
 
 from attncontrol.attention.edit import Edit
-from attncontrol.batch.options import load, parse_seeds
+from attncontrol.batch.options import load_pipeline, parse_seeds
 from attncontrol.edits.mutual_attention import MutualAttention
 from attncontrol.edits.replace import Replace
 from attncontrol.sprites import models
 from attncontrol.sprites.scenes import COLORS, NOUNS, Thing, caption
-from attncontrol.sprites.scorer import Finding, find, shows
+from attncontrol.sprites.scorer import Detection, detect, shows
 from attncontrol.verbs.edit import edit
 
 METHODS: Mapping[str, Edit] = {"replace": Replace(), "mutual": MutualAttention()}
@@ -86,10 +86,10 @@ def chosen(pipe: Any, count: int, seeds: Sequence[int], **call: Any) -> list[Tas
     every = tasks(seeds)
     while sum(len(task.targets) for task in kept) < count:
         some = list(itertools.islice(every, _BATCH))
-        found = find(pictures(pipe, [(task.prompts[0], task.seed) for task in some], **call))
+        detected = detect(pictures(pipe, [(task.prompts[0], task.seed) for task in some], **call))
         kept += [
             task
-            for task, of_source in zip(some, found, strict=True)
+            for task, of_source in zip(some, detected, strict=True)
             if all(shows(of_source, thing) for thing in task.source)
         ]
     return kept[: -(-count // 2)]
@@ -105,21 +105,21 @@ def made(pipe: Any, task: Task, place: Place, **call: Any) -> tuple[list[Image.I
 
 def judged(task: Task, of_task: Sequence[Image.Image]) -> np.ndarray:
     """[target measure]"""
-    source, *targets = find(of_task)
+    source, *targets = detect(of_task)
     first, *others = (np.asarray(picture, np.float64) / 255 for picture in of_task)
     rows = []
-    for things, findings, picture in zip(task.targets, targets, others, strict=True):
-        shown = shows(findings, things[0])
-        kept = _overlap(_mask(source, things[1].noun), _mask(findings, things[1].noun)) >= 0.5
-        changing = _mask(source, task.source[0].noun) | _mask(findings, things[0].noun)
+    for things, detections, picture in zip(task.targets, targets, others, strict=True):
+        shown = shows(detections, things[0])
+        kept = _overlap(_mask(source, things[1].noun), _mask(detections, things[1].noun)) >= 0.5
+        changing = _mask(source, task.source[0].noun) | _mask(detections, things[0].noun)
         difference = np.abs(picture - first).mean(-1)[~changing].mean()
         rows.append([shown, kept, shown and kept, difference])
     return np.array(rows, float)
 
 
-def _mask(findings: Sequence[Finding], noun: str) -> np.ndarray:
+def _mask(detections: Sequence[Detection], noun: str) -> np.ndarray:
     """Where a noun is (height, width); nowhere if it was not found."""
-    masks = [finding.mask for finding in findings if finding.noun == noun]
+    masks = [detection.mask for detection in detections if detection.noun == noun]
     return masks[0] if masks else np.zeros((128, 128), bool)
 
 
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--seeds", default="0-3")
     args = parser.parse_args()
-    pipe = load(args.model)
+    pipe = load_pipeline(args.model)
     pipe.set_progress_bar_config(disable=True)
     places = {name: _place(METHODS[name]) for name in args.methods.split(",")}
     seeds = parse_seeds(args.seeds)
