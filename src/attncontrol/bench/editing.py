@@ -86,10 +86,10 @@ def chosen(pipe: Any, count: int, seeds: Sequence[int], **call: Any) -> list[Tas
     every = tasks(seeds)
     while sum(len(task.targets) for task in kept) < count:
         some = list(itertools.islice(every, _BATCH))
-        found = detect(pictures(pipe, [(task.prompts[0], task.seed) for task in some], **call))
+        detected = detect(pictures(pipe, [(task.prompts[0], task.seed) for task in some], **call))
         kept += [
             task
-            for task, of_source in zip(some, found, strict=True)
+            for task, of_source in zip(some, detected, strict=True)
             if all(shows(of_source, thing) for thing in task.source)
         ]
     return kept[: -(-count // 2)]
@@ -108,18 +108,18 @@ def judged(task: Task, of_task: Sequence[Image.Image]) -> np.ndarray:
     source, *targets = detect(of_task)
     first, *others = (np.asarray(picture, np.float64) / 255 for picture in of_task)
     rows = []
-    for things, findings, picture in zip(task.targets, targets, others, strict=True):
-        shown = shows(findings, things[0])
-        kept = _overlap(_mask(source, things[1].noun), _mask(findings, things[1].noun)) >= 0.5
-        changing = _mask(source, task.source[0].noun) | _mask(findings, things[0].noun)
+    for things, detections, picture in zip(task.targets, targets, others, strict=True):
+        shown = shows(detections, things[0])
+        kept = _overlap(_mask(source, things[1].noun), _mask(detections, things[1].noun)) >= 0.5
+        changing = _mask(source, task.source[0].noun) | _mask(detections, things[0].noun)
         difference = np.abs(picture - first).mean(-1)[~changing].mean()
         rows.append([shown, kept, shown and kept, difference])
     return np.array(rows, float)
 
 
-def _mask(findings: Sequence[Detection], noun: str) -> np.ndarray:
+def _mask(detections: Sequence[Detection], noun: str) -> np.ndarray:
     """Where a noun is (height, width); nowhere if it was not found."""
-    masks = [finding.mask for finding in findings if finding.noun == noun]
+    masks = [detection.mask for detection in detections if detection.noun == noun]
     return masks[0] if masks else np.zeros((128, 128), bool)
 
 
