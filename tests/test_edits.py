@@ -267,7 +267,7 @@ def test_a_list_is_edited_in_its_order_as_nesting_is(pipe):
 def test_an_output_is_no_call_for_the_next_of_a_list(pipe):
     name = LAYER.replace("attn2", "attn1")
     both = [On(SoftIdentity(0.5), heads=[(name, 0), (name, 1)]), On(SoftUniform(0.5), SELF)]
-    with pytest.raises(EditError) as error:
+    with pytest.raises(EditError, match="put it before, on other heads, or in an edit") as error:
         made(pipe, edit(pipe, both))
     assert str(error.value) == (
         f"SoftIdentity(u=0.5, scope='all') gives an output at {name}, so SoftUniform(u=0.5) after "

@@ -332,7 +332,8 @@ def test_a_scheduler_or_denoiser_replaced_in_the_block(name, verb):
     pipe = ZOO[name]()
     plain, first = made(name, pipe), pipe.scheduler
     other = {"sd": EulerDiscreteScheduler, "flux": FlowMatchEulerDiscreteScheduler}[name]
-    with pytest.raises(CouplingError, match=rf"scheduler was replaced .* {other.__name__}"):  # noqa: SIM117
+    message = rf"scheduler was replaced .* {other.__name__}"
+    with pytest.raises(CouplingError, match=message):  # noqa: SIM117
         with opened(name, pipe, verb):
             pipe.scheduler = other.from_config(first.config)
             made(name, pipe)

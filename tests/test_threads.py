@@ -115,6 +115,8 @@ def test_a_plain_call_in_another_thread_is_refused_at_any_time(name, pipe, verb)
         try_it()
     assert torch.equal(got, wanted)
     assert [type(answer) for answer in answers] == [ThreadError] * 10
+    with pytest.raises(ThreadError, match="use a lock, or a pipeline for each thread"):
+        raise answers[0]
     assert torch.equal(made(name, pipe), plain)
 
 
