@@ -225,7 +225,7 @@ def test_how_often_an_edit_runs_the_kernel_changes_nothing_seen(name, pipe):
     def warmer(call, _):
         return call.replace(key=call.key * 1.25)
 
-    for times, order in itertools.product((1, 3), ORDERS):
+    for times, order in [*((1, order) for order in ORDERS), (3, ORDERS[0]), (3, ORDERS[-1])]:
         contexts = {
             "edit": lambda times=times: edit(pipe, again(times), where=TEXT),
             "steer": lambda: steer(pipe, clearer, descent=descent()),
@@ -483,7 +483,7 @@ def test_losses_see_the_maps_that_are_recorded(name, pipe, order):
 ALL_ORDERS = list(itertools.permutations(("edit", "steer", "perturb", "record")))
 
 
-def in_order(name, pipe, order, settings, count=3):
+def in_order(name, pipe, order, settings, *, count=3, steps=2):
     contexts = {
         "edit": lambda: edit(pipe, MutualAttention(start=0.0)),
         "steer": lambda: steer(pipe, clearer, descent=settings),
@@ -492,20 +492,22 @@ def in_order(name, pipe, order, settings, count=3):
     }
     with ExitStack() as stack:
         found = {verb: stack.enter_context(contexts[verb]()) for verb in order}
-        latents = made(name, pipe, PROMPTS[:count])
+        latents = made(name, pipe, PROMPTS[:count], steps=steps)
     return latents, found
 
 
 def test_all_nesting_orders_are_the_same(name, pipe):
     refined = descent(thresholds={0.0: -1.0}, max_refinements=1)
-    latents, found = in_order(name, pipe, ALL_ORDERS[0], refined)
-    assert [step.refinements for step in found["steer"].steps] == [(0, 1, 1), (0, 0, 0)]
-    layers = found["record"].layers
-    for order in ALL_ORDERS[1:]:
-        others, also = in_order(name, pipe, order, refined)
-        assert torch.equal(others, latents), order
-        assert also["steer"].steps == found["steer"].steps
-        assert all(torch.equal(also["record"].layers[site], layers[site]) for site in layers)
+    for steps, orders in ((1, ALL_ORDERS), (3, (ALL_ORDERS[0], ALL_ORDERS[-1]))):
+        latents, found = in_order(name, pipe, orders[0], refined, count=2, steps=steps)
+        refinements = [step.refinements for step in found["steer"].steps]
+        assert refinements == [(0, 1), (0, 0), (0, 0)][:steps]
+        for order in orders[1:]:
+            others, also = in_order(name, pipe, order, refined, count=2, steps=steps)
+            assert torch.equal(others, latents), order
+            assert also["steer"].steps == found["steer"].steps
+            layers, same = found["record"].layers, also["record"].layers
+            assert all(torch.equal(same[site], layers[site]) for site in layers)
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,13 @@ def _pipeline_of(frame: FrameType) -> Any | None:
 
 
 def _is_callback(frame: FrameType, of_pipeline: FrameType) -> bool:
-    """Whether the frame is that of the callback which the pipeline was given."""
-    callback = of_pipeline.f_locals.get("callback_on_step_end")
-    while isinstance(callback, functools.partial):
-        callback = callback.func
-    function = callback if hasattr(callback, "__code__") else type(callback).__call__
+    """Whether the frame is that of a callback which the pipeline was given."""
+    given = of_pipeline.f_locals
+    return any(_runs(given.get(name), frame) for name in ("callback_on_step_end", "callback"))
+
+
+def _runs(function: Any, frame: FrameType) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = function if hasattr(function, "__code__") else type(function).__call__
     return getattr(function, "__code__", None) is frame.f_code
