@@ -156,7 +156,8 @@ def ordered(names):
 VERBS = ("record", "steer", "perturb", "edit")
 CASES = [
     *(("sd", verbs) for verbs in ordered(VERBS)),
-    *((name, verbs) for name in ("sd3", "flux") for verbs in ordered((*VERBS, "concepts"))),
+    *(("sd3", verbs) for verbs in [*ordered(VERBS), ("concepts",)]),
+    *(("flux", verbs) for verbs in ordered((*VERBS, "concepts"))),
 ]
 IDS = ["-".join((name, *verbs)) for name, verbs in CASES]
 every_case = pytest.mark.parametrize(("bench", "verbs"), CASES, indirect=["bench"], ids=IDS)
