@@ -134,7 +134,7 @@ class Session:
         if other is not self:
             other.contexts.require_thread()
             raise CouplingError(
-                "this session was attached before another one of the same pipeline was opened; "
+                "another session of the same pipeline was opened after attach(pipe) made this one; "
                 "attach it where it is used"
             )
 
