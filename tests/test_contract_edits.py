@@ -72,7 +72,7 @@ def test_every_edit_is_a_final_frozen_dataclass_with_an_example(cls):
     assert is_dataclass(cls)
     assert cls.__dataclass_params__.frozen
     assert cls.__bases__ in ((Edit,), (object,))
-    assert not cls.__subclasses__()
+    assert not [sub for sub in cls.__subclasses__() if sub.__module__.startswith("attncontrol")]
     assert shown(cls).items[0].context_expr.func.id in ("edit", "perturb")
     assert f"{cls.__name__}(" in ast.unparse(shown(cls))
 
