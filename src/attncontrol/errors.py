@@ -8,6 +8,7 @@ AttnControlError
 ├── LossError (ValueError)           an objective that returns no loss per picture
 ├── EditError (ValueError)           an edit that returns no attention
 ├── ResultsError (ValueError)        a folder of results that does not fit this run
+├── WriteError (OSError)             a file or folder that cannot be written, or is not ours
 ├── NonFiniteError (ArithmeticError) NaN or infinity in attention, a loss or its gradient
 ├── CouplingError (RuntimeError)     the pipeline did not do what a context needs
 ├── ThreadError (RuntimeError)       two threads use one pipeline
@@ -48,6 +49,10 @@ class EditError(AttnControlError, ValueError):
 
 class ResultsError(AttnControlError, ValueError):
     """Results were made with other settings, or do not suffice for what is computed of them."""
+
+
+class WriteError(AttnControlError, OSError):
+    """Something cannot be written, or would replace what this package did not make."""
 
 
 class NonFiniteError(AttnControlError, ArithmeticError):

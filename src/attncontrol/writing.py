@@ -1,0 +1,104 @@
+"""The one way by which files are written: whole or not at all, and never over what is not ours.
+
+A file or folder is made beside its place under a hidden name and takes the place when it is
+complete. A process that is killed, or a disk that is full, leaves nothing half under a final name,
+and what was there before is still there. Leftovers of killed processes are removed by the next one
+that writes the same name, after an hour.
+"""
+
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attncontrol.errors import WriteError
+
+_HOUR = 3600.0
+_LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def whole(
+    path: Path | str,
+    ours: Callable[[Path], bool] | None = None,
+    *,
+    inputs: Iterable[Path | str] = (),
+) -> Iterator[Path]:
+    """Gives a path to write to, a file or a new folder, which becomes ``path`` when the block ends.
+
+    What is at ``path`` already is replaced only if ``ours`` says that this package made it, and
+    named in a warning of the logger first; without ``ours`` the caller knows that its folder is.
+    ``inputs`` are what is read: none of them is written over. Folders above are made. The suffix is
+    that of ``path``. Raises WriteError, also for every OSError inside the block; ``path`` is then
+    as before.
+
+        with whole("run.csv", ours=is_table) as part:
+            part.write_text(table)
+    """
+    final = Path(path).resolve()
+    try:
+        _require_free(final, ours, inputs)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part = _beside(final)
+        try:
+            yield part
+            _take_place(part, final)
+        finally:
+            _remove(part)
+    except WriteError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise WriteError(
+            f"{path} was not written: {reason}. What was there is untouched"
+        ) from error
+
+
+def _require_free(
+    final: Path, ours: Callable[[Path], bool] | None, inputs: Iterable[Path | str]
+) -> None:
+    """Raises WriteError where something would be lost."""
+    for each in map(Path, inputs):
+        read = each.resolve()
+        if final == read or final in read.parents:
+            raise WriteError(f"{final} would be written over the input {each}; choose another name")
+    if not final.exists() or ours is None:
+        return
+    if final.is_dir() and not any(final.iterdir()):
+        return
+    if not (final.is_dir() or final.is_file()) or not ours(final):
+        raise WriteError(
+            f"{final} exists and was not made by this command; choose another name or remove it"
+        )
+    _LOG.warning("%s is replaced", final)
+
+
+def _beside(final: Path) -> Path:
+    """A name short enough wherever that of ``final`` is."""
+    name = hashlib.sha256(final.name.encode()).hexdigest()[:8]
+    for leftover in final.parent.glob(f".{name}-*.part*"):
+        if time.time() - leftover.lstat().st_mtime > _HOUR:
+            _remove(leftover)
+    return final.parent / f".{name}-{secrets.token_hex(4)}.part{final.suffix[:16]}"
+
+
+def _take_place(part: Path, final: Path) -> None:
+    if final.is_dir():  # a folder cannot be renamed over one that holds something
+        old = _beside(final)
+        final.rename(old)
+        part.rename(final)
+        _remove(old)
+    else:
+        os.replace(part, final)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
