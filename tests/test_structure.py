@@ -14,7 +14,7 @@ from attncontrol import errors
 SOURCE = Path(attncontrol.__file__).parent
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    "version", "errors", "axes", "listing", "prompts", "attention", "maps", "families",
+    "version", "errors", "axes", "listing", "writing", "prompts", "attention", "maps", "families",
     "objectives", "losses", "edits", "running", "verbs", "analysis", "export", "inspector",
     "sprites", "batch", "bench", "cli",
 )  # fmt: skip

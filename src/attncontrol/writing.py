@@ -54,9 +54,7 @@ def whole(
         raise
     except OSError as error:
         reason = error.strerror or error
-        raise WriteError(
-            f"{path} was not written: {reason}. What was there is untouched"
-        ) from error
+        raise WriteError(f"{path} was not written: {reason}; all is as before") from error
 
 
 def _require_free(
