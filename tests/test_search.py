@@ -66,6 +66,20 @@ def test_search_stops_at_the_target_and_keeps_the_best():
         )
 
 
+def test_the_last_steps_begin_at_the_noise_of_the_best_round():
+    asked = []
+
+    def evaluate(_, change):
+        asked.append(NOISE[0] + change[0])
+        ahead = asked[-1] - _reordered(NOISE[0], 1)
+        return ahead.square().mean()[None], 2 * ahead[None] / ahead.numel()
+
+    NoiseSearch(JointLoss(), target=-1.0, rounds=3, steps=2, last=2).run(evaluate, NOISE[:1])
+    starts = [asked[0], asked[3], asked[6], asked[9]]
+    for start, number in zip(starts, (0, 1, 2, 1), strict=True):
+        assert torch.equal(start, NOISE[0] + (_reordered(NOISE[0], number) - NOISE[0]))
+
+
 def test_images_that_are_done_leave_the_batch():
     evaluate, calls = quadratic(NOISE[:1] + 0.02)
     search = NoiseSearch(JointLoss(), target=1e-4, rounds=1, steps=30, last=1, learning_rate=0.01)

@@ -5,6 +5,8 @@ A: a list over tokens of lists over pixels of scalar tensors. A subject is (noun
 modifier positions).
 """
 
+import itertools
+
 import torch
 
 from tests.reference.attend_and_excite import gaussian
@@ -455,26 +457,36 @@ def rearrange(maps, layers, first, first_layers, moves, scales, shapes, appearan
     return loss
 
 
-def initno(maps, picture, words):
-    height, width = maps.shape[:2]
-    grid = [(y, x) for y in range(height) for x in range(width)]
+def initno_search(maps, picture, words):
+    """Cross, conflict only once cross is at most 1/2, and for every word its largest background
+    value if that exceeds the smallest foreground value; foreground: what a flood from the peak
+    reaches within the Otsu mask."""
     found = word_maps(maps, words)
-    peaks = [max(grid, key=lambda c, image=image: float(image[c].detach())) for image in found]
-    rows = [gaussian(picture[peak]) for peak in peaks]
-    conflict, pairs, clean = 0, 0, 0
-    for i in range(len(words)):
-        for j in range(i + 1, len(words)):
-            conflict = conflict + sum(min(rows[i][c], rows[j][c]) for c in grid) / sum(
-                rows[i][c] + rows[j][c] for c in grid
-            )
-            pairs += 1
+    peaks = [divmod(int(image.detach().argmax()), image.shape[1]) for image in found]
+    cross = torch.stack([1 - image[peak] for image, peak in zip(found, peaks, strict=True)]).amax()
+    shares = []
+    for i, j in itertools.combinations(range(len(words)), 2):
+        one, other = (gaussian(picture[peaks[k]]) for k in (i, j))
+        shares.append(torch.where(one < other, one, other).sum() / (one.sum() + other.sum()))
+    loss = cross if cross > 0.5 or not shares else cross + sum(shares) / len(shares)
     for image, peak in zip(found, peaks, strict=True):
-        mask, region, edge = set(otsu(image)), {peak}, [peak]
-        while edge:
-            y, x = edge.pop()
-            for near in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
-                if near in mask and near not in region:
-                    region.add(near)
-                    edge.append(near)
-        clean = clean + max([image[c] for c in grid if c not in region] + [0 * image[0, 0]])
-    return 1 - min(max(image[c] for c in grid) for image in found) + conflict / pairs + clean
+        front = flooded(set(otsu(image)), peak)
+        places = torch.ones_like(image).nonzero().tolist()
+        back = [image[y, x] for y, x in places if (y, x) not in front]
+        if back and max(back) > min(image[cell] for cell in front):
+            loss = loss + max(back)
+    return loss
+
+
+def flooded(mask, cell):
+    """The cells of ``mask`` that ``cell`` is connected with by their sides."""
+    seen = {cell}
+    while True:
+        more = {
+            (y, x)
+            for y, x in mask - seen
+            if seen & {(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)}
+        }
+        if not more:
+            return seen
+        seen |= more

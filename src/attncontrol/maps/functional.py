@@ -118,6 +118,14 @@ def peak_region(word: PixelMap) -> CellMask:
     return parts == parts.flatten()[word.argmax()]
 
 
+def second_peak(word: PixelMap) -> Tensor:
+    """The largest value outside ``peak_region``; 0 unless it exceeds the smallest value inside, as
+    only another part of the Otsu mask does."""
+    region = peak_region(word)
+    outside = (word * ~region).max()
+    return outside * (outside > word[region].min())
+
+
 def smooth(maps: WordMap, sigma: float = 0.5) -> WordMap:
     """3 x 3 Gaussian with reflected borders, taps proportional to exp(-(d / (2 sigma))^2).
 

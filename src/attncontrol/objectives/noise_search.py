@@ -25,8 +25,9 @@ class NoiseSearch:
     A round takes up to ``steps`` steps from a noise of its own and ends at a loss of ``objective``
     of at most ``target``; after every step (mu, v) is pulled towards 0 until KL(N(mu, e^v) || N(0,
     1)) = -1/2 mean(1 + v - mu^2 - e^v) <= ``tolerance``, so that x stays plausible noise. If none
-    of ``rounds`` rounds succeeds, ``last`` more steps follow from the best one. The noise of a
-    further round is the first one in another order, so it depends on nothing else.
+    of ``rounds`` rounds succeeds, ``last`` more steps follow, again from mu = v = 0 and the noise
+    that the best round began with; the best candidate of all is taken. The noise of a further round
+    is the first one in another order, so it depends on nothing else.
 
     Source: InitNO (Guo et al. 2024, arXiv 2404.04650); its official code pulls back by gradient
     steps on the KL divergence, here it is done along the straight line to 0.
@@ -59,16 +60,13 @@ class NoiseSearch:
         return change
 
     def _of_one(self, noise: Tensor) -> Search[Tensor]:
-        best, lowest = noise, float("inf")
+        best, origin, lowest = noise, noise, float("inf")
         for round_ in range(self.rounds + 1):
-            start, limit = (
-                (_reordered(noise, round_), self.steps)
-                if round_ < self.rounds
-                else (best, self.last)
-            )
-            found, loss = yield from self._descend(start, limit)
+            final = round_ == self.rounds
+            start = origin if final else _reordered(noise, round_)
+            found, loss = yield from self._descend(start, self.last if final else self.steps)
             if loss < lowest:
-                best, lowest = found, loss
+                best, origin, lowest = found, start, loss
             if lowest <= self.target:
                 break
         return best
