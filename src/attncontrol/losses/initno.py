@@ -7,9 +7,9 @@
     guidance  L = cross
 
 P_s: mean over the word's tokens of G * softmax over tokens of 100 A; R_s: self-attention of the
-peak of P_s; its part: of its Otsu mask that with the peak; A, R: means over heads and layers, G:
-3 x 3 Gaussian. Masks and peaks: no gradient. The search ends at L <= 1/2, the official one
-at cross < 0.2 and conflict < 0.3 (90 and 66 of 160 maps, 64 both); it refines by conflict and past maps.
+peak of P_s; its part: of its Otsu mask, with the peak; A, R: means over heads and layers, G: 3 x 3
+Gaussian. Masks and peaks: no gradient. The search ends at L <= 1/2; officially at cross < 0.2 and
+conflict < 0.3 (90 and 66 of 160 maps, 64 both), and conflict and past maps refine too.
 """
 
 from collections.abc import Sequence
