@@ -26,7 +26,8 @@ from tests.kit.records import tokens_of
 from tests.kit.runs import run
 from tests.kit.zoo import sd, sd3
 
-FILES = [name for _, name, _ in pkgutil.iter_modules(edits.__path__) if name != "merge"]
+MODULES = [name for _, name, _ in pkgutil.iter_modules(edits.__path__)]
+FILES = [name for name in MODULES if name != "merge" and not name.startswith("_")]
 CLASSES = [getattr(edits, name) for name in edits.__all__]
 EDITS = [cls for cls in CLASSES if issubclass(cls, Edit)]
 PROMPTS = ("a red cat and a frog", "a red dog and a frog", "a red frog and a bird")

@@ -17,6 +17,7 @@ from attncontrol.edits import (
     SoftUniform,
 )
 from attncontrol.errors import CouplingError, EditError, SettingError, SiteError, WordError
+from attncontrol.prompts.tokens import Token
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.plan import On, PerImage
@@ -181,6 +182,56 @@ def test_edits_equal_written_out_runs(pipes, call, method):
     assert torch.equal(plain, latents(pipe, name, prompts, **arguments))
 
 
+# by image: (words, the words of the source in whose place they are), by their numbers
+UNEQUAL = ["a red cat and a frog", "a huge pink cat and a frog", "red turtle and a frog in snow"]
+KEPT = {
+    1: [([0], [0]), ([3], [2]), ([4], [3]), ([5], [4]), ([6], [5])],
+    2: [([0], [1]), ([2], [3]), ([3], [4]), ([4], [5])],
+}
+SWAPPED = {1: [([1, 2], [1])], 2: [([1], [2])]}
+
+
+def tables(pipe, pairs, steps, own_steps):
+    """Of ``Aligned``; ``own_steps`` {word: steps}."""
+    length = pipe.tokenizer.model_max_length
+    texts = [slow.of_each_word(pipe.tokenizer, prompt, length) for prompt in UNEQUAL]
+    found = {}
+    for image in (1, 2):
+        (there, begin), (here, other) = texts[0], texts[image]
+        ends = [(begin[0], other[0]), (begin[1], other[1])]
+        ends += [(p, p) for p in begin[2:] if p in other[2:]]
+        table = {target: ([source], 1, steps) for source, target in ends}
+        for words, those in pairs[image]:
+            targets = [p for word in words for p in here[word]]
+            sources = [p for word in those for p in there[word]]
+            until = own_steps.get(UNEQUAL[image].split()[words[0]], steps)
+            for place, target in enumerate(targets):
+                if len(targets) == len(sources):
+                    table[target] = ([sources[place]], 1, until)
+                else:
+                    table[target] = (sources, 1 / len(targets), until)
+        found[image] = table
+    return found
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+@pytest.mark.parametrize("call", ["sd guided", "sd"])
+def test_words_take_the_place_of_others_and_new_ones_have_their_own(pipes, call, swapped):
+    name, branches, arguments = CALLS[call]
+    pipe = pipes[name]
+    pairs = {i: KEPT[i] + (SWAPPED[i] if swapped else []) for i in KEPT}
+    what = Replace(cross=0.8, among=0.0, swapped=swapped, words={"frog": 0.4})
+    plain = latents(pipe, name, UNEQUAL, **arguments)
+    with edit(pipe, what):
+        edited = latents(pipe, name, UNEQUAL, **arguments)
+    oracle = slow.Aligned(0, tables(pipe, pairs, 4, {"frog": 2}))
+    expected = by_hand(pipe, name, oracle, branches, UNEQUAL, **arguments)
+    size = plain.abs().max()
+    torch.testing.assert_close(edited / size, expected / size, rtol=0, atol=1e-13)
+    assert torch.equal(edited[0], plain[0])
+    assert ((edited - plain)[1:].flatten(1).abs().amax(1) / size > 1e-6).all()
+
+
 # images as the pipeline numbers them: 0 and 1 of the first prompt, 2 and 3 of the second
 SEVERAL = {
     "mutual": (MutualAttention(source=3, start=0.0), slow.Mutual(3, 0, among)),
@@ -327,13 +378,14 @@ def test_replace_acts_in_the_official_number_of_steps():
     tensors = [
         torch.randn(2, 2, 6, 4, generator=torch.Generator().manual_seed(i)) for i in range(3)
     ]
+    text = tuple(Token(i, i, "", *((0, 1) if i == 1 else (0, 0)), i != 1) for i in range(6))
+    said = {"images": 2, "prompts": ("a", "b"), "read": lambda _: text}
     counts = {}
     for kind, total in (("cross", 50), ("self", 50), ("joint", 28), ("joint", 50), ("cross", 25)):
         call = AttentionCall(Site("there", kind, 2, 1), *tensors)
         layout = Layout((2, 3), text=slice(0) if kind == "self" else slice(None))
         results = [
-            Replace()(call, moment(layout, images=2, index=i, total=total, prompts=("a", "b")))
-            for i in range(total)
+            Replace()(call, moment(layout, index=i, total=total, **said)) for i in range(total)
         ]
         acting = [result is not call for result in results]
         assert acting == sorted(acting, reverse=True)
@@ -411,10 +463,10 @@ WRONG = {
         CouplingError, lambda pipe: edit(pipe, HIDDEN, heads=PerImage(([(LAYER, 0)], []))),
         "heads are given per image for 2, not for 3 images",
     ),
-    "lengths": (
-        WordError, lambda pipe: edit(pipe, Replace()),
-        "Replace needs prompts of equal length, but 'a red cat and a blue turtle' has 8 tokens and "
-        "the source 'a red cat and a frog' 6; swap words of as many tokens",
+    "word of one prompt": (
+        WordError, lambda pipe: edit(pipe, Replace(words={"turtle": 0.4})),
+        "'turtle' is not in the prompt 'a blue cat and a frog'; its words are: a, blue, cat, and, "
+        "frog",
     ),
     "word": (
         WordError, lambda pipe: edit(pipe, Reweight({"turtle": 2.0})),

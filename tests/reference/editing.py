@@ -173,6 +173,40 @@ class Replaced(Method):
         return matrix(query, key, mask) @ v[row][head]
 
 
+def of_each_word(tokenizer, prompt, length):
+    """Positions of every word of a prompt, which are apart by spaces, and those of the beginning,
+    the end and the padding of its text."""
+    offsets = tokenizer(prompt, return_offsets_mapping=True)["offset_mapping"]
+    spaces = [i for i, letter in enumerate(prompt) if letter == " "]
+    words = [[] for _ in range(len(spaces) + 1)]
+    special = []
+    for position, (a, b) in enumerate(offsets):
+        if a == b:
+            special.append(position)
+        else:
+            words[sum(space < b - 1 for space in spaces)].append(position)
+    return words, special + list(range(len(offsets), length))
+
+
+class Aligned(Method):
+    """Prompt-to-prompt with words of different token counts, cross-attention alone: by image a
+    table {target position: (positions of the source, share of their sum, steps)}; in these steps
+    the column of the target position is that share of the sum of the columns of the source."""
+
+    def __init__(self, source, tables, branches=("cond",)):
+        self.source, self.tables, self.branches = source, tables, branches
+
+    def attend(self, at, image, branch, q, k, v, mask, row, head):
+        own = matrix(q[row][head], k[row][head], mask)
+        if at.kind == "cross" and branch in self.branches and image in self.tables:
+            other = row - image + self.source
+            theirs = matrix(q[other][head], k[other][head], mask)
+            for position, (columns, share, steps) in self.tables[image].items():
+                if at.step < steps:
+                    own[:, position] = sum(theirs[:, column] for column in columns) * share
+        return own @ v[row][head]
+
+
 @contextmanager
 def written_out(pipe, method, *, images, total, branches, grids, texts=0, picture_first=True):
     """``branches``: those of every call of the denoiser in a step, as (("uncond", "cond"),) or

@@ -25,7 +25,7 @@ Method = Annotated[
     str,
     typer.Option(
         help="What the edited picture takes from that of PROMPT: replace, its attention to the "
-        "words (prompt-to-prompt; both prompts need equal numbers of tokens), or mutual, the keys "
+        "words (prompt-to-prompt), or mutual, the keys "
         "and values of its self-attention (MasaCtrl).",
         autocompletion=lambda: list(EDITS),
     ),

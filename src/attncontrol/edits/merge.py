@@ -62,3 +62,8 @@ def require_share(name: str, share: float) -> None:
     """Raises SettingError unless it is a share of the run."""
     if not 0 <= share <= 1:
         raise SettingError(f"{name} is a share of the run between 0 and 1, not {share}")
+
+
+def steps_of(share: float, now: Moment) -> int:
+    """How many whole steps of the run a share of it is; 0.58 of 50 is 29, whatever its rounding."""
+    return int(share * now.step.total + 1e-9)

@@ -1,36 +1,44 @@
-"""Word swap of prompt-to-prompt (Hertz et al. 2022, arXiv 2208.01626): the layout of the source.
+"""Prompt-to-prompt (Hertz et al. 2022, arXiv 2208.01626): the layout of the source.
 
-    A'  = A_source          cross-attention, in the first ``cross`` T of the T steps
-    A'  = A_source          self-attention of at most ``cells`` queries, in the first ``among`` T
-    Q, K of the picture = those of the source          joint attention, in the first ``joint`` T
+    A'_j = a_j sum_i A_source,i M_ij + (1 - a_j) A_j      cross-attention, first ``cross`` T steps
+    A'   = A_source              self-attention of at most ``cells`` queries, first ``among`` T
+    Q, K of the picture = those of the source             joint attention, first ``joint`` T
 
-A of the source with V of the target is the kernel with Q and K of the source. Only conditional rows
-change, as officially; the shares 0.8 and 0.4 are those of the official notebook, which replaces
-self-attention up to 16 x 16 (32 x 32 in its version for real pictures, followed here). The form for
-joint attention is that of Shin et al. 2025 (arXiv 2508.07519): never the text's Q and K, first 20 %
-of the steps.
+M gives a word that both prompts have the column of its own, and each of the n tokens of a word that
+takes the place of another 1/n of the sum of that one's; a_j = 0 for words that are new. That is the
+official AttentionReplace, and AttentionRefine with ``swapped=False``: a = 0 for swapped words too.
+With V of the target A' V is the kernel with Q, K of the source and M a V, plus that with those of
+the target and (1 - a) V. Only conditional rows change, as officially; 0.8 and 0.4 are of the
+official notebook, which replaces self-attention up to 16 x 16 (32 x 32 in its version for real
+pictures, followed here). Officially M is off after a word of another token count, and refinement
+aligns tokens instead of words. Joint attention: Shin et al. 2025 (arXiv 2508.07519).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
-from attncontrol.edits.merge import require_share
-from attncontrol.errors import WordError
+from attncontrol.edits._source import layout_of_source, with_source_text
+from attncontrol.edits.merge import require_share, steps_of
+from attncontrol.prompts.alignment import Alignment
 
 
 @dataclass(frozen=True)
 class Replace(Edit):
-    """Every image looks where the image ``source`` of the batch looks; its prompt has as many
-    tokens.
+    """Every image looks where the image ``source`` of the batch looks.
 
         with edit(pipe, Replace()):
             cat, dog = pipe(["a cat and a car", "a dog and a car"], generator=same_seeds).images
 
-    Raises SettingError; WordError in cross-attention if the prompts differ in length; CouplingError
-    if the pipeline makes no image of that number.
+    ``words`` gives words of the prompts shares of the run of their own instead of ``cross``:
+    {"dog": 0.4}. Recorded maps are A' where all of it is the source's and M = 1, else A. Raises
+    SettingError, WordError; CouplingError if the pipeline makes no image of that number.
     """
 
     source: int = 0
@@ -38,37 +46,28 @@ class Replace(Edit):
     among: float = 0.4
     joint: float = 0.2
     cells: int = 32 * 32
+    swapped: bool = True
+    words: Mapping[str, float] = field(default_factory=dict)
     where = Where(kind=("self", "cross", "joint"))
 
     def __post_init__(self) -> None:
         for name in ("cross", "among", "joint"):
             require_share(name, getattr(self, name))
+        for word, share in self.words.items():
+            require_share(f"words[{word!r}]", share)
 
     def acts(self, progress: float) -> bool:
-        return progress <= max(self.cross, self.among, self.joint)
+        return progress <= max(self.cross, self.among, self.joint, *self.words.values())
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        kind = call.site.kind
-        share = {"self": self.among, "cross": self.cross, "joint": self.joint}[kind]
-        large = kind == "self" and call.query.shape[2] > self.cells
-        rows = now.rows("cond")
-        late = now.step.index >= int(share * now.step.total)
-        if late or large or rows.stop == rows.start:
-            return call
-        if kind == "cross":
-            self._require_equal_lengths(now)
-        source = now.source(call, self.source, "picture")
-        return call.with_rows(rows, source.replace(value=call.value))
+        if call.site.kind != "cross":
+            return layout_of_source(call, now, self.source, self.among, self.joint, self.cells)
+        return with_source_text(call, now, self.source, self._shares)
 
-    def _require_equal_lengths(self, now: Moment) -> None:
-        counts = [
-            sum(not token.special for token in now.text.tokens(image))
-            for image in range(len(now.text.prompts))
-        ]
-        for image in now.images:
-            if counts[image] != counts[self.source]:
-                raise WordError(
-                    f"Replace needs prompts of equal length, but {now.text.prompts[image]!r} has "
-                    f"{counts[image]} tokens and the source {now.text.prompts[self.source]!r} "
-                    f"{counts[self.source]}; swap words of as many tokens"
-                )
+    def _shares(self, alignment: Alignment, now: Moment, image: int) -> Tensor:
+        """a_j."""
+        taken = alignment.kept | alignment.swapped if self.swapped else alignment.kept
+        until = torch.full(taken.shape, steps_of(self.cross, now))
+        for word, share in self.words.items():
+            until[list(now.span(word, image).positions)] = steps_of(share, now)
+        return taken & (now.step.index < until)

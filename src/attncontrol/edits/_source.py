@@ -1,0 +1,65 @@
+"""Attention that is the source's: of the picture, and of the text word by word."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.edit import Result
+from attncontrol.attention.moment import Moment
+from attncontrol.edits.merge import steps_of
+from attncontrol.prompts.alignment import Alignment, align
+
+
+def layout_of_source(
+    call: AttentionCall, now: Moment, source: int, among: float, joint: float, cells: int
+) -> AttentionCall:
+    """Conditional rows look at the picture as the source does: in self-attention of at most
+    ``cells`` queries in the first ``among`` of the steps, in joint attention in the first
+    ``joint``."""
+    is_self, rows = call.site.kind == "self", now.rows("cond")
+    large = is_self and call.query.shape[2] > cells
+    late = now.step.index >= steps_of(among if is_self else joint, now)
+    if large or late or rows.stop == rows.start:
+        return call
+    return call.with_rows(rows, now.source(call, source, "picture").replace(value=call.value))
+
+
+def with_source_text(
+    call: AttentionCall,
+    now: Moment,
+    source: int,
+    shares: Callable[[Alignment, Moment, int], Tensor],
+) -> Result:
+    """Cross-attention in which conditional rows give a share of their attention to every token as
+    the source does: a_j sum_i A_source,i M_ij + (1 - a_j) A_j, with a [token] from ``shares``.
+
+    The changed call where all is the source's, token by token; else the output.
+    """
+    keys, text = call.key.shape[2], range(call.key.shape[2])[now.layout.text]
+    here = slice(text.start, text.stop)
+    taken, own = (
+        call.value.new_zeros(len(call.value), keys, keys),
+        call.value.new_ones(len(call.value), keys),
+    )
+    one_to_one = True
+    for row in range(len(call.query))[now.rows("cond")]:
+        image = now.image_of_row(row)
+        if image == source:
+            continue
+        alignment = _aligned(now, source, image)
+        share = shares(alignment, now, image).to(taken)
+        taken[row, here, here], own[row, here] = alignment.matrix.to(taken) * share, 1 - share
+        one_to_one &= alignment.is_identity and bool((share == 1).all())
+    if not taken.any():
+        return call
+    there = now.source(call, source)
+    if one_to_one:
+        return call.with_rows(now.rows("cond"), there.replace(value=call.value))
+    theirs = there.replace(value=taken[:, None] @ call.value)
+    return theirs.run() + call.replace(value=own[:, None, :, None] * call.value).run()
+
+
+def _aligned(now: Moment, source: int, image: int) -> Alignment:
+    prompts = now.text.prompts[source], now.text.prompts[image]
+    return align(now.text.tokens(source), now.text.tokens(image), str(prompts[0]), str(prompts[1]))
