@@ -12,9 +12,11 @@ from attncontrol.edits import (
     MutualAttention,
     Replace,
     Reweight,
+    Share,
     SkipLayers,
     SoftIdentity,
     SoftUniform,
+    StyleAligned,
 )
 from attncontrol.errors import CouplingError, EditError, SettingError, SiteError, WordError
 from attncontrol.prompts.tokens import Token
@@ -145,6 +147,19 @@ METHODS = {
         MutualAttention(source=2, start=0.0), LATE, lambda *_: slow.Mutual(2, 0, late),
         PROMPTS, (2,),
     ),
+    "shared": (
+        Share(("query", "value"), start=0.25, stop=0.5, outside=THIRD), None,
+        lambda *_: slow.Taken("qv", 0, lambda at: among(at) and at.step in (1, 2), left),
+        PROMPTS, (0,),
+    ),
+    "style": (
+        StyleAligned(scale=0.8, shift=0.7), None,
+        lambda *_: slow.Shared(0, 0.8, 0.7, True, among), PROMPTS, (0,),
+    ),
+    "keys and values": (
+        StyleAligned(source=2, normalise=False), LATE,
+        lambda *_: slow.Shared(2, 1.0, 0.0, False, late), PROMPTS, (2,),
+    ),
     "replaced": (
         Replace(cross=0.6, among=0.4, joint=0.4, cells=24), None,
         lambda *_: slow.Replaced(0, 0.6, 0.4, 0.4, 24), SAME, (0,),
@@ -254,6 +269,24 @@ def test_the_source_is_one_image_of_several_per_prompt(pipes, call, method):
     changed = (edited - plain).flatten(1).abs().amax(1) / size > 1e-6
     assert changed.tolist() == [True, True, True, False, True, True]
     assert torch.equal(edited[3], plain[3])
+
+
+def test_presets_name_the_blocks_of_the_official_codes():
+    names = {f"transformer_blocks.{i}.attn" for i in range(19)}
+    names |= {f"single_transformer_blocks.{i}.attn" for i in range(38)}
+    sites = [Site(name, "joint", 24, 1) for name in sorted(names)]
+
+    def blocks(preset):
+        chosen = Share.preset(preset).where.select(sites)
+        return sorted(int(s.name.split(".")[1]) + 19 * s.name.startswith("single") for s in chosen)
+
+    assert blocks("stable-flow") == [0, 1, 17, 18, 25, 28, 53, 54, 56]
+    assert blocks("rf-edit") == list(range(39, 57))
+    assert blocks("fireflow") == list(range(19, 57))
+    assert len(blocks("consistedit")) == 57
+    assert Share.preset("freeflux-add").what == ("key", "value")
+    with pytest.raises(SettingError, match="'flow' is no preset; there are rf-edit, fireflow"):
+        Share.preset("flow")
 
 
 LAYER = "up_blocks.1.attentions.0.transformer_blocks.0.attn2"

@@ -146,6 +146,25 @@ class Mutual(Method):
         return matrix(q[row][head], key, mask) @ value
 
 
+class Taken(Method):
+    """``what`` ("q", "k", "v") of the source's picture in place of those of others where ``acts``,
+    but at the cells that ``own`` (y, x, grid) names."""
+
+    def __init__(self, what, source, acts, own=None):
+        self.what, self.source, self.acts, self.own = what, source, acts, own
+
+    def attend(self, at, image, branch, q, k, v, mask, row, head):  # noqa: ARG002
+        tensors = {"q": q[row][head], "k": k[row][head], "v": v[row][head]}
+        if self.acts(at):
+            other, width = row - image + self.source, at.grid[1]
+            for name in self.what:
+                tensors[name] = tensors[name].clone()
+                for i, p in enumerate(at.picture):
+                    if self.own is None or not self.own(i // width, i % width, at.grid):
+                        tensors[name][p] = {"q": q, "k": k, "v": v}[name][other][head][p]
+        return matrix(tensors["q"], tensors["k"], mask) @ tensors["v"]
+
+
 class Replaced(Method):
     """Prompt-to-prompt: in the conditional branch A of the source times the values of the target:
     in cross-attention in the steps i < int(cross T) (the official table of T + 1 rows: the same for
@@ -171,6 +190,49 @@ class Replaced(Method):
                 query[position] = q[other][head][position]
                 key[position] = k[other][head][position]
         return matrix(query, key, mask) @ v[row][head]
+
+
+class Shared(Method):
+    """StyleAligned: other images see the keys of the source's picture, times ``scale`` and with
+    ``shift`` added to their logits, beside their own; queries and keys of their own picture have
+    the mean and the deviation of the source's in every channel (divisor n - 1; 1e-5 is added to the
+    variance). The source is left alone."""
+
+    def __init__(self, source, scale, shift, normalise, acts):
+        self.source, self.scale, self.shift = source, scale, shift
+        self.normalise, self.acts = normalise, acts
+
+    def like(self, x, y, places):
+        x = x.clone()
+        for channel in range(x.shape[1]):
+            a = [float(x[p, channel]) for p in places]
+            b = [float(y[p, channel]) for p in places]
+            (mean, spread), (other, wanted) = self.moments(a), self.moments(b)
+            for p, value in zip(places, a, strict=True):
+                x[p, channel] = (value - mean) / spread * wanted + other
+        return x
+
+    def moments(self, values):
+        mean = sum(values) / len(values)
+        variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+        return mean, math.sqrt(variance + 1e-5)
+
+    def attend(self, at, image, branch, q, k, v, mask, row, head):  # noqa: ARG002
+        query, key, value = q[row][head], k[row][head], v[row][head]
+        if image == self.source or not self.acts(at):
+            return matrix(query, key, mask) @ value
+        other = row - image + self.source
+        theirs = [k[other][head][p] * self.scale for p in at.picture]
+        if self.normalise:
+            query = self.like(query, q[other][head], at.picture)
+            key = self.like(key, k[other][head], at.picture)
+        more = torch.stack(theirs)
+        s = query @ torch.cat([key, more]).T / math.sqrt(query.shape[1])
+        s[:, len(key) :] += self.shift
+        if mask is not None:
+            s[:, : len(key)] += mask
+        values = [v[other][head][p] for p in at.picture]
+        return softmax(s) @ torch.cat([value, torch.stack(values)])
 
 
 def of_each_word(tokenizer, prompt, length):

@@ -1,0 +1,76 @@
+"""Queries, keys or values of the source's picture in place of one's own, in some layers and steps:
+what many editing methods for transformers have in common.
+
+    X' = X_source for X in ``what``, at the cells of the picture; the text stays
+
+``Share.preset("stable-flow")`` has the layers and steps of Avrahami et al. 2024 (arXiv 2411.14430);
+five more are in ``edits/_presets.py``.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.edit import Edit, Result
+from attncontrol.attention.moment import Moment
+from attncontrol.attention.regions import Region, coverage, require_region
+from attncontrol.attention.sites import Where
+from attncontrol.edits._presets import SHARES
+from attncontrol.edits.merge import require_share
+from attncontrol.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Share(Edit):
+    """All images take ``what`` from the image ``source`` of the batch, in ``layers`` (all if none
+    are named), from the share ``start`` of the run to the share ``stop``.
+
+        with edit(pipe, Share(("value",))):
+            source, changed = pipe(["a dog", "a dog with a hat"], generator=same_seeds).images
+
+    ``outside`` is a box or a mask: what lies in it stays the image's own. Raises SettingError;
+    CouplingError if the pipeline makes no image of that number.
+    """
+
+    what: tuple[Literal["query", "key", "value"], ...] = ("key", "value")
+    source: int = 0
+    start: float = 0.0
+    stop: float = 1.0
+    outside: Region | None = None
+    layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.what or set(self.what) - {"query", "key", "value"}:
+            raise SettingError(f"what is some of 'query', 'key' and 'value', not {self.what!r}")
+        require_share("start", self.start)
+        require_share("stop", self.stop)
+        if self.start > self.stop:
+            raise SettingError(f"start={self.start} lies after stop={self.stop}")
+        if self.outside is not None:
+            require_region(self.outside)
+        object.__setattr__(self, "where", Where(kind=("self", "joint"), layers=self.layers))
+
+    @classmethod
+    def preset(cls, name: str) -> "Share":
+        """Raises SettingError."""
+        if name not in SHARES:
+            raise SettingError(f"{name!r} is no preset; there are {', '.join(SHARES)}")
+        return cls(**SHARES[name])
+
+    def acts(self, progress: float) -> bool:
+        return self.start <= progress <= self.stop
+
+    def __call__(self, call: AttentionCall, now: Moment) -> Result:
+        there = now.source(call, self.source, "picture")
+        taken = {name: getattr(there, name) for name in self.what}
+        if self.outside is not None:
+            inside = (
+                coverage(self.outside, *now.layout.grid[-2:]).flatten().to(call.key.device) > 0.5
+            )
+            for name, theirs in taken.items():
+                own, cells = getattr(call, name), now.layout.image_slice
+                result = theirs.clone()
+                stays = inside.repeat(len(range(own.shape[2])[cells]) // len(inside))
+                result[:, :, cells][:, :, stays] = own[:, :, cells][:, :, stays]
+                taken[name] = result
+        return call.replace(**taken)
