@@ -9,6 +9,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusion3PAGPipeline, StableDiffusionPAGPipeline
 
 from attncontrol import Descent, Where, record, steer
+from attncontrol.attention.blur import blur
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.sites import Site
 from attncontrol.edits import (
@@ -78,6 +79,7 @@ EDITS = {
     "warm": (Temperature(2.5), lambda q, k, v: slow.temperature(q, k, v, 2.5)),
     "max": (Temperature(0.0), lambda q, k, v: slow.temperature(q, k, v, 0)),
     "log-linear": (LogLinear(0.35), lambda q, k, v: slow.log_linear(q, k, v, 0.35)),
+    "log-linear, to the end": (LogLinear(), lambda _q, _k, v: v),
     "Fisher-Rao": (FisherRao(0.35), lambda q, k, v: slow.fisher_rao(q, k, v, 0.35)),
     "nothing": (SkipAttention(), lambda _q, _k, v: 0 * v),
 }
@@ -99,6 +101,19 @@ def test_edits_equal_the_written_out_matrices(name):
     torch.testing.assert_close(output_of(edit(each, now)), expected, rtol=0, atol=1e-10)
     some = output_of(edit(each.of_heads([2, 0]), now))
     torch.testing.assert_close(some, expected[:, [2, 0]], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("grid", [(2, 4), (8, 5), (15, 16)])
+@pytest.mark.parametrize("sigma", [0.4, 2.0, 10.0, 100.0])
+def test_blur_has_the_official_kernel_on_every_grid(grid, sigma):
+    rng = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 3, math.prod(grid), 2, generator=rng, dtype=torch.float64)
+    cells = query.movedim(2, 0).unflatten(0, grid)
+    expected = slow.smoothed(cells, sigma).flatten(0, 1).movedim(0, 2)
+    torch.testing.assert_close(blur(query, grid, sigma), expected, rtol=0, atol=1e-12)
+    dot = torch.zeros(1, 1, 64, 1, dtype=torch.float64)
+    dot[0, 0, 8 * 4] = 1
+    assert (blur(dot, (8, 8), 10.0)[0, 0, ::8, 0] > 0).all()  # nine taps: also four cells away
 
 
 @pytest.mark.parametrize(

@@ -34,34 +34,38 @@ def soft_uniform(q, k, v, u):
 
 
 def kernel(sigma, cells):
-    size = math.ceil(6 * sigma)
-    size = size if size % 2 else size + 1
-    while size > cells or size % 2 == 0:
-        size -= 1
-    values = [math.exp(-0.5 * ((i - size // 2) / sigma) ** 2) for i in range(size)]
+    """An odd number of taps, about six deviations, and at most the first odd number that is not
+    below the side."""
+    wanted = math.ceil(6 * sigma)
+    wanted += wanted % 2 == 0
+    largest = cells if cells % 2 else cells + 1
+    half = min(wanted, largest) // 2
+    values = [math.exp(-((i / sigma) ** 2) / 2) for i in range(-half, half + 1)]
     return [v / sum(values) for v in values]
 
 
+def smoothed(cells, sigma):
+    """The Gaussian mean of the neighbours of every cell [height width ...]; cells beyond the border
+    are reflected."""
+    for axis in (0, 1):
+        side, taps = cells.shape[axis], kernel(sigma, cells.shape[axis])
+        mirror = [*range(side), *range(side - 2, 0, -1)]  # one period of the reflected axis
+        lines = cells.unbind(axis)
+        near = range(-(len(taps) // 2), len(taps) // 2 + 1)
+        means = [
+            sum(w * lines[mirror[(i + k) % len(mirror)]] for k, w in zip(near, taps, strict=True))
+            for i in range(side)
+        ]
+        cells = torch.stack(means, axis)
+    return cells
+
+
 def smoothed_query(q, k, v, u, sigma, grid, picture):
-    """Each query of the picture becomes the Gaussian mean of its neighbours; cells beyond the
-    border are reflected."""
-    height, width = grid
+    """Queries of the picture are smoothed, or all their mean."""
     cells = q[picture].unflatten(0, grid)
-    if math.isinf(sigma):
-        smooth = cells.mean((0, 1), keepdim=True).expand_as(cells)
-    else:
-        smooth = torch.zeros_like(cells)
-        down, right = kernel(sigma, height), kernel(sigma, width)
-        for y in range(height):
-            for x in range(width):
-                for a, wa in enumerate(down):
-                    for b, wb in enumerate(right):
-                        row, column = y + a - len(down) // 2, x + b - len(right) // 2
-                        row = abs(row) if row < height else 2 * (height - 1) - row
-                        column = abs(column) if column < width else 2 * (width - 1) - column
-                        smooth[y, x] += wa * wb * cells[row, column]
+    mean = cells.mean((0, 1), keepdim=True).expand_as(cells)
     blurred = q.clone()
-    blurred[picture] = smooth.flatten(0, 1)
+    blurred[picture] = (mean if math.isinf(sigma) else smoothed(cells, sigma)).flatten(0, 1)
     return (1 - u) * logits(q, k).softmax(-1) @ v + u * logits(blurred, k).softmax(-1) @ v
 
 
@@ -73,11 +77,16 @@ def temperature(q, k, v, tau):
 
 
 def log_linear(q, k, v, u, epsilon=1e-6):
-    a = logits(q, k).softmax(-1)
-    count = len(a)
-    target = (1 - epsilon) * torch.eye(count, dtype=a.dtype) + epsilon / count
-    mixed = a ** (1 - u) * target**u
-    return mixed / mixed.sum(1, keepdim=True) @ v
+    """Every entry beside the diagonal of the identity is epsilon, taken from the diagonal, to which
+    the official code adds one more."""
+    if u == 1:
+        return v
+    a, rows = logits(q, k).softmax(-1), []
+    for i, row in enumerate(a):
+        target = torch.full_like(row, epsilon)
+        target[i] += 1 - epsilon * (len(a) - 1)
+        rows.append(((1 - u) * row.log() + u * target.log()).softmax(-1))
+    return torch.stack(rows) @ v
 
 
 def fisher_rao(q, k, v, u):

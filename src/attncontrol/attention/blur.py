@@ -9,7 +9,7 @@ from torch import Tensor
 
 def _taps(sigma: float, cells: int, like: Tensor) -> Tensor:
     size = math.ceil(6 * sigma) + 1 - math.ceil(6 * sigma) % 2
-    size = min(size, cells - (cells % 2 - 1) if cells % 2 else cells - 1)
+    size = min(size, cells + 1 - cells % 2)
     place = torch.arange(size, device=like.device, dtype=torch.float64) - (size - 1) / 2
     taps = torch.exp(-0.5 * (place / sigma) ** 2)
     return (taps / taps.sum()).to(like)

@@ -1,11 +1,15 @@
 """From attention to the identity, straight between the logarithms (HeadHunter, Ahn et al. 2025,
 arXiv 2506.10978).
 
-    A'_i ~ A_i^(1 - u) E_i^u,    E = (1 - epsilon) I + epsilon / N, as I has no logarithm
+    A'_i ~ A_i^(1 - u) E_i^u
+
+    E_ij = epsilon, E_ii = 1 - (N - 2) epsilon: I has no logarithm; u = 1 is I itself
 
 With a = A_ii of the map at the temperature 1 / (1 - u) and O = A V of it, the diagonal is enough:
 
     A' V = O + w (V_i - O),      w = g a / (1 + g a),    g = (E_ii / E_ij)^u - 1
+
+N: number of keys. E as in the official code, which also raises values of A below 1e-12 to it.
 """
 
 from dataclasses import dataclass
@@ -18,7 +22,8 @@ from attncontrol.edits.merge import diagonal, square
 
 @dataclass(frozen=True)
 class LogLinear(Edit):
-    """``u`` in 0 .. 1, or a function of the progress of the run.
+    """``u`` in 0 .. 1, or a function of the progress of the run; ``epsilon`` above 0 and
+    below 1 / N.
 
         with perturb(pipe, LogLinear(u=0.5), scale=3.0, where=Where(kind="self")):
             image = pipe(prompt).images[0]
@@ -35,9 +40,10 @@ class LogLinear(Edit):
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         square(call)
         u = at(self.u, now.progress)
+        if u == 1:
+            return call.value
         tempered = call.tempered(1 - u)
-        off = self.epsilon / call.key.shape[2]
-        gain = ((1 - self.epsilon + off) / off) ** u - 1
-        share = gain * diagonal(tempered)
+        own = 1 - (call.key.shape[2] - 2) * self.epsilon
+        share = ((own / self.epsilon) ** u - 1) * diagonal(tempered)
         output = tempered.run()
         return output + (share / (1 + share)).to(output) * (call.value - output)

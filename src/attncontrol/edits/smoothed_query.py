@@ -6,10 +6,10 @@ picture; SoftSEG of HeadHunter.
 with G the 2-D Gaussian of deviation ``sigma`` in cells, or the mean for an infinite one.
 
 Blurring queries is blurring the logits over the grid of queries. The kernel has the official code's
-size, the odd number at or below ceil(6 sigma) + 1, at most the side of the grid, with reflected
-borders, on the true grid (the official code: square ones). Queries are taken after normalisation
-and rotation. Text queries of joint attention stay, except with ``scope="all"``, HeadHunter's
-SoftSEG: the mean over all positions, for an infinite ``sigma`` only.
+size, the odd number at or below ceil(6 sigma) + 1, at most the side of the grid (one more if that
+is even), with reflected borders, on the true grid (the official code: square ones). Queries are
+taken after normalisation and rotation. Text queries of joint attention stay, except with
+``scope="all"``, HeadHunter's SoftSEG: the mean over all positions, for an infinite ``sigma`` only.
 """
 
 import math
