@@ -21,14 +21,15 @@ def of_image(maps, b, branch=0):
     return [of[b, branch].numpy() for of in maps.layers.values()]
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_daam(normalise):
+@pytest.mark.parametrize("words", [None, [1, 2, 3]])
+def test_daam(words):
+    """The first and the last token are special."""
     maps = maps_of()
     for branch, name in enumerate(maps.branches):
-        found = aggregate.daam(maps, name, normalise=normalise)
+        found = aggregate.daam(maps, name, normalise=words is not None)
         for b in range(2):
             np.testing.assert_allclose(
-                found[b], reference.daam(of_image(maps, b, branch), normalise), rtol=0, atol=1e-12
+                found[b], reference.daam(of_image(maps, b, branch), words), rtol=0, atol=1e-12
             )
     one_hot = maps.replace(
         layers={k: (v == v.amax((4, 5), keepdim=True)).double() for k, v in maps.layers.items()}

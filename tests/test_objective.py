@@ -95,6 +95,17 @@ def test_sums_from_both_sides():
             wrong + one
 
 
+def test_fractions_of_a_run_are_decimal_numbers():
+    for total in (20, 25, 50, 100):
+        for step in range(total):
+            fraction = step / total
+            descent = Descent(guided=fraction, thresholds={fraction: 0.25})
+            assert [descent.updates(i, total) for i in range(total)].count(True) == step
+            assert descent.target(step, total) == 0.75
+    assert Descent(guided=0.5).updates(24, 51)
+    assert not Descent(guided=0.5).updates(25, 51)
+
+
 def test_a_sum_needs_what_any_term_needs():
     total = InitNO(WORDS) + 2.0 * Retention(WORDS) + SelfCross(WORDS) + Rearrange(shapes=WORDS)
     assert total.remembers

@@ -25,10 +25,12 @@ from attncontrol.errors import (
     SiteError,
     WordError,
 )
-from attncontrol.losses import AttendAndExcite
+from attncontrol.families.known import family_of
+from attncontrol.losses import AttendAndExcite, BoxDiff
 from attncontrol.losses.attend_and_excite import attend_and_excite
 from attncontrol.objectives.descent import early
 from tests.kit.tiny import tiny_sd, tiny_unet
+from tests.reference import losses as slow
 from tests.reference.attend_and_excite import attend_and_excite as reference
 
 PROMPTS = ["a cat and a turtle", "a red dog with a frog"]
@@ -101,6 +103,44 @@ def test_equals_the_slow_restatement_at_every_step(pipe, scheduler, guidance):
         assert (ours - untouched).abs().max() > 1e-3
     assert any(sum(step.refinements) for step in trace.steps)
     assert [step.index for step in trace.steps] == list(range(total // 2))
+
+
+def test_words_compete_with_words_alone_in_stable_diffusion_2():
+    """Which pads with "!", another token than the end of the text; Stable Diffusion 1 does not."""
+    pipe, prompts = tiny_sd(), [PROMPTS[0], "a big red dog and a green frog"]
+    assert family_of(pipe).name == "unet"
+    pipe.tokenizer.pad_token = "!"
+    assert family_of(pipe).name == "sd2"
+    descent, seen = Descent(step_size=40.0, thresholds={0.0: 0.5}, max_refinements=3), []
+    words = {prompts[0]: ["cat", "turtle"], prompts[1]: ["dog", "frog"]}
+    with steer(pipe, AttendAndExcite(words), where=WHERE, descent=descent):
+        run(pipe, prompts, seen=seen, guidance_scale=5.0)
+    settings = {"num_inference_steps": 6, "guidance_scale": 5.0, "grid": (4, 6)}
+    settings |= {"scale_factor": 40.0, "max_iter_to_alter": 3, "max_refinement_steps": 3}
+    theirs, others = [
+        reference(
+            pipe, prompts, [[2, 5, 6], [4, 8]], noise(), thresholds={0: 0.5}, normalize_eot=of_sd2,
+            **settings,
+        )
+        for of_sd2 in (True, False)
+    ]  # fmt: skip
+    for ours, his, other in zip(seen, theirs, others, strict=True):
+        assert (ours - his).abs().max() < 1e-6 * his.abs().max()
+        assert (ours - other).abs().max() > 1e-3
+
+
+def test_boxes_compete_with_words_alone_in_stable_diffusion_2():
+    pipe = tiny_sd()
+    pipe.tokenizer.pad_token = "!"
+    boxes = {"dog": (0.0, 0.0, 0.5, 1.0), "frog": (0.5, 0.0, 1.0, 1.0)}
+    with record(pipe, where=WHERE) as maps:
+        still = Descent(step_size=0.0, thresholds={})
+        with steer(pipe, BoxDiff(boxes), where=WHERE, descent=still) as trace:
+            run(pipe, PROMPTS[1])
+    first = torch.stack([of[0, 0, 0].mean(0) for of in maps.layers.values()]).mean(0)
+    text = len(pipe.tokenizer(PROMPTS[1]).input_ids)  # the first and the last do not compete
+    expected = slow.boxdiff(first[..., :text], [[3], [6]], [*boxes.values()])
+    assert trace.steps[0].losses[0] == pytest.approx(expected.item(), rel=1e-9)
 
 
 def test_the_loss_by_hand():

@@ -48,8 +48,9 @@ def finest(layers):
     return max((of.shape[-3:-1] for of in layers), key=lambda grid: grid[0] * grid[1])
 
 
-def daam(layers, normalise=False):
-    """``layers``: [step head height width token] of one image."""
+def daam(layers, words=None):
+    """``layers``: [step head height width token] of one image; ``words``: the places on the token
+    axis whose sum the maps are divided by."""
     height, width = finest(layers)
     tokens = layers[0].shape[-1]
     found, count = np.zeros((height, width, tokens)), 0
@@ -60,7 +61,10 @@ def daam(layers, normalise=False):
                 summed = sum(of[t, head, :, :, k] for t in range(len(of)))
                 found[..., k] += np.maximum(bicubic(summed, height, width), 0)
     found /= count
-    return found / (found.sum(-1, keepdims=True) + 1e-6) if normalise else found
+    if words is None:
+        return found
+    total = 1e-6 + sum(found[..., k] for k in words)
+    return np.stack([found[..., k] / total for k in range(tokens)], -1)
 
 
 def per_resolution(layers):

@@ -90,9 +90,9 @@ def gaussian(image: Tensor) -> Tensor:
     return (windows * kernel).sum(dim=(2, 3))
 
 
-def subject_loss(attention: Tensor, tokens: Sequence[int], smooth: bool) -> Tensor:
+def subject_loss(attention: Tensor, tokens: Sequence[int], smooth: bool, end: int) -> Tensor:
     """L from A."""
-    sharp = torch.softmax(100 * attention[:, :, 1:-1], dim=-1)
+    sharp = torch.softmax(100 * attention[:, :, 1:end], dim=-1)
     losses = []
     for token in tokens:
         image = gaussian(sharp[:, :, token - 1]) if smooth else sharp[:, :, token - 1]
@@ -109,11 +109,12 @@ def loss_and_gradient(
     grid: tuple[int, int],
     tokens: Sequence[int],
     smooth: bool,
+    end: int,
 ) -> tuple[float, Tensor]:
     """L(z) and dL/dz, with the UNet fed c z."""
     with torch.enable_grad():
         z = z.detach().requires_grad_(True)
-        loss = subject_loss(mean_cross_attention(unet, c * z, t, text, grid), tokens, smooth)
+        loss = subject_loss(mean_cross_attention(unet, c * z, t, text, grid), tokens, smooth, end)
         (gradient,) = torch.autograd.grad(loss, z)
     return loss.item(), gradient
 
@@ -134,12 +135,14 @@ def attend_and_excite(
     max_refinement_steps: int = 20,
     smooth: bool = True,
     scale_model_input: bool = True,
+    normalize_eot: bool = False,
 ) -> list[Tensor]:
     """The latents (batch, 4, h, w) after every scheduler step. `latents` is unit-variance noise;
     `grid` is (height, width).
 
     scale_model_input=False: c = 1 in the guidance part with any scheduler, as in the original; the
-    denoising forward still scales.
+    denoising forward still scales. normalize_eot=True: of Stable Diffusion 2, B over A[:,:,1:n-1]
+    of the n tokens of the text with its start and its end, without padding.
     """
     scheduler, unet = pipe.scheduler, pipe.unet
     cfg = guidance_scale > 1
@@ -159,17 +162,17 @@ def attend_and_excite(
         guided = []
         for sample, tokens in enumerate(token_indices):
             one, prompt = z[sample : sample + 1], text[sample : sample + 1]
-            loss, gradient = loss_and_gradient(unet, one, c, t, prompt, grid, tokens, smooth)
+            end = len(pipe.tokenizer(prompts[sample]).input_ids) - 1 if normalize_eot else -1
+            given = (c, t, prompt, grid, tokens, smooth, end)
+            loss, gradient = loss_and_gradient(unet, one, *given)
             if i in thresholds and loss > 1 - thresholds[i]:
                 inner = 0
                 while loss > 1 - thresholds[i] and inner < max_refinement_steps:
-                    loss, gradient = loss_and_gradient(
-                        unet, one, c, t, prompt, grid, tokens, smooth
-                    )
+                    loss, gradient = loss_and_gradient(unet, one, *given)
                     if loss != 0:
                         one = one - alpha / c**2 * gradient
                     inner += 1
-                loss, gradient = loss_and_gradient(unet, one, c, t, prompt, grid, tokens, smooth)
+                loss, gradient = loss_and_gradient(unet, one, *given)
             if i < max_iter_to_alter and loss != 0:
                 one = one - alpha / c**2 * gradient
             guided.append(one)

@@ -209,31 +209,24 @@ def largest(values):
 
 
 def boxdiff(maps, words, boxes):
+    """Boxes as the official code has them: first cells x1, y1 inside, x2, y2 behind; the corner
+    terms look at x1 - 1 .. x1 + 1 and x2 - 1 .. x2 + 1 as far as they exist."""
     height, width = maps.shape[:2]
-    sharp = torch.softmax(100 * maps[..., 1:-1], -1)
     loss = 0
     for word, box in zip(words, boxes, strict=True):
-        inside = cells(box, height, width)
+        inside = torch.zeros(height, width, dtype=torch.bool)
+        inside[tuple(zip(*cells(box, height, width), strict=True))] = True
         for token in word:
-            image = gaussian(sharp[..., token - 1])
-            loss = loss + 1 - largest([image[c] for c in inside])
-            loss = loss + largest(
-                [image[y, x] for y in range(height) for x in range(width) if (y, x) not in inside]
-            )
-            for length, other, cell in (
-                (width, height, lambda a, b: (b, a)),
-                (height, width, lambda a, b: (a, b)),
-            ):
-                taken = sorted(
-                    {a for a in range(length) if any(cell(a, b) in inside for b in range(other))}
-                )
-                total = 0
-                for a in range(length):
-                    if abs(a - taken[0]) <= 1 or abs(a - taken[-1]) <= 1:
-                        total = total + abs(
-                            max(image[cell(a, b)] for b in range(other)) - (1 if a in taken else 0)
-                        )
-                loss = loss + total / length
+            (image,) = word_maps(maps, [[token]])
+            loss = loss + 1 - largest(image[inside]) + largest(image[~inside])
+            for values, mask in ((image, inside), (image.T, inside.T)):  # columns, rows
+                first = int(mask.any(0).nonzero().min())
+                behind = int(mask.any(0).nonzero().max()) + 1
+                window = {first - 1, first, first + 1, behind - 1, behind, behind + 1}
+                near = sorted(window & set(range(mask.shape[1])))
+                aims = mask.any(0).to(values)
+                gaps = [(max(values[:, a]) - aims[a]).abs() for a in near]
+                loss = loss + sum(gaps) / mask.shape[1]
     return loss
 
 

@@ -5,7 +5,8 @@ special tokens are put together.
     per resolution  the mean of the layers of each grid first, then the mean over grids: no grid
                     counts by its number of layers
     DAAM            M_k = mean_{l,h} max(0, bicubic(sum_t A_t^{l,h})_k), optionally
-                    M_k / (sum_j M_j + 1e-6) (Tang et al. 2023, arXiv 2210.04885)
+                    M_k / (sum_j M_j + 1e-6), j: words of the prompt (Tang et al. 2023, arXiv
+                    2210.04885)
     word pieces     sum (the probability of looking at the word), mean (DAAM), max, or the first
                     piece (ConceptAttention)
     special tokens  left out, and the rest of every cell divided by its sum
@@ -67,7 +68,9 @@ def daam(
     unless given.
 
     DAAM itself upscales to 64 x 64, and its word map is the mean over the pieces of a word:
-    ``merge(..., "mean")``.
+    ``merge(..., "mean")``. It leaves out the middle block and the layers of 8 x 8 at 512 px; here
+    all that was recorded counts. ``normalise``: special tokens and padding do not count in the sum;
+    of a record of some words, it is the sum of these.
     """
     b, count = _index(maps, branch), len(maps.steps)
     total, heads = torch.zeros(()), 0
@@ -83,7 +86,11 @@ def daam(
         total = total + _planes(fine.clamp(min=0), shape).sum(1)
         heads += summed.shape[1]
     mean = total / heads
-    return mean / (mean.sum(-1, keepdim=True) + 1e-6) if normalise else mean
+    if not normalise:
+        return mean
+    kept = without_special(maps).to(mean.device)
+    of_words = (mean * kept.view(len(kept), *[1] * (mean.ndim - 2), -1)).sum(-1, keepdim=True)
+    return mean / (of_words + 1e-6)
 
 
 def _planes(fine: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -1,4 +1,5 @@
-"""Stable Diffusion UNets (``UNet2DConditionModel``): SD 1, SD 2, SDXL, with img2img and inpainting.
+"""Stable Diffusion UNets (``UNet2DConditionModel``): SD 1, SDXL, with img2img and inpainting; SD 2
+is ``sd2``.
 
 Text is the key side of every ``attn2``. One call per step with batch [uncond, cond] under
 classifier-free guidance, else [cond]. The two encoders of SDXL share one vocabulary, and their
