@@ -4,7 +4,14 @@ import pytest
 from typer.testing import CliRunner
 
 from attncontrol.cli import app, checks
+from attncontrol.cli.pipelines import call_of
+from attncontrol.errors import SettingError
 
+BROKEN_HEADS = [
+    "", "{", "[]", "null", '{"heads": []}', '{"heads": [1]}', '{"heads": [["a", -1]]}',
+    '{"heads": [["a", 1.5]]}', '{"heads": [["a", true]]}', '{"heads": [["a", 1], ["a", 1]]}',
+    "[" * 100_000,
+]  # fmt: skip
 GENERATE, RECORD = ["generate", "a cat"], ["record", "a cat"]
 
 
@@ -32,11 +39,23 @@ def said(*arguments):
         ([*GENERATE, "--device", "tpux"], "SettingError: device 'tpux' cannot be used here"),
         ([*GENERATE, "--step-size", "nan"], "a step size is a finite number"),
         ([*RECORD, "--step-size", "-1"], "a step size is a finite number"),
-        ([*GENERATE, "--guidance", "inf"], "inf is not a finite number"),
+        ([*GENERATE, "--guidance", "inf"], "inf is no number from 0 to 1000"),
         ([*GENERATE, "--steps", "1001"], "Invalid value for '--steps'"),
         ([*GENERATE, "--seeds", str(2**64)], "the largest seed is 18446744073709551615"),
         ([*RECORD, "--seed", str(2**64)], "Invalid value for '--seed'"),
-        ([*GENERATE, "--height", "64"], "give --height and --width together"),
+        ([*GENERATE, "--height", "72", "--model", "sprites-sd3"], "draws multiples of 16 pixels"),
+        ([*GENERATE, "--height", "16384"], "up to 8192"),
+        ([*GENERATE, "--guidance", "-1"], "-1.0 is no number from 0 to 1000"),
+        ([*GENERATE, "--u", "nan"], "nan is no number from 0 to 1"),
+        ([*GENERATE, "--negative", "red", "--guidance", "1"], "give --guidance above 1"),
+        ([*GENERATE, "--negative", "a \ud800"], "a \\ud800: this is no text"),
+        ([*GENERATE, "--seeds", "0-99999999999"], "100000000000 seeds; at most 1000000"),
+        ([*GENERATE, "--seeds", "0-3,2"], "names seed 2 twice"),
+        ([*GENERATE, "--words", "mouse"], "'mouse' is not in the prompt 'a cat'"),
+        ([*GENERATE, "--method", "syngen:x"], "there is no module syngen"),
+        ([*GENERATE, "--out", ""], "the path is empty"),
+        ([*RECORD, "--words", "cat,"], "write names separated by commas"),
+        ([*RECORD, "--method", "boxdiff", "--box", "dog=0,0,1,1"], "'dog' is not in the prompt"),
         ([*RECORD, "--height", "65", "--width", "64"], "65 is no multiple of 8"),
         ([*GENERATE, "--words", "cat,"], "write words separated by commas"),
         ([*RECORD, "--keep", "x"], "x: choose from step, head"),
@@ -86,9 +105,14 @@ def test_prompt_files(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_bytes(b"\xef\xbb\xbfa cat\r\n# a comment\r\n\r\na dog\r\n")
     assert checks.prompts(None, file) == ["a cat", "a dog"]
+    file.write_bytes("a cat\na dog".encode("utf-16"))
+    assert checks.prompts(None, file) == ["a cat", "a dog"]
     for content, message in (
-        ("a cat".encode("utf-16"), "cannot be read as UTF-8 text"),
+        (b"\xff\x00\x80", "cannot be read as UTF-8 text"),
+        (b"a cat\n\x00\x01\n", "line 2, '\\x00\\x01': this is no text"),
         (b"\n# only this\n", "holds no prompt"),
+        (b"a cat\n#1 dog\n", "line 2, '#1 dog': a comment begins with '# '"),
+        (b"a cat " * 10_000, "line 1, 'a cat a cat"),
     ):
         file.write_bytes(content)
         assert message in said("generate", "--prompts", file)
@@ -107,9 +131,45 @@ def test_output_paths(tmp_path):
         "maps", __file__, "--prompt", "a cat", "--out", tmp_path
     )
     heads = tmp_path / "heads.json"
-    for content in ('{"heads": []}', '{"heads": [1]}', "{", "[]"):
+    for content in BROKEN_HEADS:
         heads.write_text(content)
-        assert "ResultsError" in said(*GENERATE, "--heads", heads, "--out", tmp_path / "out")
+        assert "Invalid value for '--heads'" in said(
+            *GENERATE, "--heads", heads, "--out", tmp_path / "out"
+        )
+    heads.write_text('{"heads": [["mid_block", 0]]}')
     assert "a picture ends in .png, .jpg or .webp" in said(
         "heads", "strip", "a cat", "--heads", heads, "--out", tmp_path / "strip"
     )
+
+
+def test_one_side_gives_the_other(tmp_path):
+    """By the files of the model; without them, both must be given."""
+    sizes = [
+        [call_of(model, **given).get(side) for side in ("height", "width")]
+        for model in ("sprites", "sprites-sd3", "sprites-flux")
+        for given in ({"height": 64}, {"width": 96}, {"height": 64, "width": 96})
+    ]
+    assert sizes == [[64, 128], [128, 96], [64, 96]] * 3
+    assert "height" not in call_of("sprites")
+    (tmp_path / "scheduler").mkdir()
+    scheduler = tmp_path / "scheduler" / "scheduler_config.json"
+    scheduler.write_text('{"num_train_timesteps": 20}')
+    assert call_of(str(tmp_path), steps=20) == {"num_inference_steps": 20}
+    with pytest.raises(SettingError, match=r"--steps 21: the schedule of .* has 20 steps"):
+        call_of(str(tmp_path), steps=21)
+    with pytest.raises(SettingError, match="--width is missing"):
+        call_of(str(tmp_path), steps=2, height=64)
+
+
+def test_options_that_the_pipeline_would_ignore(tmp_path):
+    index = tmp_path / "model_index.json"
+    index.write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(SettingError, match="true_cfg_scale is 1; use Python"):
+        call_of(str(tmp_path), negative="red")
+    index.write_text('{"_class_name": "StableDiffusionPipeline"}')
+    assert call_of(str(tmp_path), negative="red")["negative_prompt"] == "red"
+    with pytest.raises(SettingError, match=r"guidance_scale is 0\.5; give --guidance above 1"):
+        call_of(str(tmp_path), guidance=0.5, negative="red")
+    index.write_text('{"_class_name": "Flux2KleinPipeline"}')
+    with pytest.raises(SettingError, match="takes no negative_prompt"):
+        call_of(str(tmp_path), negative="red")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from attncontrol import Where
-from attncontrol.batch.head_search import load_heads, search_heads
+from attncontrol.batch.chosen_heads import load_heads
+from attncontrol.batch.head_search import search_heads
 from attncontrol.batch.results import read_lines
 from attncontrol.batch.strengths import strengths
 from attncontrol.edits.soft_identity import SoftIdentity

@@ -15,7 +15,6 @@ import torch
 from attncontrol.attention.edit import Editor
 from attncontrol.attention.sites import Head, Where
 from attncontrol.batch.results import append_lines, read_lines
-from attncontrol.errors import ResultsError
 from attncontrol.running.session import attach
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.plan import Heads, PerImage
@@ -65,19 +64,6 @@ class HeadSearch:
             for each in self.rounds
         ]
         file.write_text(json.dumps({"heads": self.heads, "rounds": rounds}, indent=1), "utf-8")
-
-
-def load_heads(file: Path) -> Heads:
-    """The heads of a saved search. Raises ResultsError for a file that is none."""
-    try:
-        heads = [
-            (str(name), int(head)) for name, head in json.loads(file.read_text("utf-8"))["heads"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ResultsError(f"{file} is no result of a search of heads ({error!r})") from error
-    if not heads:
-        raise ResultsError(f"{file} names no head")
-    return heads
 
 
 def search_heads(

@@ -2,7 +2,9 @@
 them. torch and diffusers are imported when a model is loaded."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "float16", "bfloat16")
 """Precisions of a pipeline, as torch names them."""
 _LARGEST_SEED = 2**64 - 1  # of torch.Generator
+_MOST_SEEDS = 1_000_000  # what is more is a slip of the finger, and would fill the memory
 
 
 def load_pipeline(
@@ -77,14 +80,19 @@ def guided(call: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``"0-3,8"`` -> [0, 1, 2, 3, 8]. Raises SettingError for anything else, and for a seed of more
-    than 64 bits."""
-    seeds: list[int] = []
+    """``"0-3,8"`` -> [0, 1, 2, 3, 8]. Raises SettingError for anything else, for a seed of more
+    than 64 bits, one that is named twice, and more than a million of them."""
+    parts: list[range] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,30})(?:\s*-\s*(\d{1,30}))?\s*", part, re.ASCII)
         if not match or (match[2] and int(match[2]) < int(match[1])):
             raise SettingError(f"{text!r}: write seeds as 0-3,8")
         if int(match[2] or match[1]) > _LARGEST_SEED:
             raise SettingError(f"{text!r}: the largest seed is {_LARGEST_SEED}")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+        parts.append(range(int(match[1]), int(match[2] or match[1]) + 1))
+    if (count := sum(part.stop - part.start for part in parts)) > _MOST_SEEDS:
+        raise SettingError(f"{text!r} are {count} seeds; at most {_MOST_SEEDS} are made at once")
+    seeds = list(chain.from_iterable(parts))
+    if twice := [seed for seed, times in Counter(seeds).items() if times > 1]:
+        raise SettingError(f"{text!r} names seed {twice[0]} twice")
     return seeds

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import track
 
 from attncontrol.attention.sites import Where
-from attncontrol.batch.head_search import load_heads
+from attncontrol.batch.chosen_heads import load_heads
 from attncontrol.batch.options import DTYPES, guided, load_pipeline, parse_seeds
 from attncontrol.batch.results import append_lines, same_settings
 from attncontrol.bench.guidance_table import TRUE, Row, markdown, read, table

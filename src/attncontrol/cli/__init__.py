@@ -7,6 +7,7 @@ from attncontrol.cli import (  # noqa: F401  # they add their commands
     heads,
     inspect,
     look,
+    maps,
     records,
     strip,
 )

@@ -1,24 +1,38 @@
 """What all commands share."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from attncontrol.errors import AttnControlError, UnsupportedError
+from attncontrol.cli.failures import clean_errors, console
+from attncontrol.errors import UnsupportedError
 from attncontrol.version import __version__
 
+__all__ = ["app", "clean_errors", "command_line", "console", "optional_chart"]
+
+
+class Program(TyperGroup):
+    """All commands; what goes wrong in any of them ends in one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # a terminal that cannot show a prompt shows escapes
+                stream.reconfigure(errors="backslashreplace")
+        with clean_errors():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=Program,
+    pretty_exceptions_enable=False,
     no_args_is_help=True,
     help="Record and edit attention inside text-to-image diffusion models.",
 )
-# a prompt or a path may hold what rich takes for markup
-console = Console(stderr=True, markup=False, highlight=False)
 
 
 class PromptCommand(TyperCommand):
@@ -61,15 +75,6 @@ def _main(
 ) -> None:
     # import notes of the libraries would bury what a command says
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-
-
-@contextmanager
-def clean_errors() -> Iterator[None]:
-    try:
-        yield
-    except AttnControlError as error:
-        console.print(Text.assemble((type(error).__name__, "red"), f": {error}"))
-        raise typer.Exit(2) from error
 
 
 @contextmanager

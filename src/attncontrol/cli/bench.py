@@ -1,6 +1,7 @@
 """``attncontrol bench``."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ import typer
 
 from attncontrol import sprites
 from attncontrol.bench.suites import MEASURES, SUITES
-from attncontrol.cli import checks, methods, pipelines
+from attncontrol.cli import checks, methods, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, clean_errors, console, optional_chart
 
@@ -34,22 +35,28 @@ Methods = Annotated[
     typer.Option(
         help=f"Separated by commas: {', '.join(methods.names('words'))}; for the suite layout: "
         f"{', '.join(methods.names('layout'))}. Default: all that fit the suite.",
+        callback=checks.names,
     ),
 ]
 Model = Annotated[str, typer.Option(help=f"{', '.join(sprites.MODELS)}.", callback=_scored)]
-Every = Annotated[int, typer.Option(help="Every n-th of the 276 prompts.", min=1)]
+Every = Annotated[int, typer.Option(help="Every n-th of the 276 prompts.", min=1, max=276)]
 StepSizes = Annotated[
     list[str] | None,
     typer.Option(help="method=size, repeated. Default: that of the method."),
 ]
 Refinements = Annotated[
     int | None,
-    typer.Option(help="Largest number at a step; 0 for none. Default: that of the method.", min=0),
+    typer.Option(
+        help="Largest number at a step; 0 for none. Default: that of the method.", min=0, max=1000
+    ),
 ]
 Out = Annotated[
     Path,
     typer.Option(
-        help="Output folder; a run that was interrupted goes on here.", callback=checks.folder
+        help="Output folder; a run that was interrupted goes on here.",
+        callback=paths.folder,
+        parser=paths.named,
+        metavar="PATH",
     ),
 ]
 
@@ -96,12 +103,17 @@ def bench(
 
 def _chosen(names: str | None, suite: str) -> list[str]:
     fitting = methods.names("layout" if suite == "layout" else "words")
-    chosen = [name.strip() for name in names.split(",")] if names else fitting
+    chosen = fitting if names is None else [name.strip() for name in names.split(",")]
+    if twice := [name for name in chosen if chosen.count(name) > 1]:
+        raise typer.BadParameter(f"{twice[0]} is named twice", param_hint="--methods")
     if unknown := {name for name in chosen if ":" not in name} - set(fitting):
         raise typer.BadParameter(
             f"{', '.join(sorted(unknown))}: for the suite {suite} choose from {', '.join(fitting)}",
             param_hint="--methods",
         )
+    for name in chosen:
+        if ":" in name:
+            methods.objective(name, None, {}, option="--methods")
     return chosen
 
 
@@ -120,7 +132,10 @@ def _step_sizes(texts: list[str] | None, chosen: list[str]) -> Mapping[str, floa
             raise typer.BadParameter(
                 f"{name!r} is none of the methods {', '.join(chosen)}", param_hint="--step-size"
             )
-        checks.step_size(sizes[name])
+        if not 0 <= sizes[name] < math.inf:
+            raise typer.BadParameter(
+                f"{text}: a step size is a finite number, 0 or larger", param_hint="--step-size"
+            )
     return sizes
 
 

@@ -1,15 +1,22 @@
 """Values of options, checked before torch is imported: typer.BadParameter says what to write."""
 
+import codecs
 import math
 import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from attncontrol.batch.options import DTYPES, parse_seeds
-from attncontrol.errors import SettingError
+from attncontrol.errors import SettingError, WordError
 
 Box = tuple[float, float, float, float]
+
+MOST_PIXELS = 8192  # of a side
+LONGEST_PROMPT = 10_000  # characters; the longest text of any model is a tenth of that
 
 
 def device(name: str) -> str:
@@ -24,10 +31,19 @@ def dtype(name: str) -> str:
     return name
 
 
-def finite(value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is not a finite number")
-    return value
+def between(low: float, high: float) -> Callable[[float | None], float | None]:
+    """A check of a number; NaN lies nowhere."""
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not low <= value <= high:
+            raise typer.BadParameter(f"{value} is no number from {low:g} to {high:g}")
+        return value
+
+    return check
+
+
+scale = between(0.0, 1000.0)
+unit = between(0.0, 1.0)
 
 
 def step_size(value: float | None) -> float | None:
@@ -47,54 +63,36 @@ def strengths(text: str) -> str:
 
 
 def pixels(value: int | None) -> int | None:
-    if value is not None and (value < 1 or value % 8):
-        raise typer.BadParameter(f"{value} is no multiple of 8, the pixels of a latent cell")
+    if value is not None and (not 1 <= value <= MOST_PIXELS or value % 8):
+        raise typer.BadParameter(
+            f"{value} is no multiple of 8, the pixels of a latent cell, up to {MOST_PIXELS}"
+        )
     return value
 
 
 def prompt(text: str | None) -> str | None:
     if text is not None and not text.strip():
         raise typer.BadParameter("the prompt is empty")
+    if text is not None and len(text) > LONGEST_PROMPT:
+        raise typer.BadParameter(
+            f"the prompt has {len(text)} characters; at most {LONGEST_PROMPT} are read"
+        )
+    return plain(text)
+
+
+def plain(text: str | None) -> str | None:
+    """Text that can be written down."""
+    if text is not None and any("\ud800" <= letter <= "\udfff" for letter in text):
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        raise typer.BadParameter(f"{shown}: this is no text in the encoding of the terminal")
     return text
 
 
-def folder(path: Path) -> Path:
-    """That can be made, or is one."""
-    _check_parents(path)
-    if path.is_file():
-        raise typer.BadParameter(f"{path} is a file; give a folder")
-    return path
-
-
-def file(path: Path | None) -> Path | None:
-    """That can be written."""
-    if path is not None:
-        _check_parents(path)
-        if path.is_dir():
-            raise typer.BadParameter(f"{path} is a folder; give a file")
-    return path
-
-
-def picture_file(path: Path) -> Path:
-    file(path)
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise typer.BadParameter(f"{path}: a picture ends in .png, .jpg or .webp")
-    return path
-
-
-def record_path(path: Path) -> Path:
-    """A file, or a folder of steps."""
-    return Path(file(path) or path) if path.suffix == ".safetensors" else folder(path)
-
-
-def _check_parents(path: Path) -> None:
-    try:
-        nearest = next(parent for parent in path.absolute().parents if parent.exists())
-        path.exists()
-    except OSError as error:
-        raise typer.BadParameter(f"{path}: {error.strerror}") from error
-    if not nearest.is_dir():
-        raise typer.BadParameter(f"{path} cannot be made: {nearest} is a file")
+def names(text: str | None) -> str | None:
+    """One or several, separated by commas."""
+    if text is not None and not all(part.strip() for part in text.split(",")):
+        raise typer.BadParameter(f"{text!r}: write names separated by commas")
+    return plain(text)
 
 
 def seeds(text: str) -> list[int]:
@@ -119,7 +117,11 @@ def groups(words: str | None) -> list[list[str]] | None:
 
 def boxes(texts: list[str] | None) -> dict[str, Box]:
     """``["cat=0,0.2,0.5,1"]`` -> {"cat": (0.0, 0.2, 0.5, 1.0)}."""
-    return dict(_box(text) for text in texts or [])
+    found = [_box(text) for text in texts or []]
+    words = [word for word, _ in found]
+    if twice := [word for word in words if words.count(word) > 1]:
+        raise typer.BadParameter(f"{twice[0]!r} has two boxes", param_hint="--box")
+    return dict(found)
 
 
 def _box(text: str) -> tuple[str, Box]:
@@ -141,19 +143,70 @@ def _box(text: str) -> tuple[str, Box]:
 
 
 def prompts(given: str | None, path: Path | None) -> list[str]:
-    """The one that was given, or the lines of a file that are neither empty nor comments."""
+    """The one that was given, or the lines of a file that are neither empty nor comments: "# " and
+    what follows. Raises typer.BadParameter naming the line for all else."""
     if (given is None) == (path is None):
         raise typer.BadParameter("give either a prompt or --prompts FILE")
     if path is None:
         return [str(given)]
-    try:
-        text = path.read_text("utf-8-sig")  # a byte order mark is no part of the first prompt
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(
-            f"{path} cannot be read as UTF-8 text ({error})", param_hint="--prompts"
-        ) from error
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in _text(path).split("\n")]
+    for number, line in enumerate(lines, 1):
+        wrong = None
+        if line.startswith("#") and not line.startswith(("# ", "##")) and line != "#":
+            wrong = "a comment begins with '# ', a prompt does not begin with #"
+        elif len(line) > LONGEST_PROMPT:
+            wrong = f"a prompt has at most {LONGEST_PROMPT} characters, not {len(line)}"
+        elif any(unicodedata.category(letter) == "Cc" and letter != "\t" for letter in line):
+            wrong = "this is no text"
+        if wrong:
+            raise typer.BadParameter(
+                f"{path}, line {number}, {line[:40]!r}: {wrong}", param_hint="--prompts"
+            )
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise typer.BadParameter(f"{path} holds no prompt", param_hint="--prompts")
     return lines
+
+
+def _text(path: Path) -> str:
+    """UTF-8, or UTF-16 that says so; a byte order mark is no part of the first prompt."""
+    try:
+        data = path.read_bytes()
+        marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if marked else "utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(
+            f"{path} cannot be read as UTF-8 text ({error})", param_hint="--prompts"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def words_in(prompts: Iterable[str], words: Iterable[str], option: str = "--words") -> None:
+    """Raises typer.BadParameter unless every word is in every prompt."""
+    from attncontrol.prompts.tokens import Token
+    from attncontrol.prompts.words import find
+
+    for text in prompts:
+        letters = [Token(i, 0, letter, i, i + 1, False) for i, letter in enumerate(text)]
+        for word in words:
+            try:
+                find(letters, text, word)
+            except WordError as error:
+                raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def subjects(
+    prompts: Iterable[str],
+    groups: Sequence[Sequence[str]] | None,
+    boxes: Mapping[str, Any] | None = None,
+) -> None:
+    """Raises typer.BadParameter unless the words and boxes that were given are in every prompt, and
+    WordError for a prompt without a noun if none were given."""
+    if groups or boxes:
+        words_in(prompts, [word for group in groups or [] for word in group])
+        words_in(prompts, boxes or {}, "--box")
+        return
+    from attncontrol.prompts.syntax import nouns
+
+    for text in prompts:
+        nouns(text)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from attncontrol import sprites
-from attncontrol.cli import checks, methods, pipelines
+from attncontrol.cli import checks, methods, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, clean_errors, command_line, console
 
@@ -24,7 +24,7 @@ Prompt = Annotated[
 Prompts = Annotated[
     Path | None,
     typer.Option(
-        help="Text file with one prompt per line; lines that begin with # are comments.",
+        help="Text file, UTF-8, with one prompt per line; lines that begin with '# ' are comments.",
         exists=True,
         dir_okay=False,
     ),
@@ -35,11 +35,16 @@ Compare = Annotated[
 ]
 Heads = Annotated[
     Path | None,
-    typer.Option(help="Heads to weaken: the result of heads search.", exists=True, dir_okay=False),
+    typer.Option(
+        help="Heads to weaken: the result of heads search.",
+        exists=True,
+        dir_okay=False,
+        callback=paths.heads,
+    ),
 ]
 Scale = Annotated[
     float,
-    typer.Option(help="With --heads: w in e + w (e - e_weakened).", callback=checks.finite),
+    typer.Option(help="With --heads: w in e + w (e - e_weakened).", callback=checks.scale),
 ]
 
 
@@ -98,14 +103,15 @@ def generate(
     as_json: of.Json = False,
 ) -> None:
     """Generate pictures, with test-time guidance, word-map overlays and a comparison grid."""
-    lines, boxes = checks.prompts(prompt, prompts), checks.boxes(box)
-    methods.check(method, boxes)
+    lines, numbers = checks.prompts(prompt, prompts), checks.seeds(seeds)
+    boxes, groups = checks.boxes(box), checks.groups(words)
+    methods.check(method, boxes, groups)
+    checks.subjects(lines, groups, boxes)
+    paths.apart(out / "run.json", [prompts, heads])
     with clean_errors():
         call = pipelines.call_of(model, steps, guidance, negative, height, width)
-        settings = Settings(
-            lines, checks.seeds(seeds), method, checks.groups(words), boxes, step_size,
-            heads, heads_scale, u, compare, batch, model, device, dtype, call,
-        )  # fmt: skip
+        settings = Settings(lines, numbers, method, groups, boxes, step_size, heads, heads_scale,
+                            u, compare, batch, model, device, dtype, call)  # fmt: skip
         result = _run(settings, out, shlex.join(command_line(ctx)))
     if as_json:
         typer.echo(json.dumps(result))
@@ -209,7 +215,7 @@ def _weakening(pipe: Any, settings: Settings) -> Callable[[], AbstractContextMan
 
 
 def _heads(file: Path) -> Any:
-    from attncontrol.batch.head_search import load_heads
+    from attncontrol.batch.chosen_heads import load_heads
 
     return load_heads(file)
 

@@ -1,6 +1,8 @@
 """``attncontrol heads``."""
 
-import importlib
+import inspect
+import math
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,9 +10,11 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from attncontrol.cli import checks, pipelines
+from attncontrol import listing
+from attncontrol.cli import checks, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, clean_errors, console, optional_chart
+from attncontrol.errors import ResultsError, SettingError
 
 heads = typer.Typer(
     no_args_is_help=True, help="Attention heads whose weakening serves an objective."
@@ -39,17 +43,20 @@ Objective = Annotated[
         "module:function(pictures, prompts)."
     ),
 ]
-Scale = Annotated[float, typer.Option(help="w in e + w (e - e_weakened).", callback=checks.finite)]
+Scale = Annotated[float, typer.Option(help="w in e + w (e - e_weakened).", callback=checks.scale)]
 Guidance = Annotated[
     float,
     typer.Option(
-        help="Classifier-free guidance scale; 1 is none, as in the paper.", callback=checks.finite
+        help="Classifier-free guidance scale; 1 is none, as in the paper.", callback=checks.scale
     ),
 ]
 Rounds = Annotated[
-    int, typer.Option(help="Heads are chosen again on top of those of the rounds before.", min=1)
+    int,
+    typer.Option(
+        help="Heads are chosen again on top of those of the rounds before.", min=1, max=100
+    ),
 ]
-TopK = Annotated[int, typer.Option(help="Heads chosen per round.", min=1)]
+TopK = Annotated[int, typer.Option(help="Heads chosen per round.", min=1, max=10_000)]
 Kind = Annotated[
     str,
     typer.Option(
@@ -58,7 +65,10 @@ Kind = Annotated[
 ]
 Layers = Annotated[
     str | None,
-    typer.Option(help="Module paths or leading parts, separated by commas. Default: all."),
+    typer.Option(
+        help="Module paths or leading parts, separated by commas. Default: all.",
+        callback=checks.names,
+    ),
 ]
 Halving = Annotated[
     bool,
@@ -66,7 +76,12 @@ Halving = Annotated[
 ]
 Out = Annotated[
     Path,
-    typer.Option(help="Folder for heads.json, scores.png and the cache.", callback=checks.folder),
+    typer.Option(
+        help="Folder for heads.json, scores.png and the cache.",
+        callback=paths.folder,
+        parser=paths.named,
+        metavar="PATH",
+    ),
 ]
 
 
@@ -140,19 +155,36 @@ def _show_search(found: Any, objective: str, out: Path) -> None:
 
 
 def objective_of(name: str) -> Any:
-    """A bundled one, or module:function."""
+    """A bundled one, or module:function, where the module may lie in the current folder."""
     from attncontrol.sprites.objectives import OBJECTIVES
 
     if name in OBJECTIVES:
         return OBJECTIVES[name]
-    module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+        function = listing.named(name)
+        inspect.signature(function).bind([], [])
+    except (SettingError, TypeError, ValueError) as error:
         raise typer.BadParameter(
-            f"{name}: choose from {', '.join(OBJECTIVES)}, or write module:function ({error})",
+            f"{name}: choose from {', '.join(OBJECTIVES)}, or write module:function, a function of "
+            f"pictures and prompts ({error})",
             param_hint="--objective",
         ) from error
+    return partial(_scores, function, name)
+
+
+def _scores(function: Any, name: str, pictures: Any, prompts: Any) -> list[float]:
+    """Of a user's function. Raises ResultsError unless it gives one finite number per picture."""
+    found = function(pictures, prompts)
+    try:
+        scores = [float(score) for score in found]
+    except (TypeError, ValueError):
+        scores = []
+    if len(scores) != len(pictures) or not all(map(math.isfinite, scores)):
+        raise ResultsError(
+            f"--objective {name} must return one finite number per picture: "
+            f"{str(found)[:80]} for {len(pictures)} pictures"
+        )
+    return scores
 
 
 def _where(pipe: Any, kind: str, layers: str | None) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attncontrol.cli import checks
+from attncontrol.cli import paths
 from attncontrol.cli.app import app, clean_errors, console
 from attncontrol.cli.options import Json
 
@@ -15,13 +15,20 @@ from attncontrol.cli.options import Json
 @app.command()
 def inspect(
     record: Annotated[
-        Path, typer.Argument(help="A record: a file of attncontrol.save, or a folder of steps.")
+        Path,
+        typer.Argument(
+            help="A record: a file of attncontrol.save, or a folder of steps.",
+            callback=paths.existing,
+        ),
     ],
-    other: Annotated[Path | None, typer.Argument(help="A second one, shown beside it.")] = None,
+    other: Annotated[
+        Path | None,
+        typer.Argument(help="A second one, shown beside it.", callback=paths.existing),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The page to write. Default: RECORD with the ending .html.", callback=checks.file
+            help="The page to write. Default: RECORD with the ending .html.", callback=paths.file
         ),
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
@@ -29,32 +36,29 @@ def inspect(
 ) -> None:
     """Write a page in which to look at a record: words over the picture, steps, layers, heads,
     agreement of modifiers."""
+    target = out or record.with_name(f"{record.stem}.html")
+    paths.require(target, as_folder=False, option="--out")
+    paths.apart(target, [record, other])
     with clean_errors():
         from attncontrol.inspector.page import page
         from attncontrol.maps.store import load
 
-        paths = [record] if other is None else [record, other]
-        html = page(*map(load, paths), titles=_titles(paths))
-    file = out or record.with_name(f"{record.stem}.html")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(html, "utf-8")
+        records = [record] if other is None else [record, other]
+        html = page(*map(load, records), titles=_titles(records))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(html, "utf-8")
     if open_it:
-        webbrowser.open(file.resolve().as_uri())
+        webbrowser.open(target.resolve().as_uri())
+    _report(target, records, as_json)
+
+
+def _report(target: Path, records: list[Path], as_json: bool) -> None:
+    size = target.stat().st_size
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "file": str(file),
-                    "bytes": file.stat().st_size,
-                    "records": [str(path) for path in paths],
-                }
-            )
-        )
+        made = {"file": str(target), "bytes": size, "records": [str(path) for path in records]}
+        typer.echo(json.dumps(made))
     else:
-        console.print(
-            f"{file} ({file.stat().st_size / 1e6:.1f} MB); open it in a browser",
-            soft_wrap=True,
-        )
+        console.print(f"{target} ({size / 1e6:.1f} MB); open it in a browser", soft_wrap=True)
 
 
 def _titles(paths: list[Path]) -> list[str]:

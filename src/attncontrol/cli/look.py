@@ -80,7 +80,10 @@ def sites(
         bool, typer.Option("--heads", help="With --score: rank every head too.")
     ] = False,
     scenes: Annotated[
-        int, typer.Option(help="With --score: scenes of the sprites world to look at.", min=1)
+        int,
+        typer.Option(
+            help="With --score: scenes of the sprites world to look at.", min=1, max=10_000
+        ),
     ] = 100,
     device: of.Device = "cpu",
     dtype: of.Dtype = "float32",

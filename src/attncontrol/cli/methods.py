@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from attncontrol import losses
+from attncontrol.errors import LossError, SettingError
 
 _FIRST = ("auto", "attend-and-excite", "syngen")  # to try first
 
@@ -18,10 +19,13 @@ def names(needs: str | None = None) -> list[str]:
     return [name for name in _FIRST if name in fitting] + sorted(fitting - set(_FIRST))
 
 
-def check(method: str, boxes: Mapping[str, Any]) -> None:
-    """Raises typer.BadParameter for an unknown method, and for boxes that it cannot use or lacks;
-    of module:Name, nothing is known before it is imported."""
+def check(
+    method: str, boxes: Mapping[str, Any], words: Sequence[Sequence[str]] | None = None
+) -> None:
+    """Raises typer.BadParameter for an unknown method, and for boxes and words that it cannot use
+    or lacks; module:Name is imported and made."""
     if ":" in method:
+        objective(method, words, boxes)
         return
     known = [*names(), "plain"]
     if method not in known:
@@ -39,6 +43,10 @@ def check(method: str, boxes: Mapping[str, Any]) -> None:
             f"{method} takes no boxes; these need it: {', '.join(names('layout'))}",
             param_hint="--box",
         )
+    if boxes and words:
+        raise typer.BadParameter(
+            f"the words of {method} are those of its boxes; leave it out", param_hint="--words"
+        )
 
 
 def objective(
@@ -46,12 +54,16 @@ def objective(
     words: Sequence[Sequence[str]] | None,
     boxes: Mapping[str, Any],
     step_size: float | None = None,
+    option: str = "--method",
 ) -> tuple[Any, Any]:
     """What ``steer`` takes: an objective, None for plain, and a descent with this step size, None
-    for the objective's own."""
+    for the objective's own. Raises typer.BadParameter for words or boxes that it does not take."""
     if method == "plain":
         return None, None
-    made = losses.method(method, None if boxes else words, boxes or None)
+    try:
+        made = losses.method(method, None if boxes else words, boxes or None)
+    except (SettingError, LossError) as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
     return made, None if step_size is None else replace(made.descent, step_size=step_size)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from attncontrol.cli import checks, methods
+from attncontrol.cli import checks, methods, paths
 
 Prompt = Annotated[
     str, typer.Argument(help='For example "a cat and a frog".', callback=checks.prompt)
@@ -33,7 +33,8 @@ Groups = Annotated[
     str | None,
     typer.Option(
         help="Subjects, separated by commas; modifiers before a '+': red+car. "
-        "Default: by the parse."
+        "Default: by the parse.",
+        callback=checks.plain,
     ),
 ]
 Box = Annotated[
@@ -61,15 +62,28 @@ Steps = Annotated[
 Guidance = Annotated[
     float | None,
     typer.Option(
-        help="Classifier-free guidance scale. Default for sprites: 2.", callback=checks.finite
+        help="Classifier-free guidance scale, off at 1 and below. Default for sprites: 2.",
+        callback=checks.scale,
     ),
 ]
-Negative = Annotated[str | None, typer.Option(help="Negative prompt.")]
-Height = Annotated[int | None, typer.Option(help="Pixels; with --width.", callback=checks.pixels)]
-Width = Annotated[int | None, typer.Option(help="Pixels; with --height.", callback=checks.pixels)]
-Batch = Annotated[int, typer.Option(help="Pictures per pipeline call.", min=1)]
-Folder = Annotated[Path, typer.Option(help="Output folder.", callback=checks.folder)]
+Negative = Annotated[
+    str | None,
+    typer.Option(help="Negative prompt; needs a guidance scale above 1.", callback=checks.plain),
+]
+Height = Annotated[
+    int | None, typer.Option(help="Pixels. Default: of the model.", callback=checks.pixels)
+]
+Width = Annotated[
+    int | None, typer.Option(help="Pixels. Default: of the model.", callback=checks.pixels)
+]
+Batch = Annotated[int, typer.Option(help="Pictures per pipeline call.", min=1, max=10_000)]
+Folder = Annotated[
+    Path,
+    typer.Option(help="Output folder.", callback=paths.folder, parser=paths.named, metavar="PATH"),
+]
 Strength = Annotated[
     float,
-    typer.Option(help="How much of the heads becomes the identity (SoftPAG).", min=0, max=1),
+    typer.Option(
+        help="How much of the heads becomes the identity (SoftPAG), 0 to 1.", callback=checks.unit
+    ),
 ]

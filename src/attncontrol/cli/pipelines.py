@@ -3,6 +3,7 @@
 from typing import Any
 
 from attncontrol import sprites
+from attncontrol.batch import model_files
 from attncontrol.batch.options import guided, load_pipeline, quiet
 from attncontrol.errors import SettingError
 
@@ -16,26 +17,73 @@ def opened(model: str, device: str, dtype: str) -> Any:
 
 
 def call_of(
-    model: str,
+    name: str,
     steps: int | None = None,
     guidance: float | None = None,
     negative: str | None = None,
     height: int | None = None,
     width: int | None = None,
 ) -> dict[str, Any]:
-    """How the model is called; what is not given is left to it. Raises SettingError for a height
-    without a width, which some pipelines ignore."""
-    known = sprites.call(model) if model in sprites.MODELS else {"num_inference_steps": 50}
-    given = {
-        "num_inference_steps": steps,
-        "negative_prompt": negative or None,
-        "height": height,
-        "width": width,
-    }
+    """How the model is called; what is not given is left to it, but for the other side of a height
+    or a width. Raises SettingError for what it cannot do or would ignore."""
+    known = sprites.call(name) if name in sprites.MODELS else {"num_inference_steps": 50}
+    given = {"num_inference_steps": steps, "negative_prompt": negative or None}
     call = guided(known, guidance) | {k: value for k, value in given.items() if value is not None}
-    if ("height" in call) != ("width" in call):
-        raise SettingError("give --height and --width together")
+    if {steps, height, width} != {None}:
+        about = model_files.read(name)
+        if about.steps and call["num_inference_steps"] > about.steps:
+            raise SettingError(f"--steps {steps}: the schedule of {name} has {about.steps} steps")
+        call |= _sized(about, call, height, width)
+    if guidance is not None and name not in sprites.MODELS:
+        _require_taken(name, "--guidance", "guidance_scale")
+    if negative:
+        _require_effect(name, call)
     return call
+
+
+def _sized(
+    about: model_files.Model, call: dict[str, Any], height: int | None, width: int | None
+) -> dict[str, int]:
+    """Both sides if one is given, else none."""
+    given = {"height": height, "width": width}
+    if height is None and width is None:
+        return {}
+    sides = {}
+    for i, (name, side) in enumerate(given.items()):
+        side = side or call.get(name) or (about.size and about.size[i])
+        if not side:
+            raise SettingError(
+                f"--{name} is missing, and the files of {about.name} do not say its own: give both"
+            )
+        if about.multiple and side % about.multiple:
+            raise SettingError(
+                f"--{name} {side}: {about.name} draws multiples of {about.multiple} pixels"
+            )
+        sides[name] = side
+    return sides
+
+
+def _require_taken(name: str, option: str, argument: str) -> None:
+    """Raises SettingError for an option whose argument the pipeline does not have."""
+    about = model_files.read(name)
+    known = about.arguments()
+    if known is not None and not {argument, "kwargs"} & known.keys():
+        raise SettingError(f"{option} has no effect: {about.pipeline} takes no {argument}")
+
+
+def _require_effect(name: str, call: dict[str, Any]) -> None:
+    """Raises SettingError for a negative prompt that the pipeline would not read."""
+    known: Any = {}
+    if name not in sprites.MODELS:
+        _require_taken(name, "--negative", "negative_prompt")
+        known = model_files.read(name).arguments() or {}
+    key = "true_cfg_scale" if {"true_cfg_scale"} & (call.keys() | known) else "guidance_scale"
+    scale = call.get(key, known.get(key))
+    if isinstance(scale, int | float) and scale <= 1:
+        raise SettingError(
+            f"--negative has no effect without classifier-free guidance: {key} is {scale:g}; "
+            + ("give --guidance above 1" if key in call or "true" not in key else "use Python")
+        )
 
 
 def reading_of(model: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Commands that make and convert attention records: ``record``, ``maps`` and ``export``."""
+"""Commands that make and convert attention records: ``record`` and ``export``."""
 
 import json
 from contextlib import AbstractContextManager
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attncontrol.cli import checks, methods, pipelines
+from attncontrol.cli import checks, methods, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, clean_errors, console
 
@@ -30,7 +30,8 @@ def _encoding(name: str) -> str:
 Words = Annotated[
     str | None,
     typer.Option(
-        help="Words, separated by commas; 'all' for every token. Default: nouns and modifiers."
+        help="Words, separated by commas; 'all' for every token. Default: nouns and modifiers.",
+        callback=checks.names,
     ),
 ]
 Keep = Annotated[
@@ -51,10 +52,11 @@ Record = Annotated[
     Path,
     typer.Option(
         help="A file *.safetensors, or a folder that gets every step when it is done.",
-        callback=checks.record_path,
+        callback=paths.record_path,
+        parser=paths.named,
+        metavar="PATH",
     ),
 ]
-File = Annotated[Path, typer.Option(help="A file *.safetensors.", callback=checks.file)]
 
 
 @app.command(cls=PromptCommand)
@@ -82,19 +84,21 @@ def record(
     """Generate one picture and keep what its words attended to, for attncontrol inspect."""
     boxes = checks.boxes(box)
     methods.check(method, boxes)
+    checks.words_in([prompt], boxes, "--box")
     stream = out.suffix != ".safetensors"
     with clean_errors():
         call = pipelines.call_of(model, steps, guidance, negative, height, width)
+        named = words_of(prompt, words)
         pipe = pipelines.opened(model, device, dtype)
         branches = ("cond", "uncond") if uncond else ("cond",)
-        options: dict[str, Any] = {"keep": _split(keep), "branches": branches}
+        options: dict[str, Any] = {"keep": axes_of(keep), "branches": branches}
         options |= {"to": out, "encoding": encoding} if stream else {}
         guiding = methods.steering(pipe, method, None, boxes, step_size)
-        maps = _recorded(pipe, prompt, words_of(prompt, words), seed, guiding, options, call)
+        maps = _recorded(pipe, prompt, named, seed, guiding, options, call)
         if not stream:
-            _save(maps, out, encoding)
+            save_record(maps, out, encoding)
     files = list(out.glob("*.safetensors")) if stream else [out]
-    _report(out, maps, sum(file.stat().st_size for file in files), as_json)
+    report(out, maps, sum(file.stat().st_size for file in files), as_json)
 
 
 def _recorded(
@@ -117,14 +121,14 @@ def _recorded(
     return maps
 
 
-def _save(maps: Any, out: Path, encoding: Any = "float32") -> None:
+def save_record(maps: Any, out: Path, encoding: Any = "float32") -> None:
     from attncontrol.maps.store import save
 
     out.parent.mkdir(parents=True, exist_ok=True)
     save(maps, out, encoding=encoding)
 
 
-def _report(out: Path, maps: Any, size: int, as_json: bool) -> None:
+def report(out: Path, maps: Any, size: int, as_json: bool) -> None:
     if as_json:
         about = {"bytes": size, "words": maps.labels[0], "steps": len(maps.steps)}
         typer.echo(json.dumps({"record": str(out)} | about))
@@ -137,59 +141,12 @@ def _report(out: Path, maps: Any, size: int, as_json: bool) -> None:
 
 
 @app.command()
-def maps(
-    image: Annotated[
-        Path, typer.Argument(help="A picture that exists.", exists=True, dir_okay=False)
-    ],
-    prompt: Annotated[str, typer.Option(help="What it shows.", callback=checks.prompt)],
-    words: Words = None,
-    model: of.Model = "sprites",
-    timestep: Annotated[
-        float,
-        typer.Option(
-            help="Noise that is added, 0 to 1000; objects are found best near 300.",
-            min=0,
-            max=1000,
-            callback=checks.finite,
-        ),
-    ] = 300.0,
-    seed: of.Seed = 0,
-    keep: Keep = "head",
-    out: File = Path("record.safetensors"),
-    device: of.Device = "cpu",
-    dtype: of.Dtype = "float32",
-    as_json: of.Json = False,
-) -> None:
-    """Record what the words of a prompt attend to in a real picture: encoded, noised, seen by the
-    model once."""
-    picture = _opened(image)
-    with clean_errors():
-        from attncontrol.verbs.picture import record_picture
-
-        pipe = pipelines.opened(model, device, dtype)
-        options: dict[str, Any] = {"timestep": timestep, "seed": seed, "keep": _split(keep)}
-        options |= pipelines.reading_of(model)
-        found = record_picture(pipe, picture, prompt, words_of(prompt, words), **options)
-        _save(found, out)
-    _report(out, found, out.stat().st_size, as_json)
-
-
-def _opened(image: Path) -> Any:
-    """Raises typer.BadParameter for a file that is no picture."""
-    from PIL import Image
-
-    try:
-        with Image.open(image) as picture:
-            picture.load()
-    except OSError as error:  # UnidentifiedImageError too
-        raise typer.BadParameter(f"{image} is no picture that can be read ({error})") from error
-    return picture
-
-
-@app.command()
 def export(
     path: Annotated[
-        Path, typer.Argument(help="A record: a file, or a folder of steps.", exists=True)
+        Path,
+        typer.Argument(
+            help="A record: a file, or a folder of steps.", exists=True, callback=paths.existing
+        ),
     ],
     format: Annotated[
         str,
@@ -197,13 +154,18 @@ def export(
             help="npz, zarr, csv (statistics of every map), or png (a folder of pictures)."
         ),
     ] = "npz",
-    out: Annotated[Path | None, typer.Option(help="Default: beside the record.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Default: beside the record.", parser=paths.named, metavar="PATH"),
+    ] = None,
     as_json: of.Json = False,
 ) -> None:
     """Write a record as pictures, or for another library."""
     if format not in FORMATS:
         raise typer.BadParameter(f"--format {format}: choose from {', '.join(FORMATS)}")
-    target = out or path.with_suffix(".pictures" if format == "png" else f".{format}")
+    target = out or path.with_name(path.stem + (".pictures" if format == "png" else f".{format}"))
+    paths.require(target, as_folder=format in ("png", "zarr"), option="--out")
+    paths.apart(target, [path])
     with clean_errors():
         from attncontrol import export as exporting
         from attncontrol.maps.store import load
@@ -222,13 +184,16 @@ def export(
 
 
 def words_of(prompt: str, words: str | None) -> list[str] | None:
-    """Of the option ``--words``. Raises WordError if it is not given and the prompt has no noun."""
+    """Of the option ``--words``. Raises typer.BadParameter for words that are not
+    in the prompt, WordError if none are given and the prompt has no noun."""
     from attncontrol.prompts.syntax import subjects_of
 
     if words == "all":
         return None
-    if words:
-        return words.split(",")
+    if words is not None:
+        given = [word.strip() for word in words.split(",")]
+        checks.words_in([prompt], given)
+        return given
     return list(
         dict.fromkeys(
             word.text for entity in subjects_of(prompt) for word in (entity.noun, *entity.modifiers)
@@ -236,5 +201,5 @@ def words_of(prompt: str, words: str | None) -> list[str] | None:
     )
 
 
-def _split(keep: str) -> tuple[Any, ...]:
+def axes_of(keep: str) -> tuple[Any, ...]:
     return tuple(axis for axis in keep.split(",") if axis)

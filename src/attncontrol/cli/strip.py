@@ -7,17 +7,23 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from attncontrol.cli import checks, pipelines
+from attncontrol.cli import checks, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, clean_errors, console
 from attncontrol.cli.heads import Guidance, Objective, Scale, heads, objective_of
 
 File = Annotated[
     Path,
-    typer.Option("--heads", help="The result of heads search.", exists=True, dir_okay=False),
+    typer.Option(
+        "--heads",
+        help="The result of heads search.",
+        exists=True,
+        dir_okay=False,
+        callback=paths.heads,
+    ),
 ]
 Seeds = Annotated[str, typer.Option(help="Of the measurement; the first three are shown.")]
-Out = Annotated[Path, typer.Option(help="PNG file.", callback=checks.picture_file)]
+Out = Annotated[Path, typer.Option(help="PNG file.", callback=paths.picture_file)]
 Strengths = Annotated[
     str,
     typer.Option("--u", help="Strengths from 0, separated by commas.", callback=checks.strengths),
@@ -43,8 +49,11 @@ def strip(
     """How much heads do at strengths u from 0 to 1: shifts of the objective in deviations over
     seeds, and a strip of pictures."""
     numbers, values = checks.seeds(seeds), [float(u) for u in us.split(",")]
+    if len(numbers) < 2:
+        raise typer.BadParameter("deviations need at least two seeds", param_hint="--seeds")
+    paths.apart(out, [file])
     with clean_errors():
-        from attncontrol.batch.head_search import load_heads
+        from attncontrol.batch.chosen_heads import load_heads
         from attncontrol.batch.strengths import strengths
 
         function, weakened = objective_of(objective), load_heads(file)

@@ -1,0 +1,29 @@
+"""The file of chosen heads, the result of a search: read without torch."""
+
+import json
+from pathlib import Path
+
+from attncontrol.errors import ResultsError
+
+
+def load_heads(file: Path) -> list[tuple[str, int]]:
+    """The heads (site, number) of ``{"heads": [[site, number], ...]}``. Raises ResultsError for a
+    file that is none, names no head, or one twice."""
+    try:
+        found = json.loads(file.read_bytes())["heads"]
+        heads = [(name, number) for name, number in found]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ResultsError(f"{file} is no result of heads search ({error!r})") from error
+    wrong = [
+        [name, number]
+        for name, number in heads
+        if not (type(name) is str and type(number) is int and number >= 0)
+    ]
+    if wrong:
+        raise ResultsError(
+            f"{file}: a head is [site, number], such as "
+            f'["mid_block.attentions.0.transformer_blocks.0.attn1", 3], not {wrong[0]}'
+        )
+    if not heads or len(set(heads)) < len(heads):
+        raise ResultsError(f"{file} names no head" if not heads else f"{file} names a head twice")
+    return heads

@@ -1,0 +1,93 @@
+"""What goes wrong in any command, in one line: exit code 2 for what was asked, 1 for what failed
+while it was done.
+
+An error that nobody expects is shown in one line too, with the line of the file that raised it: the
+user's own file where an objective or a method of the user did.
+"""
+
+import os
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from attncontrol import errors
+
+TRACEBACK = "ATTNCONTROL_TRACEBACK"
+"""Environment variable: set, errors keep their traceback."""
+
+# a prompt or a path may hold what rich takes for markup or for an emoji
+console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+_SHOWN_BY_TYPER = (typer.Exit, typer.Abort, *typer.BadParameter.__mro__[1:3], BrokenPipeError)
+_OF_THE_WORK = (
+    errors.LossError,
+    errors.EditError,
+    errors.NonFiniteError,
+    errors.CouplingError,
+    errors.ThreadError,
+    errors.WriteError,
+    errors.PackageError,
+)
+_PACKAGE = Path(errors.__file__).parent
+_INSTALLED = (_PACKAGE, *{Path(path) for path in sysconfig.get_paths().values()})
+
+
+@contextmanager
+def clean_errors() -> Iterator[None]:
+    """Around all commands."""
+    try:
+        yield
+    except _SHOWN_BY_TYPER:
+        raise
+    except KeyboardInterrupt as error:
+        console.print("Interrupted")
+        raise typer.Exit(130) from error
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        console.print(
+            Text.assemble((type(error).__name__, "red"), f": {told(error)}"), soft_wrap=True
+        )
+        bad = isinstance(error, errors.AttnControlError) and not isinstance(error, _OF_THE_WORK)
+        raise typer.Exit(2 if bad else 1) from error
+
+
+def told(error: Exception) -> str:
+    """What happened and, of an error that is not ours, where."""
+    if isinstance(error, errors.AttnControlError):
+        return _printable(str(error))
+    if isinstance(error, OSError) and error.strerror:
+        return _printable(f"{error.filename or 'writing'}: {error.strerror}")
+    if isinstance(error, MemoryError) or "alloc" in str(error):
+        return f"there is not enough memory ({_first_line(error)}); try a smaller --batch"
+    return f"{_first_line(error)} ({_place(error)}; {TRACEBACK}=1 shows where it came from)"
+
+
+def _first_line(error: Exception) -> str:
+    return _printable((str(error).strip() or "no message").splitlines()[0])
+
+
+def _place(error: Exception) -> str:
+    """The innermost line of the user's own code; without one, the innermost."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_installed(frame.filename)]
+    frame = own[-1] if own else frames[-1]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    return f"{frame.filename}, line {frame.lineno}"
+
+
+def _is_installed(file: str) -> bool:
+    path = Path(file)
+    return file.startswith("<") or any(place in path.parents for place in _INSTALLED)
+
+
+def _printable(text: str) -> str:
+    """Without lone surrogates, which no terminal takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
