@@ -24,7 +24,12 @@ TRACEBACK = "ATTNCONTROL_TRACEBACK"
 # a prompt or a path may hold what rich takes for markup or for an emoji
 console = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
-_SHOWN_BY_TYPER = (typer.Exit, typer.Abort, *typer.BadParameter.__mro__[1:3], BrokenPipeError)
+_SHOWN_BY_TYPER: tuple[type[BaseException], ...] = (
+    typer.Exit,
+    typer.Abort,
+    typer.BadParameter.__mro__[2],  # ClickException, which has several homes
+    BrokenPipeError,
+)
 _OF_THE_WORK = (
     errors.LossError,
     errors.EditError,

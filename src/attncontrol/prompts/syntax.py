@@ -16,6 +16,7 @@ from typing import Any
 
 from attncontrol.errors import WordError
 from attncontrol.prompts.grammar import chain, is_head, modifiers, predications
+from attncontrol.prompts.language import require_english
 from attncontrol.prompts.lexicon import DEGREES, PICTURE_WORDS, PLACES
 from attncontrol.prompts.parser import parser
 from attncontrol.prompts.repairs import mistaken, paints
@@ -45,7 +46,9 @@ class Entity:
 
 
 def analyse(prompt: str) -> tuple[Entity, ...]:
-    """The nouns of a prompt in order, each with its modifiers. Empty if there is none."""
+    """The nouns of a prompt in order, each with its modifiers. Empty if there is none. Raises
+    WordError for a prompt in another language than English."""
+    require_english(prompt)
     doc = parser()(prompt)
     painted = {token.i + 1: token.nbor(-1) for token in doc if paints(token)}
     described = _described(doc, painted)
