@@ -6,6 +6,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; pytest-xdist uses the other cores
 
 import pytest
+from jaxtyping import config
 
 from tests.kit.tiny import tiny_sd
 
@@ -14,3 +15,11 @@ from tests.kit.tiny import tiny_sd
 def pipe():
     """float64 Stable Diffusion with 8 x 8 latents and strides 1, 2 and 4."""
     return tiny_sd()
+
+
+@pytest.fixture
+def as_users_have_it():
+    """The checks of annotations that the suite adds are off: what the package itself says."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

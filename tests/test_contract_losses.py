@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 from dataclasses import fields, is_dataclass
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,6 +71,27 @@ def test_every_loss_is_an_objective(name):
             )
         )
         torch.testing.assert_close(fewer[-1], loss[1])
+
+
+@pytest.mark.parametrize("words", [["frog"], ["cat", "frog"], [["red", "cat"]]], ids=str)
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_loss_says_for_which_subjects_it_has_nothing_to_do(name, words):
+    """Where it does not act its gradient is 0, elsewhere it is not."""
+    cls = getattr(losses, name)
+    if issubclass(cls, OfLayout):
+        objective = cls({word: BOXES[word] for word in np.hstack(words).tolist() if word in BOXES})
+    elif "words" not in {each.name for each in fields(cls)}:
+        return
+    else:
+        objective = cls(words)
+    maps, before = (
+        torch.randn(1, 2, 4, 6, 9, generator=torch.Generator().manual_seed(seed)).double()
+        for seed in (0, 1)
+    )
+    maps = (3 * maps).softmax(-1).requires_grad_()
+    seen = step_maps(maps, objective.words, (3 * before).softmax(-1).mean(1))
+    (gradient,) = torch.autograd.grad(losses_of(objective, seen).sum(), maps)
+    assert objective.acts(seen.subjects[0]) == bool(gradient.any())
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -476,7 +476,7 @@ WRONG = {
     ),
     "steps": (
         SettingError, lambda pipe: edit(pipe, doubled, where=SELF, steps=(0.6, 0.4)),
-        "steps are two shares of the run, such as (0.0, 0.5), not (0.6, 0.4)",
+        "steps must be two shares of the run, such as (0.0, 0.5), not (0.6, 0.4)",
     ),
     "source": (
         CouplingError, lambda pipe: edit(pipe, MutualAttention(source=3, start=0.0)),
@@ -484,8 +484,8 @@ WRONG = {
         " every image, the source's too",
     ),
     "weakened source": (
-        CouplingError, lambda pipe: perturb(pipe, MutualAttention(-1, 0.0), scale=1.0),
-        "the source is image -1, but the pipeline makes images [0, 1, 2]; give it a prompt for"
+        CouplingError, lambda pipe: perturb(pipe, MutualAttention(4, 0.0), scale=1.0),
+        "the source is image 4, but the pipeline makes images [0, 1, 2]; give it a prompt for"
         " every image, the source's too",
     ),
     "images": (
@@ -542,16 +542,24 @@ def test_a_block_without_a_run_is_an_error(pipe):
 
 SETTINGS = {
     "nothing to hide": (KeyMask, {}, "not region=None and words=()"),
-    "a word alone": (KeyMask, {"words": "cat"}, "not region=None and words='cat'"),
+    "a word alone": (
+        KeyMask, {"words": "cat"}, "words must be a list of which each is a string, not 'cat'"
+    ),
     "an empty box": (KeyMask, {"region": (0.5, 0.0, 0.2, 1.0)}, "not (0.5, 0.0, 0.2, 1.0)"),
     "an empty mask": (KeyMask, {"region": torch.zeros(4, 4)}, "is empty, or is not"),
     "no factors": (Reweight, {"factors": {}}, "not {} in the form 'value'"),
-    "no number": (Reweight, {"factors": {"a": float("nan")}}, "not {'a': nan} in the form 'value'"),
+    "no number": (
+        Reweight, {"factors": {"a": float("nan")}}, "from a string to a finite number, not {'a': nan}"
+    ),
     "below 0": (
         Reweight, {"factors": {"a": -1.0}, "form": "logit"}, "not {'a': -1.0} in the form 'logit'"
     ),
-    "share": (Replace, {"cross": 1.5}, "cross is a share of the run between 0 and 1, not 1.5"),
-    "start": (MutualAttention, {"start": -0.1}, "start is a share of the run between 0 and 1, not"),
+    "source": (Replace, {"source": -1}, "Replace.source must be an integer of at least 0, not -1"),
+    "share": (Replace, {"cross": 1.5}, "Replace.cross must be a share between 0 and 1, not 1.5"),
+    "start": (
+        MutualAttention, {"start": -0.1},
+        "MutualAttention.start must be a share between 0 and 1, not -0.1",
+    ),
 }  # fmt: skip
 
 

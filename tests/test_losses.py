@@ -369,9 +369,10 @@ def test_rearranging_equals_its_restatement():
 
 
 def test_rearranging_needs_the_first_picture():
-    for bad in ({}, {"scales": {"cat": 0.0}}):
-        with pytest.raises(SettingError, match="at least one word, and factors of size above 0"):
-            Rearrange(**bad)
+    with pytest.raises(SettingError, match="at least one word to move, to scale or to keep"):
+        Rearrange()
+    with pytest.raises(SettingError, match=r"Rearrange\.scales must be .* to a number above 0"):
+        Rearrange(scales={"cat": 0.0})
     objective = Rearrange(shapes=["cat"])
     with pytest.raises(CallError, match="the original: make at least two"):
         objective(step_maps(random_maps(0, count=1), ["cat"]))

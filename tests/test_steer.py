@@ -398,9 +398,9 @@ def test_clear_errors(pipe):
     with pytest.raises(WordError, match="call the pipeline with prompt="), steer(pipe, OBJECTIVE):
         embeds, _ = pipe.encode_prompt(PROMPTS[0], "cpu", 1, False)
         pipe(prompt_embeds=embeds, guidance_scale=1.0, num_inference_steps=2, height=64, width=64)
-    with pytest.raises(SettingError, match="fractions of the run between 0 and 1"):
+    with pytest.raises(SettingError, match=r"Descent\.guided must be a share between 0 and 1"):
         Descent(guided=25.0)
-    with pytest.raises(SettingError, match="step_size must be at least 0"):
+    with pytest.raises(SettingError, match=r"Descent\.step_size must be a number of at least 0"):
         Descent(step_size=-1.0)
 
 

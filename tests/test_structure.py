@@ -14,11 +14,11 @@ from attncontrol import errors
 SOURCE = Path(attncontrol.__file__).parent
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    "version", "errors", "axes", "listing", "writing", "prompts", "attention", "maps", "families",
-    "objectives", "losses", "edits", "running", "verbs", "analysis", "export", "inspector",
-    "sprites", "batch", "bench", "cli",
+    "version", "errors", "axes", "listing", "checks", "writing", "prompts", "attention", "maps",
+    "families", "objectives", "losses", "edits", "running", "verbs", "analysis", "export",
+    "inspector", "sprites", "batch", "bench", "cli",
 )  # fmt: skip
-VALUES = {"version", "errors", "axes", "listing"}
+VALUES = {"version", "errors", "axes", "listing", "checks"}
 NARROWER = {  # than the order alone allows
     "prompts": VALUES,
     "attention": VALUES | {"prompts"},

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
+from attncontrol.checks.arguments import Share, check, check_fields
 
 Result = AttentionCall | Tensor
 Editor = Callable[[AttentionCall, Moment], Result]
@@ -24,12 +25,16 @@ class Edit(ABC):
     there is one, so that what looks at the attention sees the change:
     ``return call.replace(key=...)``. Only where no call has the wanted output it returns the output
     [batch heads query dim], computed of ``call.run()``. Heads are independent of each other.
+    Fields are what their annotations say; a ``__post_init__`` of its own calls this one first.
     """
 
     source: int | None = None
     """The number of the image whose attention others take over; it rides along in every pass."""
     where: Where | None = None
     """Where the edit belongs unless the user says so; None: that must be said."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @abstractmethod
     def __call__(self, call: AttentionCall, now: Moment) -> Result: ...
@@ -39,6 +44,11 @@ class Edit(ABC):
         return True
 
 
-def at(setting: float | Progress, progress: float) -> float:
-    """A setting as it is at this share of the run."""
-    return setting(progress) if callable(setting) else setting
+def at(setting: float | Progress, progress: float, kind: Any = Share) -> float:
+    """A setting as it is at this share of the run. Raises SettingError if a function says anything
+    else than its ``kind``."""
+    if not callable(setting):
+        return setting
+    value = setting(progress)
+    check(f"a setting at {progress:.3g} of the run", value, kind)
+    return value

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Annotated, Literal
 
+from attncontrol.checks.arguments import Count, Such, check_fields
 from attncontrol.errors import SiteError
 
 Kind = Literal["self", "cross", "joint"]
@@ -48,8 +49,11 @@ class Where:
     """
 
     kind: Kind | tuple[Kind, ...] | None = None
-    stride: int | None = None
-    layers: tuple[str, ...] = ()
+    stride: Count | None = None
+    layers: Annotated[tuple[str, ...], Such("a tuple of paths, such as ('mid_block',)")] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def select(self, sites: Iterable[Site]) -> tuple[Site, ...]:
         """Matching sites in model order. Raises SiteError if there is none."""

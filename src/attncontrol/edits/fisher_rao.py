@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Progress, Result, at
 from attncontrol.attention.moment import Moment
+from attncontrol.checks.arguments import Share
 from attncontrol.edits.merge import diagonal, square
 
 
@@ -29,7 +30,7 @@ class FisherRao(Edit):
     Raises SiteError in cross-attention.
     """
 
-    u: float | Progress = 1.0
+    u: Share | Progress = 1.0
 
     def acts(self, progress: float) -> bool:
         return at(self.u, progress) != 0

@@ -19,6 +19,7 @@ from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import Region, coverage, require_region
 from attncontrol.attention.sites import Where
+from attncontrol.checks.arguments import Index
 from attncontrol.edits.merge import is_chosen, keys_of
 from attncontrol.errors import SettingError
 
@@ -39,10 +40,11 @@ class KeyMask(Edit):
     region: Region | None = None
     words: Sequence[str] = ()
     soft: bool = False
-    images: tuple[int, ...] | None = None
+    images: tuple[Index, ...] | None = None
 
     def __post_init__(self) -> None:
-        if (self.region is None and not self.words) or isinstance(self.words, str):
+        super().__post_init__()
+        if self.region is None and not self.words:
             raise SettingError(
                 "KeyMask hides a region=(left, top, right, bottom) of the picture or "
                 f"words=['cat'], not region={self.region} and words={self.words!r}"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
-from attncontrol.errors import CouplingError, SettingError, SiteError
+from attncontrol.errors import CouplingError, SiteError
 
 
 def lerp(start: Callable[[], Tensor], end: Callable[[], Tensor], u: float) -> Tensor:
@@ -56,12 +56,6 @@ def keys_of(word: str, row: int, call: AttentionCall, now: Moment) -> list[int]:
     """Those of a word of the prompt of a row. Raises WordError."""
     text = range(call.key.shape[2])[now.layout.text]
     return [text[position] for position in now.span(word, now.image_of_row(row)).positions]
-
-
-def require_share(name: str, share: float) -> None:
-    """Raises SettingError unless it is a share of the run."""
-    if not 0 <= share <= 1:
-        raise SettingError(f"{name} is a share of the run between 0 and 1, not {share}")
 
 
 def steps_of(share: float, now: Moment) -> int:

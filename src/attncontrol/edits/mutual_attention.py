@@ -15,7 +15,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
-from attncontrol.edits.merge import require_share
+from attncontrol.checks.arguments import Index, Share
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,9 @@ class MutualAttention(Edit):
     Raises SettingError; CouplingError if the pipeline makes no image of that number.
     """
 
-    source: int = 0
-    start: float = 0.08
+    source: Index = 0
+    start: Share = 0.08
     where = Where(kind=("self", "joint"))
-
-    def __post_init__(self) -> None:
-        require_share("start", self.start)
 
     def acts(self, progress: float) -> bool:
         return progress >= self.start

@@ -24,8 +24,9 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
+from attncontrol.checks.arguments import Index, Share
 from attncontrol.edits._source import layout_of_source, with_source_text
-from attncontrol.edits.merge import require_share, steps_of
+from attncontrol.edits.merge import steps_of
 from attncontrol.prompts.alignment import Alignment
 
 
@@ -41,20 +42,14 @@ class Replace(Edit):
     SettingError, WordError; CouplingError if the pipeline makes no image of that number.
     """
 
-    source: int = 0
-    cross: float = 0.8
-    among: float = 0.4
-    joint: float = 0.2
-    cells: int = 32 * 32
+    source: Index = 0
+    cross: Share = 0.8
+    among: Share = 0.4
+    joint: Share = 0.2
+    cells: Index = 32 * 32
     swapped: bool = True
-    words: Mapping[str, float] = field(default_factory=dict)
+    words: Mapping[str, Share] = field(default_factory=dict)
     where = Where(kind=("self", "cross", "joint"))
-
-    def __post_init__(self) -> None:
-        for name in ("cross", "among", "joint"):
-            require_share(name, getattr(self, name))
-        for word, share in self.words.items():
-            require_share(f"words[{word!r}]", share)
 
     def acts(self, progress: float) -> bool:
         return progress <= max(self.cross, self.among, self.joint, *self.words.values())

@@ -20,6 +20,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import TEXT
+from attncontrol.checks.arguments import Index
 from attncontrol.edits.merge import is_chosen, keys_of
 from attncontrol.errors import SettingError
 
@@ -38,13 +39,14 @@ class Reweight(Edit):
 
     factors: Mapping[str, float]
     form: Literal["value", "logit"] = "value"
-    images: tuple[int, ...] | None = None
+    images: tuple[Index, ...] | None = None
     where = TEXT
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         lowest = 0.0 if self.form == "logit" else -math.inf
         wrong = {w: c for w, c in self.factors.items() if not lowest < c < math.inf}
-        if wrong or not self.factors or self.form not in ("value", "logit"):
+        if wrong or not self.factors:
             raise SettingError(
                 "factors map words to finite numbers, above 0 in the form 'logit', such as "
                 f"{{'red': 2.0}}, not {dict(self.factors)} in the form {self.form!r}"

@@ -8,6 +8,9 @@ steps=(0.01, 0.2).
 """
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from attncontrol.checks.arguments import Such, check_fields
 
 
 @dataclass(frozen=True)
@@ -18,4 +21,7 @@ class SkipLayers:
         image = pipe(prompt).images[0]
     """
 
-    layers: tuple[str, ...]
+    layers: Annotated[tuple[str, ...], Such("paths such as ('transformer_blocks.7',)", bool)]
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -23,6 +23,7 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.edit import Edit, Progress, Result, at
 from attncontrol.attention.moment import Moment
+from attncontrol.checks.arguments import Share
 from attncontrol.edits.merge import lerp, square
 from attncontrol.errors import CallError
 
@@ -61,7 +62,7 @@ class SoftIdentity(Edit):
     Raises SiteError in cross-attention; CallError.
     """
 
-    u: float | Progress = 1.0
+    u: Share | Progress = 1.0
     scope: Literal["all", "picture"] = "all"
 
     def acts(self, progress: float) -> bool:

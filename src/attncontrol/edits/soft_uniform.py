@@ -10,6 +10,7 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Progress, Result, at
 from attncontrol.attention.moment import Moment
+from attncontrol.checks.arguments import Share
 from attncontrol.edits.merge import lerp
 
 
@@ -21,7 +22,7 @@ class SoftUniform(Edit):
         image = pipe(prompt).images[0]
     """
 
-    u: float | Progress = 1.0
+    u: Share | Progress = 1.0
 
     def acts(self, progress: float) -> bool:
         return at(self.u, progress) != 0

@@ -16,6 +16,7 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Progress, Result, at
 from attncontrol.attention.moment import Moment
+from attncontrol.checks.arguments import NotNegative
 from attncontrol.edits.merge import softmax_rows
 
 
@@ -27,13 +28,13 @@ class Temperature(Edit):
         image = pipe(prompt).images[0]
     """
 
-    tau: float | Progress
+    tau: NotNegative | Progress
 
     def acts(self, progress: float) -> bool:
-        return at(self.tau, progress) != 1
+        return at(self.tau, progress, NotNegative) != 1
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        tau = at(self.tau, now.progress)
+        tau = at(self.tau, now.progress, NotNegative)
         return _largest(call) if tau == 0 else call.tempered(1 / tau)
 
 

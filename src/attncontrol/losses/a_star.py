@@ -1,8 +1,7 @@
-"""A-STAR (Agarwal et al. 2023, arXiv 2306.14544): subjects do not overlap and keep their places.
+"""A-STAR (Agarwal et al. 2023, arXiv 2306.14544): subjects apart, in their places: L_seg + L_ret.
 
     L_seg = sum over pairs m < n of   sum min(A_m, A_n) / sum (A_m + A_n)       0 .. 1/2 each
     L_ret = sum over m of         1 - sum min(A_m, B_m) / sum (A_m + B_m)       1/2 .. 1 each
-    L     = L_seg + L_ret
 
 A_m: mean over heads and layers, summed over the word's tokens and divided by its maximum; B_m:
 where A_m of the step before exceeds half its maximum. The paper leaves normalisation (without it
@@ -20,7 +19,7 @@ from attncontrol.axes import SpatialMaps
 from attncontrol.maps.functional import overlap, per_word
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Objective
+from attncontrol.objectives.objective import Objective, several
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
@@ -44,6 +43,7 @@ class Segregation(Objective):
 
     words: Groups | None = None
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
+    acts = several
 
     def __call__(self, maps: StepMaps) -> Tensor:
         return torch.stack(list(map(segregation, maps.mean(), maps.subjects)))
@@ -65,7 +65,7 @@ class Retention(Objective):
 
 @dataclass(frozen=True)
 class AStar(Objective):
-    """Objective for ``steer``: L. ``words`` as in ``Segregation``."""
+    """Objective for ``steer``: L_seg + L_ret. ``words`` as in ``Segregation``."""
 
     words: Groups | None = None
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))

@@ -10,9 +10,8 @@ A_k: mean over heads and layers, summed over the tokens of noun and modifiers in
 layout guidance (Chen et al. 2023, arXiv 2304.03373) looks at every head and token by itself. Places
 (x, y) in fractions of the picture; they follow the maps. 0 for a single subject.
 
-Of no paper: segregation, as in A-STAR, asks that maps do not overlap, which two small maps on the
-same spot of the picture may fulfil; here the subjects have somewhere to go. For subjects that stand
-side by side, not for "a lion with a crown".
+Of no paper: segregation, as in A-STAR, asks for maps that do not overlap, as two small ones on one
+spot may; here subjects have somewhere to go, side by side: not for "a lion with a crown".
 """
 
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from attncontrol.losses.placement import centering
 from attncontrol.maps.functional import cell_middles, centroid, summed
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Objective
+from attncontrol.objectives.objective import Objective, several
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
@@ -63,6 +62,7 @@ class Apart(Objective):
 
     words: Groups | None = None
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
+    acts = several
 
     def __call__(self, maps: StepMaps) -> Tensor:
         layers = zip(*maps.layers.values(), strict=True)  # of every image

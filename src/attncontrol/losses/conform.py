@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.axes import SpatialMaps
+from attncontrol.checks.arguments import Positive
 from attncontrol.maps.functional import smooth
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
@@ -60,7 +61,7 @@ class CONFORM(Objective):
     """Objective for ``steer``. ``words`` None: the nouns and their modifiers, by the parse."""
 
     words: Groups | None = None
-    temperature: float = 0.5
+    temperature: Positive = 0.5
     descent: Descent = field(
         default_factory=lambda: Descent(
             guided=0.6, thresholds={0.0: math.inf, 0.2: math.inf, 0.4: math.inf}, max_refinements=20

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from attncontrol.axes import PixelMap, SpatialMaps
+from attncontrol.checks.arguments import Positive
 from attncontrol.errors import CallError, SettingError
 from attncontrol.maps.functional import centroid, resize, shape, size, summed
 from attncontrol.maps.step import StepMaps
@@ -34,17 +35,16 @@ class Rearrange(Objective):
     ``scales``: word -> factor of its size; ``shapes`` and ``appearances``: words to keep."""
 
     moves: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    scales: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, Positive] = field(default_factory=dict)
     shapes: Sequence[str] = ()
     appearances: Sequence[str] = ()
     descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
     compares = True
 
     def __post_init__(self) -> None:
-        if not self.words or not all(factor > 0 for factor in self.scales.values()):
-            raise SettingError(
-                f"name at least one word, and factors of size above 0, not {dict(self.scales)}"
-            )
+        super().__post_init__()
+        if not self.words:
+            raise SettingError("name at least one word to move, to scale or to keep")
 
     @property
     def words(self) -> list[str]:

@@ -24,7 +24,7 @@ from attncontrol.losses.attend_and_excite import AttendAndExcite
 from attncontrol.maps.functional import of_words, otsu, smooth
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Objective
+from attncontrol.objectives.objective import Objective, several
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
@@ -52,6 +52,7 @@ class SelfCross(Objective):
     words: Groups | None = None
     descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
     self_attention = True
+    acts = several
 
     def __call__(self, maps: StepMaps) -> Tensor:
         each = zip(maps.mean(), maps.picture(), maps.subjects, maps.contrast, strict=True)

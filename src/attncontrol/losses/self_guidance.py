@@ -51,6 +51,7 @@ class SelfGuidance(Objective):
     descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         values = [*self.sizes.values(), *(v for center in self.centers.values() for v in center)]
         if not values or not all(0 <= value <= 1 for value in values):
             raise SettingError(

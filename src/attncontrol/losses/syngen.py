@@ -65,6 +65,9 @@ class SynGen(Objective):
     entities: bool = False
     descent: Descent = field(default_factory=lambda: Descent(final=1.0, thresholds={}))
 
+    def acts(self, subjects: Sequence[Subject]) -> bool:
+        return self.entities or any(subject.modifiers for subject in subjects)
+
     def __call__(self, maps: StepMaps) -> Tensor:
         outside = words_outside(maps)
         each = zip(maps.mean(), maps.subjects, outside, strict=True)

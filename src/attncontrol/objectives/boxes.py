@@ -14,7 +14,7 @@ Layouts = Regions | Mapping[str, Regions]
 """One layout for all prompts, or prompt -> its own."""
 
 
-def check(layouts: Layouts) -> None:
+def require_layouts(layouts: Layouts) -> None:
     """Raises SettingError for a box that is empty or outside the picture, an empty mask, and for
     no box at all."""
     for layout in _by_prompt(layouts).values():

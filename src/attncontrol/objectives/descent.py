@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
 
-from attncontrol.errors import SettingError
+from attncontrol.checks.arguments import Index, NotNegative, Number, Share, check_fields
 
 
 def early(value: float = math.inf) -> Mapping[float, float]:
@@ -40,23 +40,16 @@ class Descent:
             image = pipe("a red cat and a frog").images[0]
     """
 
-    step_size: float | None = None
-    final: float = 0.5
-    guided: float = 0.5
-    thresholds: Mapping[float, float] = field(
+    step_size: NotNegative | None = None
+    final: NotNegative = 0.5
+    guided: Share = 0.5
+    thresholds: Mapping[Share, Number] = field(
         default_factory=lambda: MappingProxyType({0.0: 0.05, 0.2: 0.5, 0.4: 0.8})
     )
-    max_refinements: int = 20
+    max_refinements: Index = 20
 
     def __post_init__(self) -> None:
-        fractions = [self.guided, *self.thresholds]
-        if not all(0 <= fraction <= 1 for fraction in fractions):
-            raise SettingError(
-                "guided and the keys of thresholds are fractions of the run between 0 and 1, "
-                f"not {fractions}"
-            )
-        if self.step_size is not None and not self.step_size >= 0:
-            raise SettingError(f"step_size must be at least 0, not {self.step_size}")
+        check_fields(self)
 
     def alpha(self, index: int, total: int, step_size: float) -> float:
         progress = index / max(total - 1, 1)

@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from attncontrol.checks.arguments import Index, NotNegative, Positive, check_fields
 from attncontrol.maps.step import StepMaps
 
 Found = TypeVar("Found")
@@ -35,11 +36,14 @@ class NoiseSearch:
 
     objective: Callable[[StepMaps], Tensor]
     target: float
-    rounds: int = 5
-    steps: int = 10
-    last: int = 50
-    learning_rate: float = 1e-2
-    tolerance: float = 1e-3
+    rounds: Index = 5
+    steps: Index = 10
+    last: Index = 50
+    learning_rate: Positive = 1e-2
+    tolerance: NotNegative = 1e-3
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def run(self, evaluate: Evaluate, noise: Tensor) -> Tensor:
         """The change of every image of ``noise`` [batch ...]."""

@@ -1,35 +1,25 @@
 """The contract of test-time losses, and their sums: ``SynGen() + 0.5 * Retention()``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from attncontrol.axes import Losses
-from attncontrol.errors import LossError, SettingError
+from attncontrol.checks.arguments import Such, check, check_fields
+from attncontrol.errors import LossError, SettingError, WordError
 from attncontrol.maps.step import StepMaps
-from attncontrol.objectives.boxes import Layouts, check, words_of
+from attncontrol.objectives.boxes import Layouts, require_layouts, words_of
+from attncontrol.objectives.default import Default
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.noise_search import NoiseSearch
+from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
 ObjectiveLike = Callable[[StepMaps], Tensor]
 """An Objective, or a plain function of the maps of a step to [batch] losses."""
-
-
-Value = TypeVar("Value")
-
-
-class _Default(Generic[Value]):
-    """An attribute that a subclass replaces by a field, a class attribute or a property."""
-
-    def __init__(self, value: Callable[[Any], Value]) -> None:
-        self.value = value
-
-    def __get__(self, instance: object, owner: type | None = None) -> Value:
-        return self.value(instance)
 
 
 class Objective(ABC):
@@ -45,41 +35,49 @@ class Objective(ABC):
             def __call__(self, maps): return -maps.mean().flatten(1).amax(1)
     """
 
-    @_Default
+    @Default
     def words(self) -> Groups | None:
         """The subjects that ``maps.subjects`` shall hold; None: the nouns of the prompt by its
         parse; ``()``: it needs none."""
         return ()
 
-    @_Default
+    @Default
     def descent(self) -> Descent:
         """The schedule of its steps."""
         return Descent()
 
-    @_Default
+    @Default
     def remembers(self) -> bool:
         """Whether it looks at ``maps.previous``."""
         return False
 
-    @_Default
+    @Default
     def self_attention(self) -> bool:
         """Whether it looks at ``maps.pictures``."""
         return False
 
-    @_Default
+    @Default
     def features(self) -> bool:
         """Whether it looks at ``maps.features``."""
         return False
 
-    @_Default
+    @Default
     def compares(self) -> bool:
         """Whether it compares with the first image of the batch."""
         return False
 
-    @_Default
+    @Default
     def search(self) -> NoiseSearch | None:
         """A search for the initial noise, before the first step."""
         return None
+
+    def __post_init__(self) -> None:
+        """Fields are what their annotations say; one of a subclass calls this one first."""
+        check_fields(self, {"words": WordError})
+
+    def acts(self, subjects: Sequence[Subject]) -> bool:  # noqa: ARG002  # others look at them
+        """Whether it has anything to do for an image with these subjects; else it is left out."""
+        return True
 
     @abstractmethod
     def __call__(self, maps: StepMaps) -> Tensor:
@@ -92,17 +90,23 @@ class Objective(ABC):
         return self if _is_zero(other) else Sum((*terms_of(other), *terms_of(self)))
 
     def __mul__(self, weight: float | int) -> "Sum":
+        check("the weight of a loss", weight, float)
         return Sum(tuple((float(weight) * w, term) for w, term in terms_of(self)))
 
     __rmul__ = __mul__
 
 
-_ATTRIBUTES = [name for name, of in vars(Objective).items() if isinstance(of, _Default)]
+_ATTRIBUTES = [name for name, of in vars(Objective).items() if isinstance(of, Default)]
 
 
 def _is_zero(value: object) -> bool:
     """The start of ``sum([...])``."""
     return type(value) is int and value == 0
+
+
+def several(_: Objective, subjects: Sequence[Subject]) -> bool:
+    """``acts`` of objectives that compare subjects."""
+    return len(subjects) > 1
 
 
 @dataclass(frozen=True)
@@ -111,10 +115,13 @@ class OfLayout(Objective):
     0 .. 1, or to masks (height, width) of any size; or prompts to such layouts. Raises SettingError
     for a bad layout."""
 
-    layout: Layouts
+    layout: Annotated[
+        Layouts, Such("a mapping of words to boxes, such as {'cat': (0.0, 0.2, 0.5, 0.9)}")
+    ]
 
     def __post_init__(self) -> None:
-        check(self.layout)
+        super().__post_init__()
+        require_layouts(self.layout)
 
     @property
     def words(self) -> Groups:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from attncontrol.errors import CouplingError
 from attncontrol.running.calls import DenoiserCall, prediction_of, with_prediction
 from attncontrol.running.contexts import Contexts
+from attncontrol.running.finite import require_finite
 from attncontrol.running.observers import Hook, observe
 from attncontrol.running.own import caller
 from attncontrol.running.track import Track, begun, described
@@ -135,6 +136,8 @@ class Events:
             if seat.hooks.after:
                 prediction = seat.hooks.after(call, prediction_of(output))
                 output = with_prediction(output, prediction)
+        one = self.contexts.pass_of(call, "own")
+        require_finite(prediction_of(output), self.contexts, call, one)
         return output
 
     def _done(self, *_: Any) -> None:

@@ -26,6 +26,12 @@ def require_linear_steps(scheduler: Any) -> None:
             "the latents would be lost; use DDIM, PNDM, Euler, DPMSolverMultistep or LMS: "
             "pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)"
         )
+    if not getattr(scheduler.config, "skip_prk_steps", True):
+        raise SchedulerError(
+            f"{name} begins with Runge-Kutta steps, three of four of which take no change of the "
+            "latents: pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config, "
+            "skip_prk_steps=True)"
+        )
 
 
 def require_visible_attention(pipe: Any, denoiser: nn.Module) -> None:
@@ -46,6 +52,15 @@ def require_visible_attention(pipe: Any, denoiser: nn.Module) -> None:
         raise BackendError(
             f"{type(pipe).__name__} shares its attention among devices (context parallel), which "
             "is not supported"
+        )
+
+
+def require_gradients(denoiser: nn.Module) -> None:
+    """Raises ModelError for weights that were made in inference mode."""
+    if any(parameter.is_inference() for parameter in denoiser.parameters()):
+        raise ModelError(
+            "the model was loaded under torch.inference_mode, so nothing has a gradient through "
+            "it; load it outside"
         )
 
 

@@ -14,12 +14,13 @@ from attncontrol.attention.moment import Purpose
 from attncontrol.errors import CouplingError
 from attncontrol.families.family import Family
 from attncontrol.families.known import family_of
-from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.calls import DenoiserCall, prediction_of
 from attncontrol.running.contexts import ENTERED, Contexts, Hooks, Seat
 from attncontrol.running.events import Events
+from attncontrol.running.finite import require_finite
 from attncontrol.running.refuse import require_visible_attention
 from attncontrol.running.track import Track
-from attncontrol.running.wiring import Sites, wiring_of
+from attncontrol.running.wiring import Pass, Sites, wiring_of
 
 __all__ = ["Hooks", "Session", "attach"]
 
@@ -71,8 +72,10 @@ class Session:
     ) -> Any:
         """Runs the denoiser once more: the one place that does. ``edit`` and ``listen`` act at
         ``sites`` in this pass alone, inside the edits of contexts."""
-        with self.passing(call, purpose, sites=sites, edit=edit, listen=listen):
-            return self.denoiser.forward(**call.arguments)  # not __call__: hooks see own calls only
+        with self.passing(call, purpose, sites=sites, edit=edit, listen=listen) as one:
+            output = self.denoiser.forward(**call.arguments)  # hooks of __call__ see own calls only
+            require_finite(prediction_of(output), self.contexts, call, one)
+            return output
 
     @contextmanager
     def passing(
@@ -84,7 +87,7 @@ class Session:
         edit: Editor | None = None,
         listen: Listener | None = None,
         riders: int = 0,
-    ) -> Iterator[None]:
+    ) -> Iterator[Pass]:
         """What the denoiser computes in the block belongs to this pass; for its gradient too."""
         sites = sites or {}
         one = self.contexts.pass_of(call, purpose, riders)
@@ -93,7 +96,7 @@ class Session:
         if listen is not None:
             one = replace(one, listeners=(*one.listeners, (sites, listen)))
         with self.contexts.wiring.wrapping(self.denoiser, sites), self.contexts.wiring.running(one):
-            yield
+            yield one
 
     @property
     def purpose(self) -> Purpose | None:

@@ -20,8 +20,8 @@ class Track:
     """Where one run of a pipeline is. ``index`` counts denoising steps, ``view`` the parts of the
     picture within one, ``nth`` the calls of the denoiser before the scheduler's next step.
 
-    ``changes`` of the latents, in units of the network input, hold until that step. ``views`` are
-    the most of them that a step had so far.
+    ``place`` is that of the step in the scheduler's timesteps. ``changes`` of the latents, in units
+    of the network input, hold until its end. ``views`` are the most of them that a step had so far.
     """
 
     prompts: list[str] | None = None
@@ -35,6 +35,7 @@ class Track:
     time: float | None = None
     stepped: bool = False
     text: Text | None = None
+    place: int = 0
     changes: list[Tensor] = field(default_factory=list)
     scale: float = 1.0
 
@@ -51,11 +52,13 @@ class Track:
         else:
             self.nth, self.changes = 0, []
             same = time == self.time
-            if same and (self.view + 1 < self.views or not _repeated(pipe, self.index)):
+            if same and (self.view + 1 < self.views or not _repeated(pipe.scheduler, self.place)):
                 self.view += 1
             else:
                 self.index, self.view = self.index + 1, 0
             self.views = max(self.views, self.view + 1)
+        if self.nth == self.view == 0:
+            self.place = place_in(pipe.scheduler, time)
         self.time, self.stepped = time, False
 
 
@@ -125,8 +128,17 @@ def _total(pipe: Any) -> int:
     return getattr(pipe, "num_timesteps", None) or len(pipe.scheduler.timesteps)
 
 
-def _repeated(pipe: Any, index: int) -> bool:
-    """Whether the schedule has the timestep of a step once more in the next."""
-    times = pipe.scheduler.timesteps
-    at = len(times) - _total(pipe) + index
-    return at + 1 < len(times) and bool(times[at] == times[at + 1])
+def _repeated(scheduler: Any, place: int) -> bool:
+    """Whether the schedule has the timestep of a place once more in the next."""
+    times = scheduler.timesteps
+    return place + 1 < len(times) and bool(times[place] == times[place + 1])
+
+
+def place_in(scheduler: Any, time: float) -> int:
+    """Where among its timesteps the scheduler is, before the step from ``time``: as it finds it
+    itself, since a run may have a part of the schedule only."""
+    for name in ("step_index", "begin_index"):
+        if (index := getattr(scheduler, name, None)) is not None:
+            return int(index)
+    times = torch.as_tensor(scheduler.timesteps, dtype=torch.float64)
+    return int((times - time).abs().argmin())

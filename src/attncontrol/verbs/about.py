@@ -7,6 +7,7 @@ from typing import Any
 
 from attncontrol.attention.between import Direction
 from attncontrol.attention.moment import Step
+from attncontrol.running.track import place_in
 from attncontrol.version import __version__
 
 
@@ -22,13 +23,15 @@ def reductions(kept: Set[str], direction: Direction) -> tuple[str, ...]:
 
 def sigma(scheduler: Any, step: Step) -> float | None:
     """The scheduler's own noise level, or noise per signal sqrt((1 - a) / a); None if it knows
-    neither."""
-    at = len(scheduler.timesteps) - step.total + step.index
+    neither. Before the scheduler has taken the step."""
+    at = place_in(scheduler, step.timestep)
+    if hasattr(scheduler, "sigmas_interpol") and not scheduler.state_in_first_order:
+        return float(scheduler.sigmas_interpol[at])
     if hasattr(scheduler, "sigmas"):
         return float(scheduler.sigmas[at])
     if hasattr(scheduler, "alphas_cumprod"):
         kept = float(scheduler.alphas_cumprod[int(scheduler.timesteps[at])])
-        return math.sqrt((1 - kept) / kept)
+        return math.sqrt((1 - kept) / kept) if kept else math.inf
     return None
 
 

@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 from attncontrol.attention.edit import Editor
 from attncontrol.attention.sites import Where
+from attncontrol.checks.arguments import Shares, Unchecked, checked
 from attncontrol.running.session import Hooks, attach
 from attncontrol.verbs.plan import Heads, On, PerImage, Plan, listed
 
 
+@checked
 @contextmanager
 def edit(
     pipe: Any,
-    edit: Editor | Sequence[On],
+    edit: Annotated[Editor | Sequence[On], Unchecked],
     *,
     where: Where | None = None,
     heads: Heads | PerImage | None = None,
-    steps: tuple[float, float] = (0.0, 1.0),
+    steps: Shares = (0.0, 1.0),
 ) -> Iterator[None]:
     """Attention is what ``edit`` makes of it, in the pipeline's own pass and in every pass that
     ``steer`` and ``perturb`` add, in all branches.

@@ -1,12 +1,15 @@
 """``locate``: words and phrases to token positions."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from attncontrol.checks.arguments import checked
+from attncontrol.errors import WordError
 from attncontrol.prompts.tokens import Span
 from attncontrol.prompts.words import find
 
 
-def locate(pipe: Any, prompt: str, phrase: str, **encoding: Any) -> Span:
+@checked
+def locate(pipe: Any, prompt: str, phrase: Annotated[str, WordError], **encoding: Any) -> Span:
     """Token positions of a word or phrase of the prompt, on the key side of the pipeline's text
     attention. See ``find``.
 

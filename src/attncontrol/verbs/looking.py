@@ -1,5 +1,6 @@
 """What an objective looks at: which sites, and which text positions of the prompts of a run."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.errors import SiteError
 from attncontrol.families.family import Family
 from attncontrol.maps.step import StepMaps
-from attncontrol.objectives.objective import Objective, losses_of, terms_of
+from attncontrol.objectives.objective import Objective, Sum, losses_of, terms_of
 from attncontrol.prompts.text import Text
 from attncontrol.prompts.tokens import Span, Subject, Token
 
@@ -151,6 +152,24 @@ class Seen:
     layers: dict[str, Tensor] = field(default_factory=dict)
     pictures: dict[str, Tensor] = field(default_factory=dict)
     features: dict[str, Tensor] = field(default_factory=dict)
+
+
+def without_idle(objective: Objective, text: Text) -> Objective | None:
+    """An objective without the terms that have nothing to do for any image, None if none is left; a
+    warning for every prompt of such an image. Raises WordError."""
+    kept, prompts = [], [str(prompt) for prompt in text.prompts]
+    for weight, term in terms_of(objective):
+        acting = [term.acts(of_image) for of_image in text.subjects(term.words)]
+        for prompt in dict.fromkeys(p for p, acts in zip(prompts, acting, strict=True) if not acts):
+            warnings.warn(
+                f"{type(term).__name__} has nothing to do for the prompt {prompt!r}, whose "
+                "subjects lack what it compares: it does not change that picture",
+                stacklevel=2,
+            )
+        kept += [(weight, term)] if any(acting) else []
+    if len(kept) == len(terms_of(objective)):
+        return objective
+    return Sum(tuple(kept)) if kept else None
 
 
 def _picture(call: AttentionCall, layout: Layout) -> Tensor:

@@ -1,10 +1,9 @@
 """``perturb``: a second, deliberately weakened prediction, and guidance away from it."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -13,8 +12,8 @@ from attncontrol.attention.edit import Editor
 from attncontrol.attention.edit import at as fixed
 from attncontrol.attention.moment import Purpose
 from attncontrol.attention.sites import Where
+from attncontrol.checks.arguments import NotNegative, Share, Shares, Unchecked, checked
 from attncontrol.edits.skip_layers import SkipLayers
-from attncontrol.errors import SettingError
 from attncontrol.running.calls import DenoiserCall, prediction_of
 from attncontrol.running.reuse import Prefix, prefix_before
 from attncontrol.running.session import Hooks, Session, attach
@@ -22,16 +21,17 @@ from attncontrol.running.skip import SkippedBlocks, watched_blocks
 from attncontrol.verbs.plan import Heads, On, PerImage, Plan, listed
 
 
+@checked
 @contextmanager
 def perturb(
     pipe: Any,
-    edit: Editor | SkipLayers | Sequence[On],
+    edit: Annotated[Editor | SkipLayers | Sequence[On], Unchecked],
     *,
-    scale: float | Callable[[float], float],
+    scale: NotNegative | Callable[[float], float],
     where: Where | None = None,
     heads: Heads | PerImage | None = None,
-    steps: tuple[float, float] = (0.0, 1.0),
-    rescale: float = 0.0,
+    steps: Shares = (0.0, 1.0),
+    rescale: Share = 0.0,
 ) -> Iterator[None]:
     """Adds w (e_cond - e_perturbed) to the prediction, on top of whatever guidance the pipeline
     does.
@@ -56,10 +56,6 @@ def perturb(
     Raises SiteError if nothing is selected, SettingError, UnsupportedError, CouplingError.
     """
     run = attach(pipe)
-    if not 0 <= rescale <= 1:
-        raise SettingError(f"rescale is a share between 0 and 1, not {rescale}")
-    if not callable(scale) and not 0 <= scale < math.inf:
-        raise SettingError(f"scale is a number of at least 0, not {scale}")
     placed = listed(edit, where, heads)
     layers = [name for on in placed if isinstance(on.edit, SkipLayers) for name in on.edit.layers]
     edits = [on for on in placed if not isinstance(on.edit, SkipLayers)]
@@ -94,7 +90,7 @@ class _Guidance:
             self.difference = None
         if "cond" in call.branches and self._acts(call.step.progress):
             rows = call.rows("cond")
-            own, weight = prediction[rows], fixed(self.scale, call.step.progress)
+            own, weight = prediction[rows], fixed(self.scale, call.step.progress, NotNegative)
             if weight != 0:
                 difference = weight * (own - self._weakened(call, rows))
                 self.difference = _rescaled(own, difference, self.rescale)

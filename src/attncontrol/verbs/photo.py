@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from attncontrol.checks.arguments import Count
 from attncontrol.errors import SettingError
 
 Photo = Image.Image | np.ndarray
 """A PIL image of any mode but "F", or an array [height width] or [height width channel] (gray, RGB
 or RGBA) of uint8, uint16 or floats in 0 .. 1."""
 
-Size = tuple[int, int]
+Size = tuple[Count, Count]
 """(height, width) in pixels."""
 
 _LONGEST = 1024  # of models that do not name their own size

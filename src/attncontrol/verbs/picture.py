@@ -8,7 +8,7 @@ scales the latents in between, so any timestep will do, not only those of a sche
 import functools
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from attncontrol.attention.between import Direction, related, sites_with
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where
+from attncontrol.checks.arguments import checked
+from attncontrol.errors import WordError
 from attncontrol.families.family import Family
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span, Token
@@ -34,11 +36,12 @@ from attncontrol.verbs.recorder import Axis
 Spans = tuple[tuple[Span, ...], ...]
 
 
+@checked
 def record_picture(
     pipe: Any,
     picture: Photo,
     prompt: str,
-    words: Sequence[str] | None = None,
+    words: Annotated[Sequence[str] | None, WordError] = None,
     *,
     timestep: float,
     seed: int = 0,
@@ -60,12 +63,13 @@ def record_picture(
     )
 
 
+@checked
 @torch.no_grad()
 def record_pictures(
     pipe: Any,
     pictures: Sequence[Photo],
     prompts: Sequence[str],
-    words: Sequence[Sequence[str]] | None = None,
+    words: Annotated[Sequence[Sequence[str]] | None, WordError] = None,
     *,
     timestep: float,
     seed: int = 0,
@@ -106,6 +110,7 @@ def record_pictures(
     )
 
 
+@checked
 @torch.no_grad()
 def noised_call(
     pipe: Any,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from attncontrol.attention.edit import Edit, Editor, Result
 from attncontrol.attention.heads import with_heads
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head, Site, Where
+from attncontrol.checks.arguments import Unchecked, check_fields
 from attncontrol.edits.skip_layers import SkipLayers
-from attncontrol.errors import CouplingError, EditError, SettingError, SiteError
+from attncontrol.errors import CouplingError, EditError, SiteError
 
 Heads = Sequence[Head]
 
@@ -24,6 +25,9 @@ class PerImage:
 
     heads: tuple[Heads, ...]
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class On:
@@ -32,9 +36,12 @@ class On:
     ``where`` None is where the edit says that it belongs.
     """
 
-    edit: Editor | SkipLayers
+    edit: Annotated[Editor | SkipLayers, Unchecked]
     where: Where | None = None
     heads: Heads | PerImage | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,7 @@ class Plan:
     def of(
         cls, placed: Sequence[On], known: Mapping[str, Site], steps: tuple[float, float]
     ) -> "Plan":
-        """Raises SiteError, SettingError and EditError for what has no place."""
-        if not (len(steps) == 2 and 0 <= steps[0] <= steps[1] <= 1):
-            raise SettingError(f"steps are two shares of the run, such as (0.0, 0.5), not {steps}")
+        """Raises SiteError and EditError for what has no place."""
         edits = []
         for on in placed:
             edit = as_edit(on.edit)

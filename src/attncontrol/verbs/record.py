@@ -3,31 +3,38 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from attncontrol.attention.between import Direction, sites_with
 from attncontrol.attention.sites import TEXT, Where
-from attncontrol.errors import RecordError, SettingError
+from attncontrol.checks.arguments import Count, Index, Such, checked
+from attncontrol.errors import RecordError, WordError
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.store import Encoding
 from attncontrol.prompts.words import Words
 from attncontrol.running.session import Hooks, attach
 from attncontrol.verbs.recorder import Axis, Recorder, Wish
 
+_WORDS = Such(
+    "a non-empty list such as ['cat', 'frog'], or one for each prompt, {prompt: [...]}",
+    lambda words: words is None or len(words) > 0,
+)
 
+
+@checked
 @contextmanager
 def record(
     pipe: Any,
-    words: Words | None = None,
+    words: Annotated[Words | None, _WORDS, WordError] = None,
     *,
     where: Where | None = None,
     direction: Direction = "image->text",
     keep: Collection[Axis] = (),
-    branches: Sequence[str] = ("cond",),
-    steps: Collection[int] | None = None,
-    to: Path | str | None = None,
+    branches: Annotated[Sequence[str], Such("a list such as ('cond', 'uncond')", len)] = ("cond",),
+    steps: Collection[Index] | None = None,
+    to: Annotated[Path | str | None, Such("a folder", lambda to: to != "")] = None,
     encoding: Encoding = "float32",
-    limit: float = 4.0 * 2**30,
+    limit: Annotated[float, Such("a number of bytes", lambda x: x >= 0)] = 4.0 * 2**30,
 ) -> Iterator[AttentionMaps]:
     """Records the attention of one pipeline call; the pictures are bit-identical to those made
     without.
@@ -55,8 +62,6 @@ def record(
     folder holds a record.
     """
     run = attach(pipe)
-    if unknown := set(keep) - {"step", "head"}:
-        raise SettingError(f"keep={sorted(unknown)}: the axes to keep are 'step' and 'head'")
     folder = None if to is None else Path(to)
     if folder is not None and any(folder.glob("step-*.safetensors")):
         raise RecordError(f"{to} holds a record already; delete it or choose another folder")
@@ -71,23 +76,21 @@ def record(
     maps._complete(recorder.finish(maps.pictures))
 
 
+@checked
 def estimate_bytes(
     pipe: Any,
     *,
-    words: int,
-    height: int,
-    width: int,
-    steps: int,
-    batch: int = 1,
-    branches: int = 1,
+    words: Count,
+    height: Count,
+    width: Count,
+    steps: Count,
+    batch: Count = 1,
+    branches: Count = 1,
     where: Where = TEXT,
     keep: Collection[Axis] = (),
 ) -> int:
     """Bytes that a recording of ``words`` words will hold for pictures of height x width pixels
     (float32)."""
-    sizes = {"words": words, "height": height, "width": width, "steps": steps, "batch": batch}
-    if wrong := {name: size for name, size in sizes.items() if not size >= 1}:
-        raise SettingError(f"sizes are numbers of at least 1, not {wrong}")
     latent = height // pipe.vae_scale_factor, width // pipe.vae_scale_factor
     cells = 0
     for site in where.select(attach(pipe).sites.values()):

@@ -12,7 +12,7 @@ from torch import Tensor
 from attncontrol.attention.between import Direction, related
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
-from attncontrol.errors import CouplingError, SizeError
+from attncontrol.errors import CouplingError, NonFiniteError, SizeError
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.recording import Recording
 from attncontrol.maps.store import Encoding, load, save, save_pictures
@@ -209,11 +209,22 @@ class Recorder:
             **self.known,
         )
 
+    def _require_finite(self) -> None:
+        for (name, branch), sums in self.sums.items():
+            for step, one in sums.items():
+                if not one.total.isfinite().all():
+                    at = "" if step is None else f" at step {step}"
+                    raise NonFiniteError(
+                        f"the attention at {name} is NaN or infinite in the branch {branch!r}{at}; "
+                        "run the model in float32"
+                    )
+
     def _layers(self, steps: Sequence[_Step]) -> dict[str, Tensor]:
         """[image branch step head *grid token] of every site that ran; NaN where a site or a branch
         did not run in a kept step."""
         keys = [step.index for step in steps] if "step" in self.wish.kept else [None]
-        layers = {}
+        layers: dict[str, Tensor] = {}
+        self._require_finite()
         for name in self.wish.sites:
             sums = [self.sums.get((name, branch), {}) for branch in self.wish.branches]
             if not any(sums):

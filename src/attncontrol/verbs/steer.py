@@ -3,22 +3,28 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from attncontrol.attention.sites import Where
+from attncontrol.checks.arguments import Unchecked, checked
 from attncontrol.errors import ModelError, SettingError
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective
+from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective, terms_of
 from attncontrol.prompts.tokens import Subject
 from attncontrol.running.calls import DenoiserCall
-from attncontrol.running.refuse import require_linear_steps, require_true_gradients
+from attncontrol.running.refuse import (
+    require_gradients,
+    require_linear_steps,
+    require_true_gradients,
+)
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs.gradient import loss_and_gradient
-from attncontrol.verbs.looking import Gaze, View
+from attncontrol.verbs.looking import Gaze, View, without_idle
 
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images, change) -> losses [image] and gradients at x + change, for some images."""
@@ -54,10 +60,11 @@ class Trace:
         )
 
 
+@checked
 @contextmanager
 def steer(
     pipe: Any,
-    objective: ObjectiveLike,
+    objective: Annotated[ObjectiveLike, Unchecked],
     *,
     where: Where | None = None,
     descent: Descent | None = None,
@@ -81,6 +88,7 @@ def steer(
     """
     run, objective = attach(pipe), as_objective(objective)
     require_linear_steps(pipe.scheduler)
+    require_gradients(run.denoiser)
     known = tuple(run.sites.values())
     if isinstance(run.family.steering, str):
         reason = run.family.steering
@@ -111,7 +119,14 @@ class _Steering:
     view: View | None = None
 
     def before(self, call: DenoiserCall) -> Tensor | None:
-        """The change of the latents at the first call of a step."""
+        """The change of the latents at the first call of a step; also in inference mode, where
+        nothing has a gradient."""
+        if not torch.is_inference_mode_enabled():
+            return self._change(call)
+        with torch.inference_mode(False), torch.no_grad():
+            return self._change(replace(call, arguments=tree_map(_tracked, call.arguments)))
+
+    def _change(self, call: DenoiserCall) -> Tensor | None:
         index, total, descent = call.step.index, call.step.total, self.descent
         if call.nth:
             return None
@@ -140,8 +155,11 @@ class _Steering:
     def _begin(self, call: DenoiserCall) -> None:
         self.trace.steps.clear()
         require_true_gradients(self.run.denoiser, call.arguments)
-        self.view = View.of(self.run.family, self.gaze, self.objective, call.text)
-        self.trace.subjects = self.view.subjects[0]
+        self.trace.subjects = call.text.subjects(terms_of(self.objective)[0][1].words)
+        acting = without_idle(self.objective, call.text)
+        self.view = None
+        if acting is not None:
+            self.view = View.of(self.run.family, self.gaze, acting, call.text)
 
     def _searched(self, call: DenoiserCall, start: Tensor, latents: Tensor) -> Tensor:
         """The change that a search of the initial noise finds."""
@@ -181,6 +199,11 @@ def _refine(
             losses[active], gradient[active] = evaluate(active, change)
             active = active[unfinished]
     return change, gradient, tuple(counts.tolist())
+
+
+def _tracked(value: Any) -> Any:
+    """Tensors as they are outside inference mode."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

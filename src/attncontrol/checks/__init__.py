@@ -1,0 +1,1 @@
+"""Arguments are what their annotations say: checked once, before anything is done with them."""
