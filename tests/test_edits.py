@@ -549,7 +549,7 @@ SETTINGS = {
     "an empty mask": (KeyMask, {"region": torch.zeros(4, 4)}, "is empty, or is not"),
     "no factors": (Reweight, {"factors": {}}, "not {} in the form 'value'"),
     "no number": (
-        Reweight, {"factors": {"a": float("nan")}}, "from a string to a finite number, not {'a': nan}"
+        Reweight, {"factors": {"a": float("nan")}}, "a string to a finite number, not {'a': nan}"
     ),
     "below 0": (
         Reweight, {"factors": {"a": -1.0}, "form": "logit"}, "not {'a': -1.0} in the form 'logit'"

@@ -47,11 +47,11 @@ def function(maps):
 NUMBERS = [0, 1, -1, 2, 0.5, 1.0, -0.5, math.nan, math.inf, -math.inf, 10**30, 1e300, True, 1j]
 NAMES = ["", "x", "cat", "cat#0", "#", "cond", "step", "image->image", "int8", b"cat", "\0", "🐸"]
 THINGS = [
-    None, object(), print, int, len, function, SynGen, SynGen(), edits.SoftIdentity(), SELF, TEXT,
+    None, object(), function, SynGen, SynGen(), edits.SoftIdentity(), SELF, TEXT,
     Descent(), Path("x"), slice(2), range(3), np.zeros(2), np.float32(0.5), np.array(math.nan),
     torch.tensor(0.5), torch.zeros(2, 2), torch.ones(4, 4), torch.full((2,), math.nan),
-    On(edits.SoftIdentity(), SELF), PerImage((HEADS,)), HEADS, BOXES, PHOTO, lambda progress: math.nan,
-    lambda progress: "x", lambda *_: None, Where(layers=("nowhere",)),
+    On(edits.SoftIdentity(), SELF), PerImage((HEADS,)), HEADS, BOXES, PHOTO, lambda *_: math.nan,
+    lambda *_: "x", lambda *_: None, Where(layers=("nowhere",)),
 ]  # fmt: skip
 leaves = st.sampled_from([*NUMBERS, *NAMES, *THINGS]) | st.floats() | st.integers() | st.text()
 ODD = st.recursive(
@@ -144,7 +144,7 @@ VALID = {
 def fields_of(cls):
     """Arguments of a class, with a right value for each."""
     parameters = inspect.signature(cls).parameters.values()
-    return {p.name: VALID[p.name] if p.name in VALID else p.default for p in parameters}
+    return {p.name: VALID.get(p.name, p.default) for p in parameters}
 
 
 def parameters_of(call, **given):
@@ -195,7 +195,9 @@ CLASSES = (
 )
 FUNCTIONS = {
     "locate": (locate, {"prompt": PROMPT, "phrase": "cat"}),
-    "estimate_bytes": (estimate_bytes, parameters_of(estimate_bytes, words=1, height=32, width=32, steps=2)),
+    "estimate_bytes": (
+        estimate_bytes, parameters_of(estimate_bytes, words=1, height=32, width=32, steps=2)
+    ),
     "record_picture": (record_picture, {
         "picture": PHOTO, "prompt": PROMPT, "words": ["cat"], "timestep": 300.0, "seed": 0,
         "size": None, "where": None, "direction": "image->text", "keep": (),
@@ -203,7 +205,9 @@ FUNCTIONS = {
     "relevance_of_picture": (relevance_of_picture, {
         "picture": PHOTO, "prompt": PROMPT, "words": ["cat"], "timestep": 300.0, "where": TEXT,
     }),
-    "importance": (importance, {"picture": PHOTO, "prompt": PROMPT, "heads": HEADS, "timestep": 300.0}),
+    "importance": (importance, {
+        "picture": PHOTO, "prompt": PROMPT, "heads": HEADS, "timestep": 300.0,
+    }),
 }  # fmt: skip
 CALLS = {n: each for n, each in (CONTEXTS | CLASSES | FUNCTIONS).items() if each[1]}
 

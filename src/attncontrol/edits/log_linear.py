@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Progress, Result, at
 from attncontrol.attention.moment import Moment
+from attncontrol.checks.arguments import Share
 from attncontrol.edits.merge import diagonal, square
 
 
@@ -31,7 +32,7 @@ class LogLinear(Edit):
     Raises SiteError in cross-attention.
     """
 
-    u: float | Progress = 1.0
+    u: Share | Progress = 1.0
     epsilon: float = 1e-6
 
     def acts(self, progress: float) -> bool:

@@ -22,6 +22,7 @@ from attncontrol.attention.blur import blur
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.edit import Edit, Progress, Result, at
 from attncontrol.attention.moment import Moment
+from attncontrol.checks.arguments import Number, Share
 from attncontrol.edits.merge import lerp
 from attncontrol.errors import SettingError
 
@@ -36,11 +37,12 @@ class SmoothedQuery(Edit):
     Raises SettingError, CallError.
     """
 
-    sigma: float = math.inf
-    u: float | Progress = 1.0
+    sigma: Number = math.inf
+    u: Share | Progress = 1.0
     scope: Literal["picture", "all"] = "picture"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.sigma > 0 or (self.scope == "all" and not math.isinf(self.sigma)):
             raise SettingError(
                 "sigma is a number of cells above 0, and infinite for scope='all', not "

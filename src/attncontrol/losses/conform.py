@@ -27,7 +27,7 @@ from attncontrol.checks.arguments import Positive
 from attncontrol.maps.functional import smooth
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import Objective
+from attncontrol.objectives.objective import Objective, several
 from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
@@ -56,18 +56,18 @@ def conform(
     return (torch.logaddexp(logits, others.expand_as(logits)) - logits)[pairs].mean()
 
 
+_OFTEN = dict.fromkeys((0.0, 0.2, 0.4), math.inf)
+
+
 @dataclass(frozen=True)
 class CONFORM(Objective):
     """Objective for ``steer``. ``words`` None: the nouns and their modifiers, by the parse."""
 
     words: Groups | None = None
     temperature: Positive = 0.5
-    descent: Descent = field(
-        default_factory=lambda: Descent(
-            guided=0.6, thresholds={0.0: math.inf, 0.2: math.inf, 0.4: math.inf}, max_refinements=20
-        )
-    )
+    descent: Descent = field(default_factory=lambda: Descent(guided=0.6, thresholds=_OFTEN))
     remembers = True
+    acts = several
 
     def __call__(self, maps: StepMaps) -> Tensor:
         before = maps.previous if maps.previous is not None else [None] * len(maps.subjects)

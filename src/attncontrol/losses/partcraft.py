@@ -24,7 +24,7 @@ from attncontrol.maps.functional import summed
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.boxes import masks_like
 from attncontrol.objectives.descent import Descent
-from attncontrol.objectives.objective import OfLayout
+from attncontrol.objectives.objective import OfLayout, several
 from attncontrol.prompts.tokens import Subject
 
 
@@ -40,6 +40,7 @@ class PartCraft(OfLayout):
     """Objective for ``steer``; ``layout`` as in ``OfLayout``."""
 
     descent: Descent = field(default_factory=lambda: Descent(thresholds={}))
+    acts = several
 
     def __call__(self, maps: StepMaps) -> Tensor:
         mean = maps.mean()
