@@ -4,8 +4,8 @@
     soft         key   -> (1 - M) key        the logit becomes 0, of fractional M part of itself
 
 Soft is what DesignEdit does to remove an object (arXiv 2403.14487): its projection of keys has no
-bias, so the masked input gives the key 0. There it acts on conditional rows of self-attention in
-the first 40 of 50 steps. Here a region is hidden in all branches, words in the conditional one.
+bias, so masked input gives the key 0; it acts on conditional rows of self-attention in 40 of 50
+steps. Here a region is hidden in all branches, words in the conditional one.
 """
 
 from collections.abc import Sequence
@@ -45,10 +45,7 @@ class KeyMask(Edit):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.region is None and not self.words:
-            raise SettingError(
-                "KeyMask hides a region=(left, top, right, bottom) of the picture or "
-                f"words=['cat'], not region={self.region} and words={self.words!r}"
-            )
+            raise SettingError("hide a region=(left, top, right, bottom), or words=['cat']")
         if self.region is not None:
             require_region(self.region)
         seen = ("cross",) if self.region is None else ("self", "cross") if self.words else ("self",)

@@ -5,10 +5,9 @@ et al. 2022, arXiv 2208.01626).
     logit     A'    = softmax(s_ij + log c_j)            they do
 
 with c_j the factor of the word of token j and 1 elsewhere. The official code has the first form, on
-conditional rows of cross-attention in every step. In joint attention text rows stay.
+conditional rows of cross-attention, in all steps. In joint attention text rows stay.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -44,9 +43,7 @@ class Reweight(Edit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        lowest = 0.0 if self.form == "logit" else -math.inf
-        wrong = {w: c for w, c in self.factors.items() if not lowest < c < math.inf}
-        if wrong or not self.factors:
+        if not self.factors or (self.form == "logit" and min(self.factors.values()) <= 0):
             raise SettingError(
                 "factors map words to finite numbers, above 0 in the form 'logit', such as "
                 f"{{'red': 2.0}}, not {dict(self.factors)} in the form {self.form!r}"

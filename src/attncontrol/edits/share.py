@@ -15,8 +15,8 @@ from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import Region, coverage, require_region
 from attncontrol.attention.sites import Where
+from attncontrol.checks import arguments
 from attncontrol.edits._presets import SHARES
-from attncontrol.edits.merge import require_share
 from attncontrol.errors import SettingError
 
 
@@ -33,17 +33,16 @@ class Share(Edit):
     """
 
     what: tuple[Literal["query", "key", "value"], ...] = ("key", "value")
-    source: int = 0
-    start: float = 0.0
-    stop: float = 1.0
+    source: arguments.Index = 0
+    start: arguments.Share = 0.0
+    stop: arguments.Share = 1.0
     outside: Region | None = None
     layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.what or set(self.what) - {"query", "key", "value"}:
+        super().__post_init__()
+        if not self.what:
             raise SettingError(f"what is some of 'query', 'key' and 'value', not {self.what!r}")
-        require_share("start", self.start)
-        require_share("stop", self.stop)
         if self.start > self.stop:
             raise SettingError(f"start={self.start} lies after stop={self.stop}")
         if self.outside is not None:

@@ -13,7 +13,6 @@ attention the source's picture is shared, not its text.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
@@ -21,8 +20,8 @@ from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.extended import extended
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
+from attncontrol.checks.arguments import Index, NotNegative
 from attncontrol.edits._rows import but_source
-from attncontrol.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,11 @@ class StyleAligned(Edit):
     Raises SettingError; CouplingError if the pipeline makes no image of that number.
     """
 
-    source: int = 0
-    scale: float = 1.0
+    source: Index = 0
+    scale: NotNegative = 1.0
     shift: float = 0.0
     normalise: bool = True
     where = Where(kind=("self", "joint"))
-
-    def __post_init__(self) -> None:
-        if not (torch.tensor([self.scale, self.shift]).isfinite().all() and self.scale >= 0):
-            raise SettingError(
-                "scale is a finite number of at least 0 and shift a finite one, not "
-                f"{self.scale} and {self.shift}"
-            )
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         there, cells = now.source(call, self.source, "picture"), now.layout.image_slice
