@@ -117,6 +117,8 @@ REFUSED = {
     ),
     "kind": (lambda _: Where("corss"), SettingError, "Where.kind must be 'self' or 'cross' or"),
     "layers": (lambda _: Where(layers="mid_block"), SettingError, "a tuple of paths, such as"),
+    "no words": (lambda _: SynGen([]), WordError, "words must name at least one"),
+    "numbers": (lambda _: SynGen([1]), WordError, "SynGen.words must be a list"),
     "weight": (lambda _: SynGen() * math.nan, SettingError, "the weight of a loss must be"),
 }  # fmt: skip
 
@@ -137,9 +139,9 @@ def test_numbers_of_other_packages_are_numbers_and_bools_are_not():
 
 def test_a_setting_that_changes_is_checked_while_it_does(pipe):
     above = SoftUniform(lambda progress: 2.0 if progress else 0.5)
-    with pytest.raises(SettingError, match=r"a setting at 0\.5 of the run must be a share"):  # noqa: SIM117
-        with perturb(pipe, above, scale=1.0, where=MID):
-            run(pipe)
+    message = r"a setting at 0\.5 of the run must be a share"
+    with pytest.raises(SettingError, match=message), perturb(pipe, above, scale=1.0, where=MID):
+        run(pipe)
 
 
 def broken(call, now):

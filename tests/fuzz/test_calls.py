@@ -70,7 +70,9 @@ ODD = st.recursive(
 
 @pytest.fixture(scope="module")
 def pipe():
-    return tiny_sd()
+    pipe = tiny_sd()
+    short_run(pipe)  # pipelines keep settings of their last call
+    return pipe
 
 
 def short_run(pipe):

@@ -3,8 +3,8 @@
     @checked
     def perturb(pipe: Any, *, rescale: Share = 0.0): ...
 
-``Annotated[float, Such("a number above 1", lambda x: x > 1)]`` narrows a type, and an error class
-beside it is raised instead of SettingError. Floats are finite unless a ``Such`` says otherwise,
+``Annotated[float, Such("a number above 1", lambda x: x > 1)]`` narrows a type; with WordError
+beside it that is raised instead of SettingError. Floats are finite unless ``Such`` says otherwise,
 never NaN; integers are numbers, bools are not; lists may stand for tuples, strings for no sequence.
 """
 
@@ -27,7 +27,7 @@ from typing import (
     get_type_hints,
 )
 
-from attncontrol.errors import AttnControlError, SettingError
+from attncontrol.errors import SettingError, WordError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,23 +76,26 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def check_fields(made: Any, errors: Mapping[str, type[AttnControlError]] | None = None) -> None:
-    """Checks the fields of a dataclass, for its ``__post_init__``; defaults are right. ``errors``
-    are raised for fields of these names."""
+def check_fields(made: Any) -> None:
+    """Checks the fields of a dataclass, for its ``__post_init__``; defaults are right. What is
+    wrong in a field ``words`` is a WordError."""
     kind: Any = type(made)
     hints = _hints(kind)
     for each in fields(made) if hasattr(made, "__dataclass_fields__") else ():
-        value = getattr(made, each.name)
+        value, hint = getattr(made, each.name), hints.get(each.name, Any)
         if each.default is MISSING or value is not each.default:
-            error = (errors or {}).get(each.name, SettingError)
-            check(f"{type(made).__name__}.{each.name}", value, hints.get(each.name, Any), error)
+            hint = Annotated[hint, WordError] if each.name == "words" else hint
+            check(f"{kind.__name__}.{each.name}", value, hint)
 
 
-def check(name: str, value: Any, hint: Any, error: type[AttnControlError] = SettingError) -> None:
-    """Raises SettingError, or the error that the annotation names."""
-    if not fits(value, hint):
-        named = [each for each in _extras(hint) if isinstance(each, type)]
-        raise (*named, error)[0](f"{name} must be {in_words(hint)}, not {shown(value)}")
+def check(name: str, value: Any, hint: Any) -> None:
+    """Raises SettingError, or WordError if the annotation has it beside its type."""
+    if fits(value, hint):
+        return
+    text = f"{name} must be {in_words(hint)}, not {shown(value)}"
+    if WordError in _extras(hint):
+        raise WordError(text)
+    raise SettingError(text)
 
 
 def fits(value: Any, hint: Any) -> bool:

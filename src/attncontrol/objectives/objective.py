@@ -73,7 +73,9 @@ class Objective(ABC):
 
     def __post_init__(self) -> None:
         """Fields are what their annotations say; one of a subclass calls this one first."""
-        check_fields(self, {"words": WordError})
+        check_fields(self)
+        if vars(self).get("words") in ([], {}):
+            raise WordError("words must name at least one, or be None: the nouns of the prompt")
 
     def acts(self, subjects: Sequence[Subject]) -> bool:  # noqa: ARG002  # others look at them
         """Whether it has anything to do for an image with these subjects; else it is left out."""
