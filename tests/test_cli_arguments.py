@@ -127,8 +127,9 @@ def test_output_paths(tmp_path):
         (tmp_path / ("x" * 300), "File name too long"),
     ):
         assert message in said(*GENERATE, "--out", out)
+    (tmp_path / "folder.safetensors").mkdir()
     assert "is a folder; give a file" in said(
-        "maps", __file__, "--prompt", "a cat", "--out", tmp_path
+        "maps", __file__, "--prompt", "a cat", "--out", tmp_path / "folder.safetensors"
     )
     heads = tmp_path / "heads.json"
     for content in BROKEN_HEADS:

@@ -32,6 +32,9 @@ ACCEPTED = 77
 OWN = """
 from attncontrol import Objective
 class Loss(Objective):
+    def __call__(self, maps):
+        return maps.subjects
+class Half(Objective):
     def loss(self, maps):
         return maps.subjects
 class Broken:
@@ -94,7 +97,8 @@ SUITE = of("pairs|triples|colors", "|x|PAIRS")
 MAPS_OUT = of("new.safetensors", "|folder.safetensors|file/x.safetensors|photo.png")
 METHOD = of(
     "auto|attend-and-excite|syngen|conform|plain|boxdiff|placement|own:Loss",
-    "magic||[/b]|own:Nothing|own:Broken|own:value|nothing:Loss|os.path:|:x|a b:c|own:own:own",
+    "magic||[/b]|own:Nothing|own:Broken|own:Half|own:value|nothing:Loss|os.path:|:x|"
+    "a b:c|own:own:own",
 )
 OBJECTIVE = of("quality|shape|redness|own:score", "beauty||own:nothing|own:value|nothing:x|:|own:")
 KIND = of("self|joint|cross", "x|SELF| self")
@@ -135,7 +139,9 @@ PROMPTS = of(
 )
 PICTURE = of(
     "photo.png|gray16.png|rotated.jpg|alpha.png|tiny.png",
-    "missing.png|file||prompts.txt|broken.png|cut.jpg|bomb.png|empty.png",
+    "missing.png|file|folder||\ud800|[|missing/*.png|"
+    + "x" * 300
+    + "|prompts.txt|broken.png|cut.jpg|bomb.png|empty.png",
 )
 RECORD = of("record.safetensors", "missing|file|folder||photo.png|cut.safetensors|heads.json")
 FORMAT = of("npz|csv", "|x|NPZ|gif")
@@ -209,7 +215,9 @@ COMMANDS = [
     Command(
         "maps", {"picture": PICTURE},
         {**MODELS, "--prompt": PROMPT, "--words": WORDS, "--timestep": TIMESTEP, "--seed": SEED,
-         "--keep": KEEP, "--out": MAPS_OUT},
+         "--keep": KEEP, "--out": MAPS_OUT,
+         "--limit": of("1|100", "-1|nan|inf|x||1e6"),
+         "--reading": of("mean|along-edges", "|x|edges")},
         needs=("--prompt",),
     ),
     Command(

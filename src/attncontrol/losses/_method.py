@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from attncontrol import listing
-from attncontrol.errors import SettingError
+from attncontrol.errors import LossError, SettingError
 from attncontrol.losses._names import Needs, makers
 from attncontrol.objectives.boxes import Layouts
 from attncontrol.objectives.objective import Objective, as_objective
@@ -24,9 +24,10 @@ def method(name: str, words: Groups | None = None, layout: Layouts | None = None
     """
     found, takes = _named(name)
     given = {"words": words, "layout": layout}
-    for argument, value in given.items():
-        if value is not None and argument not in takes:
-            raise SettingError(f"method {name} takes no {argument}: leave it out")
+    if wrong := [each for each, value in given.items() if value is not None and each not in takes]:
+        raise SettingError(f"method {name} takes no {wrong[0]}: leave it out")
+    if lacks := sorted(getattr(found, "__abstractmethods__", ())):
+        raise LossError(f"method {name} is not complete: its class must define {', '.join(lacks)}")
     if not _makes(found, takes):
         return as_objective(found)
     if takes.get("layout") and layout is None:
@@ -75,6 +76,5 @@ def _named(name: str) -> tuple[Any, dict[str, bool]]:
 
 def _makes(found: Any, takes: dict[str, bool]) -> bool:
     """Whether this makes a loss, as opposed to a loss itself."""
-    if isinstance(found, Objective) or not callable(found):
-        return False
-    return isinstance(found, type) or not takes or bool(takes.keys() & {"words", "layout"})
+    makes = isinstance(found, type) or not takes or bool(takes.keys() & {"words", "layout"})
+    return makes and callable(found) and not isinstance(found, Objective)

@@ -144,9 +144,23 @@ def noised_call(
     arguments = {"num_inference_steps": 10, "output_type": "latent"} | call
     arguments |= {"height": height, "width": width}
     alone = run.hooked(Hooks(before=before), alone=True)
-    with suppress(_Done), _only(pipe.scheduler, timestep), alone:
+    with suppress(_Done), _only(pipe.scheduler, timestep), _without_bar(pipe), alone:
         pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), **arguments)
     return found[0]
+
+
+@contextmanager
+def _without_bar(pipe: Any) -> Iterator[None]:
+    """The pipeline is stopped before its first step: no bar that never moves."""
+    own = vars(pipe).get("_progress_bar_config")
+    pipe.set_progress_bar_config(**(own or {}) | {"disable": True})
+    try:
+        yield
+    finally:
+        if own is None:
+            del pipe._progress_bar_config
+        else:
+            pipe._progress_bar_config = own
 
 
 class _Done(Exception):  # noqa: N818 - a signal, not an error
