@@ -22,7 +22,7 @@ from tests.kit.sd import LAYER, run
 @pytest.fixture
 def maps(pipe):
     with record(pipe, ["cat", "turtle"], keep=("step",), branches=("cond", "uncond")) as found:
-        run(pipe)
+        run(pipe, negative_prompt="a turtle and a cat")
     return found
 
 

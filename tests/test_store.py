@@ -22,7 +22,7 @@ def maps(pipe):
     with record(
         pipe, ["cat", "turtle"], keep=("step", "head"), branches=("cond", "uncond")
     ) as found:
-        run(pipe, images=2)
+        run(pipe, images=2, negative_prompt="a turtle and a cat")
     found.pictures = [Image.fromarray(np.full((64, 96, 3), value, np.uint8)) for value in (10, 200)]
     return found
 
@@ -43,6 +43,7 @@ def test_what_is_saved_comes_back(maps, tmp_path):
         "sigmas",
         "direction",
         "reductions",
+        "others",
     ):
         assert getattr(back, name) == getattr(maps, name), name
     assert back.about == maps.about

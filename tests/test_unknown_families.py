@@ -109,11 +109,21 @@ class MyTransformer(SD3Transformer2DModel):
 
 
 class MyPipeline(DiffusionPipeline):
-    def __init__(self, transformer, scheduler, tokenizer):
+    def __init__(self, transformer, scheduler, tokenizer, text_encoder):
         super().__init__()
-        self.register_modules(transformer=transformer, scheduler=scheduler, tokenizer=tokenizer)
+        self.register_modules(
+            transformer=transformer,
+            scheduler=scheduler,
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+        )
 
-    def encode_prompt(self, prompt, max_sequence_length=16):  # noqa: ARG002 - tokens read it
+    def encode_prompt(self, prompt, max_sequence_length=16):
+        self.text_encoder(
+            self.tokenizer(
+                prompt, padding="max_length", max_length=max_sequence_length, return_tensors="pt"
+            ).input_ids
+        )
         return torch.randn(
             1,
             max_sequence_length,
@@ -141,7 +151,9 @@ def mine():
     source = tiny_sd3()
     transformer = source.transformer
     transformer.__class__ = MyTransformer
-    return MyPipeline(transformer, FlowMatchEulerDiscreteScheduler(), source.tokenizer_3)
+    return MyPipeline(
+        transformer, FlowMatchEulerDiscreteScheduler(), source.tokenizer_3, source.text_encoder_3
+    )
 
 
 def test_joint_attention_needs_the_facts(families):
@@ -149,7 +161,12 @@ def test_joint_attention_needs_the_facts(families):
     families.remove(sd3.FAMILY)
     with pytest.raises(ModelError) as raised, record(pipe, ["cat"]):
         pass
-    for part in ("MyPipeline", "transformer=MyTransformer", "branches, tokens, layout", "FAMILIES"):
+    for part in (
+        "MyPipeline",
+        "transformer=MyTransformer",
+        "branches, encoders, layout",
+        "FAMILIES",
+    ):
         assert part in str(raised.value)
 
 

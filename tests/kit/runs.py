@@ -19,6 +19,6 @@ def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
     )
     if name == "qwenimage" and call["negative_prompt"] is not None and not isinstance(prompt, str):
         call["negative_prompt"] = [""] * len(prompt)
-    prompt = prompt if isinstance(prompt, str) else list(prompt)
+    prompt = prompt if isinstance(prompt, str | None) else list(prompt)
     out = pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), **call)
     return out.frames if name in VIDEO else out.images

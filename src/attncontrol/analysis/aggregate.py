@@ -125,10 +125,8 @@ def word_maps(
 
     Raises WordError if a word is not in its prompt or the recording is one of words.
     """
-    of_prompt = dict(zip(maps.prompts, maps.tokens, strict=True))
-    return merge(
-        layers(maps), on_axis(maps, resolve(of_prompt.__getitem__, maps.prompts, words)), how
-    )
+    spans = resolve(maps.tokens.__getitem__, maps.prompts, words)
+    return merge(layers(maps), on_axis(maps, spans), how)
 
 
 def on_axis(maps: AttentionMaps, spans: Sequence[Sequence[Span]]) -> list[list[list[int]]]:

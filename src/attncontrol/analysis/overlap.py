@@ -76,8 +76,8 @@ def agreement(
         for entities in parsed
     ]
     spans = [
-        [span_at(read, w.text, w.start, w.end) for w in own]
-        for read, own in zip(maps.tokens, words, strict=True)
+        [span_at(read, w.text, w.start, w.end, prompt) for w in own]
+        for read, own, prompt in zip(maps.tokens, words, maps.prompts, strict=True)
     ]
     agreements: list[tuple[Agreement, ...]] = []
     for mean, entities, own, positions in zip(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.errors import ModelError, SettingError, SiteError
+from attncontrol.errors import ModelError, SettingError, SiteError, WordError
 
 Direction = Literal["image->text", "text->image", "image->image", "text->text"]
 """From the queries to the keys, whose probabilities sum to 1."""
@@ -46,21 +46,29 @@ def sites_with(known: Sequence[Site], direction: Direction, where: Where | None)
 def related(call: AttentionCall, layout: Layout, groups: Groups, direction: Direction) -> Tensor:
     """Probabilities [batch heads *grid token] of one call, over all its keys.
 
+    A group without positions is NaN.
+
     image->text: how much each cell attends to each group (sum over its positions). text->image: how
     much each group (mean over its positions) attends to each cell. text->text: the grid is (1,
     querying group), the token axis the groups attended to. image->image: the token axis is all
     cells, row by row. Rows of the batch with fewer groups than others are filled with zeros.
     """
+    most = max(map(len, groups))
+    absent = torch.zeros(len(groups), most, dtype=torch.bool, device=call.query.device)
+    for b, of_row in enumerate(groups):
+        absent[b, : len(of_row)] = torch.tensor([not of for of in of_row])
     if direction == "image->text":
-        return text_mass(call, layout, groups)
+        mass = text_mass(call, layout, groups)
+        return mass.masked_fill(_along(absent, mass), torch.nan)
     if direction == "image->image":
         return torch.stack(
             [_cells_to_cells(call, layout, slice(b, b + 1)) for b in range(len(call.query))]
         )
-    most, rows = max(map(len, groups)), []
+    rows = []
     for b, of_row in enumerate(groups):
         row = slice(b, b + 1)
         keys = torch.arange(call.key.shape[2], device=call.key.device)[layout.text]
+        require_positions(of_row, len(keys))
         marks = torch.zeros(len(of_row), len(keys), device=call.key.device)
         for g, positions in enumerate(of_row):
             marks[g, list(positions)] = 1
@@ -78,7 +86,20 @@ def related(call: AttentionCall, layout: Layout, groups: Groups, direction: Dire
         else:
             cells = of_groups[..., _image(layout.rows(row))]
             rows.append(F.pad(cells.transpose(1, 2).unflatten(1, layout.grid), (0, more)))
-    return torch.stack(rows)
+    stacked = torch.stack(rows)
+    return stacked.masked_fill(_along(absent, stacked), torch.nan)
+
+
+def _along(absent: Tensor, maps: Tensor) -> Tensor:
+    """[row token] beside maps [row *axes token]."""
+    return absent.view(len(absent), *[1] * (maps.ndim - 2), -1)
+
+
+def require_positions(groups: Sequence[Sequence[int]], size: int) -> None:
+    """Raises WordError where there is no such text position."""
+    wrong = [position for of in groups for position in of if not 0 <= position < size]
+    if wrong:
+        raise WordError(f"position {wrong[0]} does not exist: the text has {size}, 0 to {size - 1}")
 
 
 def _cells_to_cells(call: AttentionCall, layout: Layout, row: slice) -> Tensor:
@@ -107,6 +128,7 @@ def text_mass(
         len(groups), call.key.shape[2], max(map(len, groups)), device=call.key.device
     )
     for row, of_row in enumerate(groups):
+        require_positions(of_row, len(keys))
         for column, positions in enumerate(of_row):
             columns[row, keys[list(positions)], column] = 1
     image = layout.image

@@ -11,6 +11,7 @@ from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.errors import CouplingError
 from attncontrol.prompts.text import Text
 from attncontrol.prompts.tokens import Span
+from attncontrol.prompts.words import Word
 
 Purpose = Literal["own", "gradient", "weakened", "probe"]
 """Why the denoiser runs: the pipeline's own pass, that of ``steer``, that of ``perturb``, or one of
@@ -74,7 +75,7 @@ class Moment:
         """The number of the picture that a row of the batch belongs to."""
         return self.images[row % len(self.images)]
 
-    def span(self, word: str, image: int) -> Span:
+    def span(self, word: Word, image: int) -> Span:
         """The text positions of a word of the prompt of an image; see ``locate``. Raises
         WordError."""
         return self.text.span(word, image)

@@ -22,6 +22,7 @@ from attncontrol.attention.sites import Where
 from attncontrol.checks.arguments import Index
 from attncontrol.edits.merge import is_chosen, keys_of
 from attncontrol.errors import SettingError
+from attncontrol.prompts.words import Word
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class KeyMask(Edit):
     """
 
     region: Region | None = None
-    words: Sequence[str] = ()
+    words: Sequence[Word] = ()
     soft: bool = False
     images: tuple[Index, ...] | None = None
 
@@ -53,8 +54,7 @@ class KeyMask(Edit):
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         (self.where or Where()).select([call.site])
-        rows = range(len(call.query))
-        hidden = torch.stack([self._hidden(call, now, row) for row in rows])  # row key
+        hidden = torch.stack([self._hidden(call, now, row) for row in range(len(call.query))])
         if not hidden.any():
             return call
         if self.soft:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from attncontrol.attention.between import require_positions
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.errors import CouplingError, SiteError
+from attncontrol.prompts.words import Word
 
 
 def lerp(start: Callable[[], Tensor], end: Callable[[], Tensor], u: float) -> Tensor:
@@ -52,10 +54,12 @@ def is_chosen(images: tuple[int, ...] | None, row: int, now: Moment) -> bool:
     return now.image_of_row(row) in images
 
 
-def keys_of(word: str, row: int, call: AttentionCall, now: Moment) -> list[int]:
+def keys_of(word: Word, row: int, call: AttentionCall, now: Moment) -> list[int]:
     """Those of a word of the prompt of a row. Raises WordError."""
     text = range(call.key.shape[2])[now.layout.text]
-    return [text[position] for position in now.span(word, now.image_of_row(row)).positions]
+    positions = now.span(word, now.image_of_row(row)).positions
+    require_positions([positions], len(text))
+    return [text[position] for position in positions]
 
 
 def steps_of(share: float, now: Moment) -> int:

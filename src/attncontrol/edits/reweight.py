@@ -1,5 +1,4 @@
-"""Words that the picture looks at more, or less: attention reweighting of prompt-to-prompt (Hertz
-et al. 2022, arXiv 2208.01626).
+"""Words that the picture looks at more, or less: Hertz et al. 2022, arXiv 2208.01626.
 
     value     A'_ij = c_j A_ij                           rows no longer sum to 1
     logit     A'    = softmax(s_ij + log c_j)            they do
@@ -22,6 +21,7 @@ from attncontrol.attention.sites import TEXT
 from attncontrol.checks.arguments import Index
 from attncontrol.edits.merge import is_chosen, keys_of
 from attncontrol.errors import SettingError
+from attncontrol.prompts.words import Word
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Reweight(Edit):
     form are A, not c A. Raises SettingError, WordError, CouplingError.
     """
 
-    factors: Mapping[str, float]
+    factors: Mapping[Word, float]
     form: Literal["value", "logit"] = "value"
     images: tuple[Index, ...] | None = None
     where = TEXT

@@ -42,7 +42,8 @@ def to_xarray(maps: AttentionMaps) -> Any:
     Coordinates: ``image`` 0, 1 ...; ``branch`` "cond", "uncond"; ``step`` as in ``maps.steps``,
     with ``timestep`` and ``sigma`` along it (NaN if not known); ``head`` 0, 1 ...; ``height`` and
     ``width`` the middles of the cells, 0 .. 1 from the top left; ``token`` the words, the second of
-    the same as "cat#2", where all images have the same, else 0, 1 ... with ``label`` [image token];
+    the same as "cat#2", where all images have the same, else 0, 1 ... with ``label`` [image token],
+    or [branch image token] where the branches have others;
     ``prompt`` along image. ``step`` and ``head`` are -1 where the mean over them was recorded.
     Steps in which a site did not run are NaN. Attributes of a node: kind, stride and heads; of the
     tree: direction, reductions, and ``about`` as JSON. Raises PackageError without xarray.
@@ -105,18 +106,30 @@ def _coordinates(maps: AttentionMaps, name: str, sizes: dict[str, int]) -> dict[
     }
     if "frame" in sizes:
         coordinates["frame"] = np.arange(sizes["frame"])
-    return coordinates | _tokens(maps.labels, sizes["token"])
+    return coordinates | _tokens([_labels(maps, of) for of in maps.branches], sizes["token"])
 
 
-def _tokens(labels: Sequence[Sequence[str]], count: int) -> dict[str, Any]:
-    """Empty labels fill up images that have fewer; attention among cells has none."""
+def _labels(maps: AttentionMaps, branch: str) -> tuple[tuple[str, ...], ...]:
+    """The names along the token axis of a branch, for every image."""
+    text = maps.others.get(branch, maps)
+    return tuple(tuple(span.text for span in of_image) for of_image in text.spans)
+
+
+def _tokens(labels: Sequence[Sequence[Sequence[str]]], count: int) -> dict[str, Any]:
+    """From those of every branch and image. Empty labels fill up images that have fewer; attention
+    among cells has none."""
     numbered = {"token": np.arange(count)}
-    if not any(labels):
+    if not any(map(any, labels)):
         return numbered
-    if len(set(map(tuple, labels))) == 1:
-        return {"token": _numbered(labels[0])}
-    filled = [[*_numbered(of_image), *[""] * (count - len(of_image))] for of_image in labels]
-    return numbered | {"label": (("image", "token"), filled)}
+    if len({tuple(of_image) for of_branch in labels for of_image in of_branch}) == 1:
+        return {"token": _numbered(labels[0][0])}
+    filled = [
+        [[*_numbered(of_image), *[""] * (count - len(of_image))] for of_image in of_branch]
+        for of_branch in labels
+    ]
+    if len({json.dumps(of_branch) for of_branch in filled}) == 1:
+        return numbered | {"label": (("image", "token"), filled[0])}
+    return numbered | {"label": (("branch", "image", "token"), filled)}
 
 
 def _numbered(labels: Sequence[str]) -> list[str]:
@@ -146,7 +159,7 @@ def _rows(maps: AttentionMaps) -> Iterator[dict[str, Any]]:
         values = of_layer.double().numpy()
         steps, heads = _steps(maps, values.shape[2]), _heads(maps, name, values.shape[3])
         for image, branch, step, head in np.ndindex(values.shape[:4]):
-            for k, label in enumerate(maps.labels[image]):
+            for k, label in enumerate(_labels(maps, maps.branches[branch])[image]):
                 at = {
                     "image": image,
                     "branch": maps.branches[branch],

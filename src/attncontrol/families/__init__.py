@@ -2,7 +2,8 @@
 pipeline."""
 
 from attncontrol.attention.call import Layout
-from attncontrol.families.family import Arguments, Family
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
 from attncontrol.families.known import FAMILIES, family_of
 from attncontrol.families.parts import (
     one_call,
@@ -16,6 +17,7 @@ from attncontrol.families.parts import (
 __all__ = [
     "FAMILIES",
     "Arguments",
+    "Encoder",
     "Family",
     "Layout",
     "family_of",

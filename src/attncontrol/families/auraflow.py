@@ -7,7 +7,8 @@ from diffusers import AuraFlowTransformer2DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.families.family import Arguments, Family
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
 from attncontrol.families.parts import one_call, patch_grid, text_length, transformer_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -16,7 +17,7 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"])
 
 
@@ -35,7 +36,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,
-    tokens=_tokens,
+    encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=_layout,
     steering=lambda _: (Where(kind="joint", layers=("joint_transformer_blocks",)), 20.0),
 )

@@ -10,8 +10,9 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families import flux
-from attncontrol.families.family import Arguments, Family
-from attncontrol.families.parts import t5_tokens
+from attncontrol.families.encoder import Arguments
+from attncontrol.families.family import Family
+from attncontrol.families.parts import t5
 
 
 def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
@@ -30,7 +31,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=flux.FAMILY.sites,
     branches=flux.FAMILY.branches,
-    tokens=t5_tokens,
+    encoders=t5,
     layout=_layout,
     steering=flux.FAMILY.steering,
     latents=flux.FAMILY.latents,

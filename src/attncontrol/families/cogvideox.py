@@ -9,8 +9,9 @@ from diffusers import CogVideoXTransformer3DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
-from attncontrol.families.family import Arguments, Family
-from attncontrol.families.parts import VIDEO, one_call, t5_tokens, text_length, transformer_sites
+from attncontrol.families.encoder import Arguments
+from attncontrol.families.family import Family
+from attncontrol.families.parts import VIDEO, one_call, t5, text_length, transformer_sites
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -37,7 +38,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,
-    tokens=t5_tokens,
+    encoders=t5,
     layout=_layout,
     steering=VIDEO,
     batch_axis={"image_rotary_emb": None},

@@ -8,10 +8,8 @@ from torch import Tensor, nn
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.prompts.tokens import Token
-
-Arguments = Mapping[str, Any]
-"""The named arguments of one call of the denoiser."""
+from attncontrol.families.encoder import Arguments, Encoder, Texts, positions
+from attncontrol.prompts.tokens import Token, merged
 
 
 def _all(_: Any, __: Arguments) -> tuple[slice, ...]:
@@ -31,18 +29,19 @@ class Family:
 
     ``matches(pipe)``; ``denoiser(pipe)``; ``sites(denoiser)``. ``branches(pipe, nth, parts)`` names
     the equal parts of the batch of the nth denoiser call of a step, in order; ``parts`` is their
-    number, None if the prompts are not known. ``tokens(pipe, prompt, encoding)`` is the text
-    sequence that the keys of cross- or joint attention stand for; ``encoding`` are the arguments
-    with which the pipeline calls its ``encode_prompt``. ``layout(denoiser, arguments, site)`` says
-    where text and picture lie in the sequences of a site. ``steering(sites)`` is the default of
-    sites and step size for test-time losses; a string says why there can be none. ``encode(pipe,
-    pictures)`` makes clean latents in the denoiser's own shape from pictures [batch 3 height width]
-    in [-1, 1]. ``contrast`` are the text positions that compete in a softmax over tokens; None
-    means the tokens of the prompt alone: special and padding positions are not looked at.
-    ``sample`` is the argument that holds the noisy latents, and ``latents(denoiser, arguments)``
-    the part of it that is denoised (not the mask channels of inpainting, not the reference tokens
-    of editing models). ``time`` is the argument that holds the timestep. ``batch_axis`` names the
-    arguments whose batch axis is not the first one, None where there is none.
+    number, None if the prompts are not known. ``encoders(pipe)`` are the text encoders whose
+    positions the keys of cross- or joint attention stand for, one after another; ``negative`` are
+    arguments of ``encode_prompt`` that differ for the negative prompt. ``layout(denoiser,
+    arguments, site)`` says where text and picture lie in the sequences of a site.
+    ``steering(sites)`` is the default of sites and step size for test-time losses; a string says
+    why there can be none. ``encode(pipe, pictures)`` makes clean latents in the denoiser's own
+    shape from pictures [batch 3 height width] in [-1, 1]. ``contrast`` are the text positions that
+    compete in a softmax over tokens; None means the tokens of the prompt alone: special and padding
+    positions are not looked at. ``sample`` is the argument that holds the noisy latents, and
+    ``latents(denoiser, arguments)`` the part of it that is denoised (not the mask channels of
+    inpainting, not the reference tokens of editing models). ``time`` is the argument that holds the
+    timestep. ``batch_axis`` names the arguments whose batch axis is not the first one, None where
+    there is none.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Family:
     denoiser: Callable[[Any], nn.Module]
     sites: Callable[[nn.Module], tuple[Site, ...]]
     branches: Callable[[Any, int, int | None], tuple[str, ...]]
-    tokens: Callable[[Any, str, Arguments], tuple[Token, ...]]
+    encoders: Callable[[Any], tuple[Encoder, ...]]
     layout: Callable[[Any, Arguments, Site], Layout]
     steering: Callable[[tuple[Site, ...]], tuple[Where, float]] | str
     contrast: slice | None = None
@@ -59,3 +58,10 @@ class Family:
     encode: Callable[[Any, Tensor], Tensor] = encode
     time: str = "timestep"
     batch_axis: Mapping[str, int | None] = field(default_factory=dict)
+    negative: Mapping[str, Any] = field(default_factory=dict)
+
+    def tokens(self, pipe: Any, texts: str | Texts, encoding: Arguments) -> tuple[Token, ...]:
+        """The text sequence of a prompt, one token for every position; ``encoding`` are the
+        arguments with which the pipeline calls its ``encode_prompt``."""
+        of = {"prompt": texts} if isinstance(texts, str) else texts
+        return merged(positions(pipe, self.encoders(pipe), of, encoding))

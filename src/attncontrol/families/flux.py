@@ -14,8 +14,9 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.families.family import Arguments, Family, encode
-from attncontrol.families.parts import text_length, transformer_sites, two_calls
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family, encode
+from attncontrol.families.parts import as_written, text_length, transformer_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 PATCH = 2  # latent cells per side of a token
@@ -27,8 +28,10 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     )
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    return tokenize(pipe.tokenizer_2, prompt, length=encoding["max_sequence_length"], encoder="t5")
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    tokenizer, length = pipe.tokenizer_2, encoding["max_sequence_length"]
+    written = as_written(pipe, tokenizer, prompt, encoding)
+    return tokenize(tokenizer, prompt, length=length, encoder="t5", written=written)
 
 
 def _picture(arguments: Arguments) -> tuple[int, tuple[int, int]]:
@@ -74,7 +77,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=two_calls,
-    tokens=_tokens,
+    encoders=lambda _: (Encoder("t5", "text_encoder_2", _read, "prompt_2"),),
     layout=_layout,
     steering=_steering,
     latents=_latents,

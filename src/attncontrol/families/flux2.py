@@ -12,12 +12,13 @@ from torch import Tensor
 
 from attncontrol.errors import CallError
 from attncontrol.families import flux
-from attncontrol.families.family import Arguments, Family
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
 from attncontrol.families.parts import MARK, chat
 from attncontrol.prompts.tokens import Token, tokenize
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     dev = hasattr(pipe, "system_message")
     if dev:
         texts = [("system", pipe.system_message), ("user", MARK)]
@@ -62,7 +63,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=flux.FAMILY.sites,
     branches=flux.FAMILY.branches,
-    tokens=_tokens,
+    encoders=lambda _: (Encoder("chat", "text_encoder", _read),),
     layout=flux.FAMILY.layout,
     steering=flux.FAMILY.steering,
     latents=_latents,

@@ -7,13 +7,15 @@ up to the largest number of patches.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 from diffusers import HiDreamImageTransformer2DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
-from attncontrol.families.family import Arguments, Family
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
 from attncontrol.families.parts import one_call, patch_grid, transformer_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -22,16 +24,18 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    tokens: tuple[Token, ...] = ()
-    for tokenizer, name in (
-        (pipe.tokenizer_3, "t5"),
-        (pipe.tokenizer_4, "llama"),
-        (pipe.tokenizer_4, "llama-layer"),
-    ):
-        length = min(encoding["max_sequence_length"], tokenizer.model_max_length)
-        tokens += tokenize(tokenizer, prompt, length=length, offset=len(tokens), encoder=name)
-    return tokens
+def _encoders(_: Any) -> tuple[Encoder, ...]:
+    numbers = {"t5": 3, "llama": 4, "llama-layer": 4}
+    return tuple(
+        Encoder(name, f"text_encoder_{n}", partial(_read, name, n), f"prompt_{n}")
+        for name, n in numbers.items()
+    )
+
+
+def _read(name: str, number: int, pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    tokenizer = getattr(pipe, f"tokenizer_{number}")
+    length = min(encoding["max_sequence_length"], tokenizer.model_max_length)
+    return tokenize(tokenizer, prompt, length=length, encoder=name)
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
@@ -52,7 +56,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,
-    tokens=_tokens,
+    encoders=_encoders,
     layout=_layout,
     steering="diffusers runs its experts without gradient",
     time="timesteps",

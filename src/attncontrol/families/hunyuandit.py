@@ -6,15 +6,23 @@ from typing import Any
 from diffusers import HunyuanDiT2DModel
 
 from attncontrol.attention.sites import Where
-from attncontrol.families.family import Arguments, Family
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
 from attncontrol.families.parts import cross_sites, one_call, patch_layout
 from attncontrol.prompts.tokens import Token, tokenize
 
 
-def _tokens(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
-    bert = tokenize(pipe.tokenizer, prompt, length=pipe.transformer.config.text_len, encoder="bert")
+def _bert(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
+    length = pipe.transformer.config.text_len
+    return tokenize(pipe.tokenizer, prompt, length=length, encoder="bert")
+
+
+def _t5(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
     length = pipe.transformer.config.text_len_t5
-    return bert + tokenize(pipe.tokenizer_2, prompt, length=length, offset=len(bert), encoder="t5")
+    return tokenize(pipe.tokenizer_2, prompt, length=length, encoder="t5")
+
+
+_ENCODERS = (Encoder("bert", "text_encoder", _bert), Encoder("t5", "text_encoder_2", _t5))
 
 
 FAMILY = Family(
@@ -23,7 +31,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=cross_sites,
     branches=one_call,
-    tokens=_tokens,
+    encoders=lambda _: _ENCODERS,
     layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), 20.0),
     batch_axis={"image_rotary_emb": None},

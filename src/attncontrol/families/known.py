@@ -20,7 +20,7 @@ def family_of(pipe: Any) -> Family:
     compiled."""
     if not any(family.name == "unknown" for family in FAMILIES):
         modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-        names = sorted({*modules} - {"family", "known", "parts", "unknown"})
+        names = sorted({*modules} - {"encoder", "family", "known", "parts", "unknown"})
         FAMILIES.extend(
             importlib.import_module(f"{__package__}.{name}").FAMILY
             for name in (*names, "unknown")  # the fallback last
@@ -43,6 +43,6 @@ def family_of(pipe: Any) -> Family:
     known = ", ".join(family.name for family in FAMILIES)
     raise ModelError(
         f"{type(pipe).__name__} ({parts or 'no components'}) belongs to no known family; "
-        f"known: {known}. Describe it with attncontrol.families.Family (branches, tokens, layout "
+        f"known: {known}. Describe it with attncontrol.families.Family (branches, encoders, layout "
         "...) and insert that into attncontrol.families.FAMILIES"
     )

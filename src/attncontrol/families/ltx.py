@@ -11,7 +11,7 @@ from diffusers import LTXVideoTransformer3DModel
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.family import Family
-from attncontrol.families.parts import VIDEO, one_call, t5_tokens, transformer_sites
+from attncontrol.families.parts import VIDEO, one_call, t5, transformer_sites
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -26,7 +26,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,
-    tokens=t5_tokens,
+    encoders=t5,
     layout=lambda _, arguments, __: Layout(
         (arguments["num_frames"], arguments["height"], arguments["width"])
     ),

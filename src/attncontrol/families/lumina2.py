@@ -12,20 +12,21 @@ from diffusers import Lumina2Transformer2DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.families.family import Arguments, Family
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
 from attncontrol.families.parts import patch_grid, refiner_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    system = (
-        pipe.system_prompt if encoding.get("system_prompt") is None else encoding["system_prompt"]
-    )
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    system = encoding.get("system_prompt")
+    system = pipe.system_prompt if system is None else system
     return tokenize(
         pipe.tokenizer,
         prompt,
         length=encoding["max_sequence_length"],
-        around=(f"{system} <Prompt Start> ", ""),
+        padding=False,
+        around=("" if system is False else f"{system} <Prompt Start> ", ""),
         encoder="gemma",
     )
 
@@ -48,7 +49,8 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=refiner_sites,
     branches=two_calls,
-    tokens=_tokens,
+    encoders=lambda _: (Encoder("gemma", "text_encoder", _read),),
+    negative={"system_prompt": False},  # it is read without one
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), 20.0),
 )

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Kind, Site
-from attncontrol.families.family import Arguments
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.prompts.origin import Origin, aligned, spelled_out
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -84,9 +85,29 @@ def cross_sites(transformer: Any) -> tuple[Site, ...]:
     )
 
 
-def t5_tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+def t5(_: Any) -> tuple[Encoder, ...]:
     """Of pipelines whose only text is that of T5, filled up to ``max_sequence_length``."""
-    return tokenize(pipe.tokenizer, prompt, length=encoding["max_sequence_length"], encoder="t5")
+    return (Encoder("t5", "text_encoder", _t5),)
+
+
+def _t5(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    tokenizer, length = pipe.tokenizer, encoding["max_sequence_length"]
+    written = as_written(pipe, tokenizer, prompt, encoding)
+    return tokenize(tokenizer, prompt, length=length, encoder="t5", written=written)
+
+
+def as_written(
+    pipe: Any, tokenizer: Any, prompt: str, encoding: Arguments
+) -> tuple[str, Origin] | None:
+    """What the pipeline makes of a prompt before the tokenizer reads it, by its own functions."""
+    if hasattr(pipe, "maybe_convert_prompt"):
+        text, origin = spelled_out(prompt, tokenizer.added_tokens_encoder)
+        converted = pipe.maybe_convert_prompt(prompt, tokenizer)
+        return converted, origin if converted == text else aligned(prompt, converted)
+    if hasattr(pipe, "_text_preprocessing"):
+        (text,) = pipe._text_preprocessing(prompt, clean_caption=encoding["clean_caption"])
+        return text, aligned(prompt, text)
+    return None
 
 
 def refiner_sites(transformer: Any) -> tuple[Site, ...]:

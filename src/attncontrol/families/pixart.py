@@ -5,7 +5,7 @@ from diffusers import PixArtTransformer2DModel
 
 from attncontrol.attention.sites import Where
 from attncontrol.families.family import Family
-from attncontrol.families.parts import cross_sites, one_call, patch_layout, t5_tokens
+from attncontrol.families.parts import cross_sites, one_call, patch_layout, t5
 
 FAMILY = Family(
     name="pixart",
@@ -13,7 +13,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=cross_sites,
     branches=one_call,
-    tokens=t5_tokens,
+    encoders=t5,
     layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), 20.0),
 )

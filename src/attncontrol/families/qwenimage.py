@@ -14,7 +14,8 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.families.family import Arguments, Family
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
 from attncontrol.families.flux import PATCH
 from attncontrol.families.parts import MARK, text_length, transformer_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
@@ -24,18 +25,20 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     return transformer_sites(transformer, lambda *_: "joint", PATCH)
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    dropped = pipe.prompt_template_encode_start_idx
+def _read(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
     before, after = pipe.prompt_template_encode.format(MARK).split(MARK)
-    tokens = tokenize(
+    return tokenize(
         pipe.tokenizer,
         prompt,
-        length=pipe.tokenizer_max_length + dropped,
+        length=pipe.tokenizer_max_length + pipe.prompt_template_encode_start_idx,
         padding=False,
         around=(before, after),
-        offset=-dropped,
         encoder="qwen",
     )
+
+
+def _kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    dropped = pipe.prompt_template_encode_start_idx
     return tokens[dropped : dropped + encoding["max_sequence_length"]]
 
 
@@ -71,7 +74,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=two_calls,
-    tokens=_tokens,
+    encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), 20.0),
     latents=lambda _, arguments: (slice(None), slice(math.prod(_grid(arguments)))),

@@ -5,15 +5,15 @@ The pipeline writes an instruction before the prompt and keeps the first and the
 the sequence.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from diffusers import SanaTransformer2DModel
 from torch import Tensor
 
 from attncontrol.attention.sites import Site, Where
-from attncontrol.families.family import Arguments, Family
-from attncontrol.families.parts import one_call, patch_layout, transformer_sites
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import as_written, one_call, patch_layout, transformer_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -25,15 +25,19 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     )
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     length, instruction = (
         encoding["max_sequence_length"],
         "\n".join(encoding["complex_human_instruction"] or ()),
     )
     extra = len(pipe.tokenizer.encode(instruction)) - 2 if instruction else 0
-    tokens = tokenize(pipe.tokenizer, prompt, length=length + extra, around=(instruction, ""))
-    kept = [tokens[0], *tokens[len(tokens) - length + 1 :]]
-    return tuple(replace(token, index=i) for i, token in enumerate(kept))
+    written = as_written(pipe, pipe.tokenizer, prompt, encoding)
+    around = (instruction, "")
+    return tokenize(pipe.tokenizer, prompt, length=length + extra, around=around, written=written)
+
+
+def _kept(_: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    return tokens[0], *tokens[len(tokens) - encoding["max_sequence_length"] + 1 :]
 
 
 def _encode(pipe: Any, pictures: Tensor) -> Tensor:
@@ -48,7 +52,8 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,
-    tokens=_tokens,
+    encoders=lambda _: (Encoder("text", "text_encoder", _read, kept=_kept),),
+    negative={"complex_human_instruction": None},
     layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), 20.0),
     encode=_encode,

@@ -5,13 +5,15 @@ that of T5. ``attn2`` of SD 3.5 medium sees the picture alone. Skip-layer guidan
 per step.
 """
 
+from functools import partial
 from typing import Any
 
 from diffusers import SD3Transformer2DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.families.family import Arguments, Family
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
 from attncontrol.families.parts import one_call, patch_grid, text_length, transformer_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -24,15 +26,29 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     )
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    clip = tokenize(pipe.tokenizer, prompt, length=pipe.tokenizer_max_length, encoder="clip")
-    rest = encoding["max_sequence_length"]
-    if pipe.tokenizer_3 is None:  # zeros stand for T5
-        blank = tuple(
-            Token(len(clip) + i, 0, "", 0, 0, special=True, encoder="t5") for i in range(rest)
-        )
-        return clip + blank
-    return clip + tokenize(pipe.tokenizer_3, prompt, length=rest, offset=len(clip), encoder="t5")
+def _clip(name: str, pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
+    tokenizer = pipe.tokenizer_2 if name == "clip_2" else pipe.tokenizer
+    return tokenize(tokenizer, prompt, length=pipe.tokenizer_max_length, encoder=name)
+
+
+def _t5(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    length = encoding["max_sequence_length"]
+    return tokenize(pipe.tokenizer_3, prompt, length=length, encoder="t5")
+
+
+def _blank(_: Any, __: str, encoding: Arguments) -> tuple[Token, ...]:
+    """Zeros stand for T5."""
+    length = encoding["max_sequence_length"]
+    return tuple(Token(i, 0, "", 0, 0, special=True, encoder="t5") for i in range(length))
+
+
+def _encoders(pipe: Any) -> tuple[Encoder, ...]:
+    last = Encoder("t5", "text_encoder_3", _t5, "prompt_3")
+    return (
+        Encoder("clip", "text_encoder", partial(_clip, "clip")),
+        Encoder("clip_2", "text_encoder_2", partial(_clip, "clip_2"), "prompt_2", beside=True),
+        Encoder("t5", None, _blank) if pipe.text_encoder_3 is None else last,
+    )
 
 
 def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
@@ -59,7 +75,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,
-    tokens=_tokens,
+    encoders=_encoders,
     layout=_layout,
     steering=_steering,
 )

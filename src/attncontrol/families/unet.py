@@ -6,6 +6,7 @@ classifier-free guidance, else [cond]. The two encoders of SDXL share one vocabu
 features are concatenated: a position is one token of both.
 """
 
+from functools import partial
 from typing import Any
 
 from diffusers import UNet2DConditionModel
@@ -13,8 +14,9 @@ from diffusers.models.attention_processor import Attention
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.families.family import Arguments, Family
-from attncontrol.families.parts import one_call
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import as_written, one_call
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -67,8 +69,21 @@ def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
     return Where(kind="cross", stride=max(site.stride for site in cross)), 2.0
 
 
-def _tokens(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
-    return tokenize(_tokenizer(pipe), prompt)
+def _encoders(pipe: Any) -> tuple[Encoder, ...]:
+    ends = [end for end in ("", "_2") if getattr(pipe, f"tokenizer{end}", None) is not None]
+    return tuple(
+        Encoder(
+            f"text{end}", f"text_encoder{end}", partial(_read, end), f"prompt{nth}",
+            beside=nth == "_2",
+        )
+        for end, nth in zip(ends, ("", "_2"), strict=False)
+    )  # fmt: skip
+
+
+def _read(end: str, pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    tokenizer = getattr(pipe, f"tokenizer{end}")
+    written = as_written(pipe, tokenizer, prompt, encoding)
+    return tokenize(tokenizer, prompt, encoder=f"text{end}", written=written)
 
 
 def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
@@ -81,7 +96,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.unet,
     sites=_sites,
     branches=one_call,
-    tokens=_tokens,
+    encoders=_encoders,
     layout=_layout,
     steering=_steering,
     contrast=slice(1, -1),

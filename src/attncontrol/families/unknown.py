@@ -19,7 +19,8 @@ from torch import nn
 
 from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import ModelError
-from attncontrol.families.family import Arguments, Family
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
 from attncontrol.families.parts import patch_layout, transformer_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -64,7 +65,12 @@ def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
     return ("cond",)
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+def _encoders(pipe: Any) -> tuple[Encoder, ...]:
+    names = [name for name, part in pipe.components.items() if part is _tokenizer(pipe)]
+    return (Encoder("text", names[0].replace("tokenizer", "text_encoder"), _read),)
+
+
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     tokenizer = _tokenizer(pipe)
     if tokenizer.padding_side == "left":
         raise ModelError(
@@ -80,7 +86,7 @@ FAMILY = Family(
     denoiser=_denoiser,
     sites=_sites,
     branches=_branches,
-    tokens=_tokens,
+    encoders=_encoders,
     layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), 20.0),
 )

@@ -10,10 +10,12 @@ from diffusers import WanTransformer3DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
-from attncontrol.errors import CallError, ModelError
-from attncontrol.families.family import Arguments, Family
-from attncontrol.families.parts import VIDEO, t5_tokens, transformer_sites, two_calls
-from attncontrol.prompts.tokens import Token
+from attncontrol.errors import ModelError
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import VIDEO, transformer_sites, two_calls
+from attncontrol.prompts.origin import aligned
+from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _denoiser(pipe: Any) -> Any:
@@ -36,15 +38,12 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     )
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    """The pipeline cleans the prompt up; a prompt that this changes has other positions."""
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
-    if prompt_clean(prompt) != prompt:
-        raise CallError(
-            f"the pipeline reads {prompt!r} as {prompt_clean(prompt)!r}; pass it in this form"
-        )
-    return t5_tokens(pipe, prompt, encoding)
+    length, text = encoding["max_sequence_length"], prompt_clean(prompt)
+    written = text, aligned(prompt, text)
+    return tokenize(pipe.tokenizer, prompt, length=length, encoder="t5", written=written)
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
@@ -58,7 +57,7 @@ FAMILY = Family(
     denoiser=_denoiser,
     sites=_sites,
     branches=two_calls,
-    tokens=_tokens,
+    encoders=lambda _: (Encoder("t5", "text_encoder", _read),),
     layout=_layout,
     steering=VIDEO,
 )

@@ -15,7 +15,8 @@ from torch import Tensor
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import CallError
-from attncontrol.families.family import Arguments, Family, encode
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family, encode
 from attncontrol.families.parts import MARK, chat, one_call, refiner_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -26,7 +27,7 @@ def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
     return one_call(pipe, nth, parts)[::-1]
 
 
-def _tokens(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     message = {"role": "user", "content": MARK}
     around = chat(pipe.tokenizer, [message], add_generation_prompt=True, enable_thinking=True)
     length = encoding["max_sequence_length"]
@@ -60,7 +61,7 @@ FAMILY = Family(
     denoiser=lambda pipe: pipe.transformer,
     sites=refiner_sites,
     branches=_branches,
-    tokens=_tokens,
+    encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), 20.0),
     sample="x",

@@ -28,16 +28,18 @@ def page(
     titles: Sequence[str] = ("first", "second"),
 ) -> str:
     """HTML that needs neither network nor server. ``other`` is shown beside ``maps``, under the
-    same controls.
+    same controls. Without it branches that read other words are shown side by side.
 
     Maps are stored with 8 bits, value = m (q / 255)^2, m the maximum of each map; grids, steps and
     words are reduced until they fit, and the page says how. Raises SizeError; RecordError for
     records of another direction than image->text, CouplingError before a recording ends,
     NonFiniteError for maps of which a part is NaN.
     """
-    shown = [maps] if other is None else [maps, other]
-    for each in shown:
+    given = [maps] if other is None else [maps, other]
+    for each in given:
         require_picture_maps(each)
+    shown = [part for each in given for part in _apart(each)[: 3 - len(given)]]
+    titles = titles if len(shown) == len(given) else maps.branches
     records = [
         content(each, title, CELLS // len(shown))
         for each, title in zip(shown, titles[: len(shown)], strict=True)
@@ -54,6 +56,16 @@ def page(
         imports=json.dumps({"imports": _modules(folder)}),
         records=records,
     )
+
+
+def _apart(maps: AttentionMaps) -> list[AttentionMaps]:
+    """By branch, where these have other words than the first."""
+    names = [tuple(span.text for span in of) for of in maps.spans]
+    same = all(
+        [tuple(span.text for span in of) for of in text.spans] == names
+        for text in maps.others.values()
+    )
+    return [maps] if same else [maps.of(branch) for branch in maps.branches]
 
 
 def _modules(folder: Any) -> dict[str, str]:

@@ -198,10 +198,11 @@ def _drawn(maps: Tensor, grid: Grid) -> np.ndarray:
 
 
 def _absent_steps(name: str, ordered: Tensor) -> int:
-    """In how many steps the layer did not run: all its maps are NaN, in some image and branch."""
+    """In how many steps the layer did not run: all its maps are NaN, in some image and branch. Maps
+    of a word that a text does not have are NaN too."""
     absent = ordered.isnan().flatten(3).all(3)  # image branch step
-    known = ordered.isfinite() | absent[(...,) + (None,) * (ordered.ndim - 3)]
-    if not known.all():
+    nothing = ordered.isnan().all((-2, -1), keepdim=True)
+    if not (ordered.isfinite() | nothing).all():
         raise NonFiniteError(
             f"{name} holds NaN or infinite attention; it cannot be drawn. "
             f"Look at it: maps.layers[{name!r}]"

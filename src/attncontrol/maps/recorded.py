@@ -14,10 +14,10 @@ from PIL import Image
 from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Site
 from attncontrol.axes import Means, Recorded, WordMap
-from attncontrol.errors import CouplingError, RecordError, WordError
+from attncontrol.errors import CouplingError, RecordError, SettingError, WordError
 from attncontrol.maps import draw
 from attncontrol.maps.functional import finest, grid_names, mean_where_known
-from attncontrol.maps.recording import Recording, Shape
+from attncontrol.maps.recording import BranchText, Recording, Shape
 from attncontrol.prompts.tokens import Span, Token
 
 
@@ -71,18 +71,21 @@ class AttentionMaps:
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """One per image."""
+        """One per image: what the first branch reads, so the negative prompts of "uncond" alone.
+        Where the text encoders read different prompts it is these one after another, with " | " in
+        between; empty where it is not known, as with ``prompt_embeds``."""
         return self._known.prompts
 
     @property
     def tokens(self) -> tuple[tuple[Token, ...], ...]:
-        """The text sequence of every image."""
+        """The text sequence of every image, empty where it is not known."""
         return self._known.tokens
 
     @property
     def spans(self) -> tuple[tuple[Span, ...], ...]:
         """What the token axis of every image holds: a word asked for (the probability of attending
-        to any of its tokens: their sum), or every token of its text sequence."""
+        to any of its tokens: their sum), or every token of its text sequence. A word that the text
+        does not have has no positions, and its maps are NaN."""
         return self._known.spans
 
     @property
@@ -121,13 +124,22 @@ class AttentionMaps:
         return self._known.about
 
     @property
+    def others(self) -> Mapping[str, BranchText]:
+        """What the branches after the first read; see ``of``."""
+        return self._known.others
+
+    @property
     def labels(self) -> tuple[tuple[str, ...], ...]:
         """The names along the token axis, for every image."""
         return tuple(tuple(span.text for span in of_image) for of_image in self.spans)
 
     @property
+    def _words(self) -> list[str]:
+        return [*dict.fromkeys(label for labels in self.labels for label in labels)]
+
+    @property
     def shapes(self) -> dict[str, Shape]:
-        """Of the layers, by site; those on disk are not read for it."""
+        """Of the layers, by site."""
         return self._known.shapes
 
     @property
@@ -146,27 +158,45 @@ class AttentionMaps:
         changed._complete(replace(self._known, **values))
         return changed
 
-    def __getitem__(self, word: str) -> WordMap:
+    def of(self, branch: str) -> "AttentionMaps":
+        """One branch alone, with its own prompts, tokens and words. Raises SettingError if it was
+        not recorded."""
+        b = self._branch(branch)
+        text = vars(self.others[branch]) if branch in self.others else {}
+        layers = {name: of_layer[:, b : b + 1] for name, of_layer in self.layers.items()}
+        return self.replace(layers=layers, branches=(branch,), others={}, **text)
+
+    def __getitem__(self, word: str | int) -> WordMap:
         """[image height width], of videos [image frame height width]: mean over layers, heads and
-        steps of the first branch, on the finest grid. Raises WordError."""
-        missing = [labels for labels in self.labels if word not in labels]
-        if missing:
-            raise WordError(f"{word!r} was not recorded; recorded are: {', '.join(missing[0])}")
-        index = torch.tensor([labels.index(word) for labels in self.labels])
-        return self.mean()[torch.arange(len(index)), ..., index]
+        steps of the first branch, on the finest grid; NaN for images that do not have the word.
+        Raises WordError if none has it."""
+        name = str(word)
+        if name not in self._words:
+            raise WordError(f"{name!r} was not recorded; recorded are: {', '.join(self._words)}")
+        each = zip(self.mean(), self.labels, strict=True)
+        maps = [of[..., w.index(name)] if name in w else of[..., 0] * torch.nan for of, w in each]
+        return torch.stack(maps)
 
     def mean(self, branch: str | None = None) -> Means:
         """[image height width token], of videos [image frame height width token]: mean over layers,
-        heads and steps, on the finest grid. ``branch`` is the first one unless given."""
-        b = 0 if branch is None else self.branches.index(branch)
+        heads and steps, on the finest grid. ``branch`` is the first one unless given; the token
+        axis of another one holds what ``of(branch).labels`` says. Raises SettingError if it was not
+        recorded."""
+        b = 0 if branch is None else self._branch(branch)
         return mean_where_known([maps[:, b].nanmean((1, 2)) for maps in self.layers.values()])
 
-    def show(self, word: str) -> Image.Image:
+    def _branch(self, branch: str) -> int:
+        if branch not in self.branches:
+            raise SettingError(f"branch {branch!r} was not recorded, but {self.branches}")
+        return self.branches.index(branch)
+
+    def show(self, word: str | int) -> Image.Image:
         """The map of a word over the picture of every image, side by side, each from its minimum
         to its maximum. Raises WordError; RecordError for videos and other directions than
         image->text."""
         self.require_drawable()
-        return draw.word_sheet([self.ground(i) for i in range(len(self.prompts))], self[word], word)
+        grounds = [self.ground(i) for i in range(len(self.prompts))]
+        return draw.word_sheet(grounds, self[word], str(word))
 
     def sheet(self, image: int = 0) -> Image.Image:
         """The picture of one image, and over it the map of every word. Raises RecordError as
@@ -195,7 +225,7 @@ class AttentionMaps:
     def __repr__(self) -> str:
         if self._recording is None:
             return "AttentionMaps(not complete before the record(...) block ends)"
-        words = [*dict.fromkeys(label for labels in self.labels for label in labels)]
+        words = self._words
         shown = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
         return (
             f"AttentionMaps({len(self.prompts)} images, {len(self.steps)} steps, "

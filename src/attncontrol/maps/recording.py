@@ -24,10 +24,20 @@ class Unread(Mapping[str, Tensor]):
     def shapes(self) -> dict[str, Shape]: ...
 
 
+@dataclass(frozen=True)
+class BranchText:
+    """What one branch reads: the prompt and the text sequence of every image, and what its token
+    axis holds."""
+
+    prompts: tuple[str, ...] = ()
+    tokens: tuple[tuple[Token, ...], ...] = ()
+    spans: tuple[tuple[Span, ...], ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """All that was recorded; ``AttentionMaps`` says what each value is. Raises CouplingError
-    without a layer."""
+    """All that was recorded; ``AttentionMaps`` says what each value is. ``others`` are the texts of
+    branches after the first. Raises CouplingError without a layer."""
 
     layers: Mapping[str, Recorded]
     sites: Mapping[str, Site] = field(default_factory=dict)
@@ -41,6 +51,7 @@ class Recording:
     direction: Direction = "image->text"
     reductions: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, BranchText] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.layers:

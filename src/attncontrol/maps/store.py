@@ -11,7 +11,8 @@ metadata entry ``attncontrol`` of a file is JSON:
     encoding    "float32", "float16", "bfloat16" or "sqrt8"
     branches, steps, timesteps, sigmas   coordinates of these axes
     images      for every image its prompt, its text sequence (``tokens``) and the ``words`` of the
-                token axis with their positions
+                token axis with their positions, none (and maps of NaN) if the text lacks the word
+    others      the same for each branch after the first, by its name (absent in older records)
     sites       for every layer its kind, heads and stride
     reductions  what was done to the probabilities, in order
     about       pipeline, model, scheduler, guidance, seeds, versions
@@ -40,7 +41,7 @@ from torch import Tensor
 from attncontrol.attention.sites import Site
 from attncontrol.errors import NonFiniteError, RecordError
 from attncontrol.maps.recorded import AttentionMaps
-from attncontrol.maps.recording import Shape, Unread
+from attncontrol.maps.recording import BranchText, Shape, Unread
 from attncontrol.prompts.tokens import Span, Token
 
 SCHEMA = 1
@@ -84,7 +85,7 @@ def load(path: Path | str) -> AttentionMaps:
     headers = [_read_header(file) for file in files]
     if not headers:
         raise RecordError(f"{path} holds no attention record: there is no step-*.safetensors in it")
-    first, images = headers[0], headers[0]["images"]
+    first = headers[0]
     along = {
         name: tuple(v for h in headers for v in h[name])
         for name in ("steps", "timesteps", "sigmas")
@@ -94,18 +95,25 @@ def load(path: Path | str) -> AttentionMaps:
     return AttentionMaps(
         layers=Stored(files, tuple(sites), first["encoding"]),
         sites=sites,
-        prompts=tuple(image["prompt"] for image in images),
-        tokens=tuple(tuple(Token(**token) for token in image["tokens"]) for image in images),
-        spans=tuple(
-            tuple(Span(word["text"], tuple(word["positions"])) for word in image["words"])
-            for image in images
-        ),
+        **vars(_text(first["images"])),
+        others={branch: _text(of) for branch, of in first.get("others", {}).items()},
         branches=tuple(first["branches"]),
         direction=first["direction"],
         reductions=tuple(first["reductions"]),
         about=first["about"],
         pictures=_read_pictures(pictures) if pictures.exists() else (),
         **along,
+    )
+
+
+def _text(images: Sequence[Mapping[str, Any]]) -> BranchText:
+    return BranchText(
+        tuple(image["prompt"] for image in images),
+        tuple(tuple(Token(**token) for token in image["tokens"]) for image in images),
+        tuple(
+            tuple(Span(word["text"], tuple(word["positions"])) for word in image["words"])
+            for image in images
+        ),
     )
 
 
@@ -189,22 +197,26 @@ def _read_pictures(file: Path) -> tuple[Image.Image, ...]:
 def header(maps: AttentionMaps, encoding: Encoding) -> dict[str, Any]:
     """The JSON header of a record, as a dict."""
     video = len(next(iter(maps.shapes.values()))) == 8
-    images = [
-        {
-            "prompt": prompt,
-            "tokens": [asdict(t) for t in tokens],
-            "words": [asdict(s) for s in spans],
-        }
-        for prompt, tokens, spans in zip(maps.prompts, maps.tokens, maps.spans, strict=True)
-    ]
     named = ("branches", "steps", "timesteps", "sigmas", "direction", "reductions", "about")
     return {
         "schema": SCHEMA,
         "dims": ["image", "branch", "step", "head", *["frame"] * video, "height", "width", "token"],
         "encoding": encoding,
-        "images": images,
+        "images": _images(maps),
+        "others": {branch: _images(of) for branch, of in maps.others.items()},
         "sites": [asdict(maps.sites[name]) for name in maps.layers],
     } | {name: finite(getattr(maps, name)) for name in named}
+
+
+def _images(text: BranchText | AttentionMaps) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": prompt,
+            "tokens": [asdict(t) for t in tokens],
+            "words": [asdict(s) for s in spans],
+        }
+        for prompt, tokens, spans in zip(text.prompts, text.tokens, text.spans, strict=True)
+    ]
 
 
 def finite(value: Any) -> Any:

@@ -1,9 +1,12 @@
 """Words to token positions, from the pipeline's own tokenizers."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from attncontrol.errors import ModelError
+from attncontrol.prompts.origin import Origin, source
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,23 @@ def tokenize(
     around: tuple[str, str] = ("", ""),
     offset: int = 0,
     encoder: str = "text",
+    written: tuple[str, Origin] | None = None,
 ) -> tuple[Token, ...]:
     """The text sequence of one encoder as the pipeline makes it: special tokens, truncation and
     padding to ``length`` included.
 
     ``length`` None is the tokenizer's limit. ``around`` is what the pipeline writes before and
-    after the prompt; tokens there are special. ``offset`` is added to every index.
+    after the prompt; tokens there are special. ``offset`` is added to every index. ``written`` is
+    what the pipeline makes of the prompt before, and where its characters come from.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"{type(tokenizer).__name__} reports no character offsets; "
             "load the fast tokenizer (the default of transformers >= 5)"
         )
-    before, after = around
+    (before, after), (text, origin) = around, written or (prompt, range(len(prompt)))
     batch = tokenizer(
-        before + prompt + after,
+        before + text + after,
         padding="max_length" if padding else False,
         max_length=tokenizer.model_max_length if length is None else length,
         truncation=True,
@@ -77,10 +82,25 @@ def tokenize(
         return_offsets_mapping=True,
     )
     ids, offsets = batch["input_ids"], batch["offset_mapping"]
-    texts = tokenizer.convert_ids_to_tokens(ids)
-    sequence = []
-    for i, (id_, text, characters) in enumerate(zip(ids, texts, offsets, strict=True)):
-        start, end = (min(max(k - len(before), 0), len(prompt)) for k in characters)
-        plain = text.removesuffix("</w>").removeprefix("\u2581").removeprefix("\u0120")
-        sequence.append(Token(offset + i, id_, plain, start, end, start == end, encoder))
+    pieces, sequence = tokenizer.convert_ids_to_tokens(ids), []
+    for i, (id_, piece, characters) in enumerate(zip(ids, pieces, offsets, strict=True)):
+        start, end = (min(max(k - len(before), 0), len(text)) for k in characters)
+        plain = piece.removesuffix("</w>").removeprefix("\u2581").removeprefix("\u0120")
+        place = source(origin, start, end) if start < end else (start, end)
+        sequence.append(Token(offset + i, id_, plain, *place, start == end, encoder))
     return tuple(sequence)
+
+
+def merged(tokens: Sequence[Token]) -> tuple[Token, ...]:
+    """One token for every position. Where encoders beside each other read different words it has no
+    range of characters."""
+    ordered = sorted(tokens, key=lambda token: token.index)
+    return tuple(_one(list(of)) for _, of in groupby(ordered, key=lambda token: token.index))
+
+
+def _one(tokens: Sequence[Token]) -> Token:
+    said = [token for token in tokens if not token.special]
+    if len(said) < 2 or len({token.text for token in said}) == 1:
+        return replace((said or tokens)[0], encoder=tokens[0].encoder)
+    text = "|".join(token.text for token in said)
+    return replace(tokens[0], text=text, start=0, end=0, special=False)

@@ -1,6 +1,7 @@
 """What is seen of a pipeline from outside, all of it undone by ``remove``.
 
-``encode_prompt`` tells the prompts and marks the start of a run. A forward pre-hook of the denoiser
+``encode_prompt`` tells the prompts and marks the start of a run, and the text encoders tell which
+ids reach them. A forward pre-hook of the denoiser
 sees every call with all its arguments; those of other pipelines that share the denoiser are left
 alone. ``scheduler.step`` marks the end of a step.
 
@@ -22,6 +23,7 @@ from attncontrol.running.contexts import Contexts
 from attncontrol.running.finite import require_finite
 from attncontrol.running.observers import Hook, observe
 from attncontrol.running.own import caller
+from attncontrol.running.reading import Ids, watch
 from attncontrol.running.track import Track, begun, described
 
 
@@ -48,6 +50,7 @@ class Events:
             denoiser.register_forward_hook(Hook(self._done), always_call=True),
         ]
         self.installed += [handle.remove for handle in handles]
+        self.installed += watch(pipe, self._on_ids)
         observers = {"check_inputs": self._on_start, "encode_prompt": self._on_prompt}
         observers["prepare_latents"] = self._on_latents
         for name, observer in observers.items():
@@ -67,8 +70,13 @@ class Events:
         self.contexts.require_thread()
         track = self.contexts.track
         if track.encoding and track.time is None:  # a second encoder, or the negative prompt
+            track.again(self.contexts.pipe, bound)
             return
         self.contexts.begin(begun(self.contexts.pipe, bound))
+
+    def _on_ids(self, component: str, rows: list[Ids]) -> None:
+        if caller() is self.contexts.pipe:
+            self.contexts.track.received.setdefault(component, []).extend(rows)
 
     def _on_latents(self, bound: dict[str, Any]) -> None:
         given = bound.get("generator")

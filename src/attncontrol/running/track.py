@@ -1,5 +1,6 @@
 """Which run of the pipeline it is, and where in it: prompts, seeds, steps, views and rows."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,11 +9,12 @@ import torch
 from torch import Tensor
 
 from attncontrol.attention.moment import Step
-from attncontrol.errors import CallError, CouplingError
+from attncontrol.errors import CouplingError
 from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
 from attncontrol.prompts.text import Text
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.reading import Ids, prompts_of, text_of_run
 
 
 @dataclass(eq=False)
@@ -22,11 +24,13 @@ class Track:
 
     ``place`` is that of the step in the scheduler's timesteps. ``changes`` of the latents, in units
     of the network input, hold until its end. ``views`` are the most of them that a step had so far.
+    ``received`` are the rows of ids that reached each text encoder.
     """
 
     prompts: list[str] | None = None
     repeats: int | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
+    received: dict[str, list[Ids]] = field(default_factory=dict)
     thread: int | None = None
     index: int = 0
     view: int = 0
@@ -38,6 +42,16 @@ class Track:
     place: int = 0
     changes: list[Tensor] = field(default_factory=list)
     scale: float = 1.0
+
+    def again(self, pipe: Any, bound: Mapping[str, Any]) -> None:
+        """A further call of ``encode_prompt``, whose prompt is the negative one if it takes one
+        alone; else another encoder reads the same."""
+        if "negative_prompt" in inspect.signature(type(pipe).encode_prompt).parameters:
+            return
+        names = ("prompt", "prompt_2", "prompt_3", "prompt_4")
+        others = {f"negative_{name}": bound.get(name) for name in names if name in bound}
+        others["negative_prompt_embeds"] = bound.get("prompt_embeds")
+        self.encoding = {**self.encoding, **others}
 
     def move(self, pipe: Any, time: float) -> None:
         """To the next call of the denoiser, whose timestep is ``time``.
@@ -64,17 +78,9 @@ class Track:
 
 def begun(pipe: Any, bound: Mapping[str, Any]) -> Track:
     """A run, from the arguments with which the pipeline calls its ``encode_prompt``."""
-    prompt = bound.get("prompt")
-    prompts = [prompt] if isinstance(prompt, str) else prompt and list(prompt)
     repeats = bound.get("num_images_per_prompt") or bound.get("num_videos_per_prompt")
-    names = ("prompt_2", "prompt_3", "prompt_4")
-    others = [name for name in names if bound.get(name) not in (None, prompt)]
-    if others:
-        raise CallError(
-            f"{others} differ from the prompt: words are located in one prompt for all encoders"
-        )
-    encoding = default_encoding(pipe) | dict(bound)
-    return Track(prompts=prompts, repeats=repeats, encoding=encoding)
+    own = {name: list(value) if isinstance(value, list) else value for name, value in bound.items()}
+    return Track(repeats=repeats, encoding=default_encoding(pipe) | own, prompts=prompts_of(own))
 
 
 def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]) -> DenoiserCall:
@@ -114,12 +120,7 @@ def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str
             "batch in a way that is not known"
         )
     if track.text is None:
-        encoding = track.encoding
-
-        def read(prompt: str) -> Any:
-            return family.tokens(pipe, prompt, encoding)
-
-        track.text = Text(known or (None,) * images, read)
+        track.text = text_of_run(pipe, family, track.encoding, track.received, images)
     return branches, images
 
 

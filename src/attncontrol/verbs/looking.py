@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from attncontrol.attention.between import text_mass
+from attncontrol.attention.between import require_positions, text_mass
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site
@@ -68,11 +68,14 @@ class View:
     def of(cls, family: Family, gaze: Gaze, objective: Objective, text: Text) -> "View":
         """Raises WordError."""
         images = range(len(text.prompts))
-        known = [() if text.prompts[i] is None else text.tokens(i) for i in images]
         subjects = tuple(text.subjects(term.words) for _, term in terms_of(objective))
+        known = [text.known(i) for i in images]
         if family.contrast is not None:
             return cls(family, gaze, objective, text.prompts, tuple(known), None, subjects)
-        tokens = tuple(tuple(t for t in of_image if not t.special) for of_image in known)
+        tokens = tuple(
+            _looked_at(known[i], {p for of in subjects for s in of[i] for p in s.positions})
+            for i in images
+        )
         keys = tuple(tuple(token.index for token in of_image) for of_image in tokens)
         return cls(family, gaze, objective, text.prompts, tokens, keys, subjects)
 
@@ -130,6 +133,8 @@ class View:
     def _probabilities(self, call: AttentionCall, now: Moment) -> Tensor:
         """[batch heads height width token] of one attention call."""
         if self.keys is None:
+            named = [s.positions for of in self.subjects for i in now.images for s in of[i]]
+            require_positions(named, call.key.shape[2])
             return call.probabilities().unflatten(2, now.layout.grid)
         return text_mass(call, now.layout, [[(key,) for key in self.keys[i]] for i in now.images])
 
@@ -201,6 +206,13 @@ def _among_cells(chosen: Iterable[Site], known: Iterable[Site]) -> dict[str, Sit
             "the chosen layers have no self-attention with a map, which this objective looks at"
         )
     return joint | beside
+
+
+def _looked_at(known: tuple[Token, ...], named: set[int]) -> tuple[Token, ...]:
+    """The tokens of a prompt, and whatever else is named."""
+    tokens = {t.index: t for t in known if not t.special or t.index in named}
+    others = {p: Token(p, 0, "", 0, 0, special=False) for p in named - tokens.keys()}
+    return tuple(token for _, token in sorted((tokens | others).items()))
 
 
 def _encoders(tokens: tuple[Token, ...]) -> tuple[slice, ...]:

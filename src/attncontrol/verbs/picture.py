@@ -24,7 +24,7 @@ from attncontrol.errors import WordError
 from attncontrol.families.family import Family
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span, Token
-from attncontrol.prompts.words import every_token, find
+from attncontrol.prompts.words import Word, every_token, find, listed, require_word
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs import photo
@@ -41,7 +41,7 @@ def record_picture(
     pipe: Any,
     picture: Photo,
     prompt: str,
-    words: Annotated[Sequence[str] | None, WordError] = None,
+    words: Annotated[Sequence[Word] | None, WordError] = None,
     *,
     timestep: float,
     seed: int = 0,
@@ -69,7 +69,7 @@ def record_pictures(
     pipe: Any,
     pictures: Sequence[Photo],
     prompts: Sequence[str],
-    words: Annotated[Sequence[Sequence[str]] | None, WordError] = None,
+    words: Annotated[Sequence[Sequence[Word]] | None, WordError] = None,
     *,
     timestep: float,
     seed: int = 0,
@@ -183,14 +183,17 @@ def _spans(
     direction: Direction,
     prompts: Sequence[str],
     tokens: Sequence[tuple[Token, ...]],
-    words: Sequence[Sequence[str]] | None,
+    words: Sequence[Sequence[Word]] | None,
 ) -> Spans:
     if direction == "image->image":
         return ((),) * len(prompts)
     if words is None:
         return every_token(tokens)
     named = zip(tokens, prompts, words, strict=True)
-    return tuple(tuple(find(read, prompt, word) for word in of) for read, prompt, of in named)
+    return tuple(
+        tuple(find(read, prompt, require_word(word)) for word in listed(of))
+        for read, prompt, of in named
+    )
 
 
 def _probe(

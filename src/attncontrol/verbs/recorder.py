@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.attention.between import Direction, related
@@ -14,10 +15,9 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.errors import CouplingError, NonFiniteError, SizeError
 from attncontrol.maps.recorded import AttentionMaps
-from attncontrol.maps.recording import Recording
+from attncontrol.maps.recording import BranchText, Recording
 from attncontrol.maps.store import Encoding, load, save, save_pictures
 from attncontrol.prompts.text import Text
-from attncontrol.prompts.tokens import Span
 from attncontrol.prompts.words import Words
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Session
@@ -44,13 +44,21 @@ class Wish:
     def has_step(self, index: int) -> bool:
         return self.steps is None or index in self.steps
 
-    def spans(self, text: Text) -> tuple[tuple[Span, ...], ...]:
-        """What the token axis of every image holds. Raises WordError."""
-        if self.direction != "image->image":
-            return text.spans(self.words)
-        if self.words is not None:
-            text.spans(self.words)  # a wrong word is an error here too
-        return ((),) * len(text.prompts)
+    def texts(self, text: Text, branches: Sequence[str]) -> dict[str, BranchText]:
+        """What these branches read, and what their token axes hold. Raises WordError."""
+        images, found = range(len(text.prompts)), []
+        if self.direction != "image->image" or self.words is not None:  # a wrong word is an error
+            found = text.spans_of(branches, self.words)
+        if self.direction == "image->image":
+            found = [((),) * len(images)] * len(branches)
+        return {
+            branch: BranchText(
+                tuple(prompt or "" for prompt in text.of(branch).prompts),
+                tuple(text.of(branch).known(image) for image in images),
+                spans,
+            )
+            for branch, spans in zip(branches, found, strict=True)
+        }
 
 
 @dataclass(eq=False)
@@ -81,14 +89,14 @@ class _Step:
 class Recorder:
     """``sums`` holds, by site and branch, one sum per kept step, or one for all under None.
 
-    ``spans`` and ``known`` (prompts, tokens, what ran) are there from the first step on. ``met``
+    ``texts`` of the branches and ``known`` (what ran) are there from the first step on. ``met``
     are the branches that ran, ``seen`` the steps.
     """
 
     run: Session
     wish: Wish
     sums: dict[tuple[str, str], dict[int | None, _Sum]] = field(default_factory=dict)
-    spans: tuple[tuple[Span, ...], ...] = ()
+    texts: dict[str, BranchText] = field(default_factory=dict)
     known: dict[str, Any] = field(default_factory=dict)
     steps: list[_Step] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
@@ -120,10 +128,13 @@ class Recorder:
             return call.run()
         output, call = call.run_with_normaliser()
         key = index if "step" in wish.kept else None
-        groups = [[span.positions for span in of_image] for of_image in self.spans]
         for branch in set(wish.branches) & set(now.branches):
+            if branch not in self.texts:
+                self.texts = wish.texts(now.text, wish.branches)
             rows = now.rows(branch)
+            groups = [[s.positions for s in of_image] for of_image in self.texts[branch].spans]
             maps = related(call.rows(rows), now.layout.rows(rows), groups, wish.direction)
+            maps = self._filled(maps)
             maps = maps if "head" in wish.kept else maps.mean(1, keepdim=True)
             maps = maps.float()[:, None, None]
             sums = self.sums.setdefault((call.site.name, branch), {})
@@ -155,12 +166,10 @@ class Recorder:
 
     def _begin(self, call: DenoiserCall) -> None:
         """What the prompts say, and whether there is room."""
-        text, wish = call.text, self.wish
-        self.spans = wish.spans(text)
-        images, named = range(len(text.prompts)), None not in text.prompts
+        wish, text = self.wish, call.text
+        sure = [b for b in wish.branches if b in call.branches or text.of(b).known(0)]
+        self.texts = wish.texts(text, sure)  # others may never run
         self.known = {
-            "prompts": tuple(str(prompt) for prompt in text.prompts),
-            "tokens": tuple(text.tokens(image) if named else () for image in images),
             "about": about(self.run.pipe, call.step) | {"seeds": list(self.run.seeds)},
         }
         if (size := self._size(call)) > wish.limit:
@@ -170,9 +179,21 @@ class Recorder:
                 "drop keep=..., or raise limit=..."
             )
 
+    @property
+    def _names(self) -> int:
+        """The length of the token axis, but of attention among cells."""
+        return max((len(each) for of in self.texts.values() for each in of.spans), default=0)
+
+    def _filled(self, maps: Tensor) -> Tensor:
+        """With zeros, where another branch has more tokens."""
+        if self.wish.direction == "image->image":
+            return maps
+        more = self._names - maps.shape[-1]
+        return F.pad(maps, (0, more, 0, more if self.wish.direction == "text->text" else 0))
+
     def _size(self, call: DenoiserCall) -> int:
         """Bytes of the whole recording in float32."""
-        wish, tokens, numbers = self.wish, max(map(len, self.spans)), 0
+        wish, tokens, numbers = self.wish, self._names, 0
         for site in wish.sites.values():
             layout = self.run.family.layout(self.run.denoiser, call.arguments, site)
             cells = math.prod(layout.grid)
@@ -199,7 +220,8 @@ class Recorder:
         return Recording(
             layers=layers,
             sites=wish.sites,
-            spans=self.spans,
+            **vars(self.texts.get(wish.branches[0], BranchText())),
+            others={branch: self.texts.get(branch, BranchText()) for branch in wish.branches[1:]},
             branches=wish.branches,
             steps=tuple(step.index for step in steps),
             timesteps=tuple(step.timestep for step in steps),

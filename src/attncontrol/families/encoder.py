@@ -1,0 +1,78 @@
+"""How text becomes the positions that a denoiser reads: its encoders, one after another."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from attncontrol.prompts.tokens import Token
+
+Arguments = Mapping[str, Any]
+"""The named arguments of one call of the denoiser, or of ``encode_prompt``."""
+
+SEPARATOR = " | "
+"""Between the texts of encoders that read different ones."""
+
+
+def _all(_: Any, __: Arguments, tokens: tuple[Token, ...]) -> Sequence[Token]:
+    return tokens
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One text encoder, whose positions the denoiser reads.
+
+    ``name`` is that of its tokens. ``read(pipe, prompt, encoding)`` is all that it is given, from
+    position 0, padding included that is read; ``kept(pipe, encoding, tokens)`` those of which the
+    denoiser reads something. ``component`` of the pipeline runs it: the ids that reach that are
+    compared; None if nothing does. ``prompt`` is the argument of the pipeline that holds its text.
+    The features of one that is ``beside`` lie beside those of the encoder before it, position by
+    position.
+    """
+
+    name: str
+    component: str | None
+    read: Callable[[Any, str, Arguments], tuple[Token, ...]]
+    prompt: str = "prompt"
+    kept: Callable[[Any, Arguments, tuple[Token, ...]], Sequence[Token]] = _all
+    beside: bool = False
+
+
+Texts = Mapping[str, str]
+"""Argument of the pipeline, such as "prompt_2", to its text; those without one have "prompt"'s."""
+
+
+def text_of(texts: Texts, encoder: Encoder) -> str:
+    return texts.get(encoder.prompt) or texts["prompt"]
+
+
+def joined(texts: Texts, encoders: Sequence[Encoder]) -> str:
+    """The text in which words are looked up: that which the encoders read, or theirs one after
+    another where they read different ones."""
+    return SEPARATOR.join(dict.fromkeys(text_of(texts, encoder) for encoder in encoders))
+
+
+def positions(
+    pipe: Any, encoders: Sequence[Encoder], texts: Texts, encoding: Arguments
+) -> tuple[Token, ...]:
+    """What the denoiser reads, its characters counted in ``joined``. Encoders beside each other
+    that read different texts both have a token at their positions."""
+    starts, at = {}, 0
+    for text in dict.fromkeys(text_of(texts, encoder) for encoder in encoders):
+        starts[text], at = at, at + len(text) + len(SEPARATOR)
+    found: list[Token] = []
+    first = after = 0
+    before = ""
+    for encoder in encoders:
+        text = text_of(texts, encoder)
+        if encoder.beside and text == before:
+            continue
+        first = first if encoder.beside else after
+        tokens = encoder.kept(pipe, encoding, encoder.read(pipe, text, encoding))
+        moved = [_moved(token, first + i, starts[text]) for i, token in enumerate(tokens)]
+        found += moved
+        after, before = max(after, first + len(moved)), text
+    return tuple(found)
+
+
+def _moved(token: Token, index: int, start: int) -> Token:
+    return replace(token, index=index, start=token.start + start, end=token.end + start)

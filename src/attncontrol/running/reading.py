@@ -1,0 +1,154 @@
+"""What the prompts of a run become: the text of every image in both branches, compared with the ids
+that reached the text encoders."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from attncontrol.errors import CallError
+from attncontrol.families.encoder import Encoder, Texts, joined, positions, text_of
+from attncontrol.families.family import Family
+from attncontrol.prompts.text import Text
+from attncontrol.prompts.tokens import Token
+from attncontrol.running.observers import Hook
+
+Ids = tuple[int, ...]
+"""A row of what a text encoder is given."""
+
+_NAMES = ("prompt", "prompt_2", "prompt_3", "prompt_4")
+
+
+def watch(pipe: Any, heard: Callable[[str, list[Ids]], None]) -> list[Callable[[], None]]:
+    """Tells ``heard`` the rows of every call of a text encoder; returns what ends this."""
+
+    def listener(name: str) -> Hook:
+        def hear(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            ids = args[0] if args else kwargs.get("input_ids")
+            if isinstance(ids, Tensor) and ids.ndim == 2:
+                heard(name, [tuple(row) for row in ids.tolist()])
+
+        return Hook(hear)
+
+    encoders = {
+        name: part
+        for name, part in pipe.components.items()
+        if name.startswith("text_encoder") and isinstance(part, nn.Module)
+    }
+    return [
+        part.register_forward_pre_hook(listener(name), with_kwargs=True).remove
+        for name, part in encoders.items()
+    ]
+
+
+def prompts_of(encoding: Mapping[str, Any], name: str = "prompt") -> list[str] | None:
+    given = encoding.get(name)
+    return [given] if isinstance(given, str) else list(given) if given else None
+
+
+def text_of_run(
+    pipe: Any,
+    family: Family,
+    encoding: Mapping[str, Any],
+    received: Mapping[str, Sequence[Ids]],
+    images: int,
+) -> Text:
+    """The text of every image, and of its unconditional rows; None where it is not known."""
+    encoders = family.encoders(pipe)
+    texts, negatives = _texts(encoding, images), _negatives(encoding, images)
+    zeros = encoding.get("negative_prompt") is None and bool(
+        pipe.config.get("force_zeros_for_empty_prompt")
+    )
+
+    def read(of: Sequence[Texts | None], how: Mapping[str, Any], image: int) -> tuple[Token, ...]:
+        own = of[image]
+        assert own is not None  # Text reads known prompts alone
+        tokens = positions(pipe, encoders, own, how)
+        if zeros and of is negatives:
+            return tuple(replace(token, id=0, text="", special=True) for token in tokens)
+        for encoder in encoders:
+            _require_received(pipe, encoder, text_of(own, encoder), how, received)
+        return tokens
+
+    def text(of: Sequence[Texts | None], how: Mapping[str, Any], other: Text | None = None) -> Text:
+        said = tuple(None if own is None else joined(own, encoders) for own in of)
+        return Text(said, lambda image: read(of, how, image), other)
+
+    return text(texts, encoding, text(negatives, encoding | family.negative))
+
+
+def _texts(encoding: Mapping[str, Any], images: int) -> list[Texts | None]:
+    return _each(encoding, _NAMES, images)
+
+
+def _negatives(encoding: Mapping[str, Any], images: int) -> list[Texts | None]:
+    """Pipelines read an empty text where none is given, but for embeddings."""
+    if encoding.get("negative_prompt_embeds") is not None:
+        return [None] * images
+    given = {name: encoding.get(f"negative_{name}") for name in _NAMES}
+    given["prompt"] = "" if given["prompt"] is None else given["prompt"]
+    return _each(given, _NAMES, images)
+
+
+def _each(given: Mapping[str, Any], names: Sequence[str], images: int) -> list[Texts | None]:
+    """The texts of every image, from one for all or a list of one for each prompt."""
+    first = given.get("prompt")
+    if first is None:
+        return [None] * images
+
+    def of(name: str, image: int) -> str:
+        value = given.get(name)
+        if value is None or value == "":
+            return "" if name == "prompt" else of("prompt", image)
+        return value if isinstance(value, str) else value[image * len(value) // images]
+
+    return [{name: of(name, image) for name in names} for image in range(images)]
+
+
+def _require_received(
+    pipe: Any,
+    encoder: Encoder,
+    prompt: str,
+    encoding: Mapping[str, Any],
+    received: Mapping[str, Sequence[Ids]],
+) -> None:
+    """Raises CallError where a text encoder was given other ids than the prompt has."""
+    if encoder.component is None:
+        return
+    expected = tuple(token.id for token in encoder.read(pipe, prompt, encoding))
+    rows = received.get(encoder.component, ())
+    tokenizer: Any = getattr(pipe, encoder.component.replace("text_encoder", "tokenizer"), None)
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of one for text and pictures
+    if any(_is_same(expected, row, getattr(tokenizer, "pad_token_id", None)) for row in rows):
+        return
+    where = f"{encoder.component} of {type(pipe).__name__}"
+    remedy = "name positions of the text instead of words, such as words=[2, 5]"
+    if not rows:
+        raise CallError(
+            f"{where} did not run in this call, so what it reads of {prompt!r} is not known; "
+            f"{remedy}, or let the pipeline encode the prompt in this call"
+        )
+    got = max(rows, key=lambda row: _agree(expected, row))
+    at = _agree(expected, got)
+    shown = [
+        " ".join(tokenizer.convert_ids_to_tokens(list(ids[at : at + 6]))) or "nothing"
+        for ids in (expected, got)
+    ]
+    raise CallError(
+        f"{where} did not read {prompt!r} as its tokenizer does: at position {at} it got "
+        f"{shown[1]!r}, not {shown[0]!r}. The pipeline changes the prompt (weights, cleaning, "
+        f"several parts); write it as it is read, or {remedy}"
+    )
+
+
+def _is_same(expected: Ids, row: Ids, pad: int | None) -> bool:
+    """But for padding on one side, which the denoiser does not read."""
+    size = len(expected)
+    sides = (row[:size], row[size:]), (row[len(row) - size :], row[: len(row) - size])
+    return any(own == expected and not set(rest) - {pad} for own, rest in sides)
+
+
+def _agree(expected: Ids, row: Ids) -> int:
+    pairs = enumerate(zip(expected, row, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(expected), len(row)))
