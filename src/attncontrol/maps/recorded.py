@@ -173,9 +173,10 @@ class AttentionMaps:
         name = str(word)
         if name not in self._words:
             raise WordError(f"{name!r} was not recorded; recorded are: {', '.join(self._words)}")
-        each = zip(self.mean(), self.labels, strict=True)
-        maps = [of[..., w.index(name)] if name in w else of[..., 0] * torch.nan for of, w in each]
-        return torch.stack(maps)
+        each, nan = zip(self.mean(), self.labels, strict=True), torch.nan
+        return torch.stack(
+            [m[..., w.index(name)] if name in w else m[..., 0] * nan for m, w in each]
+        )
 
     def mean(self, branch: str | None = None) -> Means:
         """[image height width token], of videos [image frame height width token]: mean over layers,

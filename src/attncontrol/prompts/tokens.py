@@ -86,8 +86,9 @@ def tokenize(
     for i, (id_, piece, characters) in enumerate(zip(ids, pieces, offsets, strict=True)):
         start, end = (min(max(k - len(before), 0), len(text)) for k in characters)
         plain = piece.removesuffix("</w>").removeprefix("\u2581").removeprefix("\u0120")
-        place = source(origin, start, end) if start < end else (start, end)
-        sequence.append(Token(offset + i, id_, plain, *place, start == end, encoder))
+        special = start == end
+        start, end = (start, end) if special else source(origin, start, end)
+        sequence.append(Token(offset + i, id_, plain, start, end, special, encoder))
     return tuple(sequence)
 
 

@@ -75,7 +75,7 @@ def text_of_run(
         said = tuple(None if own is None else joined(own, encoders) for own in of)
         return Text(said, lambda image: read(of, how, image), other)
 
-    return text(texts, encoding, text(negatives, encoding | family.negative))
+    return text(texts, encoding, text(negatives, {**encoding, **family.negative}))
 
 
 def _texts(encoding: Mapping[str, Any], images: int) -> list[Texts | None]:
