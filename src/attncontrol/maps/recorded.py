@@ -153,7 +153,7 @@ class AttentionMaps:
         return self.direction == "image->text" and all(len(s) == 7 for s in self.shapes.values())
 
     def replace(self, **values: Any) -> "AttentionMaps":
-        """The same with other values; see ``dataclasses.replace``."""
+        """The same with other values."""
         changed = AttentionMaps(pictures=values.pop("pictures", self.pictures))
         changed._complete(replace(self._known, **values))
         return changed
@@ -167,16 +167,14 @@ class AttentionMaps:
         return self.replace(layers=layers, branches=(branch,), others={}, **text)
 
     def __getitem__(self, word: str | int) -> WordMap:
-        """[image height width], of videos [image frame height width]: mean over layers, heads and
-        steps of the first branch, on the finest grid; NaN for images that do not have the word.
-        Raises WordError if none has it."""
+        """[image height width], of videos [image frame height width]: ``mean`` of a word in the
+        first branch; NaN for images that do not have it. Raises WordError if none has it."""
         name = str(word)
         if name not in self._words:
             raise WordError(f"{name!r} was not recorded; recorded are: {', '.join(self._words)}")
-        each, nan = zip(self.mean(), self.labels, strict=True), torch.nan
-        return torch.stack(
-            [m[..., w.index(name)] if name in w else m[..., 0] * nan for m, w in each]
-        )
+        each = zip(self.mean(), self.labels, strict=True)
+        maps = [of[..., w.index(name)] if name in w else of[..., 0] * torch.nan for of, w in each]
+        return torch.stack(maps)
 
     def mean(self, branch: str | None = None) -> Means:
         """[image height width token], of videos [image frame height width token]: mean over layers,
