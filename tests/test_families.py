@@ -8,7 +8,7 @@ import torch
 
 from attncontrol import Descent, Where, locate, record, steer
 from attncontrol.attention.sites import TEXT
-from attncontrol.errors import ModelError
+from attncontrol.errors import CallError, ModelError
 from attncontrol.families.known import family_of
 from attncontrol.losses import AttendAndExcite
 from tests.kit.runs import ALL, OPTIONS, PROMPTS, run
@@ -236,6 +236,25 @@ def test_gradient_checkpointing_changes_nothing(named):
     denoiser.disable_gradient_checkpointing()
     for one, other in zip(*guided, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+
+
+def test_ids_that_were_changed_on_their_way_to_a_text_encoder_are_refused(named):
+    name, pipe = named
+
+    def change(_, args, kwargs):
+        ids = (args[0] if args else kwargs["input_ids"]).clone()
+        ids[:, 2] = torch.where(ids[:, 2] == 5, 6, 5)
+        return ((ids, *args[1:]), kwargs) if args else (args, kwargs | {"input_ids": ids})
+
+    for component in {encoder.component for encoder in family_of(pipe).encoders(pipe)}:
+        encoder = getattr(pipe, component)
+        hook = encoder.register_forward_pre_hook(change, with_kwargs=True)
+        with (
+            pytest.raises(CallError, match=rf"{component} of \w+ did not read 'a red cat .* posit"),
+            record(pipe, ["turtle"]),
+        ):
+            run(name, pipe)
+        hook.remove()
 
 
 def test_a_picture_does_not_depend_on_its_batch(named):
