@@ -48,8 +48,8 @@ def record(
     not its maps are NaN. Means over heads and steps are formed while
     the pipeline runs; ``keep`` keeps these axes. ``branches`` are "cond" and, under classifier-free
     guidance, "uncond", whose words are those of the negative prompt; the first one is what the maps
-    show, ``maps.of("uncond")`` has its own labels. ``steps`` are the indices of the steps to record, None for all.
-    ``direction`` other than "image->text" needs joint attention or, for "image->image",
+    show, ``maps.of("uncond")`` has its own labels. ``steps`` are the indices of the steps to
+    record, None for all. ``direction`` other than "image->text" needs joint attention or, for "image->image",
     self-attention (see ``related``); ``where`` is every site that has it unless given. ``to`` is a
     folder that gets every step as soon as it is complete, in an ``encoding`` of ``save``, so that
     the memory of one step is held; the steps are kept. ``pictures`` set inside the block are put
@@ -60,8 +60,8 @@ def record(
     ``edit`` the attention is the edited one.
 
     Yields AttentionMaps, complete when the block ends. Raises WordError and SiteError; CallError if
-    the text encoders were given other ids than those of the prompt (words by position do without); SizeError if
-    the recording would hold more than ``limit`` bytes (float32), before the first step;
+    the text encoders were given other ids than those of the prompt (words by position do without);
+    SizeError if the recording would hold more than ``limit`` bytes (float32), before the first step;
     CouplingError if nothing was recorded, or if the pipeline is called twice; RecordError if the
     folder holds a record.
     """
