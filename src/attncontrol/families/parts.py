@@ -105,7 +105,9 @@ def as_written(
         converted = pipe.maybe_convert_prompt(prompt, tokenizer)
         return converted, origin if converted == text else aligned(prompt, converted)
     if hasattr(pipe, "_text_preprocessing"):
-        (text,) = pipe._text_preprocessing(prompt, clean_caption=encoding["clean_caption"])
+        (text,) = pipe._text_preprocessing(
+            prompt, clean_caption=encoding.get("clean_caption", False)
+        )
         return text, aligned(prompt, text)
     return None
 

@@ -45,11 +45,11 @@ def record(
     ``words`` are words or phrases of the prompt ("cat", "red car", "cat#2"), positions of its text
     (2, or Span("turtle", (5, 6)) with a name), which need no prompt, or a mapping from prompt to
     words; None records every text position. A word need be in one of the prompts only: where it is
-    not its maps are NaN. Means over heads and steps are formed while
-    the pipeline runs; ``keep`` keeps these axes. ``branches`` are "cond" and, under classifier-free
-    guidance, "uncond", whose words are those of the negative prompt; the first one is what the maps
-    show, ``maps.of("uncond")`` has its own labels. ``steps`` are the indices of the steps to
-    record, None for all. ``direction`` other than "image->text" needs joint attention or, for "image->image",
+    not its maps are NaN. Means over heads and steps are formed while the pipeline runs; ``keep``
+    keeps these axes. ``branches`` are "cond" and, under classifier-free guidance, "uncond", whose
+    words are those of the negative prompt; the first one is what the maps show,
+    ``maps.of("uncond")`` has its own labels. ``steps`` are the indices of the steps to record, None
+    for all. ``direction`` other than "image->text" needs joint attention or, for "image->image",
     self-attention (see ``related``); ``where`` is every site that has it unless given. ``to`` is a
     folder that gets every step as soon as it is complete, in an ``encoding`` of ``save``, so that
     the memory of one step is held; the steps are kept. ``pictures`` set inside the block are put
@@ -61,9 +61,9 @@ def record(
 
     Yields AttentionMaps, complete when the block ends. Raises WordError and SiteError; CallError if
     the text encoders were given other ids than those of the prompt (words by position do without);
-    SizeError if the recording would hold more than ``limit`` bytes (float32), before the first step;
-    CouplingError if nothing was recorded, or if the pipeline is called twice; RecordError if the
-    folder holds a record.
+    SizeError if the recording would hold more than ``limit`` bytes (float32), before the first
+    step; CouplingError if nothing was recorded, or if the pipeline is called twice; RecordError if
+    the folder holds a record.
     """
     run = attach(pipe)
     folder = None if to is None else Path(to)
