@@ -46,25 +46,20 @@ def sites_with(known: Sequence[Site], direction: Direction, where: Where | None)
 def related(call: AttentionCall, layout: Layout, groups: Groups, direction: Direction) -> Tensor:
     """Probabilities [batch heads *grid token] of one call, over all its keys.
 
-    A group without positions is NaN.
+    A group without positions is 0.
 
     image->text: how much each cell attends to each group (sum over its positions). text->image: how
     much each group (mean over its positions) attends to each cell. text->text: the grid is (1,
     querying group), the token axis the groups attended to. image->image: the token axis is all
     cells, row by row. Rows of the batch with fewer groups than others are filled with zeros.
     """
-    most = max(map(len, groups))
-    absent = torch.zeros(len(groups), most, dtype=torch.bool, device=call.query.device)
-    for b, of_row in enumerate(groups):
-        absent[b, : len(of_row)] = torch.tensor([not of for of in of_row])
     if direction == "image->text":
-        mass = text_mass(call, layout, groups)
-        return mass.masked_fill(_along(absent, mass), torch.nan)
+        return text_mass(call, layout, groups)
     if direction == "image->image":
         return torch.stack(
             [_cells_to_cells(call, layout, slice(b, b + 1)) for b in range(len(call.query))]
         )
-    rows = []
+    most, rows = max(map(len, groups)), []
     for b, of_row in enumerate(groups):
         row = slice(b, b + 1)
         keys = torch.arange(call.key.shape[2], device=call.key.device)[layout.text]
@@ -78,7 +73,9 @@ def related(call: AttentionCall, layout: Layout, groups: Groups, direction: Dire
         )  # heads wanted key
         marks = marks.to(probabilities)
         of_groups = torch.einsum(
-            "gw,hwk->hgk", (marks / marks.sum(1, keepdim=True))[:, wanted], probabilities
+            "gw,hwk->hgk",
+            (marks / marks.sum(1, keepdim=True).clamp(min=1))[:, wanted],
+            probabilities,
         )
         more = most - len(of_row)
         if direction == "text->text":
@@ -86,13 +83,7 @@ def related(call: AttentionCall, layout: Layout, groups: Groups, direction: Dire
         else:
             cells = of_groups[..., _image(layout.rows(row))]
             rows.append(F.pad(cells.transpose(1, 2).unflatten(1, layout.grid), (0, more)))
-    stacked = torch.stack(rows)
-    return stacked.masked_fill(_along(absent, stacked), torch.nan)
-
-
-def _along(absent: Tensor, maps: Tensor) -> Tensor:
-    """[row token] beside maps [row *axes token]."""
-    return absent.view(len(absent), *[1] * (maps.ndim - 2), -1)
+    return torch.stack(rows)
 
 
 def require_positions(groups: Sequence[Sequence[int]], size: int) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.attention.between import Direction, related
@@ -23,6 +22,7 @@ from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Session
 from attncontrol.running.wiring import Sites
 from attncontrol.verbs.about import about, reductions, sigma
+from attncontrol.verbs.branches import filled, texts_of, without_absent
 
 Axis = Literal["step", "head"]
 
@@ -45,20 +45,7 @@ class Wish:
         return self.steps is None or index in self.steps
 
     def texts(self, text: Text, branches: Sequence[str]) -> dict[str, BranchText]:
-        """What these branches read, and what their token axes hold. Raises WordError."""
-        images, found = range(len(text.prompts)), []
-        if self.direction != "image->image" or self.words is not None:  # a wrong word is an error
-            found = text.spans_of(branches, self.words)
-        if self.direction == "image->image":
-            found = [((),) * len(images)] * len(branches)
-        return {
-            branch: BranchText(
-                tuple(prompt or "" for prompt in text.of(branch).prompts),
-                tuple(text.of(branch).known(image) for image in images),
-                spans,
-            )
-            for branch, spans in zip(branches, found, strict=True)
-        }
+        return texts_of(text, branches, self.words, self.direction)
 
 
 @dataclass(eq=False)
@@ -134,7 +121,7 @@ class Recorder:
             rows = now.rows(branch)
             groups = [[s.positions for s in of_image] for of_image in self.texts[branch].spans]
             maps = related(call.rows(rows), now.layout.rows(rows), groups, wish.direction)
-            maps = self._filled(maps)
+            maps = filled(maps, self._names, wish.direction)
             maps = maps if "head" in wish.kept else maps.mean(1, keepdim=True)
             maps = maps.float()[:, None, None]
             sums = self.sums.setdefault((call.site.name, branch), {})
@@ -183,13 +170,6 @@ class Recorder:
     def _names(self) -> int:
         """The length of the token axis, but of attention among cells."""
         return max((len(each) for of in self.texts.values() for each in of.spans), default=0)
-
-    def _filled(self, maps: Tensor) -> Tensor:
-        """With zeros, where another branch has more tokens."""
-        if self.wish.direction == "image->image":
-            return maps
-        more = self._names - maps.shape[-1]
-        return F.pad(maps, (0, more, 0, more if self.wish.direction == "text->text" else 0))
 
     def _size(self, call: DenoiserCall) -> int:
         """Bytes of the whole recording in float32."""
@@ -247,6 +227,7 @@ class Recorder:
         keys = [step.index for step in steps] if "step" in self.wish.kept else [None]
         layers: dict[str, Tensor] = {}
         self._require_finite()
+        texts = [self.texts.get(branch, BranchText()) for branch in self.wish.branches]
         for name in self.wish.sites:
             sums = [self.sums.get((name, branch), {}) for branch in self.wish.branches]
             if not any(sums):
@@ -255,5 +236,6 @@ class Recorder:
             nothing = torch.full_like(like, torch.nan)
             means = [[of_branch[key].mean if key in of_branch else nothing for key in keys]
                      for of_branch in sums]  # fmt: skip
-            layers[name] = torch.cat([torch.cat(of_branch, 2) for of_branch in means], 1).cpu()
+            whole = torch.cat([torch.cat(of_branch, 2) for of_branch in means], 1).cpu()
+            layers[name] = without_absent(whole, texts, self.wish.direction)
         return layers
