@@ -128,7 +128,7 @@ RECORD_OUT = of(
 PICTURE_OUT = of(
     "strip.png|new/strip.jpg", "|strip|strip.gif|file/x.png|folder.png|" + "x" * 300 + ".png"
 )
-ANY_OUT = of("new.out", "|folder|file/x|" + "x" * 300 + "|record.safetensors")
+ANY_OUT = of("new.out", "|folder|file/x|" + "x" * 300 + "|run.safetensors")
 HEADS = of(
     "heads.json",
     "missing.json|folder||file|photo.png|" + "|".join(f"heads{i}.json" for i in range(17)),
@@ -143,7 +143,7 @@ PICTURE = of(
     + "x" * 300
     + "|prompts.txt|broken.png|cut.jpg|bomb.png|empty.png",
 )
-RECORD = of("record.safetensors", "missing|file|folder||photo.png|cut.safetensors|heads.json")
+RECORD = of("run.safetensors", "missing|file|folder||photo.png|cut.safetensors|heads.json")
 FORMAT = of("npz|csv", "|x|NPZ|gif")
 STEP_SIZES = of("syngen=2|conform=0", "|syngen|syngen=|syngen=nan|syngen=-1|=2|magic=1|syngen=1=2")
 METHODS = of(
@@ -320,8 +320,8 @@ def furnish(folder: Path) -> None:
     }.items():  # fmt: skip
         (folder / name).write_bytes(data)
     pictures(folder)
-    save(made({UP: torch.rand(1, 1, 2, 2, 4, 6, 3)}), folder / "record.safetensors")
-    whole = (folder / "record.safetensors").read_bytes()
+    save(made({UP: torch.rand(1, 1, 2, 2, 4, 6, 3)}), folder / "run.safetensors")
+    whole = (folder / "run.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
 
 
@@ -401,7 +401,18 @@ def fault(typed: list[str], right: bool, folder: Path, before: dict[str, int | N
 
 
 @given(lines())
-@budget(120)
+@budget(50)
 def test_command_lines(place, line):
     typed, right = line
     assert fault(typed, right, *place) is None, typed
+
+
+@given(st.sampled_from(list(each_mistake())))
+@budget(30)
+def test_single_mistakes(place, mistake):
+    """Nothing else is wrong: the message is about this option."""
+    name, typed = mistake
+    assert fault(typed, False, *place) is None, typed
+    said = CliRunner().invoke(app, typed).stderr.lower()
+    hints = (name.strip("-"), "own.py", "--limit", "path", "record")
+    assert any(hint in said for hint in hints), (typed, said)

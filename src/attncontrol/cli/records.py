@@ -194,11 +194,8 @@ def words_of(prompt: str, words: str | None) -> list[str] | None:
         given = [word.strip() for word in words.split(",")]
         checks.words_in([prompt], given)
         return given
-    return list(
-        dict.fromkeys(
-            word.text for entity in subjects_of(prompt) for word in (entity.noun, *entity.modifiers)
-        )
-    )
+    found = [word.text for each in subjects_of(prompt) for word in (each.noun, *each.modifiers)]
+    return [word for word in dict.fromkeys(found) if any(map(str.isalnum, word))]
 
 
 def axes_of(keep: str) -> tuple[Any, ...]:

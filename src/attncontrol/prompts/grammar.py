@@ -16,6 +16,8 @@ _NOUNS = ("NOUN", "PROPN")
 
 def is_head(token: Any) -> bool:
     """A noun that does not stand before another one as its modifier."""
+    if not any(map(str.isalnum, token.text)):  # "#", which the tagger takes for one
+        return False
     named = token.lower_ in COLOR_WORDS and token.dep_ in _PREDICATES
     if token.pos_ not in _NOUNS or is_action(token) or named:
         return False
