@@ -2,8 +2,10 @@ import pytest
 
 from attncontrol import locate
 from attncontrol.errors import WordError
+from attncontrol.prompts.origin import aligned, source, spelled_out
+from attncontrol.prompts.spelling import places
 from attncontrol.prompts.syntax import nouns
-from attncontrol.prompts.tokens import tokenize
+from attncontrol.prompts.tokens import Span, Token, tokenize
 from attncontrol.prompts.words import find, resolve, subjects
 from attncontrol.sprites.training.text import make_tokenizer
 
@@ -79,6 +81,55 @@ def test_token_table_has_specials_padding_and_offsets():
     assert len(table) == 32
     assert [t.special for t in table[:5]] == [True, False, False, True, True]
     assert (table[2].text, table[2].start, table[2].end) == ("frog", 2, 6)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrase", "found"),
+    [
+        ("a cafe\u0301 and", "caf\u00e9", ["cafe\u0301"]),
+        ("a caf\u00e9 and", "cafe\u0301", ["caf\u00e9"]),
+        ("\u4e00\u53ea\u732b\u548c\u4e00\u53ea\u9752\u86d9", "\u732b", ["\u732b"]),
+        ("\u4e00\u53ea\u732b\u548c\u4e00\u53ea\u9752\u86d9", "\u4e00\u53ea", ["\u4e00\u53ea"] * 2),
+        ("\u30ab\u30a8\u30eb\u3068\u732b", "\u30ab\u30a8\u30eb", ["\u30ab\u30a8\u30eb"]),
+        ("\u0e41\u0e21\u0e27\u0e41\u0e25\u0e30", "\u0e41\u0e21\u0e27", ["\u0e41\u0e21\u0e27"]),
+        ("\u0915\u093f", "\u0915", []),  # a letter without the vowel that is written on it
+        ("\uff23\uff21\uff34 and dog", "cat", ["\uff23\uff21\uff34"]),
+        ("die STRASSE", "stra\u00dfe", ["STRASSE"]),
+        ("\u0130stanbul", "istanbul", ["\u0130stanbul"]),
+        ("I\u015eIK", "\u0131\u015f\u0131k", ["I\u015eIK"]),
+        ("k\u0131r kir", "k\u0131r", ["k\u0131r"]),
+        ("a dog\u2019s bone", "dog's", ["dog\u2019s"]),
+        ("a \U0001f469\u200d\U0001f680 and \U0001f469", "\U0001f469", ["\U0001f469"]),
+        ("\ufb01ne", "f", []),
+        ("\ufb01ne", "fine", ["\ufb01ne"]),
+    ],
+)
+def test_words_of_any_script_and_normal_form(prompt, phrase, found):
+    at = places(prompt, phrase)
+    assert [prompt[start:end] for start, end in at] == found
+    if phrase == "\U0001f469":
+        assert at == [(10, 11)]
+
+
+def test_a_token_that_holds_another_word_too_is_refused():
+    panda = [Token(1, 5, "\u718a\u732b", 0, 2, special=False)]
+    with pytest.raises(WordError, match=r"cannot be told from .* position 1; name the whole"):
+        find(panda, "\u718a\u732b", "\u732b")
+    assert find(panda, "\u718a\u732b", "\u718a\u732b").positions == (1,)
+    assert find(panda, "\u718a\u732b", Span("panda", (1,))) == Span("panda", (1,))
+
+
+def test_a_text_is_followed_to_the_prompt_it_was_made_from():
+    text, origin = spelled_out("a <x>, b", {"<x>", "<x>_1", "<x>_2"})
+    assert text == "a <x> <x>_1 <x>_2, b"
+    assert source(origin, 6, 11) == (2, 5)
+    assert source(origin, 17, 18) == (5, 6)
+    assert source(origin, 19, 20) == (7, 8)
+    changed = aligned("A  Cat\u2019s http://x.y frog", "a cat's frog")
+    assert source(changed, 2, 5) == (3, 6)
+    assert source(changed, 8, 12) == (20, 24)
+    assert source(aligned("red cat", "crimson cat"), 8, 11) == (4, 7)
+    assert source(aligned("red cat", "crimson cat"), 0, 7) == (0, 0)
 
 
 def read(*prompts):

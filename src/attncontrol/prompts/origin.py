@@ -52,7 +52,15 @@ def aligned(prompt: str, text: str) -> Origin:
         if change == "equal" or (change == "replace" and punctuation):
             for k in range(last - first):
                 origin[first + k] = min(start + k, end - 1)
+    for word in re.finditer(r"\w+", text):  # one that was changed in part is another word
+        places = origin[word.start() : word.end()]
+        if places != list(_following(places[0], len(places))):
+            origin[word.start() : word.end()] = [None] * len(places)
     return origin
+
+
+def _following(first: int | None, count: int) -> Sequence[int]:
+    return range(first, first + count) if first is not None else ()
 
 
 def _folded(text: str) -> str:
