@@ -25,6 +25,7 @@ from attncontrol.errors import (
     NonFiniteError,
     SchedulerError,
     SettingError,
+    SiteError,
     WordError,
 )
 from attncontrol.losses import AttendAndExcite, SynGen
@@ -236,3 +237,22 @@ def test_sigmas_are_those_of_the_input_scaling(scheduler):
     with record(pipe, ["cat"], where=MID, keep=("step",)) as maps:
         run(pipe)
     assert maps.sigmas == pytest.approx(scales, rel=1e-4)
+
+
+def test_a_picture_of_a_single_cell_cannot_be_steered(pipe):
+    with (
+        pytest.raises(SettingError, match=r"sees the picture as 1 x 1 cells.*a larger picture"),
+        steer(pipe, AttendAndExcite(["cat"]), where=MID),
+    ):
+        run(pipe, height=32, width=32)
+
+
+def test_a_class_is_no_pipeline(pipe):
+    with pytest.raises(ModelError, match="StableDiffusionPipeline is a class: give a pipeline"):
+        record(type(pipe)).__enter__()
+
+
+@pytest.mark.parametrize("where", [Where("self"), Where(layers=("mid_block",))])
+def test_where_attention_does_not_look_at_text_nothing_is_steered(pipe, where):
+    with pytest.raises(SiteError, match="is self-attention, which has no image->text"):
+        steer(pipe, AttendAndExcite(["cat"]), where=where).__enter__()

@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attncontrol.axes import KeptTokens, Means
+from attncontrol.checks.arguments import Count, checked
 from attncontrol.errors import WordError
 from attncontrol.maps.functional import resize
 from attncontrol.maps.recorded import AttentionMaps
@@ -57,11 +58,12 @@ def per_resolution(maps: AttentionMaps, branch: str | None = None) -> Means:
     return torch.stack(resized).nanmean(0)
 
 
+@checked
 def daam(
     maps: AttentionMaps,
     branch: str | None = None,
     *,
-    size: tuple[int, int] | None = None,
+    size: tuple[Count, Count] | None = None,
     normalise: bool = False,
 ) -> Means:
     """DAAM's map. Exact for records that keep heads; ``size`` (height, width) is the finest grid
@@ -113,6 +115,7 @@ def merge(
     return merged
 
 
+@checked
 def word_maps(
     maps: AttentionMaps,
     words: Words,

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment, Purpose
 from attncontrol.attention.sites import TEXT, Site, Where
+from attncontrol.checks.arguments import SomeWords, checked
 from attncontrol.errors import CouplingError, ModelError, WordError
 from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
@@ -48,6 +49,7 @@ PieceOutputs = Float[Tensor, "batch heads piece dim"]
 CellOutputs = Float[Tensor, "batch heads cell dim"]
 
 
+@checked
 def products(
     cells: CellOutputs, pieces: PieceOutputs, concepts: Sequence[slice]
 ) -> ConceptProducts:
@@ -66,9 +68,10 @@ class Concepts:
     products: ConceptMaps | None = None
 
 
+@checked
 @contextmanager
 def concept_attention(
-    pipe: Any, concepts: Sequence[str], *, where: Where | None = None, **encoding: Any
+    pipe: Any, concepts: SomeWords, *, where: Where | None = None, **encoding: Any
 ) -> Iterator[Concepts]:
     """Maps of ``concepts`` in what the pipeline makes meanwhile; the pictures are bit-identical to
     those made without.
@@ -90,12 +93,13 @@ def concept_attention(
     stream.finish(result)
 
 
+@checked
 @torch.no_grad()
 def concepts_of_picture(
     pipe: Any,
     picture: Photo,
     prompt: str,
-    concepts: Sequence[str],
+    concepts: SomeWords,
     *,
     timestep: float,
     seed: int = 0,
@@ -113,7 +117,7 @@ def concepts_of_picture(
 
 
 def _stream(
-    pipe: Any, concepts: Sequence[str], where: Where | None, encoding: Mapping[str, Any]
+    pipe: Any, concepts: SomeWords, where: Where | None, encoding: Mapping[str, Any]
 ) -> "_Stream":
     run = attach(pipe)
     family, denoiser = run.family, run.denoiser
@@ -137,7 +141,7 @@ def _stream(
 
 @torch.no_grad()
 def _read(
-    pipe: Any, family: Family, concepts: Sequence[str], encoding: Mapping[str, Any]
+    pipe: Any, family: Family, concepts: SomeWords, encoding: Mapping[str, Any]
 ) -> tuple[Tensor, list[slice]]:
     """What the denoiser reads of all concepts [1 piece dim], without special tokens, and where each
     concept is."""

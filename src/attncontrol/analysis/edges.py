@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.axes import ResizedWords, WordMaps
+from attncontrol.checks.arguments import Positive, checked
 
 
+@checked
 def along_edges(
-    maps: WordMaps, picture: np.ndarray, *, radius: float = 1.5, epsilon: float = 1e-3
+    maps: WordMaps, picture: np.ndarray, *, radius: Positive = 1.5, epsilon: Positive = 1e-3
 ) -> ResizedWords:
     """[word rows columns] of maps resized bilinearly to ``picture`` (rows, columns, 3) uint8,
     filtered, negative values cut.

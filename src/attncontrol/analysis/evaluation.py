@@ -27,6 +27,7 @@ from attncontrol.analysis.propagation import How, foreground, propagated
 from attncontrol.analysis.segment import iou, pointing, two_class
 from attncontrol.attention.between import Direction
 from attncontrol.axes import WordMaps
+from attncontrol.checks.arguments import Count, Index, checked
 from attncontrol.maps.functional import otsu
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.verbs.picture import record_pictures
@@ -87,8 +88,9 @@ def of_layers(method: Method, names: Collection[str]) -> Method:
     return of
 
 
+@checked
 def propagating(
-    method: Method, times: int = 1, how: How = "gather", *, cut: float | None = 0.0
+    method: Method, times: Index = 1, how: How = "gather", *, cut: float | None = 0.0
 ) -> Method:
     """The method's maps carried along attention among cells, and of them what ``foreground`` leaves
     above ``cut``, all if None.
@@ -103,6 +105,7 @@ def propagating(
     return of
 
 
+@checked
 def along(method: Method, *, cut: float | None = 0.5) -> Method:
     """The method's maps along the edges of the picture, and of them what ``foreground`` leaves
     above ``cut``, all if None."""
@@ -114,6 +117,7 @@ def along(method: Method, *, cut: float | None = 0.5) -> Method:
     return of
 
 
+@checked
 def evaluate(
     pipe: Any,
     examples: Sequence[Example],
@@ -121,7 +125,7 @@ def evaluate(
     *,
     timesteps: Sequence[float] = (700.0, 500.0, 300.0),
     looks: Looks = {"image->text": {"keep": ("head",)}},  # noqa: B006 - never changed
-    batch: int = 16,
+    batch: Count = 16,
     seed: int = 0,
     **call: Any,
 ) -> list[WordScore]:
@@ -160,6 +164,7 @@ def _recorded(
     ]
 
 
+@checked
 def summarise(scores_of_words: Sequence[WordScore]) -> list[Summary]:
     """One row per method and timestep, in order."""
     groups: dict[tuple[str, float | None], list[WordScore]] = {}
@@ -200,6 +205,7 @@ def of_image(maps: AttentionMaps, image: int) -> AttentionMaps:
     )
 
 
+@checked
 def scored(
     words: WordMaps,
     example: Example,

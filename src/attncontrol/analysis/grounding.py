@@ -21,6 +21,7 @@ from torch import Tensor
 
 from attncontrol.analysis.segment import above, iou, pointing
 from attncontrol.attention.sites import TEXT, Where
+from attncontrol.checks.arguments import Count, checked
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.verbs.picture import record_pictures
 
@@ -37,6 +38,7 @@ class Example:
     masks: dict[str, np.ndarray]
 
 
+@checked
 def shown(examples: Sequence[Example]) -> dict[str, Any]:
     """The arguments of ``record_pictures``."""
     return {
@@ -59,6 +61,7 @@ class Score:
     n: int
 
 
+@checked
 def score_sites(
     pipe: Any,
     examples: Sequence[Example],
@@ -66,7 +69,7 @@ def score_sites(
     timesteps: Sequence[float] = (800.0, 600.0, 400.0, 200.0),
     heads: bool = False,
     where: Where = TEXT,
-    batch: int = 16,
+    batch: Count = 16,
     seed: int = 0,
     **call: Any,
 ) -> list[Score]:

@@ -37,6 +37,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head
 from attncontrol.axes import HeadMaps
+from attncontrol.checks.arguments import Count, Index, checked
 from attncontrol.errors import RecordError
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.running.calls import prediction_of
@@ -153,8 +154,9 @@ def _with_heads(maps: AttentionMaps) -> list[tuple[str, Tensor]]:
     return layers
 
 
+@checked
 def patterns(
-    maps: AttentionMaps, image: int = 0, *, side: int = 16
+    maps: AttentionMaps, image: Index = 0, *, side: Count = 16
 ) -> tuple[list[Head], np.ndarray]:
     """The heads of a recording and [head feature]: the maps of an image's words, mean over steps,
     all resized to side x side."""
@@ -168,7 +170,8 @@ def patterns(
     return heads, np.concatenate(rows)
 
 
-def clusters(rows: np.ndarray, count: int) -> np.ndarray:
+@checked
+def clusters(rows: np.ndarray, count: Count) -> np.ndarray:
     """Labels 1 .. ``count`` (or fewer) of the rows of [head feature]."""
     return hierarchy.fcluster(
         hierarchy.linkage(rows, method="average", metric="cosine"), count, criterion="maxclust"
@@ -179,6 +182,7 @@ def mean_change(before: Tensor, after: Tensor) -> float:
     return float((after - before).abs().mean())
 
 
+@checked
 @torch.no_grad()
 def importance(
     pipe: Any,

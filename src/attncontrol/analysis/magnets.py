@@ -23,6 +23,7 @@ from torch import Tensor
 
 from attncontrol.analysis.aggregate import on_axis, renormalised, without_special
 from attncontrol.axes import KeptTokens, Means
+from attncontrol.checks.arguments import Positive, Share, checked
 from attncontrol.maps.recorded import AttentionMaps
 
 LayerMass = Float[Tensor, "layer batch token"]
@@ -74,7 +75,8 @@ def stop_words(maps: AttentionMaps) -> KeptTokens:
     return known
 
 
-def sinks(maps: AttentionMaps, *, factor: float = 3.0, most: float = 0.5) -> KeptTokens:
+@checked
+def sinks(maps: AttentionMaps, *, factor: Positive = 3.0, most: Share = 0.5) -> KeptTokens:
     """Which columns are global sinks."""
     counts = torch.tensor([len(tokens) for tokens in maps.tokens])
     return (mass(maps) > (factor / counts)[:, None]).double().mean(0) > most
@@ -92,11 +94,12 @@ def shares(maps: AttentionMaps) -> list[Shares]:
     return rows
 
 
+@checked
 def suppressed(
     maps: AttentionMaps,
     *,
-    factor: float = 3.0,
-    most: float = 0.5,
+    factor: Positive = 3.0,
+    most: Share = 0.5,
     layers: Callable[[AttentionMaps], Means] = AttentionMaps.mean,
 ) -> Means:
     """Maps of the words that name something; they sum to 1 in every cell. Words that are sinks are

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from attncontrol.analysis.aggregate import merge, on_axis
 from attncontrol.axes import Means, WordMaps
+from attncontrol.checks.arguments import checked
 from attncontrol.maps import functional
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.syntax import Entity, Word, analyse
@@ -59,6 +60,7 @@ class Agreement:
     other: float | None
 
 
+@checked
 def agreement(
     maps: AttentionMaps,
     measure: Measure = cosine,

@@ -22,13 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.axes import ResizedWords, SelfMap, WordMaps
+from attncontrol.checks.arguments import Count, Index, checked
 from attncontrol.errors import SiteError
 from attncontrol.maps.recorded import AttentionMaps
 
 How = Literal["gather", "spread", "symmetric"]
 
 
-def propagate(words: WordMaps, among: SelfMap, times: int = 1, how: How = "gather") -> WordMaps:
+@checked
+def propagate(words: WordMaps, among: SelfMap, times: Index = 1, how: How = "gather") -> WordMaps:
     """The rows of ``among`` are divided by their sums first: in joint attention a part of them goes
     to the text."""
     size = among.shape[0] * among.shape[1]
@@ -45,13 +47,15 @@ def propagate(words: WordMaps, among: SelfMap, times: int = 1, how: How = "gathe
     return flat.unflatten(1, words.shape[1:])
 
 
+@checked
 def foreground(words: WordMaps, above: float = 0.0) -> WordMaps:
     """What lies more than ``above`` standard deviations above each map's own mean."""
     floor = words.mean((1, 2), keepdim=True) + above * words.std((1, 2), correction=0, keepdim=True)
     return (words - floor).clamp(min=0)
 
 
-def among_cells(maps: AttentionMaps, image: int = 0, *, most: int = 1024) -> SelfMap:
+@checked
+def among_cells(maps: AttentionMaps, image: Index = 0, *, most: Count = 1024) -> SelfMap:
     """Mean over the layers, heads and steps of the finest grid that has at most ``most`` cells, of
     an image->image recording.
 
@@ -73,14 +77,15 @@ def among_cells(maps: AttentionMaps, image: int = 0, *, most: int = 1024) -> Sel
     return mean.unflatten(2, grid)
 
 
+@checked
 def propagated(
     words: WordMaps,
     cells: AttentionMaps,
-    image: int = 0,
+    image: Index = 0,
     *,
-    times: int = 1,
+    times: Index = 1,
     how: How = "gather",
-    most: int = 1024,
+    most: Count = 1024,
 ) -> ResizedWords:
     """``propagate`` along ``among_cells`` of a recording, to whose grid the maps are resized
     bilinearly."""

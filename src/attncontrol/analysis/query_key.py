@@ -28,6 +28,7 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head
+from attncontrol.checks.arguments import checked
 from attncontrol.running.session import attach
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
@@ -82,6 +83,7 @@ def _plane(points: np.ndarray) -> tuple[np.ndarray, float]:
     )
 
 
+@checked
 @torch.no_grad()
 def collect(
     pipe: Any,

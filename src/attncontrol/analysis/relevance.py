@@ -37,6 +37,7 @@ from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where
 from attncontrol.axes import Sequences, WordMaps
+from attncontrol.checks.arguments import SomeWords, checked
 from attncontrol.errors import SettingError, SiteError
 from attncontrol.running.calls import prediction_of
 from attncontrol.running.session import attach
@@ -119,11 +120,12 @@ def two_sequences(
     return start
 
 
+@checked
 def relevance_of_picture(
     pipe: Any,
     picture: Photo,
     prompt: str,
-    words: Sequence[str],
+    words: SomeWords,
     *,
     timestep: float,
     seed: int = 0,

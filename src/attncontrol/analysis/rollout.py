@@ -30,6 +30,7 @@ from torch import Tensor
 from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Where
 from attncontrol.axes import Sequences, TokenMaps
+from attncontrol.checks.arguments import Share, checked
 from attncontrol.errors import RecordError
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.verbs.photo import Photo
@@ -40,7 +41,8 @@ Reached = Float[Tensor, "query group"]
 _UNIT = 2**30  # of capacity; all that leaves a token is 1
 
 
-def with_residual(attention: Sequences, residual: float = 0.5) -> Sequences:
+@checked
+def with_residual(attention: Sequences, residual: Share = 0.5) -> Sequences:
     """A' of the module's formula. A row of zeros looks at itself."""
     eye = torch.eye(attention.shape[1], dtype=attention.dtype, device=attention.device)
     mixed = (1 - residual) * attention + residual * eye
@@ -48,7 +50,8 @@ def with_residual(attention: Sequences, residual: float = 0.5) -> Sequences:
     return torch.where(total > 0, mixed / total.clamp(min=torch.finfo(mixed.dtype).tiny), eye)
 
 
-def rollout(layers: Sequence[Tensor], residual: float = 0.5) -> Sequences:
+@checked
+def rollout(layers: Sequence[Tensor], residual: Share = 0.5) -> Sequences:
     """[batch sequence sequence] of layers of this shape: from tokens after the last layer to input
     tokens."""
     result = with_residual(layers[0], residual)
@@ -57,11 +60,12 @@ def rollout(layers: Sequence[Tensor], residual: float = 0.5) -> Sequences:
     return result
 
 
+@checked
 def flow(
     layers: Sequence[Tensor],
     queries: Sequence[int],
     groups: Sequence[Sequence[int]],
-    residual: float = 0.5,
+    residual: Share = 0.5,
 ) -> Reached:
     """[query group] for layers [sequence sequence]: from every query after the last layer to each
     group of input tokens."""

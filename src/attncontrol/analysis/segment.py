@@ -33,6 +33,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from attncontrol.axes import Area, CellMask, CellMasks, PixelMap, WordMaps
+from attncontrol.checks.arguments import Share, checked
 from attncontrol.maps.functional import otsu
 
 WordMasks = Bool[Tensor, "word rows columns"]
@@ -41,13 +42,15 @@ Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Picture (height, width, 3) uint8 and mask (height, width) bool -> mask."""
 
 
-def above(maps: WordMaps, level: float = 0.5) -> CellMasks:
+@checked
+def above(maps: WordMaps, level: Share = 0.5) -> CellMasks:
     """The cells above a share of each map's range; none of a constant map."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return maps > low + level * (high - low)
 
 
-def strongest(maps: WordMaps, background: float = 0.5) -> CellMasks:
+@checked
+def strongest(maps: WordMaps, background: Share = 0.5) -> CellMasks:
     """Each cell belongs to one word, or to none; the first one of equal words."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     scaled = (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)
@@ -57,6 +60,7 @@ def strongest(maps: WordMaps, background: float = 0.5) -> CellMasks:
     )
 
 
+@checked
 def masks(
     maps: WordMaps,
     picture: np.ndarray,

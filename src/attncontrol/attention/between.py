@@ -96,9 +96,14 @@ def require_positions(groups: Sequence[Sequence[int]], size: int) -> None:
 def _cells_to_cells(call: AttentionCall, layout: Layout, row: slice) -> Tensor:
     """[heads *grid cell]"""
     image = _image(layout.rows(row))
-    return (
-        call.rows(row).of_queries(image).probabilities()[0, :, :, image].unflatten(1, layout.grid)
-    )
+    among = call.rows(row).of_queries(image).probabilities()[0, :, :, image]
+    if among.shape[1] != math.prod(layout.grid):
+        raise SiteError(
+            f"{call.site.name} has {among.shape[1]} positions, which are not the {layout.grid} "
+            "cells of the picture alone: choose others, such as "
+            "where=Where(kind='self', layers=('*.attn1',))"
+        )
+    return among.unflatten(1, layout.grid)
 
 
 def _image(layout: Layout) -> slice:

@@ -11,7 +11,7 @@ never NaN; integers are numbers, bools are not; lists may stand for tuples, stri
 import functools
 import inspect
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -48,6 +48,9 @@ Number = Annotated[float, Such("a number")]  # infinity too
 Shares = Annotated[
     tuple[Share, Share],
     Such("two shares of the run, such as (0.0, 0.5)", lambda of: of[0] <= of[1]),
+]
+SomeWords = Annotated[
+    Sequence[str], Such("a non-empty list such as ['cat', 'frog']", len), WordError
 ]
 Index = Annotated[int, Such("an integer of at least 0", lambda x: x >= 0)]
 Count = Annotated[int, Such("an integer of at least 1", lambda x: x >= 1)]

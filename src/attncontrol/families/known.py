@@ -18,6 +18,10 @@ FAMILIES: list[Family] = []
 def family_of(pipe: Any) -> Family:
     """The family of a pipeline. Raises ModelError if none matches, BackendError if its denoiser is
     compiled."""
+    if isinstance(pipe, type):
+        raise ModelError(
+            f"{pipe.__name__} is a class: give a pipeline, as from_pretrained(...) makes"
+        )
     if not any(family.name == "unknown" for family in FAMILIES):
         modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
         names = sorted({*modules} - {"encoder", "family", "known", "parts", "unknown"})

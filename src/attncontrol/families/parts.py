@@ -8,7 +8,9 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Kind, Site
+from attncontrol.errors import ModelError
 from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Arguments
 from attncontrol.prompts.origin import Origin, aligned, spelled_out
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -18,6 +20,11 @@ def one_call(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
     own perturbed-attention guidance. A further call is one of skip-layer guidance."""
     if nth:
         return ("skip",)
+    if parts is None and not hasattr(pipe, "do_classifier_free_guidance"):
+        raise ModelError(
+            f"{type(pipe).__name__} has no encode_prompt that tells its prompts, and does not say "
+            "whether it is guided: its rows are not known"
+        )
     own = ("cond", "perturbed") if _perturbs(pipe) else ("cond",)
     guided = pipe.do_classifier_free_guidance if parts is None else parts == len(own) + 1
     return ("uncond", *own) if guided else own

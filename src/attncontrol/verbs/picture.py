@@ -224,7 +224,7 @@ def _only(scheduler: Any, timestep: float) -> Iterator[None]:
     @functools.wraps(set_timesteps)  # pipelines inspect its signature
     def replaced(*args: Any, **kwargs: Any) -> None:
         set_timesteps(*args, **kwargs)
-        dtype = scheduler.timesteps.dtype if timestep.is_integer() else torch.float32
+        dtype = scheduler.timesteps.dtype if float(timestep).is_integer() else torch.float32
         scheduler.timesteps = torch.full_like(scheduler.timesteps, timestep, dtype=dtype)
 
     scheduler.set_timesteps = replaced

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from attncontrol.attention.between import sites_with
 from attncontrol.attention.sites import Where
 from attncontrol.checks.arguments import Unchecked, checked
 from attncontrol.errors import ModelError, SettingError
@@ -101,7 +102,7 @@ def steer(
             "Descent(thresholds={})"
         )
     trace = Trace(where, default_step if descent.step_size is None else descent.step_size)
-    chosen = {site.name: site for site in where.select(known)}
+    chosen = sites_with(known, "image->text", where)
     steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace)
     with run.hooked(Hooks(before=steering.before)), _frozen(run.denoiser):
         yield trace
