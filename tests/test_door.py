@@ -119,6 +119,7 @@ REFUSED = {
     "kind": (lambda _: Where("corss"), SettingError, "Where.kind must be 'self' or 'cross' or"),
     "layers": (lambda _: Where(layers="mid_block"), SettingError, "a tuple of paths, such as"),
     "no words": (lambda _: SynGen([]), WordError, "words must name at least one"),
+    "empty": (lambda _: SynGen(()), WordError, "words must name at least one"),
     "numbers": (lambda _: SynGen([1.5]), WordError, "SynGen.words must be a list"),
     "weight": (lambda _: SynGen() * math.nan, SettingError, "the weight of a loss must be"),
 }  # fmt: skip

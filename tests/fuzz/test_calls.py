@@ -136,17 +136,22 @@ def described(cls):
 
 
 VALID = {
-    "words": ["cat", "frog"], "layout": BOXES, "descent": Descent(), "temperature": 0.5,
+    "words": [["red", "cat"], "frog"], "layout": BOXES, "temperature": 0.5,
+    "descent": Descent(thresholds={}),
     "centers": {"cat": (0.2, 0.5)}, "sizes": {"frog": 0.1}, "moves": {"cat": (0.2, 0.0)},
     "scales": {"frog": 1.5}, "shapes": ["cat"], "appearances": ["cat"], "tau": 0.5,
     "layers": ("mid_block.attentions.0",), "factors": {"cat": 2.0}, "region": (0.0, 0.0, 0.5, 1.0),
 }  # fmt: skip
 
 
+WORDS = {"Replace": {"words": {}}, "KeyMask": {"words": ["cat"]}}
+
+
 def fields_of(cls):
     """Arguments of a class, with a right value for each."""
     parameters = inspect.signature(cls).parameters.values()
-    return {p.name: VALID.get(p.name, p.default) for p in parameters}
+    right = VALID | WORDS.get(cls.__name__, {})
+    return {p.name: right.get(p.name, p.default) for p in parameters}
 
 
 def parameters_of(call, **given):
@@ -191,7 +196,7 @@ CLASSES = (
             parameters_of(NoiseSearch, objective=function, target=0.5, rounds=1, steps=2, last=1),
         )
     }
-    | {"Where": (described(Where), parameters_of(Where))}
+    | {"Where": (described(Where), parameters_of(Where, kind="cross"))}
     | {"On": (described(On), parameters_of(On, edit=edits.SoftUniform(), where=SELF))}
     | {"PerImage": (described(PerImage), {"heads": (HEADS,)})}
 )
@@ -255,5 +260,9 @@ def test_odd_arguments(pipe, data):
 @pytest.mark.parametrize("name", sorted(CALLS))
 def test_the_calls_are_right_before_they_are_made_odd(pipe, name):
     call, valid = CALLS[name]
-    if name != "concept_attention":
+    if name not in (
+        "concept_attention",
+        "loss Rearrange",
+        "loss InitNO",
+    ):  # need more than this model
         assert is_finite(call(pipe, **valid))

@@ -10,7 +10,6 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Kind, Site
 from attncontrol.errors import ModelError
 from attncontrol.families.encoder import Arguments, Encoder
-from attncontrol.families.family import Arguments
 from attncontrol.prompts.origin import Origin, aligned, spelled_out
 from attncontrol.prompts.tokens import Token, tokenize
 

@@ -74,7 +74,8 @@ class Objective(ABC):
     def __post_init__(self) -> None:
         """Fields are what their annotations say; one of a subclass calls this one first."""
         check_fields(self)
-        if vars(self).get("words") in ([], {}):
+        given = vars(self).get("words")
+        if given in ((), [], {}) and given is not getattr(type(self), "words", None):
             raise WordError("words must name at least one, or be None: the nouns of the prompt")
 
     def acts(self, subjects: Sequence[Subject]) -> bool:  # noqa: ARG002  # others look at them
