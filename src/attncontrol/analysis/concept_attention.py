@@ -49,7 +49,6 @@ PieceOutputs = Float[Tensor, "batch heads piece dim"]
 CellOutputs = Float[Tensor, "batch heads cell dim"]
 
 
-@checked
 def products(
     cells: CellOutputs, pieces: PieceOutputs, concepts: Sequence[slice]
 ) -> ConceptProducts:
@@ -78,8 +77,7 @@ def concept_attention(
 
     ``where`` are the layers that count: for FLUX.1 the last four double-stream blocks and for SD3
     the layers 5 to 12 unless given. ``encoding`` are arguments of the pipeline that change how it
-    reads texts, such as ``max_sequence_length``. Raises ModelError for models other than SD3
-    and FLUX.1, CouplingError if the pipeline did not run.
+    reads texts. Raises ModelError for models other than SD3 and FLUX.1, CouplingError.
     """
     result, stream = Concepts(tuple(concepts)), _stream(pipe, concepts, where, encoding)
 
