@@ -94,7 +94,7 @@ def called(kind):
     }[kind]
     now = Moment(
         Step(1, 10, 1.0, 1.0, {}), layout, "own", ("uncond", "cond"), (0, 1, 2),
-        Text(PROMPTS, tokens_of),
+        Text(PROMPTS, lambda image: tokens_of(PROMPTS[image])),
     )  # fmt: skip
     return AttentionCall(Site("there", kind, 4, 1), query, key, value), now
 
