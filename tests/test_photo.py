@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from attncontrol.analysis.relevance import relevance_of_picture
-from attncontrol.errors import SettingError
+from attncontrol.errors import SettingError, SizeError
 from attncontrol.verbs.photo import fitted, longest_side, read, reduced
 from attncontrol.verbs.picture import noised_call, record_picture, record_pictures
 
@@ -150,3 +150,18 @@ def test_photos_of_one_batch_have_one_shape(pipe):
         record_pictures(pipe, two, ["a cat", "a dog"], timestep=300.0)
     maps = record_pictures(pipe, two, ["a cat", "a dog"], timestep=300.0, size=(64, 64))
     assert [picture.size for picture in maps.pictures] == [(64, 64)] * 2
+
+
+@pytest.mark.parametrize("direction", ["image->text", "image->image"])
+def test_maps_that_are_too_large_are_refused_before_the_denoiser_runs(pipe, direction):
+    photo, options = Image.new("RGB", (128, 64)), {"timestep": 300.0, "direction": direction}
+    words = {"image->text": ["cat", "dog"], "image->image": None}[direction]
+    maps = record_picture(pipe, photo, "a cat and a dog", words, **options)
+    held = 4.0 * sum(layer.numel() for layer in maps.layers.values())
+    runs = []
+    pipe.unet.conv_in.register_forward_pre_hook(lambda *_: runs.append(1))
+    record_picture(pipe, photo, "a cat and a dog", words, limit=held, **options)
+    assert len(runs) == 1
+    with pytest.raises(SizeError, match=r"drop keep=\.\.\., or raise limit="):
+        record_picture(pipe, photo, "a cat and a dog", words, limit=held - 1, **options)
+    assert len(runs) == 1

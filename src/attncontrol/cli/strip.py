@@ -55,6 +55,7 @@ def strip(
     with clean_errors():
         from attncontrol.batch.chosen_heads import load_heads
         from attncontrol.batch.strengths import strengths
+        from attncontrol.writing import whole
 
         function, weakened = objective_of(objective), load_heads(file)
         call = pipelines.call_of(model, steps, guidance)
@@ -63,7 +64,8 @@ def strip(
         found = strengths(pipe, prompt, numbers, function, weakened, **options)
         count = f"{len(weakened)} head{'s' * (len(weakened) != 1)}"
         shift = f"shift of {objective} in deviations over {len(numbers)} seeds"
-        _drawn(found, numbers, f"{prompt}: {count} weakened; {shift}").save(out)
+        with whole(out) as part:
+            _drawn(found, numbers, f"{prompt}: {count} weakened; {shift}").save(part)
     if as_json:
         rows = [{"u": each.u, "shift": each.shift, "scores": each.scores} for each in found]
         typer.echo(json.dumps(rows))

@@ -19,7 +19,7 @@ from attncontrol.attention.between import Direction, related, sites_with
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where
-from attncontrol.checks.arguments import checked
+from attncontrol.checks.arguments import Such, checked
 from attncontrol.errors import WordError
 from attncontrol.families.family import Family
 from attncontrol.maps.recorded import AttentionMaps
@@ -32,6 +32,7 @@ from attncontrol.verbs.about import about, reductions
 from attncontrol.verbs.noise import noise_per_signal, noised
 from attncontrol.verbs.photo import Photo, Size
 from attncontrol.verbs.recorder import Axis
+from attncontrol.verbs.room import bytes_of, require_room
 
 Spans = tuple[tuple[Span, ...], ...]
 
@@ -77,14 +78,15 @@ def record_pictures(
     where: Where | None = None,
     direction: Direction = "image->text",
     keep: Collection[Axis] = (),
+    limit: Annotated[float, Such("a number of bytes", lambda x: x >= 0)] = 4.0 * 2**30,
     **call: Any,
 ) -> AttentionMaps:
     """The same for several pictures, each with its prompt and words (all tokens if None); see
     ``record``. They have one shape, or ``size`` gives it to them.
 
     ``call`` goes to the pipeline, see ``noised_call``. The denoiser runs once, and other contexts
-    do not see it. Raises WordError, SiteError; SchedulerError if the scheduler's noise is not
-    known.
+    do not see it. Raises WordError, SiteError; SizeError if the maps would hold more than ``limit``
+    bytes (float32), before it runs; SchedulerError if the scheduler's noise is not known.
     """
     run = attach(pipe)
     sites = sites_with(tuple(run.sites.values()), direction, where)
@@ -93,6 +95,9 @@ def record_pictures(
     part = noised_call(pipe, shown, prompts, timestep=timestep, seed=seed, size=size, **call)
     tokens = tuple(part.text.tokens(image) for image in range(len(prompts)))
     spans = _spans(direction, prompts, tokens, words)
+    longest = max(map(len, spans), default=0)
+    size_of_one = bytes_of(run, part, sites, direction, longest, "head" in keep)
+    require_room(size_of_one * len(shown), limit)
     return AttentionMaps(
         layers=_probe(run, part, sites, spans, direction, "head" in keep),
         sites=sites,

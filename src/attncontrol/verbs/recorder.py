@@ -1,6 +1,5 @@
 """What ``record`` keeps while the pipeline runs, and how it becomes a recording."""
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor
 from attncontrol.attention.between import Direction, related
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
-from attncontrol.errors import CouplingError, NonFiniteError, SizeError
+from attncontrol.errors import CouplingError, NonFiniteError
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.recording import BranchText, Recording
 from attncontrol.maps.store import Encoding, load, save, save_pictures
@@ -23,6 +22,7 @@ from attncontrol.running.session import Session
 from attncontrol.running.wiring import Sites
 from attncontrol.verbs.about import about, reductions, sigma
 from attncontrol.verbs.branches import filled, texts_of, without_absent
+from attncontrol.verbs.room import bytes_of, require_room
 
 Axis = Literal["step", "head"]
 
@@ -159,12 +159,7 @@ class Recorder:
         self.known = {
             "about": about(self.run.pipe, call.step) | {"seeds": list(self.run.seeds)},
         }
-        if (size := self._size(call)) > wish.limit:
-            raise SizeError(
-                f"this recording would hold {size / 2**30:.1f} GiB, more than "
-                f"limit={wish.limit / 2**30:.1f} GiB; name words, record fewer layers or steps, "
-                "drop keep=..., or raise limit=..."
-            )
+        require_room(self._size(call), wish.limit)
 
     @property
     def _names(self) -> int:
@@ -173,16 +168,13 @@ class Recorder:
 
     def _size(self, call: DenoiserCall) -> int:
         """Bytes of the whole recording in float32."""
-        wish, tokens, numbers = self.wish, self._names, 0
-        for site in wish.sites.values():
-            layout = self.run.family.layout(self.run.denoiser, call.arguments, site)
-            cells = math.prod(layout.grid)
-            squares = {"image->image": cells * cells, "text->text": tokens * tokens}
-            maps = squares.get(wish.direction, cells * tokens)
-            numbers += maps * (site.heads if "head" in wish.kept else 1)
+        wish = self.wish
+        size = bytes_of(
+            self.run, call, wish.sites, wish.direction, self._names, "head" in wish.kept
+        )
         kept = sum(wish.has_step(index) for index in range(call.step.total))
         steps = kept if "step" in wish.kept else 1
-        return 4 * numbers * len(call.images) * len(wish.branches) * steps
+        return size * len(call.images) * len(wish.branches) * steps
 
     def _write_step(self) -> None:
         """The step whose calls are complete goes to the folder."""
