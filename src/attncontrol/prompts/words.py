@@ -210,6 +210,8 @@ def _by_prompt(prompts: Sequence[str | None], words: Any) -> dict[str, Any]:
     if not isinstance(words, Mapping):
         return {str(prompt): words for prompt in prompts}
     for prompt in prompts:
+        if prompt is None:
+            raise WordError("words are given by prompt: call the pipeline with prompt=... too")
         if prompt not in words:
             raise WordError(
                 f"no words are given for the prompt {prompt!r}; "
