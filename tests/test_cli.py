@@ -14,6 +14,7 @@ from attncontrol import sprites
 from attncontrol.batch.options import load_pipeline, parse_seeds
 from attncontrol.batch.results import read_lines
 from attncontrol.cli import app
+from attncontrol.export.folder import name_of
 from tests.kit.tiny import tiny_sd
 
 runner = CliRunner()
@@ -53,7 +54,8 @@ def test_generate_writes_pictures_maps_grid_and_report(model, tmp_path):
         assert (tmp_path / row["maps_file"]).exists()
         # steps 0 (guided) and 1 (a refinement threshold at 0.4 of the run)
         assert len(row["losses"]) == (2 if row["method"] == "attend-and-excite" else 0)
-    assert (tmp_path / "a-cat-and-a-frog.compare.png").exists()
+        assert row["compare_file"].startswith("a-cat-and-a-frog-")
+        assert (tmp_path / row["compare_file"]).exists()
 
 
 def test_a_seed_does_not_depend_on_the_batch(model, tmp_path):
@@ -73,7 +75,7 @@ def test_a_seed_does_not_depend_on_the_batch(model, tmp_path):
             batch,
         )
     for seed in range(3):
-        name = f"a-cat.attend-and-excite.{seed}.png"
+        name = name_of("a cat", "attend-and-excite", seed)
         with (
             Image.open(tmp_path / "one" / name) as first,
             Image.open(tmp_path / "all" / name) as second,
@@ -98,7 +100,7 @@ def test_prompt_files(model, tmp_path):
         "--steps",
         2,
         "--out",
-        tmp_path,
+        tmp_path / "out",
         "--json",
     )
     assert code == 0
@@ -168,10 +170,9 @@ def test_tokens_and_sites(model):
 
 
 def test_methods_boxes_and_groups(model, tmp_path):
-    common = ["--model", model, "--seeds", 0, "--steps", 2, "--out", tmp_path, "--json"]
-    code, out, _ = invoke(
-        "generate", "a red cat and a frog", "--method", "syngen", "--words", "red+cat,frog", *common
-    )
+    common = ["--model", model, "--seeds", 0, "--steps", 2, "--out", tmp_path / "boxes", "--json"]
+    words = ["--method", "syngen", "--words", "red+cat,frog", *common, "--out", tmp_path / "words"]
+    code, out, _ = invoke("generate", "a red cat and a frog", *words)
     assert code == 0
     report = json.loads(out)
     assert report["words"] == {"a red cat and a frog": ["cat", "frog"]}
@@ -359,7 +360,7 @@ def test_a_negative_prompt_is_that_of_the_pipeline(tmp_path):
     for seed in (3, 4):
         generator = torch.Generator().manual_seed(seed)
         image = pipe("a cat", negative_prompt="red", generator=generator, **options).images[0]
-        with Image.open(tmp_path / f"a-cat.plain.{seed}.png") as picture:
+        with Image.open(tmp_path / name_of("a cat", "plain", seed)) as picture:
             made, expected = (np.asarray(each).astype(int) for each in (picture, image))
         assert abs(made - expected).max() <= 1
 
@@ -407,4 +408,4 @@ def test_edits_keep_their_source(model, method, tmp_path):
     assert abs(source.astype(int) - np.asarray(alone).astype(int)).max() <= 1
     assert (edited != plain).any()
     assert (edited != source).any()
-    assert (tmp_path / "a-dog.compare.png").exists()
+    assert (tmp_path / report["pictures"][0]["compare_file"]).exists()

@@ -27,7 +27,7 @@ NARROWER = {  # than the order alone allows
     "objectives": VALUES | {"prompts", "attention", "maps"},
     "losses": VALUES | {"prompts", "maps", "objectives"},
     "edits": VALUES | {"prompts", "attention"},
-    "export": VALUES | {"prompts", "maps"},
+    "export": VALUES | {"writing", "prompts", "maps"},
     "inspector": VALUES | {"prompts", "maps"},
     "sprites": VALUES | {"prompts"},
 }
@@ -41,6 +41,7 @@ EXTERNAL = {  # package: where it may be imported
     "typer": ("cli",),
     "rich": ("cli", "batch", "bench", "sprites/training"),
     "jinja2": ("inspector",),
+    "pydantic": ("maps", "batch"),
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 TESTS = sorted((ROOT / "tests").rglob("*.py"))

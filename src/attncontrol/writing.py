@@ -3,22 +3,23 @@
 A file or folder is made beside its place under a hidden name and takes the place when it is
 complete. A process that is killed, or a disk that is full, leaves nothing half under a final name,
 and what was there before is still there. Leftovers of killed processes are removed by the next one
-that writes the same name, after an hour.
+that writes the same name.
 """
 
 import hashlib
 import logging
 import os
+import platform
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attncontrol.errors import WriteError
 
-_HOUR = 3600.0
+_DAY = 86400.0  # seconds
 _LOG = logging.getLogger(__name__)
 
 
@@ -78,11 +79,29 @@ def _require_free(
 
 def _beside(final: Path) -> Path:
     """A name short enough wherever that of ``final`` is."""
-    name = hashlib.sha256(final.name.encode()).hexdigest()[:8]
+    name = hashlib.sha256(final.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
     for leftover in final.parent.glob(f".{name}-*.part*"):
-        if time.time() - leftover.lstat().st_mtime > _HOUR:
-            _remove(leftover)
-    return final.parent / f".{name}-{secrets.token_hex(4)}.part{final.suffix[:16]}"
+        with suppress(FileNotFoundError, ValueError):  # removed by another process, another name
+            _, host, process, _ = leftover.name.split(".part")[0].split("-")
+            old = time.time() - leftover.lstat().st_mtime > _DAY
+            if old or (host == machine and not _runs(int(process))):
+                _remove(leftover)
+    token = f"{machine}-{os.getpid()}-{secrets.token_hex(4)}"
+    return final.parent / f".{name}-{token}.part{final.suffix[:16]}"
+
+
+def _runs(process: int) -> bool:
+    """On this machine."""
+    if os.name != "posix":  # elsewhere a question would be a signal
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to someone else, or the system cannot tell
+        return True
+    return True
 
 
 def _take_place(part: Path, final: Path) -> None:

@@ -1,6 +1,7 @@
 """Models, precisions, seeds and guidance by their names, as scripts and the command line give
 them. torch and diffusers are imported when a model is loaded."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -60,6 +61,23 @@ def _check(device: str) -> None:
             f"device {device!r} cannot be used here: {reason} (torch {torch.__version__}); "
             "use cpu, or install torch for this device"
         ) from error
+
+
+def schedule(pipe: Any, config: Mapping[str, Any]) -> None:
+    """Gives the pipeline the scheduler of this configuration, as ``to_json_string`` tells it,
+    unless it has it. Raises SettingError for one that diffusers does not know."""
+    import diffusers
+
+    if json.loads(pipe.scheduler.to_json_string()) == config:
+        return
+    kind: Any = getattr(diffusers, str(config.get("_class_name")), None)
+    known = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
+    if not known:
+        raise SettingError(f"diffusers has no scheduler {config.get('_class_name')!r}")
+    try:
+        pipe.scheduler = kind.from_config(dict(config))
+    except (TypeError, ValueError, ArithmeticError, LookupError, NotImplementedError) as error:
+        raise SettingError(f"a {kind.__name__} cannot be made as configured: {error}") from error
 
 
 def quiet() -> None:

@@ -3,23 +3,26 @@
 import json
 import shlex
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from types import SimpleNamespace
+from typing import Annotated, Any, cast
 
 import typer
 from rich.progress import track
 
-from attncontrol.cli import checks, pipelines
+from attncontrol.cli import checks, pipelines, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, clean_errors, command_line, console
 
 EDITS = {"replace": "Replace", "mutual": "MutualAttention"}
 """Edits that take attention from a source picture: --method, and the class in attncontrol.edits."""
 
+Prompt = Annotated[
+    str | None, typer.Argument(help='For example "a cat and a frog".', callback=checks.prompt)
+]
 To = Annotated[
-    str, typer.Option(help="What the edited picture shall show.", callback=checks.prompt)
+    str | None, typer.Option(help="What the edited picture shall show.", callback=checks.prompt)
 ]
 Method = Annotated[
     str,
@@ -38,26 +41,12 @@ Compare = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to make, as it was asked for."""
-
-    prompt: str
-    to: str
-    method: str
-    seeds: list[int]
-    compare: bool
-    model: str
-    device: str
-    dtype: str
-    call: dict[str, Any]
-
-
 @app.command(cls=PromptCommand)
 def edit(
     ctx: typer.Context,
-    prompt: of.Prompt,
-    to: To,
+    prompt: Prompt = None,
+    to: To = None,
+    source: repeat.From = None,
     method: Method = "replace",
     model: of.Model = "sprites",
     seeds: of.Seeds = "0-3",
@@ -74,47 +63,63 @@ def edit(
 ) -> None:
     """Generate a picture of PROMPT and one of another prompt that keeps its layout, by editing
     attention while both are drawn from the same seed."""
-    if method not in EDITS:
-        raise typer.BadParameter(
-            f"{method!r}: choose from {', '.join(EDITS)}", param_hint="--method"
-        )
+    given = SimpleNamespace(**locals())
     with clean_errors():
-        call = pipelines.call_of(model, steps, guidance, negative, height, width)
-        settings = Settings(
-            prompt, to, method, checks.seeds(seeds), compare, model, device, dtype, call
-        )
-        result = _run(settings, out, shlex.join(command_line(ctx)))
+        run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
+        if wanted.method not in EDITS:
+            raise typer.BadParameter(
+                f"{wanted.method!r}: choose from {', '.join(EDITS)}", param_hint="--method"
+            )
+        done = _run(run, wanted, out)
     if as_json:
-        typer.echo(json.dumps(result))
+        typer.echo(json.dumps(done.model_dump(mode="json")))
     else:
-        console.print(f"{len(result['pictures'])} pictures and run.json are in {out}/")
+        console.print(f"{len(done.pictures)} pictures and run.json are in {out}/")
 
 
-def _run(settings: Settings, out: Path, command: str) -> dict[str, Any]:
-    """Makes the pictures and writes them; returns the report, which is run.json too."""
+def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
+    """The run of the options, and its settings."""
+    from attncontrol.batch.runs import Call, Editing, EditingRun
     from attncontrol.verbs.about import versions
 
-    pipe = pipelines.opened(settings.model, settings.device, settings.dtype)
-    made = _make(pipe, settings)
-    out.mkdir(parents=True, exist_ok=True)
-    report = {
-        "command": command,
-        "settings": vars(settings) | {"scheduler": json.loads(pipe.scheduler.to_json_string())},
-        "versions": versions(),
-        "pictures": _write(made, settings, out),
-    }
-    (out / "run.json").write_text(json.dumps(report, indent=1), "utf-8")
-    return report
+    if given.prompt is None or given.to is None:
+        raise typer.BadParameter("give a prompt and --to PROMPT, or --from run.json")
+    size = given.steps, given.guidance, given.negative, given.height, given.width
+    settings = Editing(
+        prompt=given.prompt, to=given.to, method=given.method, seeds=checks.seeds(given.seeds),
+        compare=given.compare, model=given.model, device=given.device, dtype=given.dtype,
+        call=cast(Call, pipelines.call_of(given.model, *size)),
+    )  # fmt: skip
+    command = shlex.join(command_line(ctx))
+    return EditingRun(command=command, settings=settings, versions=versions()), settings
 
 
-def _make(pipe: Any, settings: Settings) -> dict[str, list[Any]]:
-    """Pictures by role, in the order of the seeds."""
+def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
+    """The run of a ``run.json``, and its settings with all that its pipeline had."""
+    from attncontrol.batch.runs import EditingRun
+
+    run = repeat.earlier(ctx, file, EditingRun)
+    return repeat.anew(ctx, run), run.settings
+
+
+def _run(run: Any, wanted: Any, out: Path) -> Any:
+    """Makes the pictures that ``out`` lacks; ``run`` as it then is."""
+    from attncontrol.batch.resume import carry_out, opened
+
+    opened(out, run)  # refused before anything is loaded
+    pipe = pipelines.opened(wanted.model, wanted.device, wanted.dtype)
+    run = opened(out, run.model_copy(update={"settings": repeat.complete(pipe, wanted)}))
+    progress = partial(track, description="editing", console=console)
+    return carry_out(run, out, partial(_made, pipe, run, out), progress)
+
+
+def _made(pipe: Any, run: Any, out: Path, unit: Any) -> list[Any]:
+    """The pictures of a few seeds by role, written, and a grid of them to compare."""
     from attncontrol.batch.generate import generate
 
-    made: dict[str, list[Any]] = {"source": [], settings.method: []}
-    if settings.compare:
-        made["plain"] = []
-    for seed in track(settings.seeds, "editing", console=console):
+    settings = run.settings
+    made: dict[str, list[Any]] = {role: [] for role in settings.roles}
+    for seed in unit.seeds:
         pair = [(settings.prompt, seed), (settings.to, seed)]  # one call: the source and its edit
         around = partial(_editing, pipe, settings.method)
         source, edited = generate(pipe, pair, None, around=around, batch=2, **settings.call)
@@ -122,7 +127,7 @@ def _make(pipe: Any, settings: Settings) -> dict[str, list[Any]]:
         made[settings.method].append(edited)
         if settings.compare:
             made["plain"] += generate(pipe, pair[1:], None, **settings.call)
-    return made
+    return _written(made, run, out, unit.seeds)
 
 
 def _editing(pipe: Any, method: str) -> AbstractContextManager[Any]:
@@ -132,31 +137,33 @@ def _editing(pipe: Any, method: str) -> AbstractContextManager[Any]:
     return edit(pipe, getattr(edits, EDITS[method])())
 
 
-def _write(made: dict[str, list[Any]], settings: Settings, out: Path) -> list[dict[str, Any]]:
-    """Pictures and, to compare, a grid of them; returns one record per picture."""
-    from attncontrol.export.folder import stem_of
+def _written(made: dict[str, list[Any]], run: Any, out: Path, seeds: Any) -> list[Any]:
+    """One record per picture."""
+    from attncontrol.batch.runs import Edited
+    from attncontrol.export.folder import name_of, save, sheet_of
     from attncontrol.maps.draw import grid
 
-    records = []
-    for role, pictures in made.items():
-        for picture in pictures:
-            file = f"{stem_of(picture.prompt)}.{role}.{picture.seed}.png"
-            picture.image.save(out / file)
-            records.append(
-                {
-                    "role": role,
-                    "prompt": picture.prompt,
-                    "seed": picture.seed,
-                    "seconds": picture.seconds,
-                    "file": file,
-                }
-            )
+    settings, sheet, records = run.settings, None, []
+    about = settings.model_dump(mode="json", exclude={"seeds"})
+    told, digests = {"settings": about, "versions": run.versions}, {}
     if settings.compare:
         rows = {
             f"{role}: {pictures[0].prompt}": [picture.image for picture in pictures]
             for role, pictures in made.items()
         }
-        columns = [f"seed {seed}" for seed in settings.seeds]
-        file = f"{stem_of(settings.to)}.compare.png"
-        grid(rows, columns, title=f"{settings.prompt} -> {settings.to}").save(out / file)
+        columns = [f"seed {seed}" for seed in seeds]
+        shown = grid(rows, columns, title=f"{settings.prompt} -> {settings.to}")
+        sheet = sheet_of(settings.to, "compare", seeds)
+        digests = {sheet: save(shown, out / sheet, told | {"seeds": list(seeds)})}
+    for role, pictures in made.items():
+        for picture in pictures:
+            of_picture: dict[str, Any] = {
+                "prompt": picture.prompt,
+                "role": role,
+                "seed": picture.seed,
+            }
+            file = name_of(picture.prompt, role, picture.seed)
+            digest = {file: save(picture.image, out / file, told | of_picture)} | digests
+            rest: dict[str, Any] = {"file": file, "compare_file": sheet, "sha256": digest}
+            records.append(Edited(**of_picture, **rest, seconds=picture.seconds))
     return records

@@ -2,19 +2,19 @@
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from types import SimpleNamespace
+from typing import Annotated, Any, cast
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from attncontrol import sprites
-from attncontrol.cli import checks, methods, paths, pipelines
+from attncontrol.cli import checks, methods, paths, pipelines, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, clean_errors, command_line, console
 
@@ -48,39 +48,12 @@ Scale = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to make, as it was asked for."""
-
-    prompts: list[str]
-    seeds: list[int]
-    method: str
-    words: list[list[str]] | None
-    boxes: dict[str, checks.Box]
-    step_size: float | None
-    heads: Path | None
-    heads_scale: float
-    u: float
-    compare: bool
-    batch: int
-    model: str
-    device: str
-    dtype: str
-    call: dict[str, Any]
-
-    @property
-    def arms(self) -> list[str]:
-        """What is made of every prompt and seed: plain, guided, or both."""
-        parts = [self.method] if self.method != "plain" else []
-        guided = "+".join([*parts, "heads"] if self.heads else parts) or "plain"
-        return ["plain", guided] if self.compare and guided != "plain" else [guided]
-
-
 @app.command(cls=PromptCommand)
 def generate(
     ctx: typer.Context,
     prompt: Prompt = None,
     prompts: Prompts = None,
+    source: repeat.From = None,
     method: of.Method = "attend-and-excite",
     words: of.Groups = None,
     box: of.Box = None,
@@ -103,41 +76,71 @@ def generate(
     as_json: of.Json = False,
 ) -> None:
     """Generate pictures, with test-time guidance, word-map overlays and a comparison grid."""
-    lines, numbers = checks.prompts(prompt, prompts), checks.seeds(seeds)
-    boxes, groups = checks.boxes(box), checks.groups(words)
-    methods.check(method, boxes, groups)
-    checks.subjects(lines, groups, boxes)
-    paths.apart(out / "run.json", [prompts, heads])
+    given = SimpleNamespace(**locals())
     with clean_errors():
-        call = pipelines.call_of(model, steps, guidance, negative, height, width)
-        settings = Settings(lines, numbers, method, groups, boxes, step_size, heads, heads_scale,
-                            u, compare, batch, model, device, dtype, call)  # fmt: skip
-        result = _run(settings, out, shlex.join(command_line(ctx)))
+        run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
+        _told(_run(run, wanted, out), out, as_json)
+
+
+def _told(run: Any, out: Path, as_json: bool) -> None:
+    """Shows what was made, and ends with 1 if a prompt failed."""
+    report = run.model_dump(mode="json")
     if as_json:
-        typer.echo(json.dumps(result))
+        typer.echo(json.dumps(report))
     else:
-        _show(result["pictures"], out)
+        _show(report["pictures"], out)
+    if run.failed:
+        first = run.failed[0]
+        console.print(
+            f"{len(run.failed)} of {len(run.settings.prompts)} prompts failed, run.json names "
+            f"them; {first.prompt!r}: {first.error}"
+        )
+        raise typer.Exit(1)
 
 
-def _run(settings: Settings, out: Path, command: str) -> dict[str, Any]:
-    """Makes the pictures and writes them; returns the report, which is run.json too."""
+def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
+    """The run of the options, and its settings."""
+    from attncontrol.batch.runs import Call, Generation, GenerationRun
     from attncontrol.verbs.about import versions
 
-    pipe = pipelines.opened(settings.model, settings.device, settings.dtype)
+    lines, boxes = checks.prompts(given.prompt, given.prompts), checks.boxes(given.box)
+    groups, numbers = checks.groups(given.words), checks.seeds(given.seeds)
+    methods.check(given.method, boxes, groups)
+    checks.subjects(lines, groups, boxes)
+    paths.apart(given.out / "run.json", [given.prompts, given.heads])
+    size = given.steps, given.guidance, given.negative, given.height, given.width
+    settings = Generation(
+        prompts=_once(lines), seeds=numbers, batch=given.batch,
+        method=given.method, words=groups, boxes=boxes,
+        step_size=given.step_size, compare=given.compare,
+        heads=_heads(given.heads), heads_scale=given.heads_scale, u=given.u,
+        model=given.model, device=given.device, dtype=given.dtype,
+        call=cast(Call, pipelines.call_of(given.model, *size)),
+    )  # fmt: skip
+    command = shlex.join(command_line(ctx))
     words = _shown(settings)
-    out.mkdir(parents=True, exist_ok=True)
-    report = {
-        "command": command,
-        "settings": _written(settings, pipe),
-        "versions": versions(),
-        "words": words,
-        "pictures": _make(pipe, settings, words, out),
-    }
-    (out / "run.json").write_text(json.dumps(report, indent=1), "utf-8")
-    return report
+    run = GenerationRun(command=command, settings=settings, versions=versions(), words=words)
+    return run, settings
 
 
-def _shown(settings: Settings) -> dict[str, list[str]]:
+def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
+    """The run of a ``run.json``, and its settings with all that its pipeline had."""
+    from attncontrol.batch.runs import GenerationRun
+
+    run = repeat.earlier(ctx, file, GenerationRun)
+    return repeat.anew(ctx, run), run.settings
+
+
+def _once(prompts: list[str]) -> list[str]:
+    """Each prompt; a repeated one would be the same pictures."""
+    once = list(dict.fromkeys(prompts))
+    if len(once) < len(prompts):
+        first = next(prompt for prompt in once if prompts.count(prompt) > 1)
+        console.print(f"{first!r} is given {prompts.count(first)} times; it is made once")
+    return once
+
+
+def _shown(settings: Any) -> dict[str, list[str]]:
     """The words of every prompt whose maps are drawn. Raises WordError for a prompt without a
     noun."""
     from attncontrol.prompts.syntax import nouns
@@ -146,57 +149,51 @@ def _shown(settings: Settings) -> dict[str, list[str]]:
     return {prompt: given or list(nouns(prompt)) for prompt in settings.prompts}
 
 
-def _written(settings: Settings, pipe: Any) -> dict[str, Any]:
-    """All that is needed to repeat the run."""
-    weakening = (
-        {"heads": _heads(settings.heads), "heads_scale": settings.heads_scale, "u": settings.u}
-        if settings.heads
-        else {}
-    )
-    return {
-        "model": settings.model,
-        "dtype": settings.dtype,
-        "device": settings.device,
-        "seeds": settings.seeds,
-        "batch": settings.batch,
-        "call": settings.call,
-        "scheduler": json.loads(pipe.scheduler.to_json_string()),
-        "method": settings.method,
-        "words": settings.words,
-        "boxes": settings.boxes,
-        "step_size": settings.step_size,
-    } | weakening
+def _run(run: Any, wanted: Any, out: Path) -> Any:
+    """Makes the pictures that ``out`` lacks; ``run`` as it then is. ``wanted`` are its settings,
+    with the scheduler and the parameters of the method where an earlier run tells them."""
+    from attncontrol.batch.resume import carry_out, opened
+
+    opened(out, run)  # refused before anything is loaded
+    pipe = pipelines.opened(wanted.model, wanted.device, wanted.dtype)
+    guidance = _guidance(pipe, wanted)
+    numbers = methods.parameters(guidance["objective"], guidance["descent"])
+    settings = repeat.complete(pipe, wanted, parameters=numbers)
+    run = opened(out, run.model_copy(update={"settings": settings}))
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(TextColumn("{task.description}", markup=False), *columns, console=console) as bar:
+        task = bar.add_task("generating", total=len(settings.order))
+
+        def progress(units: Any) -> Any:
+            for unit in units:
+                bar.update(task, description=unit.prompt)
+                yield unit
+                bar.advance(task, len(settings.pictures(unit)))
+
+        return carry_out(run, out, partial(_made, pipe, run, guidance, out), progress)
 
 
-def _make(
-    pipe: Any, settings: Settings, words: Mapping[str, list[str]], out: Path
-) -> list[dict[str, Any]]:
-    """Pictures prompt by prompt, written as soon as a prompt is done; one record each."""
+def _made(pipe: Any, run: Any, guidance: dict[str, Any], out: Path, unit: Any) -> list[Any]:
+    """The pictures of a unit, written."""
     from attncontrol.batch.generate import generate as pictures_of
+    from attncontrol.batch.runs import Generated
     from attncontrol.export.folder import write
     from attncontrol.sprites.scorer import detect
 
-    guidance, report = _guidance(pipe, settings), []
-    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(TextColumn("{task.description}", markup=False), *columns, console=console) as bar:
-        total = len(settings.prompts) * len(settings.seeds) * len(settings.arms)
-        task = bar.add_task("generating", total=total)
-        for prompt in settings.prompts:
-            jobs, made = [(prompt, seed) for seed in settings.seeds], dict[str, list[Any]]()
-            for arm in settings.arms:
-                bar.update(task, description=f"{arm}: {prompt}")
-                options = settings.call | (guidance if arm != "plain" else {})
-                for picture in pictures_of(
-                    pipe, jobs, words[prompt], method=arm, batch=settings.batch, **options
-                ):
-                    made.setdefault(arm, []).append(picture)
-                    bar.advance(task)
-            scorer = detect if settings.model in sprites.MODELS else None
-            report += write(out, prompt, words[prompt], made, scorer, settings.boxes)
-    return report
+    settings, words = run.settings, run.words[unit.prompt]
+    jobs = [(unit.prompt, seed) for seed in unit.seeds]
+    made = {}
+    for arm in settings.arms:
+        options = dict(settings.call) | (guidance if arm != "plain" else {})
+        made[arm] = [*pictures_of(pipe, jobs, words, method=arm, batch=len(jobs), **options)]
+    about = settings.model_dump(mode="json", exclude={"prompts", "seeds"})
+    scorer = detect if settings.model in sprites.MODELS else None
+    told = {"settings": about, "versions": run.versions}
+    rows = write(out, unit.prompt, words, made, scorer, settings.boxes, told)
+    return [Generated(**row) for row in rows]
 
 
-def _guidance(pipe: Any, settings: Settings) -> dict[str, Any]:
+def _guidance(pipe: Any, settings: Any) -> dict[str, Any]:
     """Options of ``batch.generate`` for the guided arm."""
     objective, descent = methods.objective(
         settings.method, settings.words, settings.boxes, settings.step_size
@@ -204,17 +201,19 @@ def _guidance(pipe: Any, settings: Settings) -> dict[str, Any]:
     return {"objective": objective, "descent": descent, "around": _weakening(pipe, settings)}
 
 
-def _weakening(pipe: Any, settings: Settings) -> Callable[[], AbstractContextManager[Any]]:
-    if settings.heads is None:
+def _weakening(pipe: Any, settings: Any) -> Callable[[], AbstractContextManager[Any]]:
+    if not settings.heads:
         return nullcontext
     from attncontrol.edits.soft_identity import SoftIdentity
     from attncontrol.verbs.perturb import perturb
 
-    heads, edit = _heads(settings.heads), SoftIdentity(settings.u)
-    return partial(perturb, pipe, edit, scale=settings.heads_scale, heads=heads)
+    edit = SoftIdentity(settings.u)
+    return partial(perturb, pipe, edit, scale=settings.heads_scale, heads=settings.heads)
 
 
-def _heads(file: Path) -> Any:
+def _heads(file: Path | None) -> Any:
+    if file is None:
+        return None
     from attncontrol.batch.chosen_heads import load_heads
 
     return load_heads(file)
@@ -234,6 +233,6 @@ def _show(report: list[dict[str, Any]], out: Path) -> None:
         cells.setdefault((row["prompt"], row["seed"]), {})[row["method"]] = found
     table = Table("prompt", "seed", *arms)
     for (prompt, seed), found_by in cells.items():
-        table.add_row(prompt, str(seed), *(found_by[arm] for arm in arms))
+        table.add_row(prompt, str(seed), *(found_by.get(arm, "") for arm in arms))
     console.print(table)
     console.print(f"Pictures, maps and run.json, which repeats it, are in {out}/")

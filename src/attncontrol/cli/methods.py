@@ -67,6 +67,24 @@ def objective(
     return made, None if step_size is None else replace(made.descent, step_size=step_size)
 
 
+def parameters(objective: Any, descent: Any) -> dict[str, Any] | None:
+    """The numbers of a method, those of its own and of its descent."""
+    if objective is None:
+        return None
+    own = {
+        name: value
+        for name, value in vars(objective).items()
+        if name[0] != "_" and isinstance(value, bool | int | float | str)
+    }
+    steps = vars(descent or objective.descent)
+    return own | {
+        "descent": {
+            name: sorted(map(list, value.items())) if isinstance(value, Mapping) else value
+            for name, value in steps.items()
+        }
+    }
+
+
 def steering(
     pipe: Any,
     method: str,

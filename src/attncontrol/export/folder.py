@@ -1,16 +1,76 @@
-"""A folder of results: pictures, overlays of word maps, comparison grids."""
+"""A folder of results: pictures that tell how they were made, overlays of word maps, grids."""
 
+import hashlib
+import io
+import json
+import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
 from attncontrol.maps.draw import Box, boxed, grid, overlay
+from attncontrol.writing import whole
+
+_MARK, _SOFTWARE = "attncontrol", 0x0131  # a text of PNG, and what EXIF calls the program
 
 
-def stem_of(prompt: str) -> str:
-    """How the files of a prompt begin."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
+def stem_of(text: str) -> str:
+    """How the files of a prompt begin: what can be read of it, and a mark that no other prompt has,
+    also where file systems do not tell capitals or normal forms apart."""
+    letters = unicodedata.normalize("NFC", text).lower()
+    readable = re.sub(r"[\W_]+", "-", letters)[:40].strip("-")
+    mark = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:10]
+    return f"{readable}-{mark}" if readable else mark
+
+
+def name_of(prompt: str, method: str, seed: int) -> str:
+    """The file of a picture."""
+    return f"{stem_of(prompt)}.{_plain(method)}.{seed}.png"
+
+
+def sheet_of(prompt: str, kind: str, seeds: Sequence[int]) -> str:
+    """The file of what shows the pictures of several seeds together."""
+    span = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
+    return f"{stem_of(prompt)}.{_plain(kind)}.{span}.png"
+
+
+def _plain(method: str) -> str:
+    """Of ``module:Name`` too, in a file name."""
+    return re.sub(r"[^\w.+-]", "-", method)[-40:]
+
+
+def save(image: Image.Image, file: Path, about: Mapping[str, Any]) -> str:
+    """Writes a picture, with ``about`` as JSON inside (a PNG: its text "attncontrol"), unless the
+    file is that already; returns the SHA-256 of the file."""
+    stream, text = io.BytesIO(), json.dumps(about)
+    if file.suffix.lower() == ".png":
+        info = PngInfo()
+        info.add_text(_MARK, text)
+        image.save(stream, "png", pnginfo=info)
+    else:
+        exif = Image.Exif()
+        exif[_SOFTWARE] = _MARK
+        kind = Image.registered_extensions()[file.suffix.lower()]
+        image.convert("RGB").save(stream, kind, exif=exif)
+    data = stream.getvalue()
+    if not (file.is_file() and file.read_bytes() == data):
+        with whole(file) as part:
+            part.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_picture(file: Path) -> bool:
+    """Whether ``save`` wrote it."""
+    try:
+        with Image.open(file) as picture:
+            return _MARK in picture.info or picture.getexif().get(_SOFTWARE) == _MARK
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def write(
@@ -20,37 +80,61 @@ def write(
     made: Mapping[str, Sequence[Any]],
     find: Callable[[Any], Sequence[Iterable[Any]]] | None,
     boxes: Mapping[str, Box],
+    about: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """Writes the pictures of one prompt by method, their overlays and the comparison grid; returns
-    one record per picture.
+    """Writes the pictures of one prompt by method, with ``about`` in each, overlays of their maps
+    and, of two methods, a grid of both; returns one record per picture.
 
     ``find`` names what a picture shows, for pictures of the bundled models; ``boxes`` are drawn in
     the comparison.
     """
-    stem = stem_of(prompt)
+    seeds = [picture.seed for picture in next(iter(made.values()))]
+    of_sheet = {**about, "prompt": prompt, "seeds": seeds}
+    digests = {}
+    for name, sheet in _sheets(prompt, words, made, boxes, seeds).items():
+        digests[name] = save(sheet, out / name, of_sheet)
+    compared = sheet_of(prompt, "compare", seeds) if len(made) > 1 else None
     records = []
-    for name, pictures in made.items():
-        maps_file = out / f"{stem}.{name}.maps.png"
-        title = f"{prompt} ({name}); each map from its minimum to its maximum"
-        grid(_overlays(pictures, words), _seeds(pictures), title=title).save(maps_file)
+    for method, pictures in made.items():
+        maps = sheet_of(prompt, f"{method}.maps", seeds)
+        of_both = {name: digests[name] for name in (maps, compared) if name}
         for picture in pictures:
-            file = out / f"{stem}.{name}.{picture.seed}.png"
-            picture.image.save(file)
-            record = {
-                key: value for key, value in vars(picture).items() if key not in ("image", "maps")
-            }
+            asked = {"prompt": prompt, "method": method, "seed": picture.seed}
+            file = name_of(prompt, method, picture.seed)
+            files = {"file": file, "maps_file": maps, "compare_file": compared}
+            digest = {file: save(picture.image, out / file, {**about, **asked})}
             found = None if find is None else [finding.noun for finding in find([picture.image])[0]]
-            records.append(
-                record | {"file": file.name, "maps_file": maps_file.name, "found": found}
-            )
+            rest = {"sha256": digest | of_both, "found": found}
+            records.append(asked | files | rest | _measured(picture))
+    return records
+
+
+def _sheets(
+    prompt: str,
+    words: Sequence[str],
+    made: Mapping[str, Sequence[Any]],
+    boxes: Mapping[str, Box],
+    seeds: Sequence[int],
+) -> dict[str, Image.Image]:
+    """Overlays of every method and, of two, their pictures in one grid; by file."""
+    sheets, columns = {}, [f"seed {seed}" for seed in seeds]
+    for method, pictures in made.items():
+        title = f"{prompt} ({method}); each map from its minimum to its maximum"
+        name = sheet_of(prompt, f"{method}.maps", seeds)
+        sheets[name] = grid(_overlays(pictures, words), columns, title=title)
     if len(made) > 1:
         rows = {
-            name: [boxed(picture.image, boxes) if boxes else picture.image for picture in pictures]
-            for name, pictures in made.items()
+            method: [boxed(picture.image, boxes) if boxes else picture.image for picture in row]
+            for method, row in made.items()
         }
-        seeds = _seeds(next(iter(made.values())))
-        grid(rows, seeds, title=prompt).save(out / f"{stem}.compare.png")
-    return records
+        sheets[sheet_of(prompt, "compare", seeds)] = grid(rows, columns, title=prompt)
+    return sheets
+
+
+def _measured(picture: Any) -> dict[str, Any]:
+    """Memory that was not measured is None."""
+    values = {name: getattr(picture, name) for name in ("losses", "refinements", "seconds")}
+    return values | {"memory": None if math.isnan(picture.memory) else picture.memory}
 
 
 def _overlays(pictures: Sequence[Any], words: Sequence[str]) -> dict[str, list[Any]]:
@@ -58,7 +142,3 @@ def _overlays(pictures: Sequence[Any], words: Sequence[str]) -> dict[str, list[A
     for word in words:
         rows[word] = [overlay(picture.image, picture.maps[word]) for picture in pictures]
     return rows
-
-
-def _seeds(pictures: Sequence[Any]) -> list[str]:
-    return [f"seed {picture.seed}" for picture in pictures]

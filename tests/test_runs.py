@@ -1,0 +1,242 @@
+"""Folders of runs: what is there is kept, what differs is refused, run.json repeats the run."""
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from attncontrol.batch import resume
+from attncontrol.batch.runs import GenerationRun, load_run
+from attncontrol.cli import app
+from attncontrol.cli import generate as command
+from attncontrol.errors import NonFiniteError, ResultsError
+from attncontrol.export.folder import is_picture, name_of, save, stem_of
+from tests.kit.tiny import tiny_sd
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_sd(dtype=torch.float32).save_pretrained(folder)
+    return str(folder)
+
+
+def invoke(*args):
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, " ".join(result.stderr.replace("│", " ").split())
+
+
+def contents(folder):
+    """Pictures by name, and run.json without times."""
+    run = json.loads((folder / "run.json").read_text())
+    for row in run["pictures"]:
+        row.pop("seconds"), row.pop("memory", None)
+    run.pop("command")
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")} | {"run": run}
+
+
+@pytest.fixture(scope="module")
+def arguments(model):
+    """Two prompts, two batches, two arms."""
+    file = f"{model}.txt"
+    with open(file, "w") as lines:
+        lines.write("a red cat\na red frog\na red cat\n")
+    return ["--prompts", file, "--model", model, "--seeds", "0-2", "--batch", 2, "--steps", 1,
+            "--compare", "--method", "syngen", "--negative", "fog", "--step-size", 3]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(arguments, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "run"
+    code, _, said = invoke("generate", *arguments, "--out", out)
+    assert code == 0, said
+    assert "'a red cat' is given 2 times; it is made once" in said
+    return out
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a red cat", "A cat!"), ("a" * 60 + " cat", "a" * 60 + " dog"), ("猫", "犬"), ("🐸", ""),
+        ("Straße", "STRASSE"), ("caf\u00e9", "cafe\u0301"), ("../../etc/passwd", ".etc.passwd"),
+    ],
+)  # fmt: skip
+def test_stems_are_readable_names_that_no_two_prompts_share(one, other):
+    stems = [stem_of(text).casefold() for text in (one, other)]
+    assert stems[0] != stems[1]
+    for stem in stems:
+        assert len(stem.encode()) < 200
+        assert stem[0].isalnum()
+        assert not set(stem) & set('/\\:*?"<>|. ')
+    assert stem_of("a red Cat").startswith("a-red-cat-")
+    assert "/" not in name_of(one, "../my:Loss", 3)
+
+
+def test_a_run_that_is_whole_is_kept(finished, arguments):
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("*.png")}
+    code, _, said = invoke("generate", *arguments, "--out", finished)
+    assert code == 0, said
+    assert {path: path.stat().st_mtime_ns for path in finished.glob("*.png")} == before
+    run = load_run(finished / "run.json", GenerationRun)
+    assert run.complete
+    assert len(before) == 2 * (2 * 3 + 3 * 2)
+    assert set(run.settings.order) == {picture.file for picture in run.pictures}
+
+
+@pytest.mark.parametrize("half", ["no report", "missing", "cut", "empty", "unrecorded"])
+def test_what_is_missing_is_made_to_the_same_end(finished, arguments, tmp_path, half):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    run = load_run(out / "run.json", GenerationRun)
+    picture = out / run.pictures[4].file
+    if half == "no report":
+        (out / "run.json").unlink()
+        code, _, said = invoke("generate", *arguments, "--out", out)
+        assert code != 0
+        assert "and no run; give an empty or a new folder with --out" in said
+        return
+    if half == "unrecorded":
+        run.model_copy(update={"pictures": run.pictures[:3], "complete": False}).save(out)
+    elif half == "missing":
+        picture.unlink()
+    else:
+        picture.write_bytes(picture.read_bytes()[:300] if half == "cut" else b"")
+    code, _, said = invoke("generate", *arguments, "--out", out)
+    assert code == 0, said
+    assert contents(out) == contents(finished)
+
+
+def test_run_json_repeats_the_run(finished, tmp_path):
+    out = tmp_path / "again"
+    code, _, said = invoke("generate", "--from", finished / "run.json", "--out", out)
+    assert code == 0, said
+    assert contents(out) == contents(finished)
+    code, _, said = invoke("generate", "--from", finished / "run.json", "--seeds", 3)
+    assert code == 2
+    assert "--seeds cannot be changed beside it" in said
+
+
+def test_the_scheduler_of_the_run_is_that_of_its_repetition(finished, tmp_path):
+    data = json.loads((finished / "run.json").read_text())
+    data["settings"]["scheduler"] |= {"beta_end": 0.02}
+    data["settings"] |= {"prompts": ["a red cat"], "seeds": [0], "compare": False}
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    out = tmp_path / "out"
+    code, _, said = invoke("generate", "--from", tmp_path / "run.json", "--out", out)
+    assert code == 0, said
+    made = load_run(out / "run.json", GenerationRun).settings
+    assert made.scheduler == data["settings"]["scheduler"]
+    name = name_of("a red cat", "syngen", 0)
+    assert (out / name).read_bytes() != (finished / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": [-1]}, "settings.seeds.0: Input should be greater than or equal to 0"),
+        ({"call": {"cross_attention_kwargs": {}}}, "settings.call.cross_attention_kwargs"),
+        ({"boxes": {"cat": [0, 0, 2, 1]}}, "less than or equal to 1"),
+        ({"method": "os:system"}, "runs your own code, os:system; to say that this is meant"),
+        ({"scheduler": {"_class_name": "Path"}}, "diffusers has no scheduler 'Path'"),
+        ({"parameters": {}}, "the run cannot be repeated exactly: parameters: {} there"),
+    ],
+)
+def test_a_report_from_elsewhere_is_checked(finished, tmp_path, change, message):
+    data = json.loads((finished / "run.json").read_text())
+    data["settings"] |= change
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    out = tmp_path / "out"
+    code, _, said = invoke("generate", "--from", tmp_path / "run.json", "--out", out)
+    assert code == 2
+    assert message in said
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\x00\xff", '{"pictures": 3}', "[" * 9999])
+def test_what_is_no_report_is_one_error(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ResultsError, match=r"run\.json is no run\.json of attncontrol generate: "):
+        load_run(tmp_path / "run.json", GenerationRun)
+
+
+def test_other_runs_and_files_of_others_are_refused(finished, arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(command.pipelines, "opened", lambda *_: pytest.fail("it was loaded"))
+    code, _, said = invoke("generate", *arguments, "--seeds", "0-3", "--out", finished)
+    assert code == 2
+    assert "(seeds: [0, 1, 2] there, [0, 1, 2, 3] here); give another folder with --out" in said
+    (tmp_path / "notes.txt").write_text("mine")
+    code, _, said = invoke("generate", *arguments, "--out", tmp_path)
+    assert code != 0
+    assert "holds notes.txt and no run" in said
+    assert os.listdir(tmp_path) == ["notes.txt"]
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    run = load_run(out / "run.json", GenerationRun)
+    run.model_copy(update={"pictures": run.pictures[:3]}).save(out)
+    theirs = out / run.pictures[-1].file
+    Image.new("RGB", (8, 8)).save(theirs)
+    code, _, said = invoke("generate", *arguments, "--out", out)
+    assert code != 0
+    assert f"{theirs.name} was not made by this command" in said.replace("- ", "-")
+
+
+def test_a_prompt_that_fails_is_recorded_and_the_others_are_made(
+    finished, arguments, tmp_path, monkeypatch
+):
+    made = command._made
+
+    def failing(pipe, run, guidance, out, unit):
+        if unit.prompt == "a red cat":
+            raise NonFiniteError("the loss is NaN")
+        return made(pipe, run, guidance, out, unit)
+
+    monkeypatch.setattr(command, "_made", failing)
+    code, _, said = invoke("generate", *arguments, "--out", tmp_path)
+    assert code == 1
+    assert (
+        "1 of 2 prompts failed, run.json names them; 'a red cat': NonFiniteError: the loss" in said
+    )
+    run = load_run(tmp_path / "run.json", GenerationRun)
+    assert [failure.prompt for failure in run.failed] == ["a red cat"]
+    assert {picture.prompt for picture in run.pictures} == {"a red frog"}
+    assert not run.complete
+    monkeypatch.undo()
+    assert invoke("generate", *arguments, "--out", tmp_path)[0] == 0
+    assert contents(tmp_path) == contents(finished)
+
+
+def test_long_runs_write_their_report_seldom(finished, monkeypatch, tmp_path):
+    run = load_run(finished / "run.json", GenerationRun)
+    saved, clock = [], iter(range(0, 1000, 10))
+    monkeypatch.setattr(resume.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(GenerationRun, "save", lambda self, _: saved.append(len(self.pictures)))
+    records = {picture.file: picture for picture in run.pictures}
+    empty = run.model_copy(update={"pictures": []})
+    resume.carry_out(empty, tmp_path, lambda unit: [
+        records[name] for name in run.settings.pictures(unit)
+    ])  # fmt: skip
+    assert saved == [0, 4, 12]  # writing took 10 s: none in the next 200
+
+
+def test_pictures_tell_how_they_were_made(finished):
+    run = load_run(finished / "run.json", GenerationRun)
+    with Image.open(finished / run.pictures[-1].file) as picture:
+        told = json.loads(picture.text["attncontrol"])
+    assert (told["prompt"], told["method"], told["seed"]) == ("a red frog", "syngen", 2)
+    assert told["settings"]["call"] == {"num_inference_steps": 1, "negative_prompt": "fog"}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_pictures_of_ours_are_known(tmp_path, suffix):
+    ours, theirs = tmp_path / f"ours{suffix}", tmp_path / f"theirs{suffix}"
+    save(Image.new("RGB", (8, 8)), ours, {"prompt": "a red cat \u732b"})
+    Image.new("RGB", (8, 8)).save(theirs)
+    assert is_picture(ours)
+    assert not is_picture(theirs)
+    theirs.write_text("a letter")
+    assert not is_picture(theirs)
