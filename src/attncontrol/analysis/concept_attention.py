@@ -14,9 +14,9 @@ The third stream is the block itself, run again with the cells as they came in a
 place of the prompt; the picture's part of its result is thrown away. So there is no copy of any
 block, and the model's own pass is untouched. The cost is that of the double-stream blocks, twice.
 
-Differences from the official code. A concept has as many tokens as its text (there: the first one
-alone); its product is their mean. The concepts are modulated with the pooled text of the prompt.
-SD3: the tokens of CLIP and of T5 both stand for the concept.
+Differences from the official pipeline (newer heat maps there take the mean before the softmax): a
+concept has the mean product of all its tokens, not the first one's; concepts are modulated with the
+pooled text of the prompt. SD3: the tokens of CLIP and of T5 both stand for the concept.
 """
 
 import functools

@@ -14,7 +14,8 @@ self-attention of one grid.
 Rollout costs L products of N x N matrices. Flow runs Dinic's algorithm on a graph of (L + 1) N
 nodes and L N^2 edges for every pair of a query and a group of keys: on one core 0.03 s for N = 100
 and L = 4, 1.5 s for N = 300 and L = 12. Capacities are rounded down to multiples of 2^-30, so a
-flow is short by less than L N^2 2^-30, in practice about 1e-8.
+flow is short by less than L N^2 2^-30, in practice about 1e-8. The authors' code divides the
+rows of flows by their sums, the paper does not.
 """
 
 from collections.abc import Mapping, Sequence

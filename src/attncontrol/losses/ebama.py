@@ -9,7 +9,8 @@
 A: mean over heads and layers; S: softmax over tokens of 100 A, G: 3 x 3 Gaussian; u: the word
 pieces of the prompt outside the subject. Pieces as in the official code: every piece of a modifier
 counts, with the most distant piece of its noun; the intensity of a noun is that of its first piece.
-A subject with no other word has no second term, where the official code divides by zero. Constant
+A subject with no other word has no second term, where the official code divides by zero, and a noun
+of several pieces with modifiers counts once, there once more without them. Constant
 step size, 26 of 50 steps.
 """
 

@@ -6,8 +6,16 @@ inside its box, head by head.
 
 M is the share of each cell that the box covers, divided by the largest; rounded to whole cells, as
 in the official code, it placed a little worse. Raw probabilities, no averaging of heads before the
-loss. In the first ten of 50 steps up to five gradient steps each, until L <= 0.2. The official code
-steps by 30 sigma_t^2 times the gradient, and once it has reached 0.2 it never measures again.
+loss. In the first ten of 50 steps up to five gradient steps each, at least one, until L <= 0.2.
+
+The official code, for Stable Diffusion 1.5, looks at the middle block and the first block of the
+decoder with attention, and steps by 30 sigma_t^2 in latents of LMS, 29.9 in the network's input;
+once it has reached 0.2 it never measures again. Here layers and step are those of every loss of
+the family, 20 there and no middle block. To follow it:
+
+    steer(pipe, LayoutGuidance(layout), where=Where("cross", layers=("mid_block", "up_blocks.1")),
+          descent=Descent(step_size=30, final=1.0, guided=0.2, thresholds=early(0.8),
+                          max_refinements=4))
 """
 
 from collections.abc import Iterable, Sequence

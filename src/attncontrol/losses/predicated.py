@@ -10,8 +10,8 @@ product fuzzy logic.
         + alpha * mean over nouns n and modifiers m of other nouns of excludes(n, m)
 
 As in the authors' code A has range 0 .. 1, but in exists it is the softmax over tokens of 100 A;
-truths below 1e-6 count as 1e-6. The paper multiplies over pixels instead of taking geometric means,
-so that the grid matters, and has no weights.
+truths below 1e-6 count as 1e-6 (in exists 1e-4 is added there: 2 % of the gradient). The paper has
+no weights, and multiplies over pixels, so that the grid matters.
 """
 
 from collections.abc import Iterable, Sequence
