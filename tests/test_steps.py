@@ -21,7 +21,7 @@ from attncontrol.attention.sites import Where
 from attncontrol.edits.mutual_attention import MutualAttention
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import CallError, CouplingError, SchedulerError
-from attncontrol.maps.store import load
+from attncontrol.maps.reading import load
 from attncontrol.objectives.descent import Descent
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.perturb import perturb

@@ -3,6 +3,9 @@ step."""
 
 import gc
 import json
+import resource
+import signal
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,9 +15,24 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from attncontrol import AttentionMaps, load, record, save
-from attncontrol.errors import CouplingError, NonFiniteError, RecordError, SizeError
+from attncontrol.errors import (
+    CouplingError,
+    NonFiniteError,
+    RecordError,
+    SettingError,
+    SizeError,
+    WordError,
+    WriteError,
+)
 from attncontrol.maps.functional import resize
+from attncontrol.maps.store import require_encoding
+from attncontrol.maps.streaming import Stream
 from tests.kit.sd import LAYER, PROMPT, run
+
+
+def one_step(maps, step, layers):
+    along = {name: getattr(maps, name)[step : step + 1] for name in ("timesteps", "sigmas")}
+    return maps.replace(layers=layers, steps=(step,), **along).recording
 
 
 @pytest.fixture
@@ -155,11 +173,11 @@ def test_the_header_is_json(maps, tmp_path):
 def test_a_site_that_ran_in_some_steps_only(maps, tmp_path):
     """Each step has a file of its own; that of a step holds the sites that ran in it."""
     other = next(name for name in maps.layers if name != LAYER)
+    stream = Stream(tmp_path, "sqrt8")
     for step in range(3):
         layers = {name: of[:, :, step : step + 1] for name, of in maps.layers.items()}
         ran = layers if step != 1 else {n: of for n, of in layers.items() if n != LAYER}
-        one = maps.replace(layers=ran, steps=(step,), pictures=())
-        save(one, tmp_path / f"step-{step:04}.safetensors", encoding="sqrt8")
+        stream.write(one_step(maps, step, ran), last=step == 2)
     back = load(tmp_path)
     assert back.shapes == maps.shapes
     assert back.layers[LAYER][:, :, 1].isnan().all()
@@ -201,7 +219,6 @@ def test_streamed_steps_equal_kept_steps(pipe, tmp_path, guidance):
         streamed.pictures = [Image.new("RGB", (96, 64))]
     assert torch.equal(plain, again)
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
-        "pictures.safetensors",
         "step-0000.safetensors", "step-0001.safetensors", "step-0002.safetensors",
     ]  # fmt: skip
     back = load(tmp_path / "run")
@@ -211,13 +228,9 @@ def test_streamed_steps_equal_kept_steps(pipe, tmp_path, guidance):
     for name, of_layer in whole.layers.items():
         assert torch.equal(back.layers[name], of_layer)
         assert torch.equal(streamed.layers[name], of_layer)
-    with (
-        pytest.raises(RecordError, match="holds a record already"),
-        record(pipe, ["cat"], to=tmp_path / "run"),
-    ):
-        pass
+    assert streamed.about == whole.about
     one = load(tmp_path / "run" / "step-0001.safetensors")
-    assert one.steps == (1,)
+    assert (one.steps, one.partial) == ((1,), "step 1 of a run alone")
     assert torch.equal(one.layers[LAYER], whole.layers[LAYER][:, :, 1:2])
 
 
@@ -229,7 +242,12 @@ def test_a_killed_run_leaves_its_finished_steps(pipe, tmp_path):
 
     with pytest.raises(KeyboardInterrupt), record(pipe, ["cat"], to=tmp_path):
         run(pipe, callback_on_step_end=kill)
-    assert load(tmp_path).steps == (0,)
+    with pytest.warns(UserWarning, match="is partial: the run was stopped after step 0"):
+        back = load(tmp_path)
+    assert back.steps == (0,)
+    assert repr(back).endswith("; partial: the run was stopped after step 0)")
+    again = load(save(back, tmp_path / "copy.safetensors"))
+    assert again.partial == back.partial
 
 
 def test_a_streamed_run_holds_one_step(pipe, tmp_path):
@@ -281,3 +299,69 @@ def test_a_recording_that_is_too_large_is_refused_before_the_first_step(pipe):
         run(pipe)
     hook.remove()
     assert not calls
+
+
+@pytest.mark.parametrize("encoding", ["int8", "float64", None, "Float32"])
+def test_unknown_encodings_are_refused(encoding):
+    """By ``save`` and ``record``."""
+    with pytest.raises(SettingError, match="choose from 'float32', 'float16'"):
+        require_encoding(encoding)
+
+
+def test_values_that_an_encoding_cannot_keep_are_refused(maps, tmp_path):
+    large = maps.replace(layers={LAYER: maps.layers[LAYER] + 1e5})
+    with pytest.raises(NonFiniteError, match="values too large for 'float16'"):
+        save(large, tmp_path / "run.safetensors", encoding="float16")
+    below = maps.replace(layers={LAYER: maps.layers[LAYER] - 1})
+    with pytest.raises(NonFiniteError, match="negative; 'sqrt8' cannot keep them"):
+        save(below, tmp_path / "run.safetensors", encoding="sqrt8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_records_are_replaced_and_never_what_is_read(maps, tmp_path, caplog):
+    file = save(maps, tmp_path / "run.safetensors")
+    back = load(file)
+    with pytest.raises(WriteError, match="over the input"):
+        save(back, file, encoding="sqrt8")
+    with pytest.raises(WriteError, match="over the input"):
+        save(back, tmp_path)
+    save(maps.replace(prompts=("b", "b")), file)
+    assert f"{file} is replaced" in caplog.text
+    assert load(file).prompts == ("b", "b")
+    theirs = tmp_path / "weights.safetensors"
+    save_file({"x": torch.zeros(1)}, theirs)
+    with pytest.raises(WriteError, match="was not made by this command"):
+        save(maps, theirs)
+    assert list(load_file(theirs)) == ["x"]
+
+
+def test_a_full_disk_leaves_the_record_that_was_there(maps, tmp_path):
+    file = save(maps.replace(layers={LAYER: maps.layers[LAYER]}), tmp_path / "run.safetensors")
+    before = file.read_bytes()
+    with limited(10_000), pytest.raises(WriteError, match=r"run\.safetensors was not written"):
+        save(maps.replace(pictures=()), file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@contextmanager
+def limited(size):
+    """No file may become larger."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_word_that_only_some_prompts_have(maps):
+    first, second = maps.spans
+    some = maps.replace(spans=(first, second[:1]))
+    found = some["turtle"]
+    assert torch.equal(found[0], maps["turtle"][0])
+    assert found[1].isnan().all()
+    with pytest.raises(WordError, match="'frog' was not recorded; recorded are: cat, turtle"):
+        some["frog"]

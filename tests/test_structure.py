@@ -22,7 +22,7 @@ VALUES = {"version", "errors", "axes", "listing", "checks"}
 NARROWER = {  # than the order alone allows
     "prompts": VALUES,
     "attention": VALUES | {"prompts"},
-    "maps": VALUES | {"prompts", "attention"},
+    "maps": VALUES | {"writing", "prompts", "attention"},
     "families": VALUES | {"prompts", "attention"},
     "objectives": VALUES | {"prompts", "attention", "maps"},
     "losses": VALUES | {"prompts", "maps", "objectives"},
@@ -42,6 +42,7 @@ EXTERNAL = {  # package: where it may be imported
     "rich": ("cli", "batch", "bench", "sprites/training"),
     "jinja2": ("inspector",),
     "pydantic": ("maps", "batch"),
+    "filelock": ("maps/streaming",),
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 TESTS = sorted((ROOT / "tests").rglob("*.py"))

@@ -14,9 +14,10 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from attncontrol import sprites as sprites
     from attncontrol.attention.edit import Edit
     from attncontrol.attention.sites import Where
+    from attncontrol.maps.reading import load
     from attncontrol.maps.recorded import AttentionMaps
     from attncontrol.maps.step import StepMaps
-    from attncontrol.maps.store import load, save
+    from attncontrol.maps.store import save
     from attncontrol.objectives.descent import Descent
     from attncontrol.objectives.objective import Objective
     from attncontrol.verbs.edit import edit
@@ -54,7 +55,7 @@ _HOMES = {
     "Where": "attention.sites",
     "edit": "verbs.edit",
     "estimate_bytes": "verbs.record",
-    "load": "maps.store",
+    "load": "maps.reading",
     "locate": "verbs.locate",
     "perturb": "verbs.perturb",
     "record": "verbs.record",

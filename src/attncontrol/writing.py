@@ -43,7 +43,9 @@ def whole(
     """
     final = Path(path).resolve()
     try:
-        _require_free(final, ours, inputs)
+        require_free(final, ours, inputs=inputs)
+        if ours is not None and final.exists() and not _is_empty_folder(final):
+            _LOG.warning("%s is replaced", final)
         final.parent.mkdir(parents=True, exist_ok=True)
         part = _beside(final)
         try:
@@ -58,23 +60,33 @@ def whole(
         raise WriteError(f"{path} was not written: {reason}; all is as before") from error
 
 
-def _require_free(
-    final: Path, ours: Callable[[Path], bool] | None, inputs: Iterable[Path | str]
+def require_free(
+    path: Path | str,
+    ours: Callable[[Path], bool] | None = None,
+    *,
+    inputs: Iterable[Path | str] = (),
 ) -> None:
-    """Raises WriteError where something would be lost."""
+    """Raises WriteError where ``whole`` would: before anything is computed."""
+    final = Path(path).resolve()
     for each in map(Path, inputs):
         read = each.resolve()
         if final == read or final in read.parents:
             raise WriteError(f"{final} would be written over the input {each}; choose another name")
-    if not final.exists() or ours is None:
-        return
-    if final.is_dir() and not any(final.iterdir()):
-        return
-    if not (final.is_dir() or final.is_file()) or not ours(final):
-        raise WriteError(
-            f"{final} exists and was not made by this command; choose another name or remove it"
-        )
-    _LOG.warning("%s is replaced", final)
+    try:
+        if not final.exists() or ours is None or _is_empty_folder(final):
+            return
+        if not (final.is_dir() or final.is_file()) or not ours(final):
+            raise WriteError(
+                f"{final} exists and was not made by this command; choose another name or remove it"
+            )
+    except OSError as error:
+        if isinstance(error, WriteError):
+            raise
+        raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _beside(final: Path) -> Path:

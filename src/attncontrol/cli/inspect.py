@@ -9,6 +9,7 @@ import typer
 
 from attncontrol.cli import paths
 from attncontrol.cli.app import app, clean_errors, console
+from attncontrol.cli.export import beside, loaded, partial_in
 from attncontrol.cli.options import Json
 
 
@@ -36,27 +37,27 @@ def inspect(
 ) -> None:
     """Write a page in which to look at a record: words over the picture, steps, layers, heads,
     agreement of modifiers."""
-    target = out or record.with_name(f"{record.stem}.html")
+    target = out or beside(record, ".html")
     paths.require(target, as_folder=False, option="--out")
     paths.apart(target, [record, other])
+    records = [record] if other is None else [record, other]
     with clean_errors():
-        from attncontrol.inspector.page import page
-        from attncontrol.maps.store import load
+        from attncontrol.inspector.page import is_page, page
+        from attncontrol.writing import whole
 
-        records = [record] if other is None else [record, other]
-        html = page(*map(load, records), titles=_titles(records))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(html, "utf-8")
+        with whole(target, is_page, inputs=records) as part:
+            maps = [loaded(path) for path in records]
+            part.write_text(page(*maps, titles=_titles(records)), "utf-8")
     if open_it:
         webbrowser.open(target.resolve().as_uri())
-    _report(target, records, as_json)
+    _report(target, records, partial_in(*maps), as_json)
 
 
-def _report(target: Path, records: list[Path], as_json: bool) -> None:
+def _report(target: Path, records: list[Path], partial: dict[str, str], as_json: bool) -> None:
     size = target.stat().st_size
     if as_json:
         made = {"file": str(target), "bytes": size, "records": [str(path) for path in records]}
-        typer.echo(json.dumps(made))
+        typer.echo(json.dumps(made | partial))
     else:
         console.print(f"{target} ({size / 1e6:.1f} MB); open it in a browser", soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Commands that make and convert attention records: ``record`` and ``export``."""
+"""The command that makes attention records, ``record``, and what ``maps`` shares with it."""
 
 import json
 from contextlib import AbstractContextManager
@@ -11,7 +11,6 @@ from attncontrol.cli import checks, methods, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, clean_errors, console
 
-FORMATS = ("npz", "zarr", "csv", "png")
 ENCODINGS = ("float32", "float16", "bfloat16", "sqrt8")
 
 
@@ -87,6 +86,7 @@ def record(
     checks.words_in([prompt], boxes, "--box")
     stream = out.suffix != ".safetensors"
     with clean_errors():
+        require_place(out)
         call = pipelines.call_of(model, steps, guidance, negative, height, width)
         named = words_of(prompt, words)
         pipe = pipelines.opened(model, device, dtype)
@@ -124,8 +124,19 @@ def _recorded(
 def save_record(maps: Any, out: Path, encoding: Any = "float32") -> None:
     from attncontrol.maps.store import save
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     save(maps, out, encoding=encoding)
+
+
+def require_place(out: Path, *inputs: Path) -> None:
+    """Raises WriteError for a place that the record cannot take, before it is made."""
+    from attncontrol.maps.store import is_record
+    from attncontrol.maps.streaming import require_steps_alone
+    from attncontrol.writing import require_free
+
+    if out.suffix == ".safetensors":
+        require_free(out, is_record, inputs=inputs)
+    else:
+        require_steps_alone(out)
 
 
 def report(out: Path, maps: Any, size: int, as_json: bool) -> None:
@@ -138,49 +149,6 @@ def report(out: Path, maps: Any, size: int, as_json: bool) -> None:
         f"attncontrol inspect {out} --open",
         soft_wrap=True,
     )
-
-
-@app.command()
-def export(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            help="A record: a file, or a folder of steps.", exists=True, callback=paths.existing
-        ),
-    ],
-    format: Annotated[
-        str,
-        typer.Option(
-            help="npz, zarr, csv (statistics of every map), or png (a folder of pictures)."
-        ),
-    ] = "npz",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Default: beside the record.", parser=paths.named, metavar="PATH"),
-    ] = None,
-    as_json: of.Json = False,
-) -> None:
-    """Write a record as pictures, or for another library."""
-    if format not in FORMATS:
-        raise typer.BadParameter(f"--format {format}: choose from {', '.join(FORMATS)}")
-    target = out or path.with_name(path.stem + (".pictures" if format == "png" else f".{format}"))
-    paths.require(target, as_folder=format in ("png", "zarr"), option="--out")
-    paths.apart(target, [path])
-    with clean_errors():
-        from attncontrol import export as exporting
-        from attncontrol.maps.store import load
-
-        maps = load(path)
-        if format == "csv":
-            exporting.to_dataframe(maps).to_csv(target, index=False)
-        else:
-            {"npz": exporting.to_npz, "zarr": exporting.to_zarr, "png": exporting.write_pictures}[
-                format
-            ](maps, target)
-    if as_json:
-        typer.echo(json.dumps({"file": str(target)}))
-    else:
-        console.print(f"{target} is written")
 
 
 def words_of(prompt: str, words: str | None) -> list[str] | None:

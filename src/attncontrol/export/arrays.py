@@ -8,31 +8,47 @@ was recorded.
 
 import importlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 from attncontrol.errors import PackageError
+from attncontrol.maps.opened import path_of
 from attncontrol.maps.recorded import AttentionMaps
-from attncontrol.maps.store import finite, header
+from attncontrol.maps.store import finite, header, pixels
+from attncontrol.version import __version__
+from attncontrol.writing import whole
 
 _MEAN = -1
+_PLACE = ("image", "branch", "step", "site", "head", "token")
+_MEASURES = ("mean", "max", "peak_x", "peak_y", "centroid_x", "centroid_y", "entropy")
 
 
 def to_npz(maps: AttentionMaps, file: Path | str) -> Path:
     """One array per layer, named as its site, and the JSON header of ``attncontrol.save`` as the
-    array ``attncontrol``."""
-    arrays: dict[str, Any] = {name: of_layer.numpy() for name, of_layer in maps.layers.items()}
-    arrays["attncontrol"] = np.array(json.dumps(header(maps, "float32"), allow_nan=False))
-    if len(maps.pictures):
-        arrays["pictures"] = np.stack([np.asarray(picture) for picture in maps.pictures])
-    path = Path(file)
-    with path.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+    array ``attncontrol``. One that is there is named in a warning and replaced. Raises WriteError
+    for another file and for one that ``maps`` are read from."""
+    path = path_of(file)
+    with whole(path, _is_npz, inputs=maps.files) as part:
+        arrays: dict[str, Any] = {name: of_layer.numpy() for name, of_layer in maps.layers.items()}
+        arrays["attncontrol"] = np.array(json.dumps(finite(header(maps, "float32"))))
+        if len(maps.pictures):
+            arrays["pictures"] = pixels(maps.pictures, len(maps.prompts)).numpy()
+        with part.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
     return path
+
+
+def _is_npz(path: Path) -> bool:
+    try:
+        with ZipFile(path) as archive:
+            return "attncontrol.npy" in archive.namelist()
+    except (OSError, ValueError, BadZipFile, NotImplementedError):
+        return False
 
 
 def to_xarray(maps: AttentionMaps) -> Any:
@@ -46,7 +62,8 @@ def to_xarray(maps: AttentionMaps) -> Any:
     or [branch image token] where the branches have others;
     ``prompt`` along image. ``step`` and ``head`` are -1 where the mean over them was recorded.
     Steps in which a site did not run are NaN. Attributes of a node: kind, stride and heads; of the
-    tree: direction, reductions, and ``about`` as JSON. Raises PackageError without xarray.
+    tree: the version as ``attncontrol``, direction, reductions, ``about`` as JSON, and ``partial``
+    where a run was stopped. Raises PackageError without xarray.
 
         tree = to_xarray(maps)
         tree["mid_block.attentions.0.transformer_blocks.0.attn2"]["attention"].sel(token="cat")
@@ -62,18 +79,51 @@ def to_xarray(maps: AttentionMaps) -> Any:
             {"kind": site.kind, "stride": site.stride, "heads": site.heads},
         )
     attributes = {
+        "attncontrol": __version__,
         "direction": maps.direction,
         "reductions": list(maps.reductions),
         "about": json.dumps(finite(maps.about), allow_nan=False),
     }
+    attributes |= {"partial": maps.partial} if maps.partial else {}
     return xarray.DataTree.from_dict({"/": xarray.Dataset(attrs=attributes)} | nodes)
 
 
 def to_zarr(maps: AttentionMaps, folder: Path | str) -> Path:
-    """The tree of ``to_xarray`` as a zarr group with one group per site."""
+    """The tree of ``to_xarray`` as a zarr group with one group per site. One that is there is named
+    in a warning and replaced. Raises WriteError for a folder that holds something else."""
     _library("zarr")
-    to_xarray(maps).to_zarr(str(folder), mode="w", consolidated=False)
-    return Path(folder)
+    path = path_of(folder)
+    with whole(path, _is_tree, inputs=maps.files) as part:
+        to_xarray(maps).to_zarr(str(part), mode="w", consolidated=False)
+    return path
+
+
+def _is_tree(folder: Path) -> bool:
+    """By the attributes of its root, if there are only metadata and chunks in it."""
+    try:
+        root = json.loads((folder / "zarr.json").read_text("utf-8"))
+        made = "attncontrol" in root["attributes"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+    files = (file.relative_to(folder) for file in folder.rglob("*") if not file.is_dir())
+    return made and all(file.name == "zarr.json" or "c" in file.parts for file in files)
+
+
+def to_csv(maps: AttentionMaps, file: Path | str) -> Path:
+    """The table of ``to_dataframe``. One that is there is named in a warning and replaced. Raises
+    WriteError for another file."""
+    path = path_of(file)
+    with whole(path, _is_table, inputs=maps.files) as part:
+        to_dataframe(maps).to_csv(part, index=False)
+    return path
+
+
+def _is_table(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.readline(1000).startswith(",".join((*_PLACE, *_MEASURES)).encode())
+    except OSError:
+        return False
 
 
 def to_dataframe(maps: AttentionMaps) -> Any:
@@ -83,9 +133,12 @@ def to_dataframe(maps: AttentionMaps) -> Any:
     ``entropy`` of the map as a distribution over cells, as a share of that of a uniform one.
 
     ``step`` and ``head`` are -1 where the mean over them was recorded. All statistics are NaN where
-    the site did not run. Of videos the frames are one map.
+    the site did not run, and of maps that are not finite. Of videos the frames are one map. Cells
+    that are attended to are numbered. The column ``partial`` is there where a run was stopped.
     """
-    return _library("pandas").DataFrame(list(_rows(maps)))
+    columns = [*_PLACE, *_MEASURES]
+    table = _library("pandas").DataFrame(list(_rows(maps)), columns=columns)
+    return table.assign(partial=maps.partial) if maps.partial else table
 
 
 def _coordinates(maps: AttentionMaps, name: str, sizes: dict[str, int]) -> dict[str, Any]:
@@ -115,16 +168,16 @@ def _labels(maps: AttentionMaps, branch: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(span.text for span in of_image) for of_image in text.spans)
 
 
-def _tokens(labels: Sequence[Sequence[Sequence[str]]], count: int) -> dict[str, Any]:
+def _tokens(labels: Sequence[Sequence[Sequence[str]]], length: int) -> dict[str, Any]:
     """From those of every branch and image. Empty labels fill up images that have fewer; attention
     among cells has none."""
-    numbered = {"token": np.arange(count)}
+    numbered = {"token": np.arange(length)}
     if not any(map(any, labels)):
         return numbered
     if len({tuple(of_image) for of_branch in labels for of_image in of_branch}) == 1:
-        return {"token": _numbered(labels[0][0])}
+        return {"token": distinct(labels[0][0])}
     filled = [
-        [[*_numbered(of_image), *[""] * (count - len(of_image))] for of_image in of_branch]
+        [[*distinct(of_image), *[""] * (length - len(of_image))] for of_image in of_branch]
         for of_branch in labels
     ]
     if len({json.dumps(of_branch) for of_branch in filled}) == 1:
@@ -132,22 +185,21 @@ def _tokens(labels: Sequence[Sequence[Sequence[str]]], count: int) -> dict[str, 
     return numbered | {"label": (("branch", "image", "token"), filled)}
 
 
-def _numbered(labels: Sequence[str]) -> list[str]:
+def distinct(labels: Sequence[str]) -> list[str]:
     """ "cat", "cat#2": a label is found once."""
-    seen: Counter[str] = Counter()
-    names = []
+    names: list[str] = []
     for label in labels:
-        seen[label] += 1
-        names.append(label if seen[label] == 1 else f"{label}#{seen[label]}")
+        numbered = (f"{label}#{number}" for number in count(2))
+        names.append(next(name for name in chain([label], numbered) if name not in names))
     return names
 
 
-def _steps(maps: AttentionMaps, count: int) -> list[int]:
-    return list(maps.steps) if count == len(maps.steps) else [_MEAN] * count
+def _steps(maps: AttentionMaps, length: int) -> list[int]:
+    return list(maps.steps) if length == len(maps.steps) else [_MEAN] * length
 
 
-def _heads(maps: AttentionMaps, name: str, count: int) -> list[int]:
-    return list(range(count)) if count == maps.sites[name].heads else [_MEAN] * count
+def _heads(maps: AttentionMaps, name: str, length: int) -> list[int]:
+    return list(range(length)) if length == maps.sites[name].heads else [_MEAN] * length
 
 
 def _middles(cells: int) -> np.ndarray:
@@ -155,11 +207,13 @@ def _middles(cells: int) -> np.ndarray:
 
 
 def _rows(maps: AttentionMaps) -> Iterator[dict[str, Any]]:
+    numbered = not any(maps.labels)
     for name, of_layer in maps.layers.items():
         values = of_layer.double().numpy()
         steps, heads = _steps(maps, values.shape[2]), _heads(maps, name, values.shape[3])
         for image, branch, step, head in np.ndindex(values.shape[:4]):
-            for k, label in enumerate(_labels(maps, maps.branches[branch])[image]):
+            named = _labels(maps, maps.branches[branch])[image]
+            for k, label in enumerate(range(values.shape[-1]) if numbered else named):
                 at = {
                     "image": image,
                     "branch": maps.branches[branch],
@@ -173,9 +227,8 @@ def _rows(maps: AttentionMaps) -> Iterator[dict[str, Any]]:
 
 def _statistics(cells: np.ndarray) -> dict[str, float]:
     """Of one map [*frame height width]."""
-    names = ("mean", "max", "peak_x", "peak_y", "centroid_x", "centroid_y", "entropy")
-    if np.isnan(cells).all():
-        return dict.fromkeys(names, np.nan)
+    if not np.isfinite(cells).all():
+        return dict.fromkeys(_MEASURES, np.nan)
     cells = cells.reshape(-1, *cells.shape[-2:])
     y, x = map(_middles, cells.shape[1:])
     total = cells.sum()
@@ -185,7 +238,7 @@ def _statistics(cells: np.ndarray) -> dict[str, float]:
     entropy = float(-(plain * np.log(plain)).sum() / np.log(max(cells.size, 2)))
     centroid = (float((share.sum((0, 1)) * x).sum()), float((share.sum((0, 2)) * y).sum()))
     found = (cells.mean(), cells.max(), x[column], y[row], *centroid, entropy)
-    return dict(zip(names, found, strict=True))
+    return dict(zip(_MEASURES, found, strict=True))
 
 
 def _library(name: str) -> Any:

@@ -1,39 +1,73 @@
 """Pictures of a whole record: words over steps, heads of all layers, an animation."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from attncontrol.export.arrays import distinct
 from attncontrol.maps.draw import grid, overlay, plane
 from attncontrol.maps.functional import mean_where_known
+from attncontrol.maps.opened import path_of
 from attncontrol.maps.recorded import AttentionMaps
+from attncontrol.maps.shown import titled
+from attncontrol.writing import whole
 
 _SIDE = 96  # pixels of the map of a head
+_MADE = "attncontrol export"
 
 
-def write_pictures(maps: AttentionMaps, folder: Path) -> list[Path]:
+def write_pictures(maps: AttentionMaps, folder: Path | str) -> list[Path]:
     """``words.png`` for every image, and where these axes were kept ``steps.png``, ``steps.gif``
     and ``heads.WORD.png``.
 
-    Raises RecordError for other directions than image->text, and for videos.
+    A folder of them that is there is named in a warning and replaced. Raises WriteError for one
+    that holds anything else; RecordError for other directions than image->text, and for videos.
     """
     maps.require_drawable()
-    maps = maps.replace(layers=dict(maps.layers))  # those on disk are read once
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for image in range(len(maps.prompts)):
-        mark = f".{image}" if len(maps.prompts) > 1 else ""
-        for name, picture in _sheets(maps, image):
-            written.append(folder / f"{name}{mark}.png")
-            picture.save(written[-1])
-        if _kept_steps(maps):
-            written.append(folder / f"steps{mark}.gif")
-            first, *rest = animation(maps, image)
-            first.save(written[-1], save_all=True, append_images=rest, duration=160, loop=0)
-    return written
+    path = path_of(folder)
+    with whole(path, _holds_sheets, inputs=maps.files) as part:
+        part.mkdir()
+        maps = maps.replace(layers=dict(maps.layers))  # those on disk are read once
+        for image in range(len(maps.prompts)):
+            mark = f".{image}" if len(maps.prompts) > 1 else ""
+            for name, picture in _sheets(maps, image):
+                picture.save(part / f"{name}{mark}.png", pnginfo=_mark())
+            if _kept_steps(maps):
+                first, *rest = animation(maps, image)
+                first.save(
+                    part / f"steps{mark}.gif", save_all=True, append_images=rest, duration=160,
+                    loop=0, comment=_MADE.encode(),
+                )  # fmt: skip
+        names = sorted(file.name for file in part.iterdir())
+    return [path / name for name in names]
+
+
+def _mark() -> PngInfo:
+    """By which the pictures are known as made here."""
+    info = PngInfo()
+    info.add_text("Software", _MADE)
+    return info
+
+
+def _holds_sheets(folder: Path) -> bool:
+    return folder.is_dir() and all(map(_is_sheet, folder.iterdir()))
+
+
+def _is_sheet(file: Path) -> bool:
+    try:
+        with Image.open(file, formats=("PNG", "GIF")) as picture:
+            return _MADE in (picture.info.get("Software"), _text(picture.info.get("comment")))
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def _text(comment: bytes | str | None) -> str | None:
+    return comment.decode("latin-1") if isinstance(comment, bytes) else comment
 
 
 def _sheets(maps: AttentionMaps, image: int) -> Iterator[tuple[str, Image.Image]]:
@@ -41,8 +75,14 @@ def _sheets(maps: AttentionMaps, image: int) -> Iterator[tuple[str, Image.Image]
     if _kept_steps(maps):
         yield "steps", steps_sheet(maps, image)
     if all(shape[3] == maps.sites[name].heads for name, shape in maps.shapes.items()):
-        for k, word in enumerate(maps.labels[image]):
-            yield f"heads.{word.replace(' ', '-').replace('/', '-')}", heads_sheet(maps, k, image)
+        for k, name in enumerate(file_names(maps.labels[image])):
+            yield f"heads.{name}", heads_sheet(maps, k, image)
+
+
+def file_names(words: Sequence[str]) -> list[str]:
+    """Of words, each another one: small letters, digits, "-" and "#"."""
+    plain = [re.sub(r"[^\w#]+", "-", word.lower()).strip("-")[:60] or "-" for word in words]
+    return distinct(plain)
 
 
 def steps_sheet(maps: AttentionMaps, image: int = 0, columns: int = 8) -> Image.Image:
@@ -56,14 +96,19 @@ def steps_sheet(maps: AttentionMaps, image: int = 0, columns: int = 8) -> Image.
         f"{word} (to {high:.2g})": [
             overlay(ground, of_steps[step, ..., k], low=0.0, high=high) for step in chosen
         ]
-        for k, (word, high) in enumerate(zip(maps.labels[image], _highs(of_steps), strict=False))
+        for k, (word, high) in enumerate(
+            zip(distinct(maps.labels[image]), _highs(of_steps), strict=False)
+        )
     }
     names = [f"step {maps.steps[step]}, t {maps.timesteps[step]:.0f}" for step in chosen]
     return grid(
         rows,
         names,
-        title=f"{maps.prompts[image]}: mean over layers and heads; "
-        "the scale of each word from 0 to the value given",
+        title=titled(
+            maps,
+            image,
+            "mean over layers and heads; each word from 0 to the value given",
+        ),
     )
 
 
@@ -78,10 +123,8 @@ def heads_sheet(maps: AttentionMaps, word: int, image: int = 0) -> Image.Image:
         black = plane(*of_heads.shape[1:], longest=_SIDE, gray=0)
         tiles = [overlay(black, of_head) for of_head in of_heads]
         rows[name] = [*tiles, *[blank] * (most - len(tiles))]
-    title = (
-        f"{maps.labels[image][word]} in: {maps.prompts[image]}; "
-        "mean over steps, each map from its minimum to its maximum"
-    )
+    said = "mean over steps, each map from its minimum to its maximum"
+    title = f"{maps.labels[image][word]} in: {titled(maps, image, said)}"
     return grid(rows, [str(head) for head in range(most)], cell=_SIDE, title=title)
 
 
@@ -98,7 +141,7 @@ def animation(maps: AttentionMaps, image: int = 0) -> list[Image.Image]:
                 for k, high in enumerate(highs)
             ]},
             words,
-            title=maps.prompts[image],
+            title=titled(maps, image),
         )
         for step, number in enumerate(maps.steps)
     ]  # fmt: skip

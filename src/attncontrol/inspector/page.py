@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from importlib.resources import files
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -66,6 +67,15 @@ def _apart(maps: AttentionMaps) -> list[AttentionMaps]:
         for text in maps.others.values()
     )
     return [maps] if same else [maps.of(branch) for branch in maps.branches]
+
+
+def is_page(file: Path) -> bool:
+    """Whether it was written here."""
+    try:
+        with file.open("rb") as stream:
+            return b'<meta name="generator" content="attncontrol inspect">' in stream.read(1000)
+    except OSError:
+        return False
 
 
 def _modules(folder: Any) -> dict[str, str]:
@@ -154,7 +164,8 @@ def _steps(maps: AttentionMaps, axes: payload.Axes, detail: payload.Detail) -> l
 
 def _before(maps: AttentionMaps, axes: payload.Axes) -> list[str]:
     """What the recording did."""
-    said = [f"Recorded as: {', '.join(maps.reductions)}."] if maps.reductions else []
+    said = [f"This record is partial: {maps.partial}."] if maps.partial else []
+    said += [f"Recorded as: {', '.join(maps.reductions)}."] if maps.reductions else []
     missing = [
         axis
         for axis, gone in (

@@ -4,6 +4,7 @@ Maps are whatever numpy reads as an array, such as tensors on the CPU. A map of 
 site that did not run, draws nothing.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -38,6 +39,7 @@ def overlay(
     everywhere show as the lowest. Of a map of NaN only the picture is shown.
     """
     values = np.asarray(word_map, np.float32)
+    values = np.where(np.isfinite(values), values, np.nan)
     if np.isnan(values).all():
         return picture.convert("RGB")
     low = float(np.nanmin(values)) if low is None else low
@@ -74,7 +76,8 @@ def grid(
 ) -> Image.Image:
     """Labelled grid: one row of pictures per key, each picture fitted into a square cell."""
     font = ImageFont.load_default(15)
-    left = 24 + max(int(font.getlength(label)) for label in rows)
+    title, columns, names = _line(title), [*map(_line, columns)], [*map(_line, rows)]
+    left = 24 + max((int(font.getlength(label)) for label in names), default=0)
     top, pitch = _TOP * (2 if title else 1), cell + _GAP
     width = max(left + len(columns) * pitch, left + int(font.getlength(title)))
     canvas = Image.new("RGB", (width, top + len(rows) * pitch), "white")
@@ -82,7 +85,7 @@ def grid(
     draw.text((12, 8), title, "black", font)
     for c, label in enumerate(columns):
         draw.text((left + c * pitch + cell // 2, top - 22), label, "black", font, anchor="ma")
-    for r, (label, pictures) in enumerate(rows.items()):
+    for r, (label, pictures) in enumerate(zip(names, rows.values(), strict=True)):
         y = top + r * pitch
         draw.text((12, y + cell // 2), label, "black", font, anchor="lm")
         for c, picture in enumerate(pictures):
@@ -96,7 +99,7 @@ def grid(
 def plane(height: int, width: int, *, longest: int = 256, gray: int = 224) -> Image.Image:
     """One gray in the shape of a grid, to draw on where there is no picture."""
     scale = longest / max(height, width)
-    return Image.new("RGB", (round(width * scale), round(height * scale)), (gray,) * 3)
+    return Image.new("RGB", _rounded(width * scale, height * scale), (gray,) * 3)
 
 
 def words_sheet(
@@ -122,5 +125,15 @@ def word_sheet(grounds: Sequence[Image.Image], maps: Any, word: str) -> Image.Im
 
 def _scaled(picture: Image.Image, longest: int) -> Image.Image:
     scale = longest / max(picture.size)
-    size = (round(picture.width * scale), round(picture.height * scale))
+    size = _rounded(picture.width * scale, picture.height * scale)
     return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _rounded(width: float, height: float) -> tuple[int, int]:
+    """At least a pixel."""
+    return max(1, round(width)), max(1, round(height))
+
+
+def _line(text: str) -> str:
+    """A text that is drawn: one line, not longer than a page."""
+    return textwrap.shorten(text, 300, placeholder=" ...")

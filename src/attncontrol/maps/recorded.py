@@ -1,11 +1,9 @@
 """What a recording returns."""
 
-import html
-import io
 import math
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +13,9 @@ from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Site
 from attncontrol.axes import Means, Recorded, WordMap
 from attncontrol.errors import CouplingError, RecordError, SettingError, WordError
-from attncontrol.maps import draw
-from attncontrol.maps.functional import finest, grid_names, mean_where_known
-from attncontrol.maps.recording import BranchText, Recording, Shape
+from attncontrol.maps import draw, shown
+from attncontrol.maps.functional import finest, mean_where_known
+from attncontrol.maps.recording import BranchText, Recording, Shape, Unread
 from attncontrol.prompts.tokens import Span, Token
 
 
@@ -37,17 +35,22 @@ class AttentionMaps:
     """The pictures that were made, PIL images; yours to set, also inside the block."""
 
     def __init__(self, *, pictures: Sequence[Any] = (), **values: Any) -> None:
-        self._recording = Recording(**values) if values else None
+        self._recording: Recording | None = None
         self.pictures = pictures
+        if values:
+            self._complete(Recording(**values))
 
     def _complete(self, recording: Recording) -> None:
         """Once, by whoever made this object without values."""
         if self._recording is not None:
             raise CouplingError("these maps are complete already; a recording is made once")
+        if not recording.layers:
+            raise CouplingError("nothing is recorded: none of the sites ran in the recorded steps")
         self._recording = recording
 
     @property
-    def _known(self) -> Recording:
+    def recording(self) -> Recording:
+        """All values but the pictures."""
         if self._recording is None:
             raise CouplingError(
                 "nothing is recorded yet; the maps are complete when the record(...) block ends"
@@ -62,71 +65,82 @@ class AttentionMaps:
         An axis that was averaged has length 1: steps and heads, unless they were kept. Steps in
         which a site or a branch did not run are NaN; means leave them out.
         """
-        return self._known.layers
+        return self.recording.layers
 
     @property
     def sites(self) -> Mapping[str, Site]:
         """Where the layers are in the model, and how many heads run there."""
-        return self._known.sites
+        return self.recording.sites
 
     @property
     def prompts(self) -> tuple[str, ...]:
         """One per image: what the first branch reads, so the negative prompts of "uncond" alone.
         Where the text encoders read different prompts it is these one after another, with " | " in
         between; empty where it is not known, as with ``prompt_embeds``."""
-        return self._known.prompts
+        return self.recording.prompts
 
     @property
     def tokens(self) -> tuple[tuple[Token, ...], ...]:
         """The text sequence of every image, empty where it is not known."""
-        return self._known.tokens
+        return self.recording.tokens
 
     @property
     def spans(self) -> tuple[tuple[Span, ...], ...]:
         """What the token axis of every image holds: a word asked for (the probability of attending
         to any of its tokens: their sum), or every token of its text sequence. A word that the text
         does not have has no positions, and its maps are NaN."""
-        return self._known.spans
+        return self.recording.spans
 
     @property
     def branches(self) -> tuple[str, ...]:
         """ "cond", "uncond"."""
-        return self._known.branches
+        return self.recording.branches
 
     @property
     def steps(self) -> tuple[int, ...]:
         """Indices of the recorded steps, from 0."""
-        return self._known.steps
+        return self.recording.steps
 
     @property
     def timesteps(self) -> tuple[float, ...]:
         """The scheduler's, of the recorded steps."""
-        return self._known.timesteps
+        return self.recording.timesteps
 
     @property
     def sigmas(self) -> tuple[float | None, ...]:
         """The scheduler's own, or noise per signal, of the recorded steps; None if not known."""
-        return self._known.sigmas
+        return self.recording.sigmas
 
     @property
     def direction(self) -> Direction:
         """From the queries to the keys."""
-        return self._known.direction
+        return self.recording.direction
 
     @property
     def reductions(self) -> tuple[str, ...]:
         """What was done to the probabilities, in order."""
-        return self._known.reductions
+        return self.recording.reductions
 
     @property
     def about(self) -> Mapping[str, Any]:
         """What ran: pipeline, model, scheduler, guidance, seeds and versions."""
-        return self._known.about
+        return self.recording.about
+
+    @property
+    def partial(self) -> str | None:
+        """What is missing where a run was stopped; None of a whole record."""
+        return self.recording.partial
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What the layers are read from; empty if they are in memory."""
+        layers = self.recording.layers
+        return layers.files if isinstance(layers, Unread) else ()
 
     @property
     def others(self) -> Mapping[str, BranchText]:
         """What the branches after the first read; see ``of``."""
-        return self._known.others
+        return self.recording.others
 
     @property
     def labels(self) -> tuple[tuple[str, ...], ...]:
@@ -140,7 +154,7 @@ class AttentionMaps:
     @property
     def shapes(self) -> dict[str, Shape]:
         """Of the layers, by site."""
-        return self._known.shapes
+        return self.recording.shapes
 
     @property
     def nbytes(self) -> int:
@@ -155,7 +169,7 @@ class AttentionMaps:
     def replace(self, **values: Any) -> "AttentionMaps":
         """The same with other values."""
         changed = AttentionMaps(pictures=values.pop("pictures", self.pictures))
-        changed._complete(replace(self._known, **values))
+        changed._complete(replace(self.recording, **values))
         return changed
 
     def of(self, branch: str) -> "AttentionMaps":
@@ -204,8 +218,7 @@ class AttentionMaps:
         pictures = [self.ground(image)] if len(self.pictures) else []
         return draw.words_sheet(
             pictures, self.ground(image), self.mean()[image], self.labels[image],
-            f"{self.prompts[image]}: mean over layers, heads and steps; "
-            "each map from its minimum to its maximum",
+            shown.titled(self, image, "mean of all; each map from its minimum to its maximum"),
         )  # fmt: skip
 
     def ground(self, image: int) -> Image.Image:
@@ -224,27 +237,13 @@ class AttentionMaps:
     def __repr__(self) -> str:
         if self._recording is None:
             return "AttentionMaps(not complete before the record(...) block ends)"
-        words = self._words
-        shown = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
-        return (
-            f"AttentionMaps({len(self.prompts)} images, {len(self.steps)} steps, "
-            f"{len(self.shapes)} sites on {grid_names(s[-3:-1] for s in self.shapes.values())}, "
-            f"{self.direction}: {shown}; {self.nbytes / 1e6:.1f} MB)"
-        )
+        return shown.described(self)
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows, or a viewer that takes no HTML."""
-        if self._recording is None or not self.drawable:
-            return None
-        stream = io.BytesIO()
-        self.sheet().save(stream, "png")
-        return stream.getvalue()
+        return shown.png(self) if self._recording is not None and self.drawable else None
 
     def _repr_html_(self) -> str | None:
         """The picture, and below it what was recorded."""
         picture = self._repr_png_()
-        if picture is None:
-            return None
-        source = f"data:image/png;base64,{b64encode(picture).decode()}"
-        said = html.escape(repr(self))
-        return f'<img src="{source}"><pre style="white-space:pre-wrap">{said}</pre>'
+        return None if picture is None else shown.page(picture, repr(self))

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +11,6 @@ from torch import Tensor
 from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Site
 from attncontrol.axes import Recorded
-from attncontrol.errors import CouplingError
 from attncontrol.prompts.tokens import Span, Token
 
 Shape = tuple[int, ...]
@@ -22,6 +22,11 @@ class Unread(Mapping[str, Tensor]):
     @property
     @abstractmethod
     def shapes(self) -> dict[str, Shape]: ...
+
+    @property
+    @abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """Where they are."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class BranchText:
 @dataclass(frozen=True, eq=False)
 class Recording:
     """All that was recorded; ``AttentionMaps`` says what each value is. ``others`` are the texts of
-    branches after the first. Raises CouplingError without a layer."""
+    branches after the first."""
 
     layers: Mapping[str, Recorded]
     sites: Mapping[str, Site] = field(default_factory=dict)
@@ -52,10 +57,7 @@ class Recording:
     reductions: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     others: Mapping[str, BranchText] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.layers:
-            raise CouplingError("nothing is recorded: none of the sites ran in the recorded steps")
+    partial: str | None = None
 
     @property
     def shapes(self) -> dict[str, Shape]:

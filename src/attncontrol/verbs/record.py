@@ -1,16 +1,19 @@
 """``record``: keep the attention of a pipeline call, reduced while it runs."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 from attncontrol.attention.between import Direction, sites_with
 from attncontrol.attention.sites import TEXT, Where
 from attncontrol.checks.arguments import Count, Index, Such, checked
-from attncontrol.errors import RecordError, WordError
+from attncontrol.errors import WordError
+from attncontrol.maps.opened import path_of
+from attncontrol.maps.reading import load
 from attncontrol.maps.recorded import AttentionMaps
-from attncontrol.maps.store import Encoding
+from attncontrol.maps.store import Encoding, require_encoding
+from attncontrol.maps.streaming import Stream, placed
 from attncontrol.prompts.words import Words
 from attncontrol.running.session import Hooks, attach
 from attncontrol.verbs.recorder import Axis, Recorder, Wish
@@ -53,7 +56,9 @@ def record(
     self-attention (see ``related``); ``where`` is every site that has it unless given. ``to`` is a
     folder that gets every step as soon as it is complete, in an ``encoding`` of ``save``, so that
     the memory of one step is held; the steps are kept. ``pictures`` set inside the block are put
-    there too.
+    there too. A run that is stopped leaves its complete steps, which ``load`` calls partial; a new
+    run replaces them. A complete record in the folder stays until the new one is complete, and one
+    that is stopped then leaves nothing.
 
     Means count the steps in which a site and a branch ran; kept steps in which they did not are
     NaN. Parts of a picture that are denoised one after another in a step count as one mean. Inside
@@ -62,22 +67,25 @@ def record(
     Yields AttentionMaps, complete when the block ends. Raises WordError and SiteError; CallError if
     the text encoders were given other ids than those of the prompt (words by position do without);
     SizeError if the recording would hold more than ``limit`` bytes (float32), before the first
-    step; CouplingError if nothing was recorded, or if the pipeline is called twice; RecordError if
-    the folder holds a record.
+    step; CouplingError if nothing was recorded, or if the pipeline is called twice; WriteError if
+    the folder holds something else or another run is recorded into it, before anything runs;
+    SettingError for ``pictures`` that are no PIL images of one size.
     """
     run = attach(pipe)
-    folder = None if to is None else Path(to)
-    if folder is not None and any(folder.glob("step-*.safetensors")):
-        raise RecordError(f"{to} holds a record already; delete it or choose another folder")
+    require_encoding(encoding)
+    folder = None if to is None else path_of(to)
     sites = sites_with(tuple(run.sites.values()), direction, where)
     kept = frozenset(keep) if folder is None else frozenset(keep) | {"step"}
-    wish = Wish(
-        words, sites, direction, kept, tuple(branches), steps, limit, folder, encoding
-    )  # fmt: skip
-    recorder, maps = Recorder(run, wish), AttentionMaps()
-    with run.hooked(Hooks(sites=sites, listen=recorder.listen, before=recorder.before)):
-        yield maps
-    maps._complete(recorder.finish(maps.pictures))
+    with nullcontext() if folder is None else placed(folder) as place:
+        stream = None if place is None else Stream(place, encoding)
+        wish = Wish(words, sites, direction, kept, tuple(branches), steps, limit, stream)
+        recorder, maps = Recorder(run, wish), AttentionMaps()
+        with run.hooked(Hooks(sites=sites, listen=recorder.listen, before=recorder.before)):
+            yield maps
+        recording = recorder.finish(maps.pictures)
+    if folder is not None:
+        recording = load(folder).recording
+    maps._complete(recording)
 
 
 @checked

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,9 +11,9 @@ from attncontrol.attention.between import Direction, related
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.errors import CouplingError, NonFiniteError
-from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.recording import BranchText, Recording
-from attncontrol.maps.store import Encoding, load, save, save_pictures
+from attncontrol.maps.store import pixels
+from attncontrol.maps.streaming import Stream
 from attncontrol.prompts.text import Text
 from attncontrol.prompts.words import Words
 from attncontrol.running.calls import DenoiserCall
@@ -38,8 +37,7 @@ class Wish:
     branches: tuple[str, ...]
     steps: Collection[int] | None
     limit: float
-    folder: Path | None
-    encoding: Encoding
+    stream: Stream | None
 
     def has_step(self, index: int) -> bool:
         return self.steps is None or index in self.steps
@@ -102,9 +100,9 @@ class Recorder:
             return
         if not self.seen:
             self._begin(call)
-        self._write_step()
         self.seen.append(index)
         if self.wish.has_step(index):
+            self._write_step()
             noise = sigma(self.run.pipe.scheduler, call.step)
             self.steps.append(_Step(index, call.step.timestep, noise))
 
@@ -132,7 +130,8 @@ class Recorder:
         return output
 
     def finish(self, pictures: Sequence[Any]) -> Recording:
-        """Raises CouplingError if there is nothing, or not what was asked for."""
+        """Its layers are in the folder if there is one. Raises CouplingError if there is nothing,
+        or not what was asked for."""
         wish = self.wish
         if unknown := set(wish.branches) - self.met:
             raise CouplingError(
@@ -144,12 +143,13 @@ class Recorder:
                 f"nothing was recorded: none of the steps {wish.steps} among the {len(self.seen)} "
                 "steps of this run"
             )
-        if wish.folder is None:
-            return self._recording(self.steps)
-        self._write_step()
-        if len(pictures):
-            save_pictures(pictures, wish.folder)
-        return self._recording(self.steps, load(wish.folder).layers)
+        if wish.stream is not None:
+            shown = None
+            try:
+                shown = pixels(pictures, self._images) if len(pictures) else None
+            finally:  # what was recorded is there whatever the pictures are
+                self._write_step(shown, last=True)
+        return self._recording(self.steps)
 
     def _begin(self, call: DenoiserCall) -> None:
         """What the prompts say, and whether there is room."""
@@ -176,18 +176,19 @@ class Recorder:
         steps = kept if "step" in wish.kept else 1
         return size * len(call.images) * len(wish.branches) * steps
 
-    def _write_step(self) -> None:
+    @property
+    def _images(self) -> int:
+        return max(len(text.prompts) for text in self.texts.values())
+
+    def _write_step(self, pictures: Tensor | None = None, *, last: bool = False) -> None:
         """The step whose calls are complete goes to the folder."""
-        if self.wish.folder is not None and self.sums:
-            step = self.steps[-1]
-            file = self.wish.folder / f"step-{step.index:04}.safetensors"
-            maps = AttentionMaps(**vars(self._recording([step])))
-            save(maps, file, encoding=self.wish.encoding)
+        if self.wish.stream is not None and self.steps:
+            self.wish.stream.write(self._recording(self.steps[-1:]), pictures, last=last)
             self.sums.clear()
 
-    def _recording(self, steps: Sequence[_Step], layers: Any = None) -> Recording:
+    def _recording(self, steps: Sequence[_Step]) -> Recording:
         wish = self.wish
-        layers = self._layers(steps) if layers is None else layers
+        layers = self._layers(steps)
         self.known["about"]["not_run"] = [name for name in wish.sites if name not in layers]
         return Recording(
             layers=layers,
