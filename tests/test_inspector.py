@@ -477,4 +477,4 @@ def test_the_command_writes_pages(maps, tmp_path, monkeypatch):
     assert [record["title"] for record in records] == ["plain", "guided"]
     result = runner.invoke(app, ["inspect", str(tmp_path / "missing.safetensors")])
     assert result.exit_code == 2
-    assert "is not an attention record" in " ".join(result.stderr.split())
+    assert "does not exist" in " ".join(result.stderr.split())
