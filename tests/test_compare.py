@@ -15,7 +15,7 @@ from attncontrol.batch.memory import peak_memory
 from attncontrol.bench import compare
 from attncontrol.bench.compare import _row
 from attncontrol.bench.prompts import things_of
-from attncontrol.bench.rows import Row, read
+from attncontrol.bench.rows import Row, append, read
 from attncontrol.bench.summary import markdown, summary
 from attncontrol.bench.tasks import Task, tasks
 from attncontrol.cli import app
@@ -186,6 +186,21 @@ def test_bench_resumes(tmp_path):
     assert {"layout.md", "layout.json", "layout.png", "pictures.csv", "settings"} == {
         path.name for path in tmp_path.iterdir()
     }
+
+
+def test_rows_that_are_cut_anywhere_are_lost_alone(tmp_path):
+    file = tmp_path / "pictures.csv"
+    whole = rows()
+    append(file, whole)
+    data = file.read_bytes()
+    assert len(read(file)) == len(whole)
+    for cut in range(len(data)):
+        file.write_bytes(data[:cut])
+        kept = read(file)
+        assert [repr(row) for row in kept] == [repr(row) for row in whole[: len(kept)]]
+        assert len(kept) == max(data[:cut].count(b"\n") - 1, 0)
+        append(file, whole[len(kept) :])
+        assert [repr(row) for row in read(file)] == [repr(row) for row in whole]
 
 
 @pytest.mark.parametrize(

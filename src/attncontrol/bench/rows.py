@@ -1,8 +1,9 @@
 """One line per picture in a CSV file."""
 
 import csv
+import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 
@@ -26,28 +27,40 @@ class Row:
 _NUMBERS = ("present", "bound", "iou", "inside", "confidence", "seconds", "memory")
 
 
+_FIELDS = [field.name for field in fields(Row)]
+
+
 def read(file: Path) -> list[Row]:
-    """Rows of a CSV file; none if it does not exist."""
+    """Rows of a CSV file; none if it does not exist. Lines that a killed process left half are
+    skipped: a row ends with a number and the end of its line, and its picture is made again."""
     if not file.exists():
         return []
-    with file.open(newline="") as lines:
-        return [
-            Row(
-                row["suite"],
-                row["method"],
-                row["prompt"],
-                int(row["seed"]),
-                **{name: float(row[name]) for name in _NUMBERS},
-            )
-            for row in csv.DictReader(lines)
-        ]
+    text = file.read_bytes().decode("utf-8", "replace")
+    lines = text.split("\n")[:-1]  # the last is empty, or half
+    return [row for row in map(_row, lines) if row is not None]
+
+
+def _row(line: str) -> Row | None:
+    try:
+        values = dict(zip(_FIELDS, next(csv.reader([line.rstrip("\r")]), []), strict=False))
+        numbers = {name: float(values[name]) for name in _NUMBERS}
+        return Row(values["suite"], values["method"], values["prompt"], int(values["seed"]),
+                   **numbers)  # fmt: skip
+    except (KeyError, ValueError, csv.Error):
+        return None
 
 
 def append(file: Path, rows: Sequence[Row]) -> None:
-    new = not file.exists()
+    """In one write, which other processes cannot break. What a killed one left half is ended so
+    that no number of it is taken for a whole one."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", newline="") as lines:
-        writer = csv.DictWriter(lines, list(asdict(rows[0])))
-        if new:
-            writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    before = file.read_bytes() if file.exists() else b""
+    if not before:
+        writer.writeheader()
+    elif not before.endswith(b"\n"):
+        text.write("...\n")
+    writer.writerows(asdict(row) for row in rows)
+    with file.open("ab", buffering=0) as lines:
+        lines.write(text.getvalue().encode())
