@@ -46,20 +46,17 @@ def align(
     matrix = torch.zeros(len(source), len(target))
     kept, swapped = torch.zeros(2, len(target), dtype=torch.bool)
     for encoder in dict.fromkeys(token.encoder for token in target):
-        first, second = (
-            [token for token in each if token.encoder == encoder] for each in (source, target)
-        )
-        for one, other in _special(first, second):
-            matrix[one, other] = 1.0
-            kept[other] = True
-        for those, these, same in _words(first, second, before, after):
-            one_by_one = len(those) == len(these)
-            for k, this in enumerate(these):
-                if one_by_one:
-                    matrix[those[k], this] = 1.0
+        those, these = ([t for t in each if t.encoder == encoder] for each in (source, target))
+        for there, here in _special(those, these):
+            matrix[there, here] = 1.0
+            kept[here] = True
+        for sources, targets, same in _words(those, these, before, after):
+            for place, here in enumerate(targets):
+                if len(sources) == len(targets):
+                    matrix[sources[place], here] = 1.0
                 else:
-                    matrix[those, this] = 1 / len(these)
-                (kept if same else swapped)[this] = True
+                    matrix[sources, here] = 1 / len(targets)
+                (kept if same else swapped)[here] = True
     return Alignment(matrix, kept, swapped)
 
 
@@ -86,7 +83,7 @@ def _words(
     """Positions of words that belong together, and whether they are the same word."""
     words = [list(re.finditer(r"\w+|[^\w\s]", prompt)) for prompt in (before, after)]
     texts = [[word.group().casefold() for word in of_prompt] for of_prompt in words]
-    for what, a, b, c, d in SequenceMatcher(None, texts[0], texts[1], autojunk=False).get_opcodes():
+    for what, a, b, c, d in SequenceMatcher(a=texts[0], b=texts[1], autojunk=False).get_opcodes():
         whole = (
             [(a, b, c, d)]
             if b - a != d - c
