@@ -543,13 +543,14 @@ def test_a_block_without_a_run_is_an_error(pipe):
 SETTINGS = {
     "nothing to hide": (KeyMask, {}, "or words=['cat']"),
     "a word alone": (
-        KeyMask, {"words": "cat"}, "words must be a list of which each is a string, not 'cat'"
+        KeyMask, {"words": "cat"},
+        "words must be a list of which each is a string, an integer or Span, not 'cat'",
     ),
     "an empty box": (KeyMask, {"region": (0.5, 0.0, 0.2, 1.0)}, "not (0.5, 0.0, 0.2, 1.0)"),
     "an empty mask": (KeyMask, {"region": torch.zeros(4, 4)}, "is empty, or is not"),
     "no factors": (Reweight, {"factors": {}}, "not {} in the form 'value'"),
     "no number": (
-        Reweight, {"factors": {"a": float("nan")}}, "a string to a finite number, not {'a': nan}"
+        Reweight, {"factors": {"a": float("nan")}}, "to a finite number, not {'a': nan}"
     ),
     "below 0": (
         Reweight, {"factors": {"a": -1.0}, "form": "logit"}, "not {'a': -1.0} in the form 'logit'"
@@ -566,6 +567,6 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_bad_settings_are_refused_when_they_are_given(name):
     kind, settings, message = SETTINGS[name]
-    with pytest.raises(SettingError) as error:
+    with pytest.raises((SettingError, WordError)) as error:
         kind(**settings)
     assert message in str(error.value)

@@ -134,14 +134,14 @@ def test_boxes_compete_with_words_alone_in_stable_diffusion_2():
     pipe = tiny_sd()
     pipe.tokenizer.pad_token = "!"
     boxes = {"dog": (0.0, 0.0, 0.5, 1.0), "frog": (0.5, 0.0, 1.0, 1.0)}
-    with record(pipe, where=WHERE) as maps:
+    with record(pipe, where=WHERE, keep=("step",)) as maps:
         still = Descent(step_size=0.0, thresholds={})
         with steer(pipe, BoxDiff(boxes), where=WHERE, descent=still) as trace:
             run(pipe, PROMPTS[1])
     first = torch.stack([of[0, 0, 0].mean(0) for of in maps.layers.values()]).mean(0)
     text = len(pipe.tokenizer(PROMPTS[1]).input_ids)  # the first and the last do not compete
     expected = slow.boxdiff(first[..., :text], [[3], [6]], [*boxes.values()])
-    assert trace.steps[0].losses[0] == pytest.approx(expected.item(), rel=1e-9)
+    assert trace.steps[0].losses[0] == pytest.approx(expected.item(), rel=1e-6)  # of float32
 
 
 def test_the_loss_by_hand():
