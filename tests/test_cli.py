@@ -131,12 +131,18 @@ def test_seeds():
 
 
 def test_parse():
-    code, out, _ = invoke("parse", "--json", "a red car and a cat")
+    code, out, _ = invoke("parse", "--json", "a red car and a cat, 8k")
     assert code == 0
-    assert json.loads(out) == [
-        {"noun": "car", "modifiers": ["red"], "span": [2, 9]},
-        {"noun": "cat", "modifiers": [], "span": [16, 19]},
-    ]
+    assert json.loads(out) == {
+        "subjects": [
+            {"noun": "car", "modifiers": ["red"], "span": [2, 9]},
+            {"noun": "cat", "modifiers": [], "span": [16, 19]},
+        ],
+        "left_out": [{"text": "8k", "span": [20, 23], "reason": "a tag"}],
+    }
+    code, _, err = invoke("parse", "a photo of a cat")
+    assert code == 0
+    assert "left out: photo (the picture itself)" in err
     code, _, err = invoke("parse", "a dog that is red")
     assert code == 0
     assert "dog that is red" in err

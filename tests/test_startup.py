@@ -27,7 +27,7 @@ def run(code, *arguments):
         (["--help"], "Record and edit attention", []),
         (["--version"], f"attncontrol {attncontrol.__version__}\n", []),
         (["generate", "--help"], "attention-refocusing", []),
-        (["parse", "--json", "a red cat"], '[{"noun": "cat", "modifiers": ["red"]', ["numpy"]),
+        (["parse", "--json", "a red cat"], '{"subjects": [{"noun": "cat", "modif', ["numpy"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) and value else "",
 )

@@ -8,7 +8,7 @@ import pytest
 from attncontrol.bench.prompts import benchmark_prompts
 from attncontrol.errors import PackageError, WordError
 from attncontrol.prompts import parser, repairs
-from attncontrol.prompts.syntax import analyse, nouns
+from attncontrol.prompts.syntax import analyse, nouns, tell_apart
 
 REPAIRED = {"can", "sled", "leaves", "rose", "oven", "cockatoo"}
 Sets = list[tuple[str, tuple[str, ...]]]
@@ -21,10 +21,10 @@ def sets_of(prompt: str) -> Sets:
     ]
 
 
-def labelled() -> list[tuple[str, Sets]]:
-    """The lines of data/modifiers.txt."""
+def labelled(name: str = "modifiers.txt") -> list[tuple[str, Sets]]:
+    """The lines of a file in data."""
     rows = []
-    for line in (Path(__file__).parent / "data" / "modifiers.txt").read_text("utf-8").splitlines():
+    for line in (Path(__file__).parent / "data" / name).read_text("utf-8").splitlines():
         if line.startswith("#"):
             continue
         prompt, _, gold = line.partition(" => ")
@@ -47,6 +47,23 @@ def test_hand_labelled_prompts():
         if [(n, tuple(sorted(m))) for n, m in sets_of(prompt)] != gold
     ]
     assert len(wrong) <= 0.05 * len(rows), wrong
+
+
+@pytest.mark.parametrize(("prompt", "gold"), labelled("subjects.txt"))
+def test_subjects_with_modifiers(prompt, gold):
+    found, _ = tell_apart(prompt)
+    assert [(e.noun.text, tuple(sorted(w.text for w in e.modifiers))) for e in found] == gold
+
+
+def test_what_is_left_out_and_why():
+    prompt = "a photo of a cat, in the style of Monet, 8k, a symbol of beauty --ar 1:1"
+    assert [(each.text, each.reason) for each in tell_apart(prompt)[1]] == [
+        ("photo", "the picture itself"),
+        ("in the style of Monet", "a style"),
+        ("8k", "a tag"),
+        ("beauty", "cannot be seen"),
+        ("--ar 1:1", "a parameter"),
+    ]
 
 
 def test_benchmark_prompts():
@@ -86,6 +103,7 @@ def test_spans_are_characters_of_the_prompt():
         ("a cat and a frog", ("cat", "frog")),
         ("a photo of a cat", ("cat",)),
         ("a photo", ("photo",)),
+        ("an orange cat and an orange", ("cat", "orange#2")),
         ("a blue cat and a red cat", ("cat#1", "cat#2")),
         ("an apple to the left of a bowl", ("apple", "bowl")),
     ],

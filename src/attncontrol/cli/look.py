@@ -15,12 +15,13 @@ from attncontrol.cli.app import PromptCommand, app, clean_errors, console
 
 @app.command(cls=PromptCommand)
 def parse(prompt: of.Prompt, as_json: of.Json = False) -> None:
-    """Show the nouns of a prompt with their modifiers, as the losses see them."""
+    """Show the subjects of a prompt with their modifiers, as the losses see them, and what is left
+    out: tags, words for the picture itself, and nouns that cannot be seen."""
     from attncontrol.prompts.parser import without_torch
-    from attncontrol.prompts.syntax import analyse
+    from attncontrol.prompts.syntax import tell_apart
 
     with clean_errors(), without_torch():
-        found = analyse(prompt)
+        found, left_out = tell_apart(prompt)
     rows = [
         {
             "noun": e.noun.text,
@@ -30,9 +31,10 @@ def parse(prompt: of.Prompt, as_json: of.Json = False) -> None:
         for e in found
     ]
     if as_json:
-        typer.echo(json.dumps(rows))
+        left = [{"text": o.text, "span": [o.start, o.end], "reason": o.reason} for o in left_out]
+        typer.echo(json.dumps({"subjects": rows, "left_out": left}))
         return
-    if not rows:
+    if not rows and not left_out:
         raise typer.BadParameter(
             f"no noun was found in {prompt!r}; name the words yourself with --words"
         )
@@ -44,6 +46,8 @@ def parse(prompt: of.Prompt, as_json: of.Json = False) -> None:
             prompt[slice(*entity.span)],
         )
     console.print(table)
+    for out in left_out:
+        console.print(f"left out: {out.text} ({out.reason})", markup=False)
 
 
 @app.command(cls=PromptCommand)

@@ -11,8 +11,7 @@ loss. In the first ten of 50 steps up to five gradient steps each, at least one,
 The official code, for Stable Diffusion 1.5, looks at the middle block and the first block of the
 decoder with attention, and steps by 30 sigma_t^2 in latents of LMS, 29.9 in the network's input;
 once it has reached 0.2 it never measures again. Here layers and step are those of every loss of
-the family, 20 there and no middle block; the official ones placed alike (138 pictures of the
-bundled model: IoU +1.6, -0.2 to 3.5 points). To follow it:
+the family, 20 there and no middle block. To follow it:
 
     steer(pipe, LayoutGuidance(layout), where=Where("cross", layers=("mid_block", "up_blocks.1")),
           descent=Descent(step_size=30, final=1.0, guided=0.2, thresholds=early(0.8),

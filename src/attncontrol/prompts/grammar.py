@@ -4,8 +4,8 @@ of spaCy."""
 from collections.abc import Iterator
 from typing import Any
 
-from attncontrol.prompts.lexicon import COLOR_WORDS, COPULAS
-from attncontrol.prompts.repairs import BEFORE, acts, continues, is_action, is_listed
+from attncontrol.prompts.lexicon import CLOSED, COLOR_WORDS, COPULAS
+from attncontrol.prompts.repairs import BEFORE, acts, continues, is_action, is_listed, listed_before
 
 _INSIDE = BEFORE | {"advmod", "conj"}  # of a modifier
 _PREDICATES = {"acomp", "attr", "oprd", "xcomp"}
@@ -20,6 +20,8 @@ def is_head(token: Any) -> bool:
         return False
     named = token.lower_ in COLOR_WORDS and token.dep_ in _PREDICATES
     if token.pos_ not in _NOUNS or is_action(token) or named:
+        return False
+    if token.lower_ in CLOSED or _acts_as_verb(token):
         return False
     if acts(token) or is_listed(token):
         return True
@@ -36,8 +38,16 @@ def _hyphened(token: Any) -> bool:
         not token.whitespace_
         and token.i + 1 < len(token.doc)
         and token.nbor(1).text == "-"
-        and token.head.pos_ == "VERB"
+        and token.head.pos_ in ("VERB", "ADJ")
     )
+
+
+def _acts_as_verb(token: Any) -> bool:
+    """ "rock" of "a man is rock climbing"."""
+    between = 0 < token.i < len(token.doc) - 1
+    if not between or token.tag_ != "NN" or token.nbor(1).tag_ != "VBG":
+        return False
+    return token.nbor(-1).lower_ in ("is", "are", "was", "were")
 
 
 def _joins_adjective(token: Any) -> bool:
@@ -55,12 +65,19 @@ def _shades(token: Any) -> bool:
 
 def modifiers(noun: Any) -> Iterator[Any]:
     """What stands before a noun, and what modifies or joins that."""
-    before = list(noun.lefts)
+    shared = listed_before(noun)
+    before = [child for child in noun.lefts if child not in shared]
+    if is_listed(noun):
+        before += listed_before(noun.head)
     if acts(noun):
         before += [child for child in noun.head.lefts if child.i < noun.i]
     if continues(noun):
         yield noun.head
         before += noun.head.lefts
+    if noun.dep_ == "conj" and noun.head.pos_ == "ADJ" and not _has_article(noun):
+        first = _first_joined(noun.head)
+        yield first
+        yield from (word for word in chain(first) if word.i < noun.i)
     if noun.dep_ in ("dobj", "obj") and _verb_modifies(noun):
         yield noun.head
     for child in before:
@@ -73,6 +90,13 @@ def modifiers(noun: Any) -> Iterator[Any]:
             yield from chain(child)
 
 
+def _first_joined(token: Any) -> Any:
+    """ "red" of "red, white and green parrot", read as four that are joined."""
+    while token.dep_ == "conj" and token.head.pos_ == "ADJ":
+        token = token.head
+    return token
+
+
 def _verb_modifies(noun: Any) -> bool:
     """ "spotted mushrooms", read as a sentence; "with glowing green crystals"."""
     verb = noun.head
@@ -82,9 +106,12 @@ def _verb_modifies(noun: Any) -> bool:
 
 
 def _juggles(token: Any) -> bool:
-    """ "juggling" of "a clown juggling red balls"."""
-    return token.tag_ == "VBG" and any(
-        child.dep_ == "npadvmod" and child.whitespace_ for child in token.lefts
+    """ "juggling" of "a clown juggling red balls", "feeding" of "on a park bench feeding birds"."""
+    left = token.nbor(-1) if token.i else None
+    behind = left is not None and left.pos_ == "NOUN" and left.head != token.head
+    return token.tag_ == "VBG" and (
+        any(child.dep_ == "npadvmod" and child.whitespace_ for child in token.lefts)
+        or (behind and is_head(left))
     )
 
 

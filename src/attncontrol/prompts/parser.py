@@ -41,6 +41,25 @@ def parser() -> Any:
     return spacy.load(name, exclude=["ner", "lemmatizer"])
 
 
+def retold(doc: Any, words: dict[int, str]) -> Any:
+    """The parse with these words in place of those at their positions, put on the own words."""
+    from spacy.tokens import Doc
+
+    spaces = [bool(token.whitespace_) for token in doc]
+    told = parser()(
+        Doc(doc.vocab, words=[words.get(token.i, token.text) for token in doc], spaces=spaces)
+    )
+    return Doc(
+        doc.vocab,
+        words=[token.text for token in doc],
+        spaces=spaces,
+        tags=[token.tag_ for token in told],
+        pos=[token.pos_ for token in told],
+        deps=[token.dep_ for token in told],
+        heads=[token.head.i for token in told],
+    )
+
+
 def _installed() -> str | None:
     return next((name for name in _PIPELINES if list(distributions(name=name))), None)
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from attncontrol.prompts.lexicon import ACTIONS, COLOR_WORDS, PAINTS
+from attncontrol.prompts.lexicon import ACTIONS, COLOR_WORDS, MATERIALS, PAINTS, SHAPES
 
+NAMED = COLOR_WORDS | MATERIALS | SHAPES
 BEFORE = {"amod", "compound", "nmod", "npadvmod", "obl:npmod", "nn"}  # of a noun, on its left
 _BORDERS = ("PUNCT", "CCONJ", "ADP")
 
@@ -72,6 +73,7 @@ REPAIRS = (
             and at.left is not None
             and at.left.pos_ == "ADP"
             and at.run[-1].pos_ == "ADJ"
+            and at.run[0].tag_ != "NNS"
         ),
         "a pile of colorful autumn leaves",
     ),
@@ -82,7 +84,12 @@ REPAIRS = (
     ),
     Repair(
         "an adjective whose article belongs to it or to what follows",
-        lambda at: at.read_as("ADJ") and at.article and at.left.head in (at.token, at.right),
+        lambda at: (
+            at.read_as("ADJ")
+            and at.article
+            and at.left.head in (at.token, at.right)
+            and not (at.right is not None and at.right.text == "," and at.token.dep_ == "amod")
+        ),
         "An oven and a red toaster.",
     ),
     Repair(
@@ -159,16 +166,32 @@ def acts(token: Any) -> bool:
     return token.dep_ == "compound" and (is_action(token.head) or token.head.pos_ == "VERB")
 
 
+def _has_noun_before(token: Any) -> bool:
+    """ "bottle" of "a blue water bottle and office supplies"."""
+    return any(child.dep_ == "compound" for child in token.lefts)
+
+
 def is_listed(token: Any) -> bool:
     """ "cheese" of "melted cheese and black olives", read as a modifier of the olives; "dark green
     and white shirt" is one noun."""
-    if token.pos_ != "NOUN" or token.dep_ not in BEFORE or token.lower_ in COLOR_WORDS:
+    if token.pos_ != "NOUN" or token.dep_ not in BEFORE or token.lower_ in NAMED:
         return False
     joined = any(
-        child.dep_ == "conj" and (child.pos_ == "ADJ" or child.lower_ in COLOR_WORDS)
+        (child.dep_ == "conj" and (child.pos_ == "ADJ" or child.lower_ in NAMED))
+        or (child.dep_ == "conj" and _has_noun_before(token))
+        or (
+            child.dep_ == "cc" and child.nbor(1).dep_ == "amod" and child.nbor(1).head == token.head
+        )
         for child in token.rights
     )
-    return joined and any(child.dep_ in BEFORE for child in token.lefts)
+    described = token.i > 0 and token.nbor(-1).dep_ in BEFORE
+    return joined and described
+
+
+def listed_before(token: Any) -> list[Any]:
+    """What stands before the first listed noun of a noun and belongs to that."""
+    first = next((child for child in token.lefts if is_listed(child)), None)
+    return [] if first is None else [child for child in token.lefts if child.i < first.i]
 
 
 def continues(token: Any) -> bool:

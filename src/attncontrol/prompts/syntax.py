@@ -9,7 +9,7 @@ explicit, nothing is kept between prompts, degree adverbs ("very") are no modifi
 the tagger of a small pipeline takes for verbs ("a white rose") are repaired.
 """
 
-from collections import Counter
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +17,11 @@ from typing import Any
 from attncontrol.errors import WordError
 from attncontrol.prompts.grammar import chain, is_head, modifiers, predications
 from attncontrol.prompts.language import require_english
-from attncontrol.prompts.lexicon import DEGREES, PICTURE_WORDS, PLACES
-from attncontrol.prompts.parser import parser
+from attncontrol.prompts.lexicon import CLOSED, DEGREES
+from attncontrol.prompts.reading import read
 from attncontrol.prompts.repairs import mistaken, paints
+from attncontrol.prompts.showing import why_left_out
+from attncontrol.prompts.tags import Kept, LeftOut, without_tags
 
 
 @dataclass(frozen=True)
@@ -46,30 +48,40 @@ class Entity:
 
 
 def analyse(prompt: str) -> tuple[Entity, ...]:
-    """The nouns of a prompt in order, each with its modifiers. Empty if there is none. Raises
-    WordError for a prompt in another language than English."""
-    require_english(prompt)
-    doc = parser()(prompt)
+    """The nouns of a prompt in order, each with its modifiers, those of tags as well. Empty if
+    there is none. Raises WordError for a prompt in another language than English."""
+    whole = Kept(prompt, tuple(range(len(prompt))), ())
+    return tuple(entity for _, entity in _entities(whole))
+
+
+def _entities(kept: Kept) -> list[tuple[Any, Entity]]:
+    """The nouns of what is left of a prompt, as tokens and as words of the whole prompt."""
+    require_english(kept.text)
+    doc = read(kept.text)
     painted = {token.i + 1: token.nbor(-1) for token in doc if paints(token)}
-    described = _described(doc, painted)
-    entities = []
-    for index, words in described.items():
-        noun = _word(doc[index])
+    entities: dict[Word, tuple[Any, Entity]] = {}
+    for index, words in sorted(_described(doc, painted).items()):
+        noun = _word(doc[index], kept)
         own = {
-            _word(word)
+            _word(word, kept)
             for word in words
             if painted.get(word.i, doc[index]) == doc[index] and word.i + 1 not in painted
             if word.lower_ not in DEGREES and word.pos_ not in ("DET", "NUM", "PRON", "PUNCT")
         }
-        entities.append(Entity(noun, tuple(sorted(own - {noun}, key=lambda word: word.start))))
-    entities.sort(key=lambda entity: entity.noun.start)
-    return tuple({entity.noun: entity for entity in entities}.values())
+        modifiers = tuple(sorted(own - {noun}, key=lambda word: word.start))
+        entities[noun] = doc[index], Entity(noun, modifiers)
+    inside = {word for _, entity in entities.values() for word in entity.modifiers}
+    return [each for noun, each in entities.items() if not ("-" in noun.text and noun in inside)]
 
 
 def _described(doc: Any, painted: Mapping[int, Any]) -> dict[int, list[Any]]:
     """Positions of nouns, and everything that could modify them; ``painted`` maps the position of a
     colour to the noun that is painted."""
-    repaired = {token.i: words for token in doc if (words := mistaken(token)) is not None}
+    repaired = {
+        token.i: words
+        for token in doc
+        if token.lower_ not in CLOSED and (words := mistaken(token)) is not None
+    }
     taken = {word.i for words in repaired.values() for word in words} | painted.keys()
     described: dict[int, list[Any]] = {}
     for token in doc:
@@ -86,36 +98,54 @@ def _described(doc: Any, painted: Mapping[int, Any]) -> dict[int, list[Any]]:
     return described
 
 
-def subjects_of(prompt: str) -> tuple[Entity, ...]:
-    """The nouns that a picture can show: without words for pictures and places ("a photo of", "to
-    the left of").
+def tell_apart(prompt: str) -> tuple[tuple[Entity, ...], tuple[LeftOut, ...]]:
+    """The nouns that a picture can show, and what is none of them, with the reason: tags, words for
+    the picture itself ("a photo of"), for places in it ("to the left of") and for amounts ("a pair
+    of"), bare colours ("a man in black"), and nouns that cannot be seen ("beauty")."""
+    kept = without_tags(prompt)
+    subjects: list[Entity] = []
+    left_out = list(kept.left_out)
+    for token, entity in _entities(kept):
+        reason = why_left_out(token, entity.modifiers)
+        if reason is None:
+            subjects.append(entity)
+        else:
+            noun = entity.noun
+            left_out.append(LeftOut(noun.text, noun.start, noun.end, reason))
+    return tuple(subjects), tuple(sorted(left_out, key=lambda each: each.start))
 
-    Raises WordError if there is no noun.
+
+def subjects_of(prompt: str) -> tuple[Entity, ...]:
+    """The nouns that a picture can show; see ``tell_apart``.
+
+    Raises WordError if there is none.
     """
-    entities = analyse(prompt)
-    if not entities:
-        raise WordError(
-            f"no noun was found in the prompt {prompt!r}; "
-            "name the words yourself: words=['...'] or --words ..."
-        )
-    hidden = PICTURE_WORDS | PLACES
-    return tuple(each for each in entities if each.noun.text.lower() not in hidden) or entities
+    subjects, left_out = tell_apart(prompt)
+    if subjects:
+        return subjects
+    found = "no subject" if left_out else "no noun"
+    besides = "".join(f", {each.text!r} is left out: {each.reason}" for each in left_out)
+    raise WordError(
+        f"{found} was found in the prompt {prompt!r}{besides}; "
+        "name the words yourself: words=['...'] or --words ..."
+    )
 
 
 def nouns(prompt: str) -> tuple[str, ...]:
-    """The nouns of ``subjects_of`` in order; a repeated noun is numbered: "cat#1", "cat#2". Raises
-    WordError if there is none."""
-    words = [entity.noun.text.lower() for entity in analyse(prompt)]
-    total, seen = Counter(words), Counter[str]()
+    """The nouns of ``subjects_of`` in order; one that the prompt has more than once is numbered by
+    its occurrences: "cat#1", "cat#2". Raises WordError if there is none."""
     named = []
     for entity in subjects_of(prompt):
-        word = entity.noun.text
-        seen[word.lower()] += 1
-        named.append(f"{word}#{seen[word.lower()]}" if total[word.lower()] > 1 else word)
+        word = entity.noun
+        pattern = rf"(?<!\w){re.escape(word.text)}(?!\w)"
+        starts = [match.start() for match in re.finditer(pattern, prompt, re.IGNORECASE)]
+        named.append(
+            f"{word.text}#{starts.index(word.start) + 1}" if len(starts) > 1 else word.text
+        )
     return tuple(named)
 
 
-def _word(token: Any) -> Word:
+def _word(token: Any, kept: Kept) -> Word:
     """The token with what hyphens join to it."""
     first = last = token
     while first.i > 0 and _joined(first.nbor(-1), first):
@@ -123,7 +153,8 @@ def _word(token: Any) -> Word:
     while last.i + 1 < len(last.doc) and _joined(last, last.nbor(1)):
         last = last.nbor(1)
     start, end = first.idx, last.idx + len(last)
-    return Word(token.doc.text[start:end], start, end)
+    places = kept.places[start:end]
+    return Word(kept.text[start:end], places[0], places[-1] + 1)
 
 
 def _joined(left: Any, right: Any) -> bool:
