@@ -133,7 +133,7 @@ def test_schedules_of_methods_may_be_replaced(tmp_path, monkeypatch):
 
     monkeypatch.setattr(compare, "generate", generate)
     options = {"every": 276, "step_sizes": {"ebama": 3.0}, "progress": lambda items, _: items}
-    pipe = SimpleNamespace(dtype=torch.float32)
+    pipe = SimpleNamespace(dtype=torch.float32, device="cpu")
     compare.run(pipe, "colors", ["conform", "ebama"], [0], tmp_path / "a" / "a.csv", **options)
     assert (seen["conform"].step_size, seen["conform"].max_refinements) == (None, 20)
     compare.run(

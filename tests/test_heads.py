@@ -131,7 +131,7 @@ def test_an_interrupted_search_goes_on(tmp_path):
     again.clear()
     assert search(pipe, batch=4, cache=cache, objective=noting).heads == resumed.heads
     assert not again
-    resumed.save(tmp_path / "heads.json")
+    resumed.write(tmp_path / "heads.json")
     assert load_heads(tmp_path / "heads.json") == list(resumed.heads)
     assert {
         tuple(row[:2])

@@ -101,7 +101,7 @@ def test_what_is_missing_is_made_to_the_same_end(finished, arguments, tmp_path, 
         assert "and no run; give an empty or a new folder with --out" in said
         return
     if half == "unrecorded":
-        run.model_copy(update={"pictures": run.pictures[:3], "complete": False}).save(out)
+        run.model_copy(update={"pictures": run.pictures[:3], "complete": False}).write(out)
     elif half == "missing":
         picture.unlink()
     else:
@@ -177,12 +177,50 @@ def test_other_runs_and_files_of_others_are_refused(finished, arguments, tmp_pat
     out = tmp_path / "run"
     shutil.copytree(finished, out)
     run = load_run(out / "run.json", GenerationRun)
-    run.model_copy(update={"pictures": run.pictures[:3]}).save(out)
+    run.model_copy(update={"pictures": run.pictures[:3]}).write(out)
     theirs = out / run.pictures[-1].file
     Image.new("RGB", (8, 8)).save(theirs)
     code, _, said = invoke("generate", *arguments, "--out", out)
     assert code != 0
     assert f"{theirs.name} was not made by this command" in said.replace("- ", "-")
+
+
+HEADS = ["heads", "search", "a cat", "--seeds", "0"]
+TOLD = {"model": "sprites", "device": "cpu", "dtype": "float32", "u": 1, "objective": "quality",
+        "scale": 2.0, "num_inference_steps": 20, "guidance_scale": 1.0}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "there", "message"),
+    [
+        (["bench"], {"notes.txt": "mine"}, "holds notes.txt and no results of this command, which"),
+        (["bench"], {"pictures.csv": "a,b"}, "holds pictures.csv and no results of this command"),
+        (["bench"], {"settings": "", "pairs.md": "# Pairs"}, "pairs.md exists and was not made by"),
+        (
+            ["bench"],
+            {"settings": "", "pairs.png": "a"},
+            "pairs.png exists and was not made by",
+        ),
+        (
+            HEADS,
+            {"notes.txt": "mine"},
+            "holds notes.txt and no results of this command",
+        ),
+        (HEADS, {"settings.json": "{}", "heads.json": "[]"}, "heads.json exists and was not made"),
+        (HEADS, {"settings.json": "["}, "settings.json holds no settings; remove it"),
+        (HEADS, {"settings.json": json.dumps(TOLD)}, "scale: 2.0 there, 3.0 here"),
+    ],
+)
+def test_folders_of_others_are_refused_before_a_model_is_loaded(
+    tmp_path, monkeypatch, line, there, message
+):
+    monkeypatch.setattr(command.pipelines, "opened", lambda *_: pytest.fail("it was loaded"))
+    for name, text in there.items():
+        (tmp_path / name).write_text(text)
+    code, _, said = invoke(*line, "--out", tmp_path)
+    assert code != 0
+    assert message in said.replace("- ", "-")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == there
 
 
 def test_a_prompt_that_fails_is_recorded_and_the_others_are_made(
@@ -214,7 +252,7 @@ def test_long_runs_write_their_report_seldom(finished, monkeypatch, tmp_path):
     run = load_run(finished / "run.json", GenerationRun)
     saved, clock = [], iter(range(0, 1000, 10))
     monkeypatch.setattr(resume.time, "monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(GenerationRun, "save", lambda self, _: saved.append(len(self.pictures)))
+    monkeypatch.setattr(GenerationRun, "write", lambda self, _: saved.append(len(self.pictures)))
     records = {picture.file: picture for picture in run.pictures}
     empty = run.model_copy(update={"pictures": []})
     resume.carry_out(empty, tmp_path, lambda unit: [

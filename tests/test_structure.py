@@ -2,6 +2,7 @@
 raised, and that test modules stand alone. The rules have no exceptions; late imports count."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -42,7 +43,7 @@ EXTERNAL = {  # package: where it may be imported
     "rich": ("cli", "batch", "bench", "sprites/training"),
     "jinja2": ("inspector",),
     "pydantic": ("maps", "batch"),
-    "filelock": ("maps/streaming",),
+    "filelock": ("writing",),
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -192,6 +193,144 @@ def test_what_is_raised_is_a_leaf_of_the_error_tree(path):
         allowed |= TO_THE_TERMINAL
     raised = Raised(path).found
     assert [each for each in raised if each[1] not in allowed | PROTOCOLS.get(each[0], set())] == []
+
+
+WRITES = {"write_text", "write_bytes", "mkdir", "rmdir", "touch", "unlink", "rename", "symlink_to"}
+"""Methods of what is written."""
+WRITERS = {  # functions of what is written, and where among their arguments it is
+    "save": 0, "to_csv": 0, "to_zarr": 0, "to_netcdf": 0, "to_json": 0, "savefig": 0, "savez": 0,
+    "savez_compressed": 0, "dump": 1, "save_file": 1, "tofile": 0, "rmtree": 0, "remove": 0,
+    "renames": 1, "replace": 1, "copy": 1, "copyfile": 1, "copytree": 1, "move": 1, "makedirs": 0,
+}  # fmt: skip
+OF_PATHS = {"os", "shutil"}  # whose functions are no methods of strings or records
+STREAMS = ("io.BytesIO", "BytesIO")
+THE_KERNEL = ("batch/memory.py", "_CLEAR.write_text('5')")  # clears a count; nothing is kept
+
+
+class Written(ast.NodeVisitor):
+    """Writes of a file that do not go to what ``writing.whole`` gave: the name that it bound, a
+    parameter of its type ``Unfinished``, a stream in memory, or what is made of one of these."""
+
+    def __init__(self, path: Path):
+        self.good, self.found = set(), []
+        self.visit(read(path))
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        before, given = self.good, [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        named = {each.arg: ast.unparse(each.annotation) for each in given if each.annotation}
+        self.good = before - {each.arg for each in given}
+        self.good |= {name for name, kind in named.items() if kind in ("Unfinished", *STREAMS)}
+        self.generic_visit(node)
+        self.good = before
+
+    def visit_With(self, node: ast.With) -> None:
+        for item in node.items:
+            self.visit(item.context_expr)
+            if item.optional_vars is not None:
+                self.bind(item.optional_vars, item.context_expr)
+        for each in node.body:
+            self.visit(each)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self.visit(node.value)
+        for target in node.targets:
+            names, values = [target], [node.value]
+            if isinstance(target, ast.Tuple):
+                names = target.elts
+                values = getattr(node.value, "elts", [node.value] * len(names))
+            for name, value in zip(names, values, strict=False):
+                self.bind(name, value)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+            self.bind(node.target, node.value)
+
+    def bind(self, target: ast.expr, value: ast.expr) -> None:
+        name = ast.unparse(target)
+        self.good = self.good | {name} if self.is_good(value) else self.good - {name}
+
+    def is_good(self, target: ast.expr) -> bool:
+        """``part``, ``part / "a"``, ``str(part)``, ``part.open("wb")``."""
+        while not isinstance(target, ast.Name):
+            if isinstance(target, ast.Call) and ast.unparse(target.func) in ("whole", *STREAMS):
+                return True
+            if isinstance(target, ast.BinOp):
+                target = target.left
+            elif isinstance(target, ast.Attribute):
+                target = target.value
+            elif isinstance(target, ast.Call) and isinstance(target.func, ast.Attribute):
+                target = target.func.value
+            elif isinstance(target, ast.Call) and ast.unparse(target.func) in ("str", "Path"):
+                target = target.args[0]
+            else:
+                return False
+        return target.id in self.good
+
+    def visit_Call(self, node: ast.Call) -> None:
+        written = self.target(node)
+        if written is not None and not self.is_good(written):
+            self.found.append(ast.unparse(node))
+        self.generic_visit(node)
+
+    def target(self, node: ast.Call) -> ast.expr | None:
+        """What a call writes, if it does."""
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        name = node.func.attr if owner else ast.unparse(node.func)
+        if name in ("open", "ZipFile", "TarFile"):
+            modes = [*node.args, *(each.value for each in node.keywords if each.arg == "mode")]
+            is_mode = [
+                bool(re.fullmatch("'[wax][bt+]*'|'r[bt]*[+][bt]*'", ast.unparse(mode)))
+                for mode in modes
+            ]
+            if not any(is_mode):
+                return None
+            return node.args[0] if node.args and not is_mode[0] else owner
+        if name in WRITES:
+            return owner
+        of_paths = owner is not None and ast.unparse(owner) in OF_PATHS
+        if name == "replace" and owner and not of_paths and len(node.args) == 1:
+            return owner  # of a path; that of a string takes two, that of a dataclass names them
+        ambiguous = name in ("replace", "remove", "copy", "move", "dump") and not of_paths
+        own = name == "save" and owner is None  # attncontrol.save and that of pictures
+        if name not in WRITERS or ambiguous or own:
+            return None
+        known = [each.value for each in node.keywords if each.arg in ("file", "path", "filename")]
+        return (node.args[WRITERS[name] :] + known)[0]
+
+
+@pytest.mark.parametrize("path", FILES, **short)
+def test_all_that_is_written_goes_through_one_module(path):
+    place = path.relative_to(SOURCE).as_posix()
+    if place == "writing.py" or place.startswith("sprites/training/"):
+        return
+    found = [(place, each) for each in Written(path).found]
+    assert [each for each in found if each != THE_KERNEL] == []
+    assert "Unfinished" not in {
+        ast.unparse(node.func) for node in ast.walk(read(path)) if isinstance(node, ast.Call)
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "writes"),
+    [
+        ("out.write_text(x)", True), ("open(out, 'w')", True), ("open(out, mode='ab')", True),
+        ("open(out)", False), ("out.open('rb')", False), ("Image.open(out)", False),
+        ("image.save(out / 'a.png')", True), ("image.save(io.BytesIO())", False),
+        ("table.to_csv(out)", True), ("os.replace(a, b)", True), ("a.replace(b)", True),
+        ("text.replace('a', 'b')", False), ("maps.replace(layers=a)", False),
+        ("save_file(tensors, out)", True), ("shutil.rmtree(out)", True), ("out.mkdir()", True),
+        ("with whole(out) as part: part.mkdir(); image.save(part / f'{a}.png')", False),
+        ("with whole(out) as part, part.open('wb') as f: np.savez(f, a=1)", False),
+        ("with whole(out) as part: out.write_text(x)", True),
+        ("def f(part: Unfinished): save_file(tensors, part)", False),
+        ("def f(part: Path): save_file(tensors, part)", True),
+        ("with whole(out) as part:\n part = out\n part.write_text(x)", True),
+    ],
+)  # fmt: skip
+def test_a_write_is_seen(tmp_path, line, writes):
+    (tmp_path / "a.py").write_text(line)
+    assert bool(Written(tmp_path / "a.py").found) == writes
 
 
 @pytest.mark.parametrize("path", TESTS, **below_root)

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from attncontrol import writing
 from attncontrol.errors import WriteError
-from attncontrol.writing import whole
+from attncontrol.writing import append, locked, whole
 
 
 def mine(path):
@@ -128,3 +129,55 @@ def test_a_name_as_long_as_the_system_takes(tmp_path, name):
     assert os.listdir(tmp_path) == [name]
     with pytest.raises(WriteError, match="too long"), whole(tmp_path / ("b" * 300)):
         pass
+
+
+@pytest.mark.parametrize("room", [0, 3, 7])
+def test_a_line_is_whole_or_taken_back(tmp_path, room):
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from attncontrol.writing import append
+from attncontrol.errors import WriteError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+size = 6 + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+try:
+    append(Path(sys.argv[1]), b"second")
+except WriteError as error:
+    print(error)
+"""
+    file = tmp_path / "a" / "lines.csv"
+    append(file, b"first\n")
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(file), str(room)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    if room < 6:
+        assert "lines.csv did not grow: File too large; all before is kept" in run.stdout
+        assert file.read_bytes() == b"first\n"
+    else:
+        assert file.read_bytes() == b"first\nsecond"
+
+
+def test_folders_change_places_in_one_step(tmp_path, monkeypatch):
+    for swapped in (writing._swapped, lambda *_: False):
+        monkeypatch.setattr(writing, "_swapped", swapped)
+        for content in ("first", "second"):
+            with whole(tmp_path / "maps") as part:
+                part.mkdir()
+                (part / content).touch()
+            assert os.listdir(tmp_path / "maps") == [content]
+        assert os.listdir(tmp_path) == ["maps"]
+
+
+def test_a_locked_folder_is_left_as_it_was(tmp_path):
+    folder = tmp_path / "a" / "steps"
+    with locked(folder):
+        assert all(map(writing.is_passing, os.listdir(folder)))
+        with whole(folder / "step.bin") as part:
+            part.touch()
+            assert all(map(writing.is_passing, os.listdir(folder)))
+    assert os.listdir(folder) == ["step.bin"]
+    with locked(tmp_path / "empty"):
+        pass
+    assert not (tmp_path / "empty").exists()

@@ -27,3 +27,11 @@ def load_heads(file: Path) -> list[tuple[str, int]]:
     if not heads or len(set(heads)) < len(heads):
         raise ResultsError(f"{file} names no head" if not heads else f"{file} names a head twice")
     return heads
+
+
+def is_heads(file: Path) -> bool:
+    """Whether it is one."""
+    try:
+        return bool(load_heads(file))
+    except ResultsError:
+        return False

@@ -14,10 +14,12 @@ import torch
 
 from attncontrol.attention.edit import Editor
 from attncontrol.attention.sites import Head, Where
+from attncontrol.batch.chosen_heads import is_heads
 from attncontrol.batch.results import append_lines, read_lines
 from attncontrol.running.session import attach
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.plan import Heads, PerImage
+from attncontrol.writing import put
 
 Job = tuple[str, int]
 """(prompt, seed)."""
@@ -52,7 +54,7 @@ class HeadSearch:
     def heads(self) -> tuple[Head, ...]:
         return tuple(head for each in self.rounds for head in each.chosen)
 
-    def save(self, file: Path) -> None:
+    def write(self, file: Path) -> None:
         """JSON: {"heads": [[site, head], ...], "rounds": [{"chosen": [...], "without": score,
         "scores": [...]}, ...]}, where scores are [site, head, score, pictures]."""
         rounds = [
@@ -63,7 +65,8 @@ class HeadSearch:
             }
             for each in self.rounds
         ]
-        file.write_text(json.dumps({"heads": self.heads, "rounds": rounds}, indent=1), "utf-8")
+        text = json.dumps({"heads": self.heads, "rounds": rounds}, indent=1)
+        put(file, text.encode(), is_heads)
 
 
 def search_heads(

@@ -1,11 +1,11 @@
 """Runs in their folders: what is there is kept, what is missing is made."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attncontrol.batch.results import differences
 from attncontrol.batch.runs import Failure, Picture, R, Run, Settings, Unit, load_run
 from attncontrol.errors import ResultsError, WriteError
 from attncontrol.export.folder import is_picture
@@ -24,7 +24,7 @@ def opened(out: Path, run: R) -> R:
     before = load_run(out / "run.json", type(run)) if there else run
     if there == {"run.json"} and not before.pictures:
         before = run
-    if found := differences(_told(before), _told(run)):
+    if found := differences(_told(before), _told(run), _LATE):
         raise ResultsError(
             f"{out} holds a run with other settings ({'; '.join(found[:3])}); give another folder "
             "with --out, or remove this one"
@@ -41,18 +41,8 @@ def opened(out: Path, run: R) -> R:
 
 def require_same(wanted: Settings, found: Settings) -> None:
     """Raises ResultsError if an earlier run was made with what cannot be had here."""
-    if wrong := differences(_flat(wanted), _flat(found)):
+    if wrong := differences(_flat(wanted), _flat(found), _LATE):
         raise ResultsError(f"the run cannot be repeated exactly: {'; '.join(wrong[:3])}")
-
-
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """In words. What is not known yet is no difference."""
-    return [
-        f"{name.replace('_', ' ')}: {_short(there.get(name))} there, {_short(here.get(name))} here"
-        for name in {**here, **there}
-        if there.get(name) != here.get(name)
-        and not (name in _LATE and None in (there.get(name), here.get(name)))
-    ]
 
 
 def _told(run: Run) -> dict[str, Any]:
@@ -63,11 +53,6 @@ def _flat(settings: Settings) -> dict[str, Any]:
     """With the arguments of the call by their names."""
     values = settings.model_dump(mode="json")
     return values | values.pop("call")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def carry_out(
@@ -83,7 +68,7 @@ def carry_out(
     """
     made: dict[str, Picture] = {picture.file: picture for picture in run.pictures}
     failed: dict[str, Exception] = {}
-    _state(run, made, failed).save(out)
+    _state(run, made, failed).write(out)
     due = 0.0
     for unit in progress(run.settings.units):
         if unit.prompt in failed or made.keys() >= {*run.settings.pictures(unit)}:
@@ -97,10 +82,10 @@ def carry_out(
             continue
         made |= {picture.file: picture for picture in pictures}
         if (began := time.monotonic()) >= due:  # a long list costs no more than a twentieth
-            _state(run, made, failed).save(out)
+            _state(run, made, failed).write(out)
             due = began + 20 * (time.monotonic() - began)
     done = _state(run, made, failed, complete=not failed)
-    done.save(out)
+    done.write(out)
     if failed and not made:
         raise ResultsError(f"nothing was made: {done.failed[0].error}")
     return done

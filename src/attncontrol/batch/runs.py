@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from attncontrol.errors import ResultsError
 from attncontrol.export.folder import name_of, sheet_of
-from attncontrol.writing import whole
+from attncontrol.writing import put
 
 Text = Annotated[str, Field(min_length=1, max_length=10_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -172,9 +172,8 @@ class Run(Exact):
     failed: Sequence[Failure] = ()
     complete: bool = False
 
-    def save(self, out: Path) -> None:
-        with whole(out / "run.json") as part:
-            part.write_text(self.model_dump_json(indent=1), "utf-8")
+    def write(self, out: Path) -> None:
+        put(out / "run.json", self.model_dump_json(indent=1).encode())
 
 
 class GenerationRun(Run):

@@ -61,6 +61,7 @@ def run(
         descent = _descent(objective, step_sizes.get(method), refinements)
         settings = {
             "model": type(pipe).__name__,
+            "device": str(pipe.device),
             "dtype": str(pipe.dtype),
             "call": call,
             "descent": objective and repr(descent),

@@ -36,11 +36,11 @@ from rich.progress import track
 from attncontrol.attention.sites import Where
 from attncontrol.batch.chosen_heads import load_heads
 from attncontrol.batch.options import DTYPES, guided, load_pipeline, parse_seeds
-from attncontrol.batch.results import append_lines, same_settings
+from attncontrol.batch.results import append_lines, require_results, same_settings
 from attncontrol.bench.guidance_table import TRUE, Row, markdown, read, table
 from attncontrol.edits.smoothed_query import SmoothedQuery
 from attncontrol.edits.soft_identity import SoftIdentity
-from attncontrol.errors import SettingError
+from attncontrol.errors import SettingError, WriteError
 from attncontrol.running.session import attach
 from attncontrol.sprites import models
 from attncontrol.sprites.quality import (
@@ -130,9 +130,10 @@ def run(
     ``call`` goes to the pipeline. Without ``prompted`` every prompt is empty.
     Raises ResultsError if the folder has pictures of an arm with other settings.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    require_place(folder)
     for name in (*TRUE, *by_name):
-        settings = {"model": type(pipe).__name__, "dtype": str(pipe.dtype), "prompted": prompted}
+        settings = {"model": type(pipe).__name__, "prompted": prompted}
+        settings |= {"device": str(pipe.device), "dtype": str(pipe.dtype)}
         settings |= (
             {"arm": repr(by_name[name]), "call": by_name[name].call(call)}
             if name in by_name
@@ -145,6 +146,11 @@ def run(
             if wanted := [number for number in chunk if number not in made[name]]:
                 rows = _rows(pipe, name, by_name.get(name), wanted, prompted, call)
                 append_lines(folder / f"{name}.jsonl", map(asdict, rows))
+
+
+def require_place(folder: Path) -> None:
+    """Raises WriteError for a folder that holds other things than results of ``run``."""
+    require_results(folder, f"{TRUE[0]}.json", [])
 
 
 def _rows(
@@ -213,6 +219,10 @@ def main() -> None:
     args = parser.parse_args()
     prompted = not args.unconditional
     names = [name for name in args.arms.split(",") if prompted or not name.startswith("cfg")]
+    try:
+        require_place(args.out)
+    except WriteError as error:
+        parser.error(str(error))
     pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype)
     pipe.set_progress_bar_config(disable=True)
     call = models.call(args.model) | ({"num_inference_steps": args.steps} if args.steps else {})
@@ -225,7 +235,7 @@ def main() -> None:
         options = {"prompted": prompted, "batch": args.batch, "progress": _progress}
         run(pipe, chosen, parse_seeds(args.seeds), args.out, **options, **call)
         lines = table(args.out, chosen)
-    except ValueError as error:
+    except (ValueError, WriteError) as error:
         parser.error(str(error))
     print(json.dumps(lines, indent=1) if args.json else markdown(lines))
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from attncontrol.writing import append as extend
+
 
 @dataclass(frozen=True)
 class Row:
@@ -51,16 +53,14 @@ def _row(line: str) -> Row | None:
 
 
 def append(file: Path, rows: Sequence[Row]) -> None:
-    """In one write, which other processes cannot break. What a killed one left half is ended so
-    that no number of it is taken for a whole one."""
+    """In one write. What a killed process left half is ended so that no number of it is taken for a
+    whole one."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
-    file.parent.mkdir(parents=True, exist_ok=True)
     before = file.read_bytes() if file.exists() else b""
     if not before:
         writer.writeheader()
     elif not before.endswith(b"\n"):
         text.write("...\n")
     writer.writerows(asdict(row) for row in rows)
-    with file.open("ab", buffering=0) as lines:
-        lines.write(text.getvalue().encode())
+    extend(file, text.getvalue().encode())

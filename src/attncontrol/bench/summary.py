@@ -1,12 +1,17 @@
 """From rows of pictures to the table of methods."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from attncontrol.batch.results import require_results
 from attncontrol.bench.rows import Row
 from attncontrol.bench.suites import MEASURES
+from attncontrol.export.chart import bars, is_chart
+from attncontrol.writing import put, require_free
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -82,3 +87,28 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
             cells.append(f"{100 * line[measure]:.1f}{gain}")
         table.append([*cells, f"{line['time_ratio']:.1f}", f"{line['memory_ratio']:.1f}"])
     return "\n".join(f"| {' | '.join(row)} |" for row in table) + "\n"
+
+
+def require_place(folder: Path, suite: str) -> None:
+    """Raises WriteError for a folder that ``run`` and ``write`` would not write into."""
+    require_results(folder, "settings", ["pictures.csv"])
+    for ending, ours in _OURS.items():
+        require_free(folder / f"{suite}{ending}", ours)
+
+
+def write(lines: Sequence[Mapping[str, Any]], suite: str, folder: Path) -> None:
+    """The table for people and for programs, and the chart. Raises PackageError for the last, the
+    others are then there."""
+    data = {".md": markdown(lines), ".json": json.dumps(lines, indent=1)}
+    for ending, text in data.items():
+        put(folder / f"{suite}{ending}", text.encode(), _OURS[ending])
+    bars(lines, MEASURES[suite], folder / f"{suite}.png")
+
+
+def _is_table(file: Path) -> bool:
+    with file.open("rb") as stream:
+        begin = stream.read(100)
+    return begin.startswith((b"| method | n |", b'[\n {\n  "method": '))
+
+
+_OURS = {".md": _is_table, ".json": _is_table, ".png": is_chart}

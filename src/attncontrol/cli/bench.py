@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from attncontrol import sprites
-from attncontrol.bench.suites import MEASURES, SUITES
+from attncontrol.bench.suites import SUITES
 from attncontrol.cli import checks, methods, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, clean_errors, console, optional_chart
@@ -89,15 +89,15 @@ def bench(
     numbers = checks.seeds(seeds)
     with clean_errors():
         from attncontrol.bench.compare import run
-        from attncontrol.bench.summary import markdown, summary
+        from attncontrol.bench.summary import markdown, require_place, summary, write
 
+        require_place(out, suite)
         pipe = pipelines.opened(model, device, dtype)
         call = pipelines.call_of(model)
         options |= {"progress": _progress}
         lines = summary(run(pipe, suite, chosen, numbers, out / "pictures.csv", **options, **call))
-        (out / f"{suite}.md").write_text(markdown(lines), "utf-8")
-        (out / f"{suite}.json").write_text(json.dumps(lines, indent=1), "utf-8")
-        _chart(lines, suite, out)
+        with optional_chart():
+            write(lines, suite, out)
     typer.echo(json.dumps(lines) if as_json else markdown(lines))
 
 
@@ -143,10 +143,3 @@ def _progress(items: Any, description: str) -> Any:
     from rich.progress import track
 
     return track(items, description=description, console=console)
-
-
-def _chart(lines: Any, suite: str, out: Path) -> None:
-    from attncontrol.export.chart import bars
-
-    with optional_chart():
-        bars(lines, MEASURES[suite], out / f"{suite}.png")

@@ -108,14 +108,16 @@ def search(
     """Search for heads; interrupted, it goes on where it was. generate --heads and
     perturb(heads=...) take the result."""
     jobs = [(prompt, seed) for prompt in prompts for seed in checks.seeds(seeds)]
-    named = {"model": model, "dtype": dtype, "objective": objective, "scale": scale, "u": u}
+    named: dict[str, Any] = {"model": model, "device": device, "dtype": dtype, "u": u}
+    named |= {"objective": objective, "scale": scale}
     with clean_errors():
         from attncontrol.batch.results import same_settings
 
         function = objective_of(objective)
         call = pipelines.call_of(model, guidance=guidance)
+        _require_place(out, named | call)
         pipe = pipelines.opened(model, device, dtype)
-        same_settings(out / "settings.json", named | {"call": call}, of=out / "scores.jsonl")
+        same_settings(out / "settings.json", named | call, of=out / "scores.jsonl")
         options = {"where": _where(pipe, kind, layers), "rounds": rounds, "top_k": top_k, **call}
         options |= {"halving": halving, "batch": batch, "scale": scale}
         found = _searched(pipe, jobs, function, u, out, options)
@@ -123,6 +125,20 @@ def search(
         typer.echo((out / "heads.json").read_text("utf-8"))
     else:
         _show_search(found, objective, out)
+
+
+def _require_place(out: Path, settings: dict[str, Any]) -> None:
+    """Raises WriteError for a folder that holds other things than results of a search, ResultsError
+    for those of one with other settings."""
+    from attncontrol.batch.chosen_heads import is_heads
+    from attncontrol.batch.results import require_results, require_same_settings
+    from attncontrol.export.chart import is_chart
+    from attncontrol.writing import require_free
+
+    require_results(out, "settings.json", ["settings.json", "scores.jsonl"])
+    require_free(out / "heads.json", is_heads)
+    require_free(out / "scores.png", is_chart)
+    require_same_settings(out / "settings.json", settings, of=out / "scores.jsonl")
 
 
 def _searched(
@@ -138,7 +154,7 @@ def _searched(
 
     cache: dict[str, Any] = {"cache": out / "scores.jsonl", "progress": progress}
     found = search_heads(pipe, jobs, function, edit=SoftIdentity(u), **cache, **options)
-    found.save(out / "heads.json")
+    found.write(out / "heads.json")
     with optional_chart():
         head_scores(found.rounds, out / "scores.png")
     return found

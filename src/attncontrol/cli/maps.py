@@ -193,8 +193,10 @@ def _beside(found: Any, place: Path, *, csv: bool, reading: str | None) -> None:
         ) as part:
             table.to_csv(part, index=False)
     if reading:
-        with whole(place.with_suffix(".maps.png")) as part:
-            _drawn(found, reading).save(part)
+        from attncontrol.export.folder import is_picture, save
+
+        about = {"prompt": found.prompts[0], "reading": reading}
+        save(_drawn(found, reading), place.with_suffix(".maps.png"), about, is_picture)
 
 
 def _drawn(found: Any, reading: str) -> Any:

@@ -55,17 +55,19 @@ def strip(
     with clean_errors():
         from attncontrol.batch.chosen_heads import load_heads
         from attncontrol.batch.strengths import strengths
-        from attncontrol.writing import whole
+        from attncontrol.export.folder import is_picture, save
+        from attncontrol.writing import require_free
 
+        require_free(out, is_picture, inputs=[file])
         function, weakened = objective_of(objective), load_heads(file)
-        call = pipelines.call_of(model, steps, guidance)
+        options = {"us": values, "scale": scale, **pipelines.call_of(model, steps, guidance)}
         pipe = pipelines.opened(model, device, dtype)
-        options = {"us": values, "scale": scale, **call}
         found = strengths(pipe, prompt, numbers, function, weakened, **options)
         count = f"{len(weakened)} head{'s' * (len(weakened) != 1)}"
         shift = f"shift of {objective} in deviations over {len(numbers)} seeds"
-        with whole(out) as part:
-            _drawn(found, numbers, f"{prompt}: {count} weakened; {shift}").save(part)
+        drawn = _drawn(found, numbers, f"{prompt}: {count} weakened; {shift}")
+        about = {"prompt": prompt, "seeds": numbers, "model": model, "objective": objective}
+        save(drawn, out, about | options, is_picture)
     if as_json:
         rows = [{"u": each.u, "shift": each.shift, "scores": each.scores} for each in found]
         typer.echo(json.dumps(rows))

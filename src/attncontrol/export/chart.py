@@ -1,10 +1,16 @@
 """Charts of what was measured, with matplotlib (``pip install attncontrol[bench]``)."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from PIL import Image
+
 from attncontrol.errors import PackageError
+from attncontrol.writing import put
+
+_MADE = "attncontrol chart"
 
 
 @runtime_checkable
@@ -42,7 +48,7 @@ def bars(lines: Sequence[Mapping[str, Any]], measures: Sequence[str], file: Path
     axes.set_ylim(0, 100)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right center", frameon=False)
-    figure.savefig(file, dpi=150)
+    _written(figure, file)
 
 
 def _whiskers(line: Mapping[str, Any], measures: Sequence[str]) -> tuple[list[float], list[float]]:
@@ -79,7 +85,21 @@ def head_scores(rounds: Sequence[Tried], file: Path) -> None:
         axes.set_yticks(range(len(layers)), layers)
         axes.set_xlabel("head")
         figure.colorbar(image, ax=axes, label="mean score")
-    figure.savefig(file, dpi=150)
+    _written(figure, file)
+
+
+def is_chart(file: Path) -> bool:
+    try:
+        with Image.open(file, formats=("PNG",)) as picture:
+            return picture.info.get("Software") == _MADE
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _written(figure: Any, file: Path) -> None:
+    data = io.BytesIO()
+    figure.savefig(data, dpi=150, metadata={"Software": _MADE})
+    put(file, data.getvalue(), is_chart)
 
 
 def _figure(width: float, height: float) -> Any:

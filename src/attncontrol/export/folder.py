@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from attncontrol.maps.draw import Box, boxed, grid, overlay
-from attncontrol.writing import whole
+from attncontrol.writing import put
 
 _MARK, _SOFTWARE = "attncontrol", 0x0131  # a text of PNG, and what EXIF calls the program
 
@@ -44,9 +44,14 @@ def _plain(method: str) -> str:
     return re.sub(r"[^\w.+-]", "-", method)[-40:]
 
 
-def save(image: Image.Image, file: Path, about: Mapping[str, Any]) -> str:
+def save(
+    image: Image.Image,
+    file: Path,
+    about: Mapping[str, Any],
+    ours: Callable[[Path], bool] | None = None,
+) -> str:
     """Writes a picture, with ``about`` as JSON inside (a PNG: its text "attncontrol"), unless the
-    file is that already; returns the SHA-256 of the file."""
+    file is that already; returns the SHA-256 of the file. ``ours`` is that of ``writing.whole``."""
     stream, text = io.BytesIO(), json.dumps(about)
     if file.suffix.lower() == ".png":
         info = PngInfo()
@@ -58,9 +63,7 @@ def save(image: Image.Image, file: Path, about: Mapping[str, Any]) -> str:
         kind = Image.registered_extensions()[file.suffix.lower()]
         image.convert("RGB").save(stream, kind, exif=exif)
     data = stream.getvalue()
-    if not (file.is_file() and file.read_bytes() == data):
-        with whole(file) as part:
-            part.write_bytes(data)
+    put(file, data, ours)
     return hashlib.sha256(data).hexdigest()
 
 

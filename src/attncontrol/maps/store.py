@@ -46,7 +46,7 @@ from attncontrol.errors import NonFiniteError, RecordError, SettingError, WriteE
 from attncontrol.maps.opened import Kept, checksum, checksum_of, path_of, require_fit
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.recording import BranchText, Recording
-from attncontrol.writing import whole
+from attncontrol.writing import Unfinished, whole
 
 Encoding = Literal["float32", "float16", "bfloat16", "sqrt8"]
 
@@ -91,7 +91,9 @@ def is_record(path: Path) -> bool:
         return False
 
 
-def write(file: Path, tensors: dict[str, Tensor], said: Mapping[str, Any], final: Path) -> None:
+def write(
+    part: Unfinished, tensors: dict[str, Tensor], said: Mapping[str, Any], final: Path
+) -> None:
     """One file that will be named ``final``. Raises RecordError if ``load`` would refuse it;
     WriteError."""
     sums = {name: checksum(tensor) for name, tensor in tensors.items()}
@@ -99,7 +101,7 @@ def write(file: Path, tensors: dict[str, Tensor], said: Mapping[str, Any], final
     require_fit(final, text, {name: Kept.of(tensor) for name, tensor in tensors.items()})
     about = {"attncontrol": text, "attncontrol.checksum": checksum_of(text)}
     try:
-        save_file(tensors, file, about)
+        save_file(tensors, part, about)
     except SafetensorError as error:
         reason = str(error).removeprefix("Error while serializing: ")
         raise WriteError(f"{final} was not written: {reason}; all is as before") from error

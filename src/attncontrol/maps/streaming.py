@@ -4,21 +4,18 @@ import logging
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from attncontrol.errors import RecordError, WriteError
 from attncontrol.maps.reading import PICTURES, STEP, parts_in, step_file
 from attncontrol.maps.recording import Recording
 from attncontrol.maps.store import Encoding, encoded_layers, header, is_record, write
-from attncontrol.writing import whole
+from attncontrol.writing import is_passing, locked, remove, whole
 
-_LOCK = ".lock"
-_UNFINISHED = r"\.[0-9a-f]{8}-[0-9a-f]{8}\.part.*"
 _LOG = logging.getLogger(__name__)
 
 
@@ -34,8 +31,7 @@ class Stream:
     def write(self, step: Recording, pictures: Tensor | None = None, *, last: bool = False) -> None:
         """The recording of one step; the steps of a stopped run make way for the first."""
         if not self.written:
-            for old in self.folder.glob("*.safetensors"):
-                old.unlink()
+            remove(self.folder.glob("*.safetensors"))
         place = {
             "run": self.run,
             "index": self.written,
@@ -58,24 +54,10 @@ def placed(folder: Path) -> Iterator[Path]:
     anything else, or that another run is recorded into.
     """
     require_steps_alone(folder)
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _locked(folder)
-    except OSError as error:
-        if isinstance(error, WriteError):
-            raise
-        raise WriteError(f"{folder} cannot be written ({error.strerror or error})") from error
-    whole_record = _holds_record(folder)
-    try:
+    with locked(folder):
+        whole_record = _holds_record(folder)
         if not whole_record:
             yield folder
-    finally:
-        lock.release()
-        (folder / _LOCK).unlink(missing_ok=True)
-        if made:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
     if whole_record:
         with whole(folder, holds_steps) as part:
             part.mkdir()
@@ -102,8 +84,7 @@ def require_steps_alone(folder: Path) -> None:
 def _foreign(folder: Path) -> str | None:
     for each in sorted(folder.iterdir()):
         ours = re.fullmatch(STEP, each.name) or each.name == PICTURES
-        passing = each.name == _LOCK or re.fullmatch(_UNFINISHED, each.name)
-        if not passing and not (ours and is_record(each)):
+        if not is_passing(each.name) and not (ours and is_record(each)):
             return f"it holds {each.name}"
     return None
 
@@ -119,16 +100,3 @@ def _holds_record(folder: Path) -> bool:
         _LOG.warning("%s holds steps of a run that was stopped; they are replaced", folder)
         return False
     return True
-
-
-def _locked(folder: Path) -> FileLock:
-    lock = FileLock(folder / _LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise WriteError(
-            f"another run is being recorded into {folder}; choose another folder"
-        ) from None
-    except NotImplementedError:  # this file system has no locks
-        _LOG.warning("%s cannot be locked; record into it once at a time", folder)
-    return lock
