@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from attncontrol.prompts.lexicon import CLOSED, COLOR_WORDS, COPULAS
-from attncontrol.prompts.repairs import BEFORE, acts, continues, is_action, is_listed, listed_before
+from attncontrol.prompts.repairs import (
+    BEFORE,
+    NAMED,
+    acts,
+    continues,
+    is_action,
+    is_listed,
+    listed_before,
+)
 
 _INSIDE = BEFORE | {"advmod", "conj"}  # of a modifier
 _PREDICATES = {"acomp", "attr", "oprd", "xcomp"}
@@ -29,7 +37,14 @@ def is_head(token: Any) -> bool:
         return False
     if _hyphened(token) or _joins_adjective(token) or _shades(token):
         return False
-    return not (token.dep_ in BEFORE and token.i < token.head.i and token.head.pos_ in _NOUNS)
+    before = token.dep_ in BEFORE and token.i < token.head.i and token.head.pos_ in _NOUNS
+    return not before or _parted(token)
+
+
+def _parted(token: Any) -> bool:
+    """ "park" of "in a park, autumn"."""
+    comma = token.i + 1 < len(token.doc) and token.nbor(1).text == ","
+    return comma and token.pos_ in _NOUNS and token.lower_ not in NAMED
 
 
 def _hyphened(token: Any) -> bool:
@@ -81,7 +96,7 @@ def modifiers(noun: Any) -> Iterator[Any]:
     if noun.dep_ in ("dobj", "obj") and _verb_modifies(noun):
         yield noun.head
     for child in before:
-        if _juggles(child):
+        if _juggles(child) or _parted(child):
             continue
         if is_listed(child):
             yield from (joined for joined in child.rights if joined.dep_ == "conj")

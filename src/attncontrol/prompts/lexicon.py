@@ -10,7 +10,8 @@ DEGREES = {
     "very", "highly", "extremely", "really", "quite", "so", "too", "rather", "fairly",
     "slightly", "somewhat", "incredibly", "absolutely", "completely", "totally", "more", "most",
     "less", "least", "all", "next", "also", "just", "only", "almost", "several", "many", "few",
-    "some", "various", "multiple",
+    "some", "various", "multiple", "mostly", "mainly", "partly", "largely", "nearly", "entirely",
+    "fully",
 }  # fmt: skip
 
 PICTURE_WORDS = {
@@ -74,6 +75,7 @@ ING_NOUNS = {
     "morning", "evening", "bedding", "siding", "flooring", "stuffing", "filling", "topping",
     "frosting", "lining", "wiring", "packaging", "seating", "shelving", "stocking", "setting",
     "drawing", "opening", "crossing", "rendering", "clearing", "dumpling", "duckling", "herring",
+    "lettering", "carving", "marking", "trimming", "coating", "covering", "padding", "netting",
 }  # fmt: skip
 
 ADVERBS = {

@@ -74,7 +74,7 @@ def _rare_noun(token: Any) -> str | None:
     if token.pos_ == "PRON":
         return "box"
     if _disagrees(token, left, right):
-        return "box"
+        return "lamp"
     noun_before = left.pos_ in NOUNS and left.lower_ not in COLOR_WORDS
     rare = token.pos_ in ("ADJ", "ADV") and noun_before and token.lower_ not in POSTNOMINAL
     if right is not None and right.tag_ in FINITE:

@@ -119,7 +119,10 @@ FILLERS = {
     "official", "great", "no", "more", "many", "most", "lots", "wide", "shot", "for", "sfw",
     "rendered", "over", "weird", "cute", "sexy", "cool", "cozy", "eerie", "ominous", "haunting",
     "gritty", "grim", "grimdark", "lush", "crystal", "clear", "wonderful", "lovely", "refined",
-    "immaculate", "hq",
+    "immaculate", "hq", "grainy", "post-apocalyptic", "apocalyptic", "8-bit", "16-bit", "32-bit",
+    "chiaroscuro", "sepia", "crowded", "desaturated", "kawaii", "lofi", "lo-fi", "misty", "foggy",
+    "rainy", "sunny", "cloudy", "hazy", "spooky", "adorable", "hand", "drawn", "grayscale",
+    "greyscale", "photographic",
 }  # fmt: skip
 """Words that name nothing: a part that has only these is a tag."""
 
@@ -172,6 +175,7 @@ HEADS = {
     "texture", "textures", "brushstrokes", "strokes", "canvas", "watercolor", "lit", "fanart",
     "magazine", "contest", "winner", "fantasy", "horror", "punk", "exposure", "core", "theme",
     "nouveau", "deco", "movie", "craftsmanship", "feel", "feeling", "detailed", "realistic",
+    "outline", "outlines", "scale", "visual", "visuals", "asset", "assets",
     "animation", "comic", "manga", "anime", "cartoon", "series", "game", "genre",
 }  # fmt: skip
 """Last words that make a part a tag that is not the first and has no article."""

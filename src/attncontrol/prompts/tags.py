@@ -9,6 +9,7 @@ make a part a tag only if it is not the first and has no article.
 import re
 from dataclasses import dataclass
 
+from attncontrol.prompts.lexicon import ING_NOUNS
 from attncontrol.prompts.tag_words import (
     ALWAYS,
     ARTISTS,
@@ -206,7 +207,7 @@ def _parts(prompt: str, found: list[Range]) -> list[tuple[Range, str]]:
 def _rest(prompt: str, part: re.Match[str], found: list[Range]) -> list[str]:
     """The words of a part outside the phrases that were found, in small letters."""
     text = "".join(" " if _within(i, found) else prompt[i] for i in range(part.start(), part.end()))
-    return re.findall(r"[a-z0-9][\w'/-]*", text.lower())
+    return re.findall(r"[a-z0-9][\w'/&-]*", text.lower())
 
 
 def _is_tag(words: list[str], touched: bool, *, first: bool) -> bool:
@@ -221,6 +222,8 @@ def _is_tag(words: list[str], touched: bool, *, first: bool) -> bool:
     if all(word in FILLERS or word in TAG_WORDS for word in words):
         return not first or touched or words[-1] in HEADS
     articles = {"this", "two", "three", "his", "her", "its", "a", "an", "the"} & set(words[:1])
-    acts = words[0].endswith("ing") and words[0] not in FILLERS
+    if not first and words[0] == "no":
+        return True  # "no people": what is not to be shown
+    acts = words[0].endswith("ing") and words[0] not in FILLERS | ING_NOUNS
     joins = bool({"of", "on", "from", "holding", "wearing", "at", "by", "his", "her"} & set(words))
     return not first and not articles and not acts and not joins and words[-1] in HEADS

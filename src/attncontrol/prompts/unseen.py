@@ -61,7 +61,14 @@ lioness harness governess witness baroness patroness likeness business prism org
 neighborhood neighbourhood kingdom ambulance audience entrance appliance conference residence
 substance sequence
 """
-SEEN = frozenset(_SHOWN.split()) | {"weights", "milky way", "hot spring", "coil spring"}
+SEEN = frozenset(_SHOWN.split()) | {
+    "weights",
+    "milky way",
+    "hot spring",
+    "coil spring",
+    "party favor",
+    "party favour",
+}
 """Nouns with such an ending that a picture can show, and phrases with a noun of the list."""
 
 _ENDINGS = ("ness", "ity", "ism", "hood", "dom", "ance", "ence")

@@ -71,7 +71,9 @@ def joined_action(token: Any) -> str | None:
         word.tag_ == "VBG" and (aux := before(word)) is not None and aux.pos_ == "AUX"
         for word in clause_before(token)
     )
-    return "sees" if acts else None
+    right = after(token)
+    ends = right is None or right.pos_ == "PUNCT"
+    return ("is" if ends else "sees") if acts else None
 
 
 def action(token: Any) -> str | None:
@@ -85,11 +87,14 @@ def action(token: Any) -> str | None:
     ends = right is None or right.pos_ in ("PUNCT", "ADP")
     if left.tag_ == "NNS" and ends and token.pos_ in NOUNS:
         return "standing"
+    governs = token.dep_ == left.dep_ == "compound" and left.head == token
+    if governs and token.lower_ not in EQUIPMENT and token.head == right:
+        return "holding"
     opens = next((w for w in clause_before(token) if not _is_colour_list(w)), left)
     colour = left.lower_ in COLOR_WORDS and opens.pos_ == "ADP"
     known = left.pos_ == "NOUN" and token.lower_ in ACTIONS and token.pos_ in NOUNS
-    if known or (colour and token.lower_ not in EQUIPMENT - ACTIONS):
-        return "stands" if ends else "sees"
+    if known or (colour and (ends or token.lower_ not in EQUIPMENT - ACTIONS)):
+        return "is" if ends else "sees"
     return None
 
 
