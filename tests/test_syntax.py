@@ -7,7 +7,7 @@ import pytest
 
 from attncontrol.bench.prompts import benchmark_prompts
 from attncontrol.errors import PackageError, WordError
-from attncontrol.prompts import parser, repairs
+from attncontrol.prompts import parser, reading, repairs
 from attncontrol.prompts.syntax import analyse, nouns, tell_apart
 
 REPAIRED = {"can", "sled", "leaves", "rose", "oven", "cockatoo"}
@@ -80,6 +80,17 @@ def test_every_repair_is_needed_by_its_example(repair, monkeypatch):
     others = tuple(each for each in repairs.REPAIRS if each != repair)
     monkeypatch.setattr(repairs, "REPAIRS", others)
     assert name not in {span for span, _ in sets_of(repair.example)}
+
+
+@pytest.mark.parametrize("rule", reading.STAND_INS, ids=lambda rule: rule.name)
+def test_every_stand_in_is_needed_by_its_example(rule, monkeypatch):
+    reading.read.cache_clear()
+    read = sets_of(rule.example)
+    others = tuple(each for each in reading.STAND_INS if each != rule)
+    monkeypatch.setattr(reading, "STAND_INS", others)
+    reading.read.cache_clear()
+    assert sets_of(rule.example) != read
+    reading.read.cache_clear()
 
 
 def test_every_clause_is_read_and_nothing_is_kept_between_prompts():

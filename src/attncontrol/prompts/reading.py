@@ -8,6 +8,7 @@ frequent word of the right kind in its place, and that parse is taken for the wo
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from attncontrol.prompts.around import FINITE, NOUNS, after, before, clause_before
@@ -29,6 +30,7 @@ class StandIn:
     example: str
 
 
+@lru_cache(maxsize=256)  # checks, losses and pictures ask for the same prompt
 def read(text: str) -> Any:
     """The parse of ``text``, with stand-ins where the rules find any."""
     doc = parser()(text)
@@ -172,11 +174,13 @@ def _colour(token: Any) -> str | None:
 
 
 STAND_INS = (
-    StandIn("a verb behind its subject", hidden_verb, "The cups and the dish rest on a tray."),
+    StandIn(
+        "a verb behind its subject", hidden_verb, "The gray cups and the metal dish rest on a tray."
+    ),
     StandIn("a past read as a modifier", hidden_past, "The lamp with its round foot added charm."),
     StandIn("a noun before the verb of its clause", _hidden_noun, "The pink rose petal fell."),
     StandIn("a rare noun that ends its phrase", _rare_noun, "a yellow fire hydrant next to a car"),
-    StandIn("a noun behind a noun", _noun_of_noun, "a yellow fire hydrant and a car"),
+    StandIn("a noun behind a noun", _noun_of_noun, "a yellow fire hydrant and a person in black"),
     StandIn("an action behind a material", _material, "The glass baking dish is hot."),
     StandIn("an adjective behind a comma", _listed_adjective, "A white, grey and brown tower."),
     StandIn("an adverb", adverb, "The leaves of the orchard crunched underfoot."),
@@ -186,5 +190,5 @@ STAND_INS = (
         "A child is playing with a jump rope and chanting rhymes.",
     ),
     StandIn("an action", action, "A woman wearing red pants skiing."),
-    StandIn("a colour", _colour, "White frosted donuts on a plate"),
+    StandIn("a colour", _colour, "a sofa and orange chairs"),
 )

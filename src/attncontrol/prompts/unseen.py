@@ -1,7 +1,7 @@
 """Nouns that a picture cannot show: a hand-written list, and endings of abstract nouns."""
 
 _LIST = """
-ability absence access accuracy achievement action activity addition admiration adoration
+ability absence access accuracy achievement action activity addition admiration adoration ambition
 adventure advice affection afternoon age agony aim air alarm amusement anatomy anger anguish
 anticipation anxiety appeal appearance approach aroma artistry aspect aspiration athleticism
 atmosphere attempt attention attitude aura autumn aversion awe balance beauty bedtime beginning
