@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from attncontrol.batch import resume
-from attncontrol.batch.runs import GenerationRun, load_run
+from attncontrol.batch.runs import EditingRun, GenerationRun, load_run
 from attncontrol.cli import app
+from attncontrol.cli import edit as edit_command
 from attncontrol.cli import generate as command
 from attncontrol.errors import NonFiniteError, ResultsError
 from attncontrol.export.folder import is_picture, name_of, save, stem_of
@@ -246,6 +248,61 @@ def test_a_prompt_that_fails_is_recorded_and_the_others_are_made(
     monkeypatch.undo()
     assert invoke("generate", *arguments, "--out", tmp_path)[0] == 0
     assert contents(tmp_path) == contents(finished)
+
+
+@pytest.fixture(scope="module")
+def edited(model, tmp_path_factory):
+    """Two units of two or four seeds, by its line and its folder."""
+    out = tmp_path_factory.mktemp("edited") / "run"
+    line = ["edit", "a red cat", "--to", "a red dog", "--method", "mutual", "--seeds", "0-4",
+            "--compare", "--model", model, "--height", 64, "--width", 64, "--steps", 1]  # fmt: skip
+    code, _, said = invoke(*line, "--out", out)
+    assert code == 0, said
+    return line, out
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before it writes", "before it reports"])
+def test_an_edit_goes_on_after_a_kill(edited, tmp_path, monkeypatch, late):
+    """In its second unit."""
+    line, finished = edited
+    written = edit_command._written
+
+    def killed(made, run, out, seeds):
+        records = written(made, run, out, seeds) if late or seeds != (4,) else []
+        if seeds == (4,):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return records
+
+    monkeypatch.setattr(edit_command, "_written", killed)
+    if (child := os.fork()) == 0:
+        try:
+            invoke(*line, "--out", tmp_path)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    monkeypatch.undo()
+    run = load_run(tmp_path / "run.json", EditingRun)
+    assert (run.complete, len(run.pictures)) == (False, 12)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.png")}
+    assert len(before) == (17 if late else 13)
+    code, _, said = invoke(*line, "--out", tmp_path)
+    assert code == 0, said
+    assert contents(tmp_path) == contents(finished)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_run_json_repeats_an_edit(edited, finished, tmp_path):
+    out = tmp_path / "again"
+    code, _, said = invoke("edit", "--from", edited[1] / "run.json", "--out", out)
+    assert code == 0, said
+    assert contents(out) == contents(edited[1])
+    code, _, said = invoke("edit", "--from", out / "run.json", "--to", "a frog")
+    assert code == 2
+    assert "--to cannot be changed beside it" in said
+    code, _, said = invoke("edit", "--from", finished / "run.json", "--out", tmp_path / "other")
+    assert code == 2
+    assert "is no run.json of attncontrol edit: " in said
+    assert not (tmp_path / "other").exists()
 
 
 def test_long_runs_write_their_report_seldom(finished, monkeypatch, tmp_path):

@@ -83,7 +83,19 @@ class Attack:
         """No file may grow beyond ``size`` bytes, as on a disk that is full."""
         folder = self._fresh("full")
         code, said = run(self.command, folder, size)
-        why = f"no file beyond {size} bytes"
+        return self._stopped(folder, f"no file beyond {size} bytes", code, said)
+
+    def squeeze(self, disk: Path, room: int) -> str | None:
+        """In a file system of its own that has ``room`` bytes left."""
+        folder = self._fresh("full", disk)
+        ballast = disk / "ballast"
+        with ballast.open("wb") as file:
+            file.write(bytes(max(shutil.disk_usage(disk).free - room, 0)))
+        code, said = run(self.command, folder)
+        ballast.unlink()
+        return self._stopped(folder, f"{room} bytes left", code, said)
+
+    def _stopped(self, folder: Path, why: str, code: int, said: str) -> str | None:
         if "Traceback" in said or code not in (0, 1, 2) or (code and not said.strip()):
             return f"{why}: ended with {code}: {said[-2000:]}"
         if half := halves(folder):
@@ -99,8 +111,8 @@ class Attack:
         found = self.command.result(folder)
         return None if found == self.expected else f"{why}: another result: {found}"
 
-    def _fresh(self, name: str) -> Path:
-        folder = self.root / name
+    def _fresh(self, name: str, place: Path | None = None) -> Path:
+        folder = (place or self.root) / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.command.before(folder)
