@@ -79,14 +79,16 @@ def edit(
 
 def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     """The run of the options, and its settings."""
-    from attncontrol.batch.runs import Call, Editing, EditingRun
-    from attncontrol.verbs.about import versions
-
     if given.prompt is None or given.to is None:
         raise typer.BadParameter("give a prompt and --to PROMPT, or --from run.json")
+    numbers = checks.seeds(given.seeds)
+
+    from attncontrol.batch.runs import Call, Editing, EditingRun  # these import torch
+    from attncontrol.verbs.about import versions
+
     size = given.steps, given.guidance, given.negative, given.height, given.width
     settings = Editing(
-        prompt=given.prompt, to=given.to, method=given.method, seeds=checks.seeds(given.seeds),
+        prompt=given.prompt, to=given.to, method=given.method, seeds=numbers,
         compare=given.compare, model=given.model, device=given.device, dtype=given.dtype,
         call=cast(Call, pipelines.call_of(given.model, *size)),
     )  # fmt: skip

@@ -100,14 +100,15 @@ def _told(run: Any, out: Path, as_json: bool) -> None:
 
 def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     """The run of the options, and its settings."""
-    from attncontrol.batch.runs import Call, Generation, GenerationRun
-    from attncontrol.verbs.about import versions
-
     lines, boxes = checks.prompts(given.prompt, given.prompts), checks.boxes(given.box)
     groups, numbers = checks.groups(given.words), checks.seeds(given.seeds)
     methods.check(given.method, boxes, groups)
     checks.subjects(lines, groups, boxes)
     paths.apart(given.out / "run.json", [given.prompts, given.heads])
+
+    from attncontrol.batch.runs import Call, Generation, GenerationRun  # these import torch
+    from attncontrol.verbs.about import versions
+
     size = given.steps, given.guidance, given.negative, given.height, given.width
     settings = Generation(
         prompts=_once(lines), seeds=numbers, batch=given.batch,
