@@ -14,7 +14,7 @@ from attncontrol import sprites
 from attncontrol.batch.options import load_pipeline, parse_seeds
 from attncontrol.batch.results import read_lines
 from attncontrol.cli import app
-from attncontrol.export.folder import name_of
+from attncontrol.export.names import name_of
 from tests.kit.tiny import tiny_sd
 
 runner = CliRunner()

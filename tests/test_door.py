@@ -242,7 +242,9 @@ def test_sigmas_are_those_of_the_input_scaling(scheduler):
 
 def test_a_picture_of_a_single_cell_cannot_be_steered(pipe):
     with (
-        pytest.raises(SettingError, match=r"sees the picture as 1 x 1 cells.*a larger picture"),
+        pytest.raises(
+            SettingError, match="maps of 1 x 1 cells cannot be smoothed: make a larger picture"
+        ),
         steer(pipe, AttendAndExcite(["cat"]), where=MID),
     ):
         run(pipe, height=32, width=32)

@@ -16,7 +16,8 @@ from attncontrol.cli import app
 from attncontrol.cli import edit as edit_command
 from attncontrol.cli import generate as command
 from attncontrol.errors import NonFiniteError, ResultsError
-from attncontrol.export.folder import is_picture, name_of, save, stem_of
+from attncontrol.export.folder import is_picture, save
+from attncontrol.export.names import name_of, stem_of
 from tests.kit.tiny import tiny_sd
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from attncontrol.errors import ResultsError
-from attncontrol.export.folder import name_of, sheet_of
+from attncontrol.export.names import name_of, sheet_of
 from attncontrol.writing import put
 
 Text = Annotated[str, Field(min_length=1, max_length=10_000)]

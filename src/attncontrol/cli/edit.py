@@ -142,7 +142,8 @@ def _editing(pipe: Any, method: str) -> AbstractContextManager[Any]:
 def _written(made: dict[str, list[Any]], run: Any, out: Path, seeds: Any) -> list[Any]:
     """One record per picture."""
     from attncontrol.batch.runs import Edited
-    from attncontrol.export.folder import name_of, save, sheet_of
+    from attncontrol.export.folder import save
+    from attncontrol.export.names import name_of, sheet_of
     from attncontrol.maps.draw import grid
 
     settings, sheet, records = run.settings, None, []

@@ -1,6 +1,8 @@
 """Recordings as arrays, tables and pictures for other programs."""
 
-from attncontrol.export.arrays import to_csv, to_dataframe, to_npz, to_xarray, to_zarr
-from attncontrol.export.sheets import write_pictures
+from attncontrol.listing import namespace
 
-__all__ = ["to_csv", "to_dataframe", "to_npz", "to_xarray", "to_zarr", "write_pictures"]
+_ARRAYS = ("to_csv", "to_dataframe", "to_npz", "to_xarray", "to_zarr")
+__all__, __getattr__, __dir__ = namespace(
+    __name__, __path__[0], {**dict.fromkeys(_ARRAYS, "arrays"), "write_pictures": "sheets"}
+)

@@ -4,8 +4,6 @@ import hashlib
 import io
 import json
 import math
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,35 +11,11 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from attncontrol.export.names import name_of, sheet_of
 from attncontrol.maps.draw import Box, boxed, grid, overlay
 from attncontrol.writing import put
 
 _MARK, _SOFTWARE = "attncontrol", 0x0131  # a text of PNG, and what EXIF calls the program
-
-
-def stem_of(text: str) -> str:
-    """How the files of a prompt begin: what can be read of it, and a mark that no other prompt has,
-    also where file systems do not tell capitals or normal forms apart."""
-    letters = unicodedata.normalize("NFC", text).lower()
-    readable = re.sub(r"[\W_]+", "-", letters)[:40].strip("-")
-    mark = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:10]
-    return f"{readable}-{mark}" if readable else mark
-
-
-def name_of(prompt: str, method: str, seed: int) -> str:
-    """The file of a picture."""
-    return f"{stem_of(prompt)}.{_plain(method)}.{seed}.png"
-
-
-def sheet_of(prompt: str, kind: str, seeds: Sequence[int]) -> str:
-    """The file of what shows the pictures of several seeds together."""
-    span = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
-    return f"{stem_of(prompt)}.{_plain(kind)}.{span}.png"
-
-
-def _plain(method: str) -> str:
-    """Of ``module:Name`` too, in a file name."""
-    return re.sub(r"[^\w.+-]", "-", method)[-40:]
 
 
 def save(

@@ -10,6 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from attncontrol.axes import CellMask, CellMasks, Means, PixelMap, SpatialMaps, TokenMaps, WordMap
+from attncontrol.errors import SettingError
 from attncontrol.prompts.tokens import Span, Subject
 
 Middles = Float[Tensor, "height width xy"]
@@ -131,8 +132,13 @@ def smooth(maps: WordMap, sigma: float = 0.5) -> WordMap:
 
     This is the kernel of the official Attend-and-Excite code and its descendants; a Gaussian of
     standard deviation s has exp(-d^2 / (2 s^2)), so the effective deviation is sqrt(2) sigma: 0.707
-    for 0.5, taps (0.2119, 0.5761, 0.2119).
+    for 0.5, taps (0.2119, 0.5761, 0.2119). Raises SettingError for maps a single cell high or wide.
     """
+    if min(maps.shape[-2:]) < 2:
+        raise SettingError(
+            f"maps of {maps.shape[-2]} x {maps.shape[-1]} cells cannot be smoothed: make a larger "
+            "picture, or choose sites of a smaller stride with where=..."
+        )
     distance = torch.arange(-1, 2, device=maps.device, dtype=maps.dtype)
     taps = torch.exp(-((distance / (2 * sigma)) ** 2))
     kernel = torch.outer(taps, taps) / taps.sum() ** 2

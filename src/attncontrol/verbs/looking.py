@@ -11,7 +11,7 @@ from attncontrol.attention.between import require_positions, text_mass
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site
-from attncontrol.errors import SettingError, SiteError
+from attncontrol.errors import SiteError
 from attncontrol.families.family import Family
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.objective import Objective, Sum, losses_of, terms_of
@@ -110,12 +110,6 @@ class View:
         """The output of one attention call; adds to ``seen`` what the objective looks at. The first
         time counts: gradient checkpointing runs a site again."""
         name, layout, output = call.site.name, now.layout, None
-        if min(layout.grid[-2:]) < 2:
-            raise SettingError(
-                f"{name} sees the picture as {layout.grid[-2]} x {layout.grid[-1]} cells, where a "
-                "loss has no place to move anything to: make a larger picture, or choose sites of "
-                "a smaller stride with where=..."
-            )
         if name in self.gaze.text:
             probabilities = self._probabilities(call, now)
             seen.layers.setdefault(name, probabilities)
