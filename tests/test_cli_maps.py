@@ -69,6 +69,18 @@ def test_many_pictures(model, photos, tmp_path):
     assert torch.equal(attncontrol.load(alone)["frog"], a["frog"])
 
 
+@pytest.mark.parametrize("name", ["a.safetensors", "a.csv", "b.png.maps.png", "maps.json"])
+def test_files_of_others_are_refused_before_a_model_is_loaded(photos, tmp_path, name):
+    (tmp_path / "out").mkdir()
+    theirs = tmp_path / "out" / name
+    theirs.write_text("a letter")
+    line = (photos, *PROMPT, "--model", "none", "--out", tmp_path / "out", "--csv")
+    code, _, said = run(*line, "--reading", "mean")
+    assert code != 0
+    assert f"{name} exists and was not made by this command" in said.replace("- ", "-")
+    assert {file.read_text() for file in (tmp_path / "out").iterdir()} == {"a letter"}
+
+
 def test_patterns_and_names(photos):
     found = pictures.found([f"{photos}/*.png", str(photos / "b.png"), str(photos)])
     assert [path.name for path in found] == ["a.png", "b.png", "b.jpg", "cut.jpg"]

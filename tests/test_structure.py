@@ -292,7 +292,7 @@ class Written(ast.NodeVisitor):
         if name == "replace" and owner and not of_paths and len(node.args) == 1:
             return owner  # of a path; that of a string takes two, that of a dataclass names them
         ambiguous = name in ("replace", "remove", "copy", "move", "dump") and not of_paths
-        own = name == "save" and owner is None  # attncontrol.save and that of pictures
+        own = owner is None and name in ("save", "to_csv", "to_zarr")  # of this package
         if name not in WRITERS or ambiguous or own:
             return None
         known = [each.value for each in node.keywords if each.arg in ("file", "path", "filename")]

@@ -12,9 +12,17 @@ import typer
 from attncontrol.cli import checks, paths, pictures, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, clean_errors, console
-from attncontrol.cli.records import Keep, Words, axes_of, report, save_record, words_of
+from attncontrol.cli.records import (
+    Keep,
+    Words,
+    axes_of,
+    report,
+    require_place,
+    save_record,
+    words_of,
+)
 from attncontrol.errors import AttnControlError
-from attncontrol.writing import whole
+from attncontrol.writing import require_free, whole
 
 Pictures = Annotated[
     list[str],
@@ -103,6 +111,7 @@ def maps(
     one = pictures.opened(files[0], limit) if len(files) == 1 else None
     named = words_of(prompt, words)
     with clean_errors():
+        _require_free(places, files, csv=csv, reading=reading)
         pipe = pipelines.opened(model, device, dtype)
         options: dict[str, Any] = {"timestep": timestep, "seed": seed, "keep": axes_of(keep)}
         options |= pipelines.reading_of(model)
@@ -151,6 +160,21 @@ def _places(files: list[Path], out: Path | None) -> list[Path]:
     return places
 
 
+def _require_free(places: list[Path], files: list[Path], *, csv: bool, reading: str | None) -> None:
+    """Raises WriteError for what another program made, before the model is loaded."""
+    from attncontrol.export.arrays import is_table
+    from attncontrol.export.folder import is_picture
+
+    for place in places:
+        require_place(place, *files)
+        if csv:
+            require_free(place.with_suffix(".csv"), is_table, inputs=files)
+        if reading:
+            require_free(place.with_suffix(".maps.png"), is_picture, inputs=files)
+    if len(files) > 1:
+        require_free(places[0].parent / "maps.json", _is_index)
+
+
 def _each(
     make: Any, files: list[Path], places: list[Path], limit: float
 ) -> Iterator[dict[str, Any]]:
@@ -184,14 +208,9 @@ def _made(
 def _beside(found: Any, place: Path, *, csv: bool, reading: str | None) -> None:
     """The table and the drawing of a record."""
     if csv:
-        from attncontrol.export import to_dataframe
+        from attncontrol.export import to_csv
 
-        table = to_dataframe(found)
-        head = ",".join(map(str, table.columns))
-        with whole(
-            place.with_suffix(".csv"), ours=lambda file: file.read_bytes().startswith(head.encode())
-        ) as part:
-            table.to_csv(part, index=False)
+        to_csv(found, place.with_suffix(".csv"))
     if reading:
         from attncontrol.export.folder import is_picture, save
 

@@ -113,12 +113,12 @@ def to_csv(maps: AttentionMaps, file: Path | str) -> Path:
     """The table of ``to_dataframe``. One that is there is named in a warning and replaced. Raises
     WriteError for another file."""
     path = path_of(file)
-    with whole(path, _is_table, inputs=maps.files) as part:
+    with whole(path, is_table, inputs=maps.files) as part:
         to_dataframe(maps).to_csv(part, index=False)
     return path
 
 
-def _is_table(path: Path) -> bool:
+def is_table(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
             return stream.readline(1000).startswith(",".join((*_PLACE, *_MEASURES)).encode())
