@@ -114,6 +114,20 @@ def test_what_is_missing_is_made_to_the_same_end(finished, arguments, tmp_path, 
     assert contents(out) == contents(finished)
 
 
+def test_every_run_has_a_folder_of_its_own_by_default(finished):
+    run = load_run(finished / "run.json", GenerationRun)
+    asked = run.settings.model_copy(update={"scheduler": None, "parameters": None})
+    assert run.model_copy(update={"settings": asked, "pictures": []}).folder == run.folder
+    others = [{"seeds": [3]}, {"method": "ebama"}, {"prompts": ["a red cat", "a dog"]}]
+    folders = [
+        run.model_copy(update={"settings": run.settings.model_copy(update=other)}).folder
+        for other in others
+    ]
+    assert len({run.folder, *folders}) == 4
+    assert run.folder.parent.name == "attncontrol-out"
+    assert run.folder.name.startswith("a-red-cat-")
+
+
 def test_run_json_repeats_the_run(finished, tmp_path):
     out = tmp_path / "again"
     code, _, said = invoke("generate", "--from", finished / "run.json", "--out", out)

@@ -50,7 +50,7 @@ def edit(
     method: Method = "replace",
     model: of.Model = "sprites",
     seeds: of.Seeds = "0-3",
-    out: of.Folder = Path("attncontrol-edit"),
+    out: of.RunFolder = None,
     compare: Compare = False,
     steps: of.Steps = None,
     guidance: of.Guidance = None,
@@ -70,11 +70,12 @@ def edit(
             raise typer.BadParameter(
                 f"{wanted.method!r}: choose from {', '.join(EDITS)}", param_hint="--method"
             )
-        done = _run(run, wanted, out)
+        folder = out or run.folder
+        done = _run(run, wanted, folder)
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json")))
     else:
-        console.print(f"{len(done.pictures)} pictures and run.json are in {out}/")
+        console.print(f"{len(done.pictures)} pictures and run.json are in {folder}/")
 
 
 def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:

@@ -59,7 +59,7 @@ def generate(
     box: of.Box = None,
     model: of.Model = "sprites",
     seeds: of.Seeds = "0-3",
-    out: of.Folder = Path("attncontrol-out"),
+    out: of.RunFolder = None,
     compare: Compare = False,
     steps: of.Steps = None,
     guidance: of.Guidance = None,
@@ -79,7 +79,8 @@ def generate(
     given = SimpleNamespace(**locals())
     with clean_errors():
         run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
-        _told(_run(run, wanted, out), out, as_json)
+        folder = out or run.folder
+        _told(_run(run, wanted, folder), folder, as_json)
 
 
 def _told(run: Any, out: Path, as_json: bool) -> None:
@@ -104,7 +105,8 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     groups, numbers = checks.groups(given.words), checks.seeds(given.seeds)
     methods.check(given.method, boxes, groups)
     checks.subjects(lines, groups, boxes)
-    paths.apart(given.out / "run.json", [given.prompts, given.heads])
+    if given.out:
+        paths.apart(given.out / "run.json", [given.prompts, given.heads])
 
     from attncontrol.batch.runs import Call, Generation, GenerationRun  # these import torch
     from attncontrol.verbs.about import versions

@@ -81,6 +81,16 @@ Folder = Annotated[
     Path,
     typer.Option(help="Output folder.", callback=paths.folder, parser=paths.named, metavar="PATH"),
 ]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Output folder. Default: one in attncontrol-out/ for every command with its settings.",
+        callback=lambda path: path and paths.folder(path),
+        parser=paths.named,
+        metavar="PATH",
+        show_default=False,
+    ),
+]
 Strength = Annotated[
     float,
     typer.Option(

@@ -6,13 +6,17 @@ import unicodedata
 from collections.abc import Sequence
 
 
+def readable(text: str) -> str:
+    """What can be read of a text, in a file name."""
+    letters = unicodedata.normalize("NFC", text).lower()
+    return re.sub(r"[\W_]+", "-", letters)[:40].strip("-") or "run"
+
+
 def stem_of(text: str) -> str:
     """How the files of a prompt begin: what can be read of it, and a mark that no other prompt has,
     also where file systems do not tell capitals or normal forms apart."""
-    letters = unicodedata.normalize("NFC", text).lower()
-    readable = re.sub(r"[\W_]+", "-", letters)[:40].strip("-")
     mark = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:10]
-    return f"{readable}-{mark}" if readable else mark
+    return f"{readable(text)}-{mark}"
 
 
 def name_of(prompt: str, method: str, seed: int) -> str:
