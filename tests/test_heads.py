@@ -12,7 +12,7 @@ from attncontrol.batch.head_search import search_heads
 from attncontrol.batch.results import read_lines
 from attncontrol.batch.strengths import strengths
 from attncontrol.edits.soft_identity import SoftIdentity
-from attncontrol.errors import CouplingError
+from attncontrol.errors import CouplingError, ResultsError
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.plan import PerImage
 from tests.kit.runs import run
@@ -198,3 +198,14 @@ def test_strengths_need_something_to_compare_with(options, message):
     options = {"seeds": [0, 1], "objective": redness, "us": (0.0, 1.0)} | options
     with pytest.raises(ValueError, match=message):
         strengths(tiny_sd(), "a cat", heads=[(NAME, 0)], **options, **CALL)
+
+
+@pytest.mark.parametrize(
+    "text", ["a letter", '\n["a"]\n', '\n{"a": 1}\n', '\n["a", "b", 0, "c"]\n']
+)
+def test_a_file_of_others_is_no_cache(tmp_path, text):
+    cache = tmp_path / "scores.jsonl"
+    cache.write_text(text)
+    with pytest.raises(ResultsError, match=r"scores\.jsonl holds no (results|scores)"):
+        search(tiny_sd(), cache=cache)
+    assert cache.read_text() == text

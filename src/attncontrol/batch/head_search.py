@@ -16,6 +16,7 @@ from attncontrol.attention.edit import Editor
 from attncontrol.attention.sites import Head, Where
 from attncontrol.batch.chosen_heads import is_heads
 from attncontrol.batch.results import append_lines, read_lines
+from attncontrol.errors import ResultsError
 from attncontrol.running.session import attach
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.plan import Heads, PerImage
@@ -127,7 +128,10 @@ class _Known:
     ):
         self.made, self.batch, self.cache, self.progress = made, batch, cache, progress
         lines = read_lines(cache) if cache else ()
-        self.scores = {(key, (prompt, seed)): score for key, prompt, seed, score in lines}
+        try:
+            self.scores = {(key, (prompt, seed)): float(x) for key, prompt, seed, x in lines}
+        except (TypeError, ValueError) as error:
+            raise ResultsError(f"{cache} holds no scores of heads ({error})") from error
 
     def mean(self, heads: Heads, jobs: Sequence[Job]) -> float:
         return mean(self.scores[_key(heads), job] for job in jobs)

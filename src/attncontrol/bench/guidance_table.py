@@ -36,11 +36,15 @@ class Row:
 
 
 def read(file: Path) -> dict[int, Row]:
-    """Rows by number."""
+    """Rows by number. Raises ResultsError for a file of other lines."""
     rows = {}
     for known in read_lines(file):
-        quality = Quality(**{**known["quality"], "features": tuple(known["quality"]["features"])})
-        rows[known["number"]] = Row(known["number"], known["seconds"], quality)
+        try:
+            features = tuple(known["quality"]["features"])
+            quality = Quality(**{**known["quality"], "features": features})
+            rows[known["number"]] = Row(known["number"], known["seconds"], quality)
+        except (TypeError, LookupError) as error:
+            raise ResultsError(f"{file} holds no pictures of an arm ({error!r})") from error
     return rows
 
 
