@@ -4,6 +4,7 @@ error; files of others are never written over."""
 import random
 import shutil
 import warnings
+from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
@@ -22,6 +23,7 @@ from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.recording import BranchText
 from attncontrol.prompts.tokens import Span, Token
 from tests.fuzz import budget
+from tests.kit.records import made
 
 PROMPTS = (
     "", "a red cat", "cat", "a\nred\r\ncat", "</script><script>alert(1)</script>", "🐸 " * 5,
@@ -206,10 +208,10 @@ def occupied(path, exported, draw):
 @given(seed=st.integers(0, 2**32), ending=st.sampled_from(["npz", "csv", "zarr", "safetensors"]))
 @budget(40)
 def test_nothing_of_others_is_written_over(exported, tmp_path_factory, seed, ending):
-    maps, made, writers = exported
+    maps, folder, writers = exported
     place = tmp_path_factory.mktemp("place")
     path = place / f"run.{ending}"
-    foreign = occupied(path, made, random.Random(seed))
+    foreign = occupied(path, folder, random.Random(seed))
     before = contents(path)
     try:
         writers[ending](maps, path)
@@ -218,7 +220,58 @@ def test_nothing_of_others_is_written_over(exported, tmp_path_factory, seed, end
     else:
         assert not foreign
         assert {f.relative_to(path) for f in contents(path)} == {
-            f.relative_to(made / path.name) for f in contents(made / path.name)
+            f.relative_to(folder / path.name) for f in contents(folder / path.name)
         }
     assert [each.name for each in place.iterdir()] == [path.name]
     shutil.rmtree(place)
+
+
+ARGUMENTS = st.sampled_from([
+    None, True, 0, -1, 7, 1.5, float("nan"), "", " ", "x", "x\0", "x/\n", b"x", "a" * 5000, "/", ".",
+    "/dev/null", "/dev/null/x", [], ["a"], ("a", "b"), {}, object(), np.zeros(2), Path("x"), {1, 2},
+    "float32", "int8", "cond", "cat", Image.new("RGB", (2, 2)), AttentionMaps(),
+])  # fmt: skip
+DOORS = {
+    "save": (save, {"file": "run.safetensors", "encoding": "float32"}),
+    "load": (lambda maps, path: load(path), {"path": "run.safetensors"}),
+    "to_npz": (to_npz, {"file": "run.npz"}),
+    "to_csv": (to_csv, {"file": "run.csv"}),
+    "to_xarray": (to_xarray, {}),
+    "to_dataframe": (to_dataframe, {}),
+    "write_pictures": (write_pictures, {"folder": "pictures"}),
+    "page": (page, {"other": None, "titles": ("first", "second")}),
+    "sheet": (lambda maps, image: maps.sheet(image), {"image": 0}),
+    "show": (lambda maps, word: maps.show(word), {"word": "cat"}),
+    "mean": (lambda maps, branch: maps.mean(branch), {"branch": None}),
+    "of": (lambda maps, branch: maps.of(branch), {"branch": "cond"}),
+    "pictures": (lambda maps, pictures: drawn(maps, pictures), {"pictures": ()}),
+}
+
+
+def drawn(maps, pictures):
+    other = maps.replace(pictures=pictures)
+    return other.sheet(), page(other), save(other, "drawn.safetensors")
+
+
+@pytest.mark.parametrize("name", sorted(DOORS))
+@given(data=st.data())
+@budget(15)
+def test_odd_arguments(name, small, tmp_path_factory, monkeypatch, data):
+    call, valid = DOORS[name]
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+    arguments = {"maps": small} | valid
+    for odd in data.draw(st.sets(st.sampled_from(sorted(arguments)), min_size=1)):
+        if odd != "maps" or name in WITH_MAPS:
+            arguments[odd] = data.draw(ARGUMENTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made_or_refused(lambda: call(**arguments))
+
+
+WITH_MAPS = {"save", "to_npz", "to_csv", "to_xarray", "to_dataframe", "write_pictures", "page"}
+
+
+@pytest.fixture(scope="module")
+def small():
+    maps = made({"a": torch.rand(1, 1, 2, 1, 2, 2, 1)}, words=("cat",))
+    return maps.replace(pictures=[Image.new("RGB", (4, 4))])

@@ -232,7 +232,7 @@ def disturbed(folder, other, draw):
     elif kind == 3:
         shutil.copy(draw.choice(sorted(other.iterdir())), folder)
     elif kind == 4:
-        file.write_bytes(file.read_bytes()[: draw.randrange(file.stat().st_size)])
+        file.write_bytes(file.read_bytes()[: draw.randrange(file.stat().st_size + 1)])
     elif kind == 5:
         one, two = draw.choice(files), draw.choice(files)
         first, second = one.read_bytes(), two.read_bytes()

@@ -1,5 +1,4 @@
-"""Recordings for other libraries: numpy, xarray, zarr, and pandas (``pip install
-attncontrol[arrays]``).
+"""Recordings for numpy, xarray, zarr and pandas (``pip install attncontrol[arrays]``).
 
 The same words name the axes everywhere: image, branch, step, head, frame (videos only), height,
 width, token; and site, the module path of a layer. A step or head is -1 where the mean over them
@@ -16,6 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from attncontrol.checks.arguments import checked
 from attncontrol.errors import PackageError
 from attncontrol.maps.opened import path_of
 from attncontrol.maps.recorded import AttentionMaps
@@ -28,6 +28,7 @@ _PLACE = ("image", "branch", "step", "site", "head", "token")
 _MEASURES = ("mean", "max", "peak_x", "peak_y", "centroid_x", "centroid_y", "entropy")
 
 
+@checked
 def to_npz(maps: AttentionMaps, file: Path | str) -> Path:
     """One array per layer, named as its site, and the JSON header of ``attncontrol.save`` as the
     array ``attncontrol``. One that is there is named in a warning and replaced. Raises WriteError
@@ -51,6 +52,7 @@ def _is_npz(path: Path) -> bool:
         return False
 
 
+@checked
 def to_xarray(maps: AttentionMaps) -> Any:
     """A DataTree with one node per site, each with the variable ``attention`` and the same axes:
     image, branch, step, head, height, width, token (videos: frame before height).
@@ -88,6 +90,7 @@ def to_xarray(maps: AttentionMaps) -> Any:
     return xarray.DataTree.from_dict({"/": xarray.Dataset(attrs=attributes)} | nodes)
 
 
+@checked
 def to_zarr(maps: AttentionMaps, folder: Path | str) -> Path:
     """The tree of ``to_xarray`` as a zarr group with one group per site. One that is there is named
     in a warning and replaced. Raises WriteError for a folder that holds something else."""
@@ -105,15 +108,15 @@ def _is_tree(folder: Path) -> bool:
         made = "attncontrol" in root["attributes"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
-    files = (file.relative_to(folder) for file in folder.rglob("*") if not file.is_dir())
+    files = (each.relative_to(folder) for each in folder.rglob("*") if not each.is_dir())
     return made and all(file.name == "zarr.json" or "c" in file.parts for file in files)
 
 
+@checked
 def to_csv(maps: AttentionMaps, file: Path | str) -> Path:
     """The table of ``to_dataframe``. One that is there is named in a warning and replaced. Raises
     WriteError for another file."""
-    path = path_of(file)
-    with whole(path, is_table, inputs=maps.files) as part:
+    with whole(path := path_of(file), is_table, inputs=maps.files) as part:
         to_dataframe(maps).to_csv(part, index=False)
     return path
 
@@ -126,6 +129,7 @@ def is_table(path: Path) -> bool:
         return False
 
 
+@checked
 def to_dataframe(maps: AttentionMaps) -> Any:
     """Statistics of every map, a row for each image, branch, step, site, head and token (a word, or
     a piece of one): ``mean`` and ``max`` of the probability, ``peak_x`` and ``peak_y`` (centre of
@@ -136,8 +140,7 @@ def to_dataframe(maps: AttentionMaps) -> Any:
     the site did not run, and of maps that are not finite. Of videos the frames are one map. Cells
     that are attended to are numbered. The column ``partial`` is there where a run was stopped.
     """
-    columns = [*_PLACE, *_MEASURES]
-    table = _library("pandas").DataFrame(list(_rows(maps)), columns=columns)
+    table = _library("pandas").DataFrame(list(_rows(maps)), columns=[*_PLACE, *_MEASURES])
     return table.assign(partial=maps.partial) if maps.partial else table
 
 
@@ -171,11 +174,11 @@ def _labels(maps: AttentionMaps, branch: str) -> tuple[tuple[str, ...], ...]:
 def _tokens(labels: Sequence[Sequence[Sequence[str]]], length: int) -> dict[str, Any]:
     """From those of every branch and image. Empty labels fill up images that have fewer; attention
     among cells has none."""
-    numbered = {"token": np.arange(length)}
     if not any(map(any, labels)):
-        return numbered
+        return {"token": np.arange(length)}
     if len({tuple(of_image) for of_branch in labels for of_image in of_branch}) == 1:
         return {"token": distinct(labels[0][0])}
+    numbered = {"token": np.arange(length)}
     filled = [
         [[*distinct(of_image), *[""] * (length - len(of_image))] for of_image in of_branch]
         for of_branch in labels
@@ -230,14 +233,13 @@ def _statistics(cells: np.ndarray) -> dict[str, float]:
     if not np.isfinite(cells).all():
         return dict.fromkeys(_MEASURES, np.nan)
     cells = cells.reshape(-1, *cells.shape[-2:])
-    y, x = map(_middles, cells.shape[1:])
-    total = cells.sum()
+    (y, x), total = map(_middles, cells.shape[1:]), cells.sum()
     share = cells / total if total > 0 else np.full_like(cells, 1 / cells.size)
     _, row, column = np.unravel_index(cells.argmax(), cells.shape)
     plain = share[share > 0]
     entropy = float(-(plain * np.log(plain)).sum() / np.log(max(cells.size, 2)))
     centroid = (float((share.sum((0, 1)) * x).sum()), float((share.sum((0, 2)) * y).sum()))
-    found = (cells.mean(), cells.max(), x[column], y[row], *centroid, entropy)
+    found = cells.mean(), cells.max(), x[column], y[row], *centroid, entropy
     return dict(zip(_MEASURES, found, strict=True))
 
 

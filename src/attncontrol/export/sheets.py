@@ -9,6 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from attncontrol.checks.arguments import checked
 from attncontrol.export.arrays import distinct
 from attncontrol.maps.draw import grid, overlay, plane
 from attncontrol.maps.functional import mean_where_known
@@ -21,6 +22,7 @@ _SIDE = 96  # pixels of the map of a head
 _MADE = "attncontrol export"
 
 
+@checked
 def write_pictures(maps: AttentionMaps, folder: Path | str) -> list[Path]:
     """``words.png`` for every image, and where these axes were kept ``steps.png``, ``steps.gif``
     and ``heads.WORD.png``.

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from attncontrol.errors import RecordError
+from attncontrol.checks.arguments import Such, checked
+from attncontrol.errors import RecordError, SettingError
 from attncontrol.inspector import payload
 from attncontrol.inspector.quantise import text
 from attncontrol.inspector.wording import entities, segments, shown_words
@@ -20,13 +21,15 @@ from attncontrol.maps.recorded import AttentionMaps
 CELLS = 3_500_000
 """Cells of all records of a page, one byte each before they are compressed."""
 _SIDE = 768
+Titles = Annotated[Sequence[str], Such("a title for each record", len)]
 
 
+@checked
 def page(
     maps: AttentionMaps,
     other: AttentionMaps | None = None,
     *,
-    titles: Sequence[str] = ("first", "second"),
+    titles: Titles = ("first", "second"),
 ) -> str:
     """HTML that needs neither network nor server. ``other`` is shown beside ``maps``, under the
     same controls. Without it branches that read other words are shown side by side.
@@ -37,6 +40,8 @@ def page(
     NonFiniteError for maps of which a part is NaN.
     """
     given = [maps] if other is None else [maps, other]
+    if len(titles) < len(given):
+        raise SettingError(f"titles={titles!r}: each of the {len(given)} records has one")
     for each in given:
         require_picture_maps(each)
     shown = [part for each in given for part in _apart(each)[: 3 - len(given)]]
@@ -110,7 +115,7 @@ def content(maps: AttentionMaps, title: str, cells: int) -> dict[str, Any]:
             "words": [word.name for word in of_image],
             "segments": segments(prompt, of_image),
             "entities": entities(prompt, of_image),
-            "picture": _picture(maps.pictures[image]) if image < len(maps.pictures) else None,
+            "picture": _picture(maps.ground(image)) if image < len(maps.pictures) else None,
         }
         for image, (prompt, of_image) in enumerate(zip(maps.prompts, words, strict=True))
     ]
@@ -122,6 +127,7 @@ def content(maps: AttentionMaps, title: str, cells: int) -> dict[str, Any]:
     absent = _absent(numbers.pop("empty"))
     return numbers | {
         "title": title,
+        "partial": maps.partial,
         "images": images,
         "branches": list(maps.branches),
         "frames": axes.frames,
@@ -164,8 +170,7 @@ def _steps(maps: AttentionMaps, axes: payload.Axes, detail: payload.Detail) -> l
 
 def _before(maps: AttentionMaps, axes: payload.Axes) -> list[str]:
     """What the recording did."""
-    said = [f"This record is partial: {maps.partial}."] if maps.partial else []
-    said += [f"Recorded as: {', '.join(maps.reductions)}."] if maps.reductions else []
+    said = [f"Recorded as: {', '.join(maps.reductions)}."] if maps.reductions else []
     missing = [
         axis
         for axis, gone in (

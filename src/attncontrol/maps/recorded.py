@@ -14,7 +14,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.axes import Means, Recorded, WordMap
 from attncontrol.errors import CouplingError, RecordError, SettingError, WordError
 from attncontrol.maps import draw, shown
-from attncontrol.maps.functional import finest, mean_where_known
+from attncontrol.maps.functional import mean_where_known
 from attncontrol.maps.recording import BranchText, Recording, Shape, Unread
 from attncontrol.prompts.tokens import Span, Token
 
@@ -222,10 +222,9 @@ class AttentionMaps:
         )  # fmt: skip
 
     def ground(self, image: int) -> Image.Image:
-        """What maps are drawn on: the picture, or gray in the shape of the finest grid."""
-        if len(self.pictures):
-            return self.pictures[image]
-        return draw.plane(*finest(shape[-3:-1] for shape in self.shapes.values()))
+        """What maps are drawn on: the picture, or gray in the shape of the finest grid. Raises
+        SettingError for an image that is not there and for pictures that are no PIL images."""
+        return shown.ground(self, image)
 
     def require_drawable(self) -> None:
         if not self.drawable:

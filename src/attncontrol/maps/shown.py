@@ -5,7 +5,11 @@ import io
 from base64 import b64encode
 from typing import Any
 
-from attncontrol.maps.functional import grid_names
+from PIL import Image
+
+from attncontrol.errors import SettingError
+from attncontrol.maps import draw
+from attncontrol.maps.functional import finest, grid_names
 
 
 def titled(maps: Any, image: int, said: str = "") -> str:
@@ -13,6 +17,22 @@ def titled(maps: Any, image: int, said: str = "") -> str:
     drawn."""
     partial = f"partial, {maps.partial}. " if maps.partial else ""
     return f"{partial}{maps.prompts[image]}" + (f": {said}" if said else "")
+
+
+def ground(maps: Any, image: int) -> Image.Image:
+    """See ``AttentionMaps.ground``."""
+    count = len(maps.prompts)
+    if not isinstance(image, int) or not -count <= image < count:
+        raise SettingError(f"image={image!r}: the record has {count}, numbered from 0")
+    if not len(maps.pictures):
+        return draw.plane(*finest(shape[-3:-1] for shape in maps.shapes.values()))
+    own = image % count < len(maps.pictures)
+    if not own or not isinstance(maps.pictures[image % count], Image.Image):
+        raise SettingError(
+            f"maps.pictures are {count} PIL images, one for each prompt, not "
+            f"{len(maps.pictures)} of {type(maps.pictures[0]).__name__}; () shows the maps alone"
+        )
+    return maps.pictures[image % count]
 
 
 def described(maps: Any) -> str:

@@ -42,6 +42,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from attncontrol.checks.arguments import checked
 from attncontrol.errors import NonFiniteError, RecordError, SettingError, WriteError
 from attncontrol.maps.opened import Kept, checksum, checksum_of, path_of, require_fit
 from attncontrol.maps.recorded import AttentionMaps
@@ -51,6 +52,7 @@ from attncontrol.writing import Unfinished, whole
 Encoding = Literal["float32", "float16", "bfloat16", "sqrt8"]
 
 
+@checked
 def save(maps: AttentionMaps, file: Path | str, *, encoding: Encoding = "float32") -> Path:
     """Writes a record to one file, all at once or not at all; a record that is there is named in a
     warning and replaced.
