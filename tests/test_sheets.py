@@ -12,7 +12,7 @@ from PIL import Image
 
 from attncontrol import AttentionMaps
 from attncontrol.attention.sites import Site
-from attncontrol.errors import RecordError
+from attncontrol.errors import RecordError, SettingError
 from attncontrol.export.sheets import (
     animation,
     heads_sheet,
@@ -20,8 +20,10 @@ from attncontrol.export.sheets import (
     steps_sheet,
     write_pictures,
 )
+from attncontrol.inspector.page import page
 from attncontrol.maps.draw import boxed, heat, overlay
 from attncontrol.prompts.tokens import Span
+from tests.kit import records
 
 
 def made(values, *, steps=3, heads=2, pictures=True, height=4, width=6):
@@ -178,3 +180,19 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(RecordError, match="not of text->image"):
         maps.show("cat")
     assert maps._repr_png_() is None
+
+
+def test_images_and_pictures_that_cannot_be_drawn():
+    maps = records.made({"a": torch.rand(1, 1, 1, 1, 2, 2, 3)})
+    with pytest.raises(SettingError, match="image=5: the record has 1, numbered from 0"):
+        maps.sheet(5)
+    arrays = maps.replace(pictures=[np.zeros((8, 8, 3))])
+    for draw in (arrays.sheet, lambda: page(arrays)):
+        with pytest.raises(SettingError, match="are 1 PIL images, one for each prompt, not 1 of"):
+            draw()
+
+
+def test_a_page_says_at_its_top_that_the_record_is_partial():
+    maps = records.made({"a": torch.rand(1, 1, 1, 1, 2, 2, 3)}).replace(partial="stopped <b>")
+    top = page(maps).split("<main")[0]
+    assert "This record is partial: stopped &lt;b&gt;." in top

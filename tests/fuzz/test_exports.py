@@ -227,30 +227,19 @@ def test_nothing_of_others_is_written_over(exported, tmp_path_factory, seed, end
 
 
 ARGUMENTS = st.sampled_from([
-    None, True, 0, -1, 7, 1.5, float("nan"), "", " ", "x", "x\0", "x/\n", b"x", "a" * 5000, "/", ".",
-    "/dev/null", "/dev/null/x", [], ["a"], ("a", "b"), {}, object(), np.zeros(2), Path("x"), {1, 2},
-    "float32", "int8", "cond", "cat", Image.new("RGB", (2, 2)), AttentionMaps(),
+    None, True, 0, -1, 7, 1.5, float("nan"), "", " ", "x", "x\0", "x/\n", b"x", "a" * 5000, "/",
+    ".", "/dev/null", "/dev/null/x", [], ["a"], ("a", "b"), {}, object(), np.zeros(2), Path("x"),
+    {1, 2}, "float32", "int8", "cond", "cat", Image.new("RGB", (2, 2)), AttentionMaps(),
 ])  # fmt: skip
 DOORS = {
     "save": (save, {"file": "run.safetensors", "encoding": "float32"}),
-    "load": (lambda maps, path: load(path), {"path": "run.safetensors"}),
     "to_npz": (to_npz, {"file": "run.npz"}),
     "to_csv": (to_csv, {"file": "run.csv"}),
     "to_xarray": (to_xarray, {}),
     "to_dataframe": (to_dataframe, {}),
     "write_pictures": (write_pictures, {"folder": "pictures"}),
     "page": (page, {"other": None, "titles": ("first", "second")}),
-    "sheet": (lambda maps, image: maps.sheet(image), {"image": 0}),
-    "show": (lambda maps, word: maps.show(word), {"word": "cat"}),
-    "mean": (lambda maps, branch: maps.mean(branch), {"branch": None}),
-    "of": (lambda maps, branch: maps.of(branch), {"branch": "cond"}),
-    "pictures": (lambda maps, pictures: drawn(maps, pictures), {"pictures": ()}),
 }
-
-
-def drawn(maps, pictures):
-    other = maps.replace(pictures=pictures)
-    return other.sheet(), page(other), save(other, "drawn.safetensors")
 
 
 @pytest.mark.parametrize("name", sorted(DOORS))
@@ -261,14 +250,10 @@ def test_odd_arguments(name, small, tmp_path_factory, monkeypatch, data):
     monkeypatch.chdir(tmp_path_factory.mktemp("here"))
     arguments = {"maps": small} | valid
     for odd in data.draw(st.sets(st.sampled_from(sorted(arguments)), min_size=1)):
-        if odd != "maps" or name in WITH_MAPS:
-            arguments[odd] = data.draw(ARGUMENTS)
+        arguments[odd] = data.draw(ARGUMENTS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made_or_refused(lambda: call(**arguments))
-
-
-WITH_MAPS = {"save", "to_npz", "to_csv", "to_xarray", "to_dataframe", "write_pictures", "page"}
 
 
 @pytest.fixture(scope="module")
