@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from attncontrol.errors import ResultsError
-from attncontrol.export.names import name_of, sheet_of
+from attncontrol.export.names import name_of, readable, sheet_of
 from attncontrol.writing import put
 
 Text = Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -171,6 +171,14 @@ class Run(Exact):
     pictures: Sequence[Picture] = ()
     failed: Sequence[Failure] = ()
     complete: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where it is written unless the user says so: another one for other settings."""
+        late = {"scheduler", "parameters"}
+        asked = self.settings.model_dump_json(exclude=late) + repr(sorted(self.versions.items()))
+        mark = hashlib.sha256(asked.encode()).hexdigest()[:8]
+        return Path("attncontrol-out") / f"{readable(self.settings.units[0].prompt)}-{mark}"
 
     def write(self, out: Path) -> None:
         put(out / "run.json", self.model_dump_json(indent=1).encode())
