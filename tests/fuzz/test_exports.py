@@ -118,7 +118,7 @@ def made_or_refused(make):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(seed=st.integers(0, 2**32))
-@budget(5)
+@budget(2)
 def test_everything_is_made_of_any_record(tmp_path_factory, seed):
     maps, folder = record_of(seed), tmp_path_factory.mktemp("made")
     finite = all(of_layer.isfinite().all() for of_layer in maps.layers.values())
