@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from attncontrol.errors import ResultsError
+from attncontrol.errors import ResultsError, SettingError
 from attncontrol.export.names import name_of, readable, sheet_of
 from attncontrol.writing import put
 
@@ -198,7 +198,16 @@ class EditingRun(Run):
 
 
 R = TypeVar("R", bound=Run)
+S = TypeVar("S", bound=Settings)
 _KINDS = {GenerationRun: "generate", EditingRun: "edit"}
+
+
+def asked(kind: type[S], **values: Any) -> S:
+    """The settings that options say. Raises SettingError, naming the first that is wrong."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise SettingError(_first(error)) from error
 
 
 def load_run(file: Path, kind: type[R]) -> R:
@@ -208,11 +217,14 @@ def load_run(file: Path, kind: type[R]) -> R:
     except OSError as error:
         raise ResultsError(f"{file} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
         raise ResultsError(
-            f"{file} is no run.json of attncontrol {_KINDS[kind]}: {where}: {first['msg']}"
+            f"{file} is no run.json of attncontrol {_KINDS[kind]}: {_first(error)}"
         ) from error
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
 
 
 def _parts(seeds: Sequence[int], size: int) -> list[tuple[int, ...]]:

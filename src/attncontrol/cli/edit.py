@@ -66,10 +66,6 @@ def edit(
     given = SimpleNamespace(**locals())
     with clean_errors():
         run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
-        if wanted.method not in EDITS:
-            raise typer.BadParameter(
-                f"{wanted.method!r}: choose from {', '.join(EDITS)}", param_hint="--method"
-            )
         folder = out or run.folder
         done = _run(run, wanted, folder)
     if as_json:
@@ -82,14 +78,15 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     """The run of the options, and its settings."""
     if given.prompt is None or given.to is None:
         raise typer.BadParameter("give a prompt and --to PROMPT, or --from run.json")
+    _require_method(given.method)
     numbers = checks.seeds(given.seeds)
 
-    from attncontrol.batch.runs import Call, Editing, EditingRun  # these import torch
+    from attncontrol.batch.runs import Call, Editing, EditingRun, asked  # these import torch
     from attncontrol.verbs.about import versions
 
     size = given.steps, given.guidance, given.negative, given.height, given.width
-    settings = Editing(
-        prompt=given.prompt, to=given.to, method=given.method, seeds=numbers,
+    settings = asked(
+        Editing, prompt=given.prompt, to=given.to, method=given.method, seeds=numbers,
         compare=given.compare, model=given.model, device=given.device, dtype=given.dtype,
         call=cast(Call, pipelines.call_of(given.model, *size)),
     )  # fmt: skip
@@ -97,11 +94,17 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     return EditingRun(command=command, settings=settings, versions=versions()), settings
 
 
+def _require_method(name: str) -> None:
+    if name not in EDITS:
+        raise typer.BadParameter(f"{name!r}: choose from {', '.join(EDITS)}", param_hint="--method")
+
+
 def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
     """The run of a ``run.json``, and its settings with all that its pipeline had."""
     from attncontrol.batch.runs import EditingRun
 
     run = repeat.earlier(ctx, file, EditingRun)
+    _require_method(run.settings.method)
     return repeat.anew(ctx, run), run.settings
 
 

@@ -108,12 +108,12 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     if given.out:
         paths.apart(given.out / "run.json", [given.prompts, given.heads])
 
-    from attncontrol.batch.runs import Call, Generation, GenerationRun  # these import torch
+    from attncontrol.batch.runs import Call, Generation, GenerationRun, asked  # these import torch
     from attncontrol.verbs.about import versions
 
     size = given.steps, given.guidance, given.negative, given.height, given.width
-    settings = Generation(
-        prompts=_once(lines), seeds=numbers, batch=given.batch,
+    settings = asked(
+        Generation, prompts=_once(lines), seeds=numbers, batch=given.batch,
         method=given.method, words=groups, boxes=boxes,
         step_size=given.step_size, compare=given.compare,
         heads=_heads(given.heads), heads_scale=given.heads_scale, u=given.u,
