@@ -13,7 +13,7 @@ from attncontrol.cli.failures import clean_errors, console
 from attncontrol.errors import UnsupportedError
 from attncontrol.version import __version__
 
-__all__ = ["app", "clean_errors", "command_line", "console", "optional_chart"]
+__all__ = ["app", "command_line", "console", "optional_chart"]
 
 
 class Program(TyperGroup):

@@ -12,7 +12,7 @@ from attncontrol import sprites
 from attncontrol.bench.suites import SUITES
 from attncontrol.cli import checks, methods, paths, pipelines
 from attncontrol.cli import options as of
-from attncontrol.cli.app import app, clean_errors, console, optional_chart
+from attncontrol.cli.app import app, console, optional_chart
 
 
 def _suite(name: str) -> str:
@@ -87,17 +87,16 @@ def bench(
     options: dict[str, Any] = {"every": every, "refinements": refinements, "batch": batch}
     options |= {"step_sizes": _step_sizes(step_size, chosen)}
     numbers = checks.seeds(seeds)
-    with clean_errors():
-        from attncontrol.bench.compare import run
-        from attncontrol.bench.summary import markdown, require_place, summary, write
+    from attncontrol.bench.compare import run
+    from attncontrol.bench.summary import markdown, require_place, summary, write
 
-        require_place(out, suite)
-        pipe = pipelines.opened(model, device, dtype)
-        call = pipelines.call_of(model)
-        options |= {"progress": _progress}
-        lines = summary(run(pipe, suite, chosen, numbers, out / "pictures.csv", **options, **call))
-        with optional_chart():
-            write(lines, suite, out)
+    require_place(out, suite)
+    pipe = pipelines.opened(model, device, dtype)
+    call = pipelines.call_of(model)
+    options |= {"progress": _progress}
+    lines = summary(run(pipe, suite, chosen, numbers, out / "pictures.csv", **options, **call))
+    with optional_chart():
+        write(lines, suite, out)
     typer.echo(json.dumps(lines) if as_json else markdown(lines))
 
 

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from attncontrol.cli import checks, pipelines, repeat
 from attncontrol.cli import options as of
-from attncontrol.cli.app import PromptCommand, app, clean_errors, command_line, console
+from attncontrol.cli.app import PromptCommand, app, command_line, console
 
 EDITS = {"replace": "Replace", "mutual": "MutualAttention"}
 """Edits that take attention from a source picture: --method, and the class in attncontrol.edits."""
@@ -64,10 +64,9 @@ def edit(
     """Generate a picture of PROMPT and one of another prompt that keeps its layout, by editing
     attention while both are drawn from the same seed."""
     given = SimpleNamespace(**locals())
-    with clean_errors():
-        run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
-        folder = out or run.folder
-        done = _run(run, wanted, folder)
+    run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
+    folder = out or run.folder
+    done = _run(run, wanted, folder)
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json")))
     else:

@@ -9,7 +9,7 @@ import typer
 
 from attncontrol.cli import options as of
 from attncontrol.cli import paths
-from attncontrol.cli.app import app, clean_errors, console
+from attncontrol.cli.app import app, console
 
 FORMATS = ("npz", "zarr", "csv", "png")
 
@@ -40,16 +40,15 @@ def export(
     target = out or beside(path, ".pictures" if format == "png" else f".{format}")
     paths.require(target, as_folder=format in ("png", "zarr"), option="--out")
     paths.apart(target, [path])
-    with clean_errors():
-        from attncontrol import export as exporting
+    from attncontrol import export as exporting
 
-        maps = loaded(path)
-        {
-            "npz": exporting.to_npz,
-            "zarr": exporting.to_zarr,
-            "csv": exporting.to_csv,
-            "png": exporting.write_pictures,
-        }[format](maps, target)
+    maps = loaded(path)
+    {
+        "npz": exporting.to_npz,
+        "zarr": exporting.to_zarr,
+        "csv": exporting.to_csv,
+        "png": exporting.write_pictures,
+    }[format](maps, target)
     if as_json:
         typer.echo(json.dumps({"file": str(target)} | partial_in(maps)))
     else:

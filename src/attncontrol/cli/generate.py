@@ -16,7 +16,7 @@ from rich.table import Table
 from attncontrol import sprites
 from attncontrol.cli import checks, methods, paths, pipelines, repeat
 from attncontrol.cli import options as of
-from attncontrol.cli.app import PromptCommand, app, clean_errors, command_line, console
+from attncontrol.cli.app import PromptCommand, app, command_line, console
 
 Prompt = Annotated[
     str | None, typer.Argument(help='For example "a cat and a frog".', callback=checks.prompt)
@@ -77,10 +77,9 @@ def generate(
 ) -> None:
     """Generate pictures, with test-time guidance, word-map overlays and a comparison grid."""
     given = SimpleNamespace(**locals())
-    with clean_errors():
-        run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
-        folder = out or run.folder
-        _told(_run(run, wanted, folder), folder, as_json)
+    run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
+    folder = out or run.folder
+    _told(_run(run, wanted, folder), folder, as_json)
 
 
 def _told(run: Any, out: Path, as_json: bool) -> None:

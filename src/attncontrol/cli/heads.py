@@ -13,7 +13,7 @@ from rich.table import Table
 from attncontrol import listing
 from attncontrol.cli import checks, paths, pipelines
 from attncontrol.cli import options as of
-from attncontrol.cli.app import app, clean_errors, console, optional_chart
+from attncontrol.cli.app import app, console, optional_chart
 from attncontrol.errors import ResultsError, SettingError
 
 heads = typer.Typer(
@@ -110,17 +110,16 @@ def search(
     jobs = [(prompt, seed) for prompt in prompts for seed in checks.seeds(seeds)]
     named: dict[str, Any] = {"model": model, "device": device, "dtype": dtype, "u": u}
     named |= {"objective": objective, "scale": scale}
-    with clean_errors():
-        from attncontrol.batch.results import same_settings
+    from attncontrol.batch.results import same_settings
 
-        function = objective_of(objective)
-        call = pipelines.call_of(model, guidance=guidance)
-        _require_place(out, named | call)
-        pipe = pipelines.opened(model, device, dtype)
-        same_settings(out / "settings.json", named | call, of=out / "scores.jsonl")
-        options = {"where": _where(pipe, kind, layers), "rounds": rounds, "top_k": top_k, **call}
-        options |= {"halving": halving, "batch": batch, "scale": scale}
-        found = _searched(pipe, jobs, function, u, out, options)
+    function = objective_of(objective)
+    call = pipelines.call_of(model, guidance=guidance)
+    _require_place(out, named | call)
+    pipe = pipelines.opened(model, device, dtype)
+    same_settings(out / "settings.json", named | call, of=out / "scores.jsonl")
+    options = {"where": _where(pipe, kind, layers), "rounds": rounds, "top_k": top_k, **call}
+    options |= {"halving": halving, "batch": batch, "scale": scale}
+    found = _searched(pipe, jobs, function, u, out, options)
     if as_json:
         typer.echo((out / "heads.json").read_text("utf-8"))
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from attncontrol.cli import paths
-from attncontrol.cli.app import app, clean_errors, console
+from attncontrol.cli.app import app, console
 from attncontrol.cli.export import beside, loaded, partial_in
 from attncontrol.cli.options import Json
 
@@ -41,13 +41,12 @@ def inspect(
     paths.require(target, as_folder=False, option="--out")
     paths.apart(target, [record, other])
     records = [record] if other is None else [record, other]
-    with clean_errors():
-        from attncontrol.inspector.page import is_page, page
-        from attncontrol.writing import whole
+    from attncontrol.inspector.page import is_page, page
+    from attncontrol.writing import whole
 
-        with whole(target, is_page, inputs=records) as part:
-            maps = [loaded(path) for path in records]
-            part.write_text(page(*maps, titles=_titles(records)), "utf-8")
+    with whole(target, is_page, inputs=records) as part:
+        maps = [loaded(path) for path in records]
+        part.write_text(page(*maps, titles=_titles(records)), "utf-8")
     if open_it:
         webbrowser.open(target.resolve().as_uri())
     _report(target, records, partial_in(*maps), as_json)

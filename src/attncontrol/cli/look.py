@@ -10,7 +10,7 @@ from rich.table import Table
 from attncontrol import sprites
 from attncontrol.cli import options as of
 from attncontrol.cli import pipelines
-from attncontrol.cli.app import PromptCommand, app, clean_errors, console
+from attncontrol.cli.app import PromptCommand, app, console
 
 
 @app.command(cls=PromptCommand)
@@ -20,7 +20,7 @@ def parse(prompt: of.Prompt, as_json: of.Json = False) -> None:
     from attncontrol.prompts.parser import without_torch
     from attncontrol.prompts.syntax import tell_apart
 
-    with clean_errors(), without_torch():
+    with without_torch():
         found, left_out = tell_apart(prompt)
     rows = [
         {
@@ -58,13 +58,12 @@ def tokens(
     as_json: of.Json = False,
 ) -> None:
     """Show how the model's tokenizer reads a prompt."""
-    with clean_errors():
-        from attncontrol.families.known import family_of
-        from attncontrol.families.parts import default_encoding
+    from attncontrol.families.known import family_of
+    from attncontrol.families.parts import default_encoding
 
-        pipe = pipelines.opened(model, device, "float32")
-        call = default_encoding(pipe) | pipelines.call_of(model)
-        found = family_of(pipe).tokens(pipe, prompt, call)
+    pipe = pipelines.opened(model, device, "float32")
+    call = default_encoding(pipe) | pipelines.call_of(model)
+    found = family_of(pipe).tokens(pipe, prompt, call)
     if as_json:
         typer.echo(json.dumps([asdict(token) for token in found]))
         return
@@ -94,15 +93,14 @@ def sites(
     as_json: of.Json = False,
 ) -> None:
     """List the attention sites of a model, or rank those that look at text."""
-    with clean_errors():
-        from attncontrol.families.known import family_of
+    from attncontrol.families.known import family_of
 
-        pipe = pipelines.opened(model, device, dtype)
-        family = family_of(pipe)
-        found = family.sites(family.denoiser(pipe))
-        if score:
-            _rank(pipe, model, scenes, heads, as_json)
-            return
+    pipe = pipelines.opened(model, device, dtype)
+    family = family_of(pipe)
+    found = family.sites(family.denoiser(pipe))
+    if score:
+        _rank(pipe, model, scenes, heads, as_json)
+        return
     if as_json:
         typer.echo(json.dumps([asdict(site) for site in found]))
         return

@@ -11,7 +11,7 @@ import typer
 
 from attncontrol.cli import checks, paths, pictures, pipelines
 from attncontrol.cli import options as of
-from attncontrol.cli.app import app, clean_errors, console
+from attncontrol.cli.app import app, console
 from attncontrol.cli.records import (
     Keep,
     Words,
@@ -110,19 +110,18 @@ def maps(
     places = _places(files, out)
     one = pictures.opened(files[0], limit) if len(files) == 1 else None
     named = words_of(prompt, words)
-    with clean_errors():
-        _require_free(places, files, csv=csv, reading=reading)
-        pipe = pipelines.opened(model, device, dtype)
-        options: dict[str, Any] = {"timestep": timestep, "seed": seed, "keep": axes_of(keep)}
-        options |= pipelines.reading_of(model)
-        extras = partial(_beside, csv=csv, reading=reading)
-        make = partial(_made, pipe, prompt=prompt, words=named, extras=extras, options=options)
-        if one is not None:
-            found = make(one, places[0])
-            report(places[0], found, places[0].stat().st_size, as_json)
-            return
-        done = list(_each(make, files, places, limit))
-        _report_all(done, places[0].parent, as_json)
+    _require_free(places, files, csv=csv, reading=reading)
+    pipe = pipelines.opened(model, device, dtype)
+    options: dict[str, Any] = {"timestep": timestep, "seed": seed, "keep": axes_of(keep)}
+    options |= pipelines.reading_of(model)
+    extras = partial(_beside, csv=csv, reading=reading)
+    make = partial(_made, pipe, prompt=prompt, words=named, extras=extras, options=options)
+    if one is not None:
+        found = make(one, places[0])
+        report(places[0], found, places[0].stat().st_size, as_json)
+        return
+    done = list(_each(make, files, places, limit))
+    _report_all(done, places[0].parent, as_json)
 
 
 def _report_all(done: list[dict[str, Any]], folder: Path, as_json: bool) -> None:

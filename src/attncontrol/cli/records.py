@@ -9,7 +9,7 @@ import typer
 
 from attncontrol.cli import checks, methods, paths, pipelines
 from attncontrol.cli import options as of
-from attncontrol.cli.app import PromptCommand, app, clean_errors, console
+from attncontrol.cli.app import PromptCommand, app, console
 
 ENCODINGS = ("float32", "float16", "bfloat16", "sqrt8")
 
@@ -85,18 +85,17 @@ def record(
     methods.check(method, boxes)
     checks.words_in([prompt], boxes, "--box")
     stream = out.suffix != ".safetensors"
-    with clean_errors():
-        require_place(out)
-        call = pipelines.call_of(model, steps, guidance, negative, height, width)
-        named = words_of(prompt, words)
-        pipe = pipelines.opened(model, device, dtype)
-        branches = ("cond", "uncond") if uncond else ("cond",)
-        options: dict[str, Any] = {"keep": axes_of(keep), "branches": branches}
-        options |= {"to": out, "encoding": encoding} if stream else {}
-        guiding = methods.steering(pipe, method, None, boxes, step_size)
-        maps = _recorded(pipe, prompt, named, seed, guiding, options, call)
-        if not stream:
-            save_record(maps, out, encoding)
+    require_place(out)
+    call = pipelines.call_of(model, steps, guidance, negative, height, width)
+    named = words_of(prompt, words)
+    pipe = pipelines.opened(model, device, dtype)
+    branches = ("cond", "uncond") if uncond else ("cond",)
+    options: dict[str, Any] = {"keep": axes_of(keep), "branches": branches}
+    options |= {"to": out, "encoding": encoding} if stream else {}
+    guiding = methods.steering(pipe, method, None, boxes, step_size)
+    maps = _recorded(pipe, prompt, named, seed, guiding, options, call)
+    if not stream:
+        save_record(maps, out, encoding)
     files = list(out.glob("*.safetensors")) if stream else [out]
     report(out, maps, sum(file.stat().st_size for file in files), as_json)
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from attncontrol.cli import checks, paths, pipelines
 from attncontrol.cli import options as of
-from attncontrol.cli.app import PromptCommand, clean_errors, console
+from attncontrol.cli.app import PromptCommand, console
 from attncontrol.cli.heads import Guidance, Objective, Scale, heads, objective_of
 
 File = Annotated[
@@ -52,22 +52,21 @@ def strip(
     if len(numbers) < 2:
         raise typer.BadParameter("deviations need at least two seeds", param_hint="--seeds")
     paths.apart(out, [file])
-    with clean_errors():
-        from attncontrol.batch.chosen_heads import load_heads
-        from attncontrol.batch.strengths import strengths
-        from attncontrol.export.folder import is_picture, save
-        from attncontrol.writing import require_free
+    from attncontrol.batch.chosen_heads import load_heads
+    from attncontrol.batch.strengths import strengths
+    from attncontrol.export.folder import is_picture, save
+    from attncontrol.writing import require_free
 
-        require_free(out, is_picture, inputs=[file])
-        function, weakened = objective_of(objective), load_heads(file)
-        options = {"us": values, "scale": scale, **pipelines.call_of(model, steps, guidance)}
-        pipe = pipelines.opened(model, device, dtype)
-        found = strengths(pipe, prompt, numbers, function, weakened, **options)
-        count = f"{len(weakened)} head{'s' * (len(weakened) != 1)}"
-        shift = f"shift of {objective} in deviations over {len(numbers)} seeds"
-        drawn = _drawn(found, numbers, f"{prompt}: {count} weakened; {shift}")
-        about = {"prompt": prompt, "seeds": numbers, "model": model, "objective": objective}
-        save(drawn, out, about | options, is_picture)
+    require_free(out, is_picture, inputs=[file])
+    function, weakened = objective_of(objective), load_heads(file)
+    options = {"us": values, "scale": scale, **pipelines.call_of(model, steps, guidance)}
+    pipe = pipelines.opened(model, device, dtype)
+    found = strengths(pipe, prompt, numbers, function, weakened, **options)
+    count = f"{len(weakened)} head{'s' * (len(weakened) != 1)}"
+    shift = f"shift of {objective} in deviations over {len(numbers)} seeds"
+    drawn = _drawn(found, numbers, f"{prompt}: {count} weakened; {shift}")
+    about = {"prompt": prompt, "seeds": numbers, "model": model, "objective": objective}
+    save(drawn, out, about | options, is_picture)
     if as_json:
         rows = [{"u": each.u, "shift": each.shift, "scores": each.scores} for each in found]
         typer.echo(json.dumps(rows))
