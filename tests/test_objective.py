@@ -104,6 +104,7 @@ def test_fractions_of_a_run_are_decimal_numbers():
             assert descent.target(step, total) == 0.75
     assert Descent(guided=0.5).updates(24, 51)
     assert not Descent(guided=0.5).updates(25, 51)
+    assert [Descent(guided=1 / 3).updates(step, 30) for step in (9, 10)] == [True, False]
 
 
 def test_a_sum_needs_what_any_term_needs():

@@ -19,6 +19,12 @@ an analysis. Edits act in all but the last, recorders see the first alone."""
 Part = Literal["picture", "all"]
 
 
+def steps_in(share: float, total: int) -> int:
+    """How many whole steps a share of a run of ``total`` has: 29 in 0.58 of 50, 10 in 1/3 of 30,
+    whatever the rounding of binary numbers."""
+    return int(share * total + 1e-9)
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One denoising step: its number ``index`` of ``total``, the ``timestep`` that the denoiser is

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Result
-from attncontrol.attention.moment import Moment
-from attncontrol.edits.merge import steps_of
+from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.prompts.alignment import Alignment, align
 
 
@@ -19,7 +18,7 @@ def layout_of_source(
     ``joint``."""
     is_self, rows = call.site.kind == "self", now.rows("cond")
     large = is_self and call.query.shape[2] > cells
-    late = now.step.index >= steps_of(among if is_self else joint, now)
+    late = now.step.index >= steps_in(among if is_self else joint, now.step.total)
     if large or late or rows.stop == rows.start:
         return call
     return call.with_rows(rows, now.source(call, source, "picture").replace(value=call.value))
@@ -38,10 +37,8 @@ def with_source_text(
     """
     keys, text = call.key.shape[2], range(call.key.shape[2])[now.layout.text]
     here = slice(text.start, text.stop)
-    taken, own = (
-        call.value.new_zeros(len(call.value), keys, keys),
-        call.value.new_ones(len(call.value), keys),
-    )
+    taken = call.value.new_zeros(len(call.value), keys, keys)
+    own = call.value.new_ones(len(call.value), keys)
     one_to_one = True
     for row in range(len(call.query))[now.rows("cond")]:
         image = now.image_of_row(row)

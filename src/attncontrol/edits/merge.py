@@ -60,8 +60,3 @@ def keys_of(word: Word, row: int, call: AttentionCall, now: Moment) -> list[int]
     positions = now.span(word, now.image_of_row(row)).positions
     require_positions([positions], len(text))
     return [text[position] for position in positions]
-
-
-def steps_of(share: float, now: Moment) -> int:
-    """How many whole steps of the run a share of it is; 0.58 of 50 is 29, whatever its rounding."""
-    return int(share * now.step.total + 1e-9)

@@ -22,11 +22,10 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
-from attncontrol.attention.moment import Moment
+from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.sites import Where
 from attncontrol.checks.arguments import Index, Share
 from attncontrol.edits._source import layout_of_source, with_source_text
-from attncontrol.edits.merge import steps_of
 from attncontrol.prompts.alignment import Alignment
 
 
@@ -62,7 +61,7 @@ class Replace(Edit):
     def _shares(self, alignment: Alignment, now: Moment, image: int) -> Tensor:
         """a_j."""
         taken = alignment.kept | alignment.swapped if self.swapped else alignment.kept
-        until = torch.full(taken.shape, steps_of(self.cross, now))
+        until = torch.full(taken.shape, steps_in(self.cross, now.step.total))
         for word, share in self.words.items():
-            until[list(now.span(word, image).positions)] = steps_of(share, now)
+            until[list(now.span(word, image).positions)] = steps_in(share, now.step.total)
         return taken & (now.step.index < until)

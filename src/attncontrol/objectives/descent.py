@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from types import MappingProxyType
 
+from attncontrol.attention.moment import steps_in
 from attncontrol.checks.arguments import Index, NotNegative, Number, Share, check_fields
 
 
@@ -14,11 +14,6 @@ def early(value: float = math.inf) -> Mapping[float, float]:
     layout of a picture is decided; infinity refines each time as often as ``max_refinements``
     allows."""
     return MappingProxyType({i / 50: value for i in range(10)})
-
-
-def _step(fraction: float, total: int) -> int:
-    """Of the decimal number that was written: 0.58 of 50 is 29, and not 28 as in binary."""
-    return int(Fraction(str(fraction)) * total)
 
 
 @dataclass(frozen=True)
@@ -56,12 +51,12 @@ class Descent:
         return float(step_size * (1 + (self.final - 1) * progress) ** 0.5)
 
     def updates(self, index: int, total: int) -> bool:
-        return index < _step(self.guided, total)
+        return index < steps_in(self.guided, total)
 
     def target(self, index: int, total: int) -> float | None:
         """Loss to refine down to at this step, or None."""
         at = {
-            min(_step(fraction, total), total - 1): 1 - value
+            min(steps_in(fraction, total), total - 1): 1 - value
             for fraction, value in self.thresholds.items()
         }
         return at.get(index)
