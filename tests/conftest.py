@@ -6,6 +6,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; pytest-xdist uses the other cores
 
 import pytest
+import torch
 from jaxtyping import config
 
 from tests.kit.tiny import tiny_sd
@@ -15,6 +16,14 @@ from tests.kit.tiny import tiny_sd
 def pipe():
     """float64 Stable Diffusion with 8 x 8 latents and strides 1, 2 and 4."""
     return tiny_sd()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A local pipeline folder."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_sd(dtype=torch.float32).save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture

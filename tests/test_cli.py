@@ -15,17 +15,8 @@ from attncontrol.batch.options import load_pipeline, parse_seeds
 from attncontrol.batch.results import read_lines
 from attncontrol.cli import app
 from attncontrol.export.names import name_of
-from tests.kit.tiny import tiny_sd
 
 runner = CliRunner()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A local pipeline folder."""
-    folder = tmp_path_factory.mktemp("model")
-    tiny_sd(dtype=torch.float32).save_pretrained(folder)
-    return str(folder)
 
 
 def invoke(*args):

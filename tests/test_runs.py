@@ -6,7 +6,6 @@ import shutil
 import signal
 
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,14 +17,6 @@ from attncontrol.cli import generate as command
 from attncontrol.errors import NonFiniteError, ResultsError
 from attncontrol.export.folder import is_picture, save
 from attncontrol.export.names import name_of, stem_of
-from tests.kit.tiny import tiny_sd
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_sd(dtype=torch.float32).save_pretrained(folder)
-    return str(folder)
 
 
 def invoke(*args):

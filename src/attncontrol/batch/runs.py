@@ -22,6 +22,7 @@ Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**64)]], Field(min_length=
 class Call(TypedDict, total=False):
     """Of a pipeline."""
 
+    # a TypedDict has annotations alone, and pydantic looks for this name
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)  # type: ignore[misc]
 
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)]

@@ -80,7 +80,7 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     _require_method(given.method)
     numbers = checks.seeds(given.seeds)
 
-    from attncontrol.batch.runs import Call, Editing, EditingRun, asked  # these import torch
+    from attncontrol.batch.runs import Call, Editing, EditingRun, asked  # slow to import
     from attncontrol.verbs.about import versions
 
     size = given.steps, given.guidance, given.negative, given.height, given.width

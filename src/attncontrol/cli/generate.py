@@ -107,7 +107,7 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     if given.out:
         paths.apart(given.out / "run.json", [given.prompts, given.heads])
 
-    from attncontrol.batch.runs import Call, Generation, GenerationRun, asked  # these import torch
+    from attncontrol.batch.runs import Call, Generation, GenerationRun, asked  # slow to import
     from attncontrol.verbs.about import versions
 
     size = given.steps, given.guidance, given.negative, given.height, given.width

@@ -120,7 +120,8 @@ def read_pictures(file: Path, count: int) -> tuple[Image.Image, ...]:
 
 
 def kept_in(tensors: Any) -> dict[str, Kept]:
-    slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+    names = tensors.keys()  # it is no mapping
+    slices = {name: tensors.get_slice(name) for name in names}
     return {name: Kept(of.get_dtype(), tuple(of.get_shape())) for name, of in slices.items()}
 
 

@@ -17,7 +17,8 @@ from attncontrol.running.observers import Hook
 Ids = tuple[int, ...]
 """A row of what a text encoder is given."""
 
-_NAMES = ("prompt", "prompt_2", "prompt_3", "prompt_4")
+NAMES = ("prompt", "prompt_2", "prompt_3", "prompt_4")
+"""Arguments of ``encode_prompt`` that hold texts."""
 
 
 def watch(pipe: Any, heard: Callable[[str, list[Ids]], None]) -> list[Callable[[], None]]:
@@ -79,16 +80,16 @@ def text_of_run(
 
 
 def _texts(encoding: Mapping[str, Any], images: int) -> list[Texts | None]:
-    return _each(encoding, _NAMES, images)
+    return _each(encoding, NAMES, images)
 
 
 def _negatives(encoding: Mapping[str, Any], images: int) -> list[Texts | None]:
     """Pipelines read an empty text where none is given, but for embeddings."""
     if encoding.get("negative_prompt_embeds") is not None:
         return [None] * images
-    given = {name: encoding.get(f"negative_{name}") for name in _NAMES}
+    given = {name: encoding.get(f"negative_{name}") for name in NAMES}
     given["prompt"] = "" if given["prompt"] is None else given["prompt"]
-    return _each(given, _NAMES, images)
+    return _each(given, NAMES, images)
 
 
 def _each(given: Mapping[str, Any], names: Sequence[str], images: int) -> list[Texts | None]:

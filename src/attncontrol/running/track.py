@@ -14,7 +14,7 @@ from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
 from attncontrol.prompts.text import Text
 from attncontrol.running.calls import DenoiserCall
-from attncontrol.running.reading import Ids, prompts_of, text_of_run
+from attncontrol.running.reading import NAMES, Ids, prompts_of, text_of_run
 
 
 @dataclass(eq=False)
@@ -48,8 +48,7 @@ class Track:
         alone; else another encoder reads the same."""
         if "negative_prompt" in inspect.signature(type(pipe).encode_prompt).parameters:
             return
-        names = ("prompt", "prompt_2", "prompt_3", "prompt_4")
-        others = {f"negative_{name}": bound.get(name) for name in names if name in bound}
+        others = {f"negative_{name}": bound[name] for name in NAMES if name in bound}
         others["negative_prompt_embeds"] = bound.get("prompt_embeds")
         self.encoding = {**self.encoding, **others}
 
