@@ -20,7 +20,8 @@ from attncontrol.errors import SiteError
 from attncontrol.prompts.text import Text
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.perturb import perturb
-from attncontrol.verbs.plan import On, Plan
+from attncontrol.verbs.places import On
+from attncontrol.verbs.plan import Plan
 from tests.kit.moments import output_of
 from tests.kit.records import tokens_of
 from tests.kit.runs import run

@@ -33,7 +33,7 @@ from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.noise_search import NoiseSearch
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.perturb import perturb
-from attncontrol.verbs.plan import On, PerImage
+from attncontrol.verbs.places import On, PerImage
 from attncontrol.verbs.record import record
 from attncontrol.verbs.steer import steer
 from tests.kit.tiny import tiny_sd

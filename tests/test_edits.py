@@ -22,7 +22,7 @@ from attncontrol.errors import CouplingError, EditError, SettingError, SiteError
 from attncontrol.prompts.tokens import Token
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.perturb import perturb
-from attncontrol.verbs.plan import On, PerImage
+from attncontrol.verbs.places import On, PerImage
 from attncontrol.verbs.record import record
 from tests.kit.moments import moment
 from tests.kit.runs import run
@@ -555,7 +555,10 @@ SETTINGS = {
     "below 0": (
         Reweight, {"factors": {"a": -1.0}, "form": "logit"}, "not {'a': -1.0} in the form 'logit'"
     ),
-    "source": (Replace, {"source": -1}, "Replace.source must be an integer of at least 0, not -1"),
+    "source": (
+        Replace, {"source": -1},
+        "Replace.source must be the number of an image, or a tuple of one for every image, not -1",
+    ),
     "share": (Replace, {"cross": 1.5}, "Replace.cross must be a share between 0 and 1, not 1.5"),
     "start": (
         MutualAttention, {"start": -0.1},

@@ -14,7 +14,7 @@ from attncontrol.batch.strengths import strengths
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import CouplingError, ResultsError
 from attncontrol.verbs.perturb import perturb
-from attncontrol.verbs.plan import PerImage
+from attncontrol.verbs.places import PerImage
 from tests.kit.runs import run
 from tests.kit.tiny import tiny_sd
 

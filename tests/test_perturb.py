@@ -27,7 +27,7 @@ from attncontrol.families.known import family_of
 from attncontrol.losses import AttendAndExcite
 from attncontrol.running.reuse import Prefix
 from attncontrol.verbs.perturb import perturb
-from attncontrol.verbs.plan import On
+from attncontrol.verbs.places import On
 from tests.kit.moments import moment, output_of
 from tests.kit.runs import ALL, run
 from tests.kit.tapping import tap

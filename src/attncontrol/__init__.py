@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from attncontrol.verbs.edit import edit
     from attncontrol.verbs.locate import locate
     from attncontrol.verbs.perturb import perturb
-    from attncontrol.verbs.plan import On
+    from attncontrol.verbs.places import On
     from attncontrol.verbs.record import estimate_bytes, record
     from attncontrol.verbs.steer import steer
 
@@ -50,7 +50,7 @@ _HOMES = {
     "Descent": "objectives.descent",
     "Edit": "attention.edit",
     "Objective": "objectives.objective",
-    "On": "verbs.plan",
+    "On": "verbs.places",
     "StepMaps": "maps.step",
     "Where": "attention.sites",
     "edit": "verbs.edit",

@@ -26,7 +26,7 @@ from attncontrol.verbs.edit import edit
 from attncontrol.verbs.locate import locate
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.picture import record_picture
-from attncontrol.verbs.plan import On, PerImage
+from attncontrol.verbs.places import On, PerImage
 from attncontrol.verbs.record import estimate_bytes, record
 from attncontrol.verbs.steer import steer
 from tests.fuzz import budget

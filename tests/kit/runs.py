@@ -12,6 +12,7 @@ OPTIONS = EXTRA | EXTRA_CHAT
 
 
 def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
+    """``seed`` is one for the batch, or a list of one for each picture."""
     call = (
         {"height": HEIGHT, "width": WIDTH, "num_inference_steps": steps, "output_type": "latent"}
         | OPTIONS.get(name, {})
@@ -20,5 +21,8 @@ def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
     if name == "qwenimage" and call["negative_prompt"] is not None and not isinstance(prompt, str):
         call["negative_prompt"] = [""] * len(prompt)
     prompt = prompt if isinstance(prompt, str | None) else list(prompt)
-    out = pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), **call)
+    seeds = [seed] if isinstance(seed, int) else seed
+    generators = [torch.Generator().manual_seed(one) for one in seeds]
+    generator = generators[0] if isinstance(seed, int) else generators
+    out = pipe(prompt=prompt, generator=generator, **call)
     return out.frames if name in VIDEO else out.images

@@ -44,7 +44,7 @@ from attncontrol.running.calls import prediction_of
 from attncontrol.running.session import attach
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
-from attncontrol.verbs.plan import require_head
+from attncontrol.verbs.places import require_head
 
 Spectra = Float[Tensor, "many cell"]
 Squares = Float[Tensor, "many cell cell"]

@@ -32,7 +32,7 @@ from attncontrol.checks.arguments import checked
 from attncontrol.running.session import attach
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
-from attncontrol.verbs.plan import require_head
+from attncontrol.verbs.places import require_head
 
 HeadKeys = Float[Tensor, "key dim"]
 HeadQueries = Float[Tensor, "query dim"]

@@ -1,7 +1,7 @@
 """One execution of attention as a value, and where picture and text lie in it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,12 +29,13 @@ class Layout:
 
     The picture is a row-major ``grid`` (height, width), a video (frames, height, width). ``image``
     are its queries, in joint attention also its keys, as one slice or, where the rows of the batch
-    differ, one for each; ``text`` are keys.
+    differ, one for each; ``text`` are keys, and so are the ``further`` texts of edits.
     """
 
     grid: tuple[int, ...]
     image: slice | tuple[slice, ...] = field(default_factory=lambda: slice(None))
     text: slice = field(default_factory=lambda: slice(None))
+    further: Mapping[str, slice] = field(default_factory=dict)
 
     @property
     def image_slice(self) -> slice:

@@ -1,19 +1,25 @@
 """What an edit of attention is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
-from attncontrol.checks.arguments import Share, check, check_fields
+from attncontrol.checks.arguments import Index, Share, Such, check, check_fields
+from attncontrol.errors import SettingError
 
 Result = AttentionCall | Tensor
 Editor = Callable[[AttentionCall, Moment], Result]
 Setting = TypeVar("Setting")
+Source = Annotated[
+    Index | tuple[Index, ...], Such("the number of an image, or a tuple of one for every image")
+]
+"""The number of the image that all others take attention from, or for every image of the batch that
+of its own source; a source's is itself."""
 Progress = Callable[[float], float]
 """A setting that changes during the run, from the share of it that is done, 0 .. 1."""
 
@@ -28,13 +34,24 @@ class Edit(ABC):
     Fields are what their annotations say; a ``__post_init__`` of its own calls this one first.
     """
 
-    source: int | None = None
-    """The number of the image whose attention others take over; it rides along in every pass."""
-    where: Where | None = None
-    """Where the edit belongs unless the user says so; None: that must be said."""
+    source: int | tuple[int, ...] | None = None
+    """The image whose attention others take over; it rides along in every pass."""
+    where: Where | Literal["localising"] | None = None
+    """Where the edit belongs unless the user says so: "localising" are the sites that know best
+    where words are, those of ``steer``; None: that must be said."""
+    modules: tuple[str, ...] = ()
+    """Other modules whose outputs it changes: paths, their leading parts or shell patterns."""
+    texts: tuple[str, ...] = ()
+    """Texts that follow that of the prompt, as keys ``now.layout.further``."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        source = self.source
+        if isinstance(source, tuple) and any(s not in source[s : s + 1] for s in source):
+            raise SettingError(
+                f"source={source} gives every image the number of the image that it takes "
+                "attention from; such an image has its own number"
+            )
 
     @abstractmethod
     def __call__(self, call: AttentionCall, now: Moment) -> Result: ...
@@ -42,6 +59,21 @@ class Edit(ABC):
     def acts(self, progress: float) -> bool:  # noqa: ARG002  # those of others look at it
         """Whether the edit changes anything at this share of the run, 0 .. 1."""
         return True
+
+    def passed(
+        self,
+        name: str,  # noqa: ARG002
+        inputs: Mapping[str, Any],  # noqa: ARG002
+        output: Any,
+        now: Moment,  # noqa: ARG002
+    ) -> Any:
+        """The output of one of ``modules``, called with ``inputs``; ``now`` has no layout."""
+        return output
+
+    def stepped(self, latents: Tensor, now: Moment) -> Tensor:  # noqa: ARG002
+        """The latents [image ...] after a step of the scheduler, whose cells lie in the grid of
+        ``now.layout``: [image channel *grid], or [image cell channel]."""
+        return latents
 
 
 def at(setting: float | Progress, progress: float, kind: Any = Share) -> float:

@@ -1,7 +1,7 @@
 """Where in a run of a pipeline an attention call happens."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,8 @@ Purpose = Literal["own", "gradient", "weakened", "probe"]
 """Why the denoiser runs: the pipeline's own pass, that of ``steer``, that of ``perturb``, or one of
 an analysis. Edits act in all but the last, recorders see the first alone."""
 Part = Literal["picture", "all"]
+Source = int | Sequence[int]
+"""The image that others take attention from, or for every image of the batch that of its source."""
 
 
 def steps_in(share: float, total: int) -> int:
@@ -31,7 +33,8 @@ class Step:
     given, and c in x = c z, ``scale``.
 
     ``view`` counts the parts of the picture that are denoised one after another in the same step.
-    ``encoding`` are the arguments with which the pipeline called its ``encode_prompt``.
+    ``encoding`` are the arguments with which the pipeline called its ``encode_prompt``, ``kept``
+    what edits keep until the run ends.
     """
 
     index: int
@@ -40,6 +43,7 @@ class Step:
     scale: float
     encoding: Mapping[str, Any]
     view: int = 0
+    kept: dict[int, dict[Any, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def progress(self) -> float:
@@ -86,14 +90,30 @@ class Moment:
         WordError."""
         return self.text.span(word, image)
 
-    def source(self, call: AttentionCall, image: int = 0, part: Part = "all") -> AttentionCall:
-        """The call in which every row has the query, key and value of the row of ``image`` in the
-        same branch; without gradient, except that image's own rows.
+    def notes(self, edit: object) -> dict[Any, Any]:
+        """What an edit keeps while the pipeline runs: sums, masks. Empty when a run begins."""
+        return self.step.kept.setdefault(id(edit), {})
+
+    def source_of(self, source: Source, image: int) -> int:
+        """The image that another one takes attention from, which is itself if from none. Raises
+        CouplingError if there is none for it."""
+        if isinstance(source, int):
+            return source
+        if image >= len(source):
+            raise CouplingError(
+                f"source has {len(source)} numbers, one for every image, but the pipeline makes "
+                f"{len(self.text.prompts)}"
+            )
+        return source[image]
+
+    def source(self, call: AttentionCall, image: Source = 0, part: Part = "all") -> AttentionCall:
+        """The call in which every row has the query, key and value of the row of its source
+        ``image`` in the same branch; without gradient, except that image's own rows.
 
         ``part="picture"`` leaves the positions of the text in joint attention as they are: there
         the source's text would come along with its picture.
         """
-        at = self._rows_of(image)
+        at = self.rows_of(image)
         taken = {name: self._taken(getattr(call, name), at) for name in ("query", "key", "value")}
         if part == "picture" and call.site.kind == "joint":
             places = self.layout.image_slice
@@ -104,16 +124,16 @@ class Moment:
             mask = mask[at]
         return call.replace(mask=mask, **taken)
 
-    def _rows_of(self, image: int) -> list[int]:
-        if image not in self.images:
+    def rows_of(self, source: Source) -> list[int]:
+        """For every row that of its source in the same branch. Raises CouplingError."""
+        sources = [self.source_of(source, image) for image in self.images]
+        if missing := set(sources) - set(self.images):
             raise CouplingError(
-                f"the source is image {image}, but the pipeline makes images "
+                f"the source is image {min(missing)}, but the pipeline makes images "
                 f"{sorted(self.images)}; give it a prompt for every image, the source's too"
             )
-        count, place = len(self.images), self.images.index(image)
-        return [
-            branch * count + place for branch in range(len(self.branches)) for _ in range(count)
-        ]
+        count, places = len(self.images), [self.images.index(image) for image in sources]
+        return [branch * count + at for branch in range(len(self.branches)) for at in places]
 
     def _taken(self, tensor: Tensor, at: Sequence[int]) -> Tensor:
         """Rows ``at``; a gradient goes through those that stay where they are alone."""

@@ -79,7 +79,7 @@ class Where:
             self._of_kind(site)
             and self.stride in (None, site.stride)
             and (
-                not self.layers or any(_path_matches(site.name, pattern) for pattern in self.layers)
+                not self.layers or any(path_matches(site.name, pattern) for pattern in self.layers)
             )
         )
 
@@ -88,5 +88,6 @@ TEXT = Where(kind=("cross", "joint"))
 """All sites that look at text."""
 
 
-def _path_matches(name: str, pattern: str) -> bool:
+def path_matches(name: str, pattern: str) -> bool:
+    """Whether a module path is, or begins with, or fits a pattern."""
     return name == pattern or name.startswith(pattern + ".") or fnmatchcase(name, pattern)

@@ -19,7 +19,7 @@ from attncontrol.batch.results import append_lines, read_lines
 from attncontrol.errors import ResultsError
 from attncontrol.running.session import attach
 from attncontrol.verbs.perturb import perturb
-from attncontrol.verbs.plan import Heads, PerImage
+from attncontrol.verbs.places import Heads, PerImage
 from attncontrol.writing import put
 
 Job = tuple[str, int]

@@ -9,7 +9,7 @@ from attncontrol.attention.edit import Editor
 from attncontrol.batch.head_search import PictureScore, pictures_of
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import ResultsError, SettingError
-from attncontrol.verbs.plan import Heads
+from attncontrol.verbs.places import Heads
 
 
 @dataclass(frozen=True)

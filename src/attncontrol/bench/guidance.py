@@ -49,7 +49,7 @@ from attncontrol.sprites.quality import (
     scene,
 )
 from attncontrol.verbs.perturb import perturb
-from attncontrol.verbs.plan import Heads, On
+from attncontrol.verbs.places import Heads, On
 
 ARMS = ("plain", "pag", "seg", "softpag", "cfg", "cfg+pag", "cfg+seg", "cfg+softpag")
 

@@ -3,13 +3,14 @@
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.moment import Moment
+from attncontrol.attention.moment import Moment, Source
 
 
-def but_source(call: AttentionCall, changed: AttentionCall, now: Moment, source: int) -> Tensor:
+def but_source(call: AttentionCall, changed: AttentionCall, now: Moment, source: Source) -> Tensor:
     """The output of ``changed``, and that of ``call`` in the rows of the source, to the bit."""
     rows = range(len(call.query))
-    own = [row for row in rows if now.image_of_row(row) == source]
+    images = [now.image_of_row(row) for row in rows]
+    own = [row for row in rows if now.source_of(source, images[row]) == images[row]]
     others = [row for row in rows if row not in own]
     if call.below is not None:  # edits inside this one know whole calls only
         output = changed.run()

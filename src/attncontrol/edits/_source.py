@@ -6,12 +6,12 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Result
-from attncontrol.attention.moment import Moment, steps_in
+from attncontrol.attention.moment import Moment, Source, steps_in
 from attncontrol.prompts.alignment import Alignment, align
 
 
 def layout_of_source(
-    call: AttentionCall, now: Moment, source: int, among: float, joint: float, cells: int
+    call: AttentionCall, now: Moment, source: Source, among: float, joint: float, cells: int
 ) -> AttentionCall:
     """Conditional rows look at the picture as the source does: in self-attention of at most
     ``cells`` queries in the first ``among`` of the steps, in joint attention in the first
@@ -27,7 +27,7 @@ def layout_of_source(
 def with_source_text(
     call: AttentionCall,
     now: Moment,
-    source: int,
+    source: Source,
     shares: Callable[[Alignment, Moment, int], Tensor],
 ) -> Result:
     """Cross-attention in which conditional rows give a share of their attention to every token as
@@ -42,9 +42,9 @@ def with_source_text(
     one_to_one = True
     for row in range(len(call.query))[now.rows("cond")]:
         image = now.image_of_row(row)
-        if image == source:
+        if (other := now.source_of(source, image)) == image:
             continue
-        alignment = _aligned(now, source, image)
+        alignment = _aligned(now, other, image)
         share = shares(alignment, now, image).to(taken)
         taken[row, here, here], own[row, here] = alignment.matrix.to(taken) * share, 1 - share
         one_to_one &= alignment.is_identity and bool((share == 1).all())

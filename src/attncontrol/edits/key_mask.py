@@ -53,7 +53,8 @@ class KeyMask(Edit):
         object.__setattr__(self, "where", Where(kind=(*seen, "joint")))
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        (self.where or Where()).select([call.site])
+        assert isinstance(self.where, Where)  # set above
+        self.where.select([call.site])
         hidden = torch.stack([self._hidden(call, now, row) for row in range(len(call.query))])
         if not hidden.any():
             return call

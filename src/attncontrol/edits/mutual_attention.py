@@ -12,10 +12,10 @@ official code acts from step 4 of 50 and layer 10 of the 16 of Stable Diffusion 
 from dataclasses import dataclass
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.edit import Edit, Result
+from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
-from attncontrol.checks.arguments import Index, Share
+from attncontrol.checks.arguments import Share
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class MutualAttention(Edit):
     Raises SettingError; CouplingError if the pipeline makes no image of that number.
     """
 
-    source: Index = 0
+    source: Source = 0
     start: Share = 0.08
     where = Where(kind=("self", "joint"))
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.edit import Edit, Result
+from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.sites import Where
 from attncontrol.checks.arguments import Index, Share
@@ -41,7 +41,7 @@ class Replace(Edit):
     SettingError, WordError; CouplingError if the pipeline makes no image of that number.
     """
 
-    source: Index = 0
+    source: Source = 0
     cross: Share = 0.8
     among: Share = 0.4
     joint: Share = 0.2

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.edit import Edit, Result
+from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import Region, coverage, require_region
 from attncontrol.attention.sites import Where
@@ -33,7 +33,7 @@ class Share(Edit):
     """
 
     what: tuple[Literal["query", "key", "value"], ...] = ("key", "value")
-    source: arguments.Index = 0
+    source: Source = 0
     start: arguments.Share = 0.0
     stop: arguments.Share = 1.0
     outside: Region | None = None

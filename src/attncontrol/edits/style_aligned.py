@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.edit import Edit, Result
+from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.extended import extended
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
-from attncontrol.checks.arguments import Index, NotNegative
+from attncontrol.checks.arguments import NotNegative
 from attncontrol.edits._rows import but_source
 
 
@@ -36,7 +36,7 @@ class StyleAligned(Edit):
     Raises SettingError; CouplingError if the pipeline makes no image of that number.
     """
 
-    source: Index = 0
+    source: Source = 0
     scale: NotNegative = 1.0
     shift: float = 0.0
     normalise: bool = True

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -41,7 +41,9 @@ class Family:
     ``latents(denoiser, arguments)`` the part of it that is denoised (not the mask channels of
     inpainting, not the reference tokens of editing models). ``time`` is the argument that holds the
     timestep. ``batch_axis`` names the arguments whose batch axis is not the first one, None where
-    there is none.
+    there is none. ``further`` says how other texts may follow that of the prompt: with all
+    positions of their encoders, or without padding where that is masked or costs the attention of
+    the picture too; None if they may not.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Family:
     time: str = "timestep"
     batch_axis: Mapping[str, int | None] = field(default_factory=dict)
     negative: Mapping[str, Any] = field(default_factory=dict)
+    further: Literal["whole", "words"] | None = None
 
     def tokens(self, pipe: Any, texts: str | Texts, encoding: Arguments) -> tuple[Token, ...]:
         """The text sequence of a prompt, one token for every position; ``encoding`` are the

@@ -83,4 +83,5 @@ FAMILY = Family(
     latents=_latents,
     encode=_encode,
     batch_axis={"img_ids": None, "txt_ids": None},
+    further="words",
 )

@@ -16,4 +16,5 @@ FAMILY = Family(
     encoders=t5,
     layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), 20.0),
+    further="words",
 )

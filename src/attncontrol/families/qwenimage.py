@@ -79,4 +79,5 @@ FAMILY = Family(
     steering=lambda _: (Where(kind="joint"), 20.0),
     latents=lambda _, arguments: (slice(None), slice(math.prod(_grid(arguments)))),
     encode=_encode,
+    further="words",
 )

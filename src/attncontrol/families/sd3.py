@@ -78,4 +78,5 @@ FAMILY = Family(
     encoders=_encoders,
     layout=_layout,
     steering=_steering,
+    further="words",
 )

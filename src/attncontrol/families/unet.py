@@ -105,4 +105,5 @@ FAMILY = Family(
         slice(None),
         slice(0, unet.config.out_channels),
     ),  # not the mask of inpainting
+    further="whole",
 )

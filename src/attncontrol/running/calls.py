@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ class DenoiserCall:
     The batch has equal parts, one per branch, with one row for each of ``images``, their numbers in
     the pipeline's batch. ``part`` is the part of the noisy input, argument ``name``, that is
     denoised. ``batch_axis`` is that of the family. Models that take a list of rows take lists only.
+    ``further`` are texts of edits, at places counted from the end of the prompt's.
     """
 
     step: Step
@@ -32,6 +33,7 @@ class DenoiserCall:
     name: str
     part: tuple[slice, ...]
     batch_axis: Mapping[str, int | None]
+    further: Mapping[str, slice] = field(default_factory=dict)
 
     @property
     def is_first(self) -> bool:

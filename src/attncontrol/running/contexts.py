@@ -2,16 +2,17 @@
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from attncontrol.attention.call import Layout
 from attncontrol.attention.edit import Editor
 from attncontrol.attention.intercept import Listener
-from attncontrol.attention.moment import Purpose
+from attncontrol.attention.moment import Moment, Purpose
 from attncontrol.errors import ThreadError
 from attncontrol.families.family import Family
 from attncontrol.running.calls import DenoiserCall
@@ -28,13 +29,19 @@ class Hooks:
     input x, which holds for all branches until the scheduler's next step; only that of the first
     call before it counts. ``after(call, prediction)`` returns the prediction. ``edit`` acts at
     ``sites`` in every pass but those of an analysis, and takes images of number ``source`` along;
-    ``listen`` sees the pipeline's own pass alone.
+    ``listen`` sees the pipeline's own pass alone. ``passed(name, inputs, output, now)`` returns the
+    output of each of ``modules`` in the same passes as ``edit``. ``stepped(latents, now)`` returns
+    the latents after a step of the scheduler. ``texts`` follow that of the prompt.
     """
 
     sites: Sites = field(default_factory=dict)
     edit: Editor | None = None
     listen: Listener | None = None
     source: tuple[int, ...] = ()
+    modules: tuple[str, ...] = ()
+    passed: Callable[[str, Mapping[str, Any], Any, Moment], Any] | None = None
+    stepped: Callable[[Tensor, Moment], Tensor] | None = None
+    texts: tuple[str, ...] = ()
     before: Callable[[DenoiserCall], Tensor | None] | None = None
     after: Callable[[DenoiserCall, Tensor], Tensor] | None = None
     done: Callable[[], None] | None = None
@@ -80,6 +87,11 @@ class Contexts:
         """The images that edits of open contexts take attention from."""
         return tuple(dict.fromkeys(image for seat in self.acting for image in seat.hooks.source))
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Further texts of open contexts, each once."""
+        return tuple(dict.fromkeys(text for seat in self.acting for text in seat.hooks.texts))
+
     def pass_of(self, call: DenoiserCall, purpose: Purpose, riders: int = 0) -> Pass:
         layout = functools.cache(
             functools.partial(self.family.layout, self.denoiser, call.arguments)
@@ -88,6 +100,15 @@ class Contexts:
         editors = tuple((h.sites, h.edit) for h in hooks if h.edit and purpose != "probe")
         listeners = tuple((h.sites, h.listen) for h in hooks if h.listen and purpose == "own")
         return Pass(call, purpose, layout, editors, listeners, riders, self)
+
+    def between(self, call: DenoiserCall, latents: Tensor, sites: Sites) -> Moment:
+        """The moment after a step, whose layout is that of the latents."""
+        grid = tuple(latents.shape[2:])
+        if latents.ndim == 3:  # packed: the cells of attention
+            grid = self.family.layout(
+                self.denoiser, call.arguments, next(iter(sites.values()))
+            ).grid
+        return Moment(call.step, Layout(grid), "own", ("cond",), call.images, call.text)
 
     def begin(self, track: Track) -> None:
         """A run of the pipeline, which belongs to this thread. Raises ThreadError."""

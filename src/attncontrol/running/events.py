@@ -21,6 +21,7 @@ from attncontrol.errors import CouplingError
 from attncontrol.running.calls import DenoiserCall, prediction_of, with_prediction
 from attncontrol.running.contexts import Contexts
 from attncontrol.running.finite import require_finite
+from attncontrol.running.further import read
 from attncontrol.running.observers import Hook, observe
 from attncontrol.running.own import caller
 from attncontrol.running.reading import Ids, watch
@@ -56,7 +57,7 @@ class Events:
         for name, observer in observers.items():
             if hasattr(pipe, name):
                 self.installed.append(observe(pipe, name, observer))
-        self.installed.append(observe(self.scheduler, "step", self._on_step))
+        self.installed.append(observe(self.scheduler, "step", self._on_step, self._on_stepped))
 
     def _on_start(self, _: dict[str, Any]) -> None:
         if caller() is not self.contexts.pipe:
@@ -72,7 +73,10 @@ class Events:
         if track.encoding and track.time is None:  # a second encoder, or the negative prompt
             track.again(self.contexts.pipe, bound)
             return
-        self.contexts.begin(begun(self.contexts.pipe, bound))
+        pipe, contexts = self.contexts.pipe, self.contexts
+        track = begun(pipe, bound)
+        track.further = read(pipe, contexts.family, contexts.texts, track.encoding)
+        contexts.begin(track)
 
     def _on_ids(self, component: str, rows: list[Ids]) -> None:
         if caller() is self.contexts.pipe:
@@ -113,9 +117,9 @@ class Events:
         for seat in contexts.acting:
             contexts.wiring.require_installed(seat.hooks.sites)
         changed = self._changed(call)
-        self.running[thread] = changed
+        self.running[thread] = contexts.track.call = changed
         contexts.wiring.begin(contexts.pass_of(changed, "own"), outermost=True)
-        return None if changed is call else ((), changed.arguments)
+        return None if changed.arguments is arguments else ((), changed.arguments)
 
     def _changed(self, call: DenoiserCall) -> DenoiserCall:
         """With the changes of the latents that the contexts make, each after those before it."""
@@ -169,6 +173,18 @@ class Events:
         track.stepped, track.changes = True, []
         for seat in self.contexts.acting:
             seat.steps += 1
+
+    def _on_stepped(self, output: Any) -> Any:
+        contexts = self.contexts
+        call = contexts.track.call
+        if caller() is not contexts.pipe or call is None:
+            return output
+        for seat in contexts.acting:
+            if seat.hooks.stepped:
+                latents = prediction_of(output)
+                now = contexts.between(call, latents, seat.hooks.sites)
+                output = with_prediction(output, seat.hooks.stepped(latents, now))
+        return output
 
     def remove(self) -> None:
         while self.installed:

@@ -7,21 +7,25 @@ from collections.abc import Callable
 from typing import Any
 
 Observer = Callable[[dict[str, Any]], None]
+Changer = Callable[[Any], Any]
 
 
-def observe(owner: Any, name: str, observer: Observer) -> Callable[[], None]:
+def observe(
+    owner: Any, name: str, observer: Observer, after: Changer | None = None
+) -> Callable[[], None]:
     """Shows every call of a method of one object to ``observer``, by name and before it happens.
 
-    Observers may change the arguments. Returns what ends this. All observers of a method share one
-    stand-in, which the last to leave takes off; if somebody has put something over it, it stays and
-    only passes calls on.
+    Observers may change the arguments, and ``after`` what the method returned. Returns what ends
+    this. All observers of a method share one stand-in, which the last to leave takes off; if
+    somebody has put something over it, it stays and only passes calls on.
     """
     method = vars(owner).get(name)
     if not isinstance(method, _Observed):
         method = _Observed(owner, name)
         setattr(owner, name, method)
-    method.observers.append(observer)
-    return functools.partial(method.leave, observer)
+    both = observer, after
+    method.observers.append(both)
+    return functools.partial(method.leave, both)
 
 
 class _Observed:
@@ -34,7 +38,7 @@ class _Observed:
         self.method, self.previous = getattr(owner, name), vars(owner).get(name)
         functools.update_wrapper(self, self.method, updated=())
         self.owner, self.name = owner, name
-        self.observers: list[Observer] = []
+        self.observers: list[tuple[Observer, Changer | None]] = []
         self.signature = inspect.signature(_of_class(owner, name) or self.method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -42,12 +46,15 @@ class _Observed:
         if not observers:
             return self.method(*args, **kwargs)
         bound = self.signature.bind(*args, **kwargs)
-        for observer in observers:
+        for observer, _ in observers:
             observer(bound.arguments)
-        return self.method(*bound.args, **bound.kwargs)
+        result = self.method(*bound.args, **bound.kwargs)
+        for _, after in observers:
+            result = result if after is None else after(result)
+        return result
 
-    def leave(self, observer: Observer) -> None:
-        self.observers.remove(observer)
+    def leave(self, both: tuple[Observer, Changer | None]) -> None:
+        self.observers.remove(both)
         if self.observers or vars(self.owner).get(self.name) is not self:
             return
         if self.previous is None:

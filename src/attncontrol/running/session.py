@@ -18,6 +18,8 @@ from attncontrol.running.calls import DenoiserCall, prediction_of
 from attncontrol.running.contexts import ENTERED, Contexts, Hooks, Seat
 from attncontrol.running.events import Events
 from attncontrol.running.finite import require_finite
+from attncontrol.running.further import require_further
+from attncontrol.running.modules import modules_watched
 from attncontrol.running.refuse import require_visible_attention
 from attncontrol.running.track import Track
 from attncontrol.running.wiring import Pass, Sites, wiring_of
@@ -44,8 +46,11 @@ class Session:
         Raises CouplingError at a normal end if the denoiser or the scheduler never ran.
         """
         require_visible_attention(self.pipe, self.denoiser)
+        if hooks.texts:
+            require_further(self.pipe, self.family)
         contexts, seat = self.contexts, Seat(hooks, threading.get_ident())
-        with self._seated(seat), contexts.wiring.wrapping(self.denoiser, hooks.sites):
+        wrapping = contexts.wiring.wrapping(self.denoiser, hooks.sites)
+        with self._seated(seat), wrapping, modules_watched(contexts, seat):
             before = contexts.soloist, contexts.track
             if alone:
                 contexts.soloist, contexts.track = seat, Track()

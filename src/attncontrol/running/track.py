@@ -14,6 +14,7 @@ from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
 from attncontrol.prompts.text import Text
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.further import Further
 from attncontrol.running.reading import NAMES, Ids, prompts_of, text_of_run
 
 
@@ -24,7 +25,8 @@ class Track:
 
     ``place`` is that of the step in the scheduler's timesteps. ``changes`` of the latents, in units
     of the network input, hold until its end. ``views`` are the most of them that a step had so far.
-    ``received`` are the rows of ids that reached each text encoder.
+    ``received`` are the rows of ids that reached each text encoder. ``further`` are texts of edits,
+    ``kept`` what these keep during the run; ``call`` is the last one of the denoiser.
     """
 
     prompts: list[str] | None = None
@@ -42,6 +44,9 @@ class Track:
     place: int = 0
     changes: list[Tensor] = field(default_factory=list)
     scale: float = 1.0
+    further: Further | None = None
+    kept: dict[int, dict[Any, Any]] = field(default_factory=dict)
+    call: DenoiserCall | None = None
 
     def again(self, pipe: Any, bound: Mapping[str, Any]) -> None:
         """A further call of ``encode_prompt``, whose prompt is the negative one if it takes one
@@ -92,13 +97,15 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     if hasattr(scheduler, "scale_model_input"):
         one = torch.ones(1, dtype=torch.float64, device=sample[0].device)
         scale = float(scheduler.scale_model_input(one, timestep))
-    step = Step(track.index, _total(pipe), float(timestep), scale, track.encoding, track.view)
+    place = track.index, _total(pipe), float(timestep), scale, track.encoding, track.view
+    step = Step(*place, track.kept)
     part = family.latents(family.denoiser(pipe), arguments)
     assert track.text is not None  # set with the rows
-    return DenoiserCall(
+    call = DenoiserCall(
         step, track.text, track.nth, branches, tuple(range(images)), arguments, family.sample, part,
         family.batch_axis,
     )  # fmt: skip
+    return call if track.further is None else track.further.after(call)
 
 
 def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str, ...], int]:

@@ -21,6 +21,7 @@ from attncontrol.attention.moment import Moment, Purpose
 from attncontrol.attention.sites import Site
 from attncontrol.errors import CouplingError
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.further import with_further
 
 Sites = Mapping[str, Site]
 
@@ -58,6 +59,8 @@ class Pass:
                 f"branches {of.branches} were expected"
             )
         layout = self.layout(call.site)
+        if of.further:
+            layout = with_further(layout, of.further, call.key.shape[2])
         return Moment(of.step, layout, self.purpose, of.branches, of.images, of.text, self.riders)
 
 

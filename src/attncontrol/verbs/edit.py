@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 from attncontrol.attention.edit import Editor
-from attncontrol.attention.sites import Where
+from attncontrol.attention.sites import TEXT, Where
 from attncontrol.checks.arguments import Shares, Unchecked, checked
-from attncontrol.running.session import Hooks, attach
-from attncontrol.verbs.plan import Heads, On, PerImage, Plan, listed
+from attncontrol.running.session import Hooks, Session, attach
+from attncontrol.verbs.places import Heads, On, PerImage, listed
+from attncontrol.verbs.plan import Plan
 
 
 @checked
@@ -43,6 +44,17 @@ def edit(
     pipeline was not called inside the block, or makes no image of that number.
     """
     run = attach(pipe)
-    plan = Plan.of(listed(edit, where, heads), run.sites, steps)
-    with run.hooked(Hooks(sites=plan.sites, edit=plan, source=plan.sources)):
+    plan = Plan.of(listed(edit, where, heads), run.sites, steps, _localising(run))
+    hooks = Hooks(
+        sites=plan.sites, edit=plan, source=plan.sources, modules=plan.modules, passed=plan.passed,
+        stepped=plan.stepped, texts=plan.texts,
+    )  # fmt: skip
+    with run.hooked(hooks):
         yield
+
+
+def _localising(run: Session) -> Where:
+    """Where ``steer`` looks; all that sees text in models that cannot be steered."""
+    known = tuple(run.sites.values())
+    steering = run.family.steering
+    return TEXT if isinstance(steering, str) else steering(known)[0]

@@ -18,7 +18,8 @@ from attncontrol.running.calls import DenoiserCall, prediction_of
 from attncontrol.running.reuse import Prefix, prefix_before
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.running.skip import SkippedBlocks, watched_blocks
-from attncontrol.verbs.plan import Heads, On, PerImage, Plan, listed
+from attncontrol.verbs.places import Heads, On, PerImage, listed
+from attncontrol.verbs.plan import Plan
 
 
 @checked
@@ -53,13 +54,15 @@ def perturb(
     diffusers and HeadHunter's pipelines w = scale; papers that write e_p + g (e - e_p) have
     g = w + 1.
 
-    Raises SiteError if nothing is selected, SettingError, UnsupportedError, CouplingError.
+    Raises SiteError if nothing is selected, EditError for edits that change more than attention,
+    SettingError, UnsupportedError, CouplingError.
     """
     run = attach(pipe)
     placed = listed(edit, where, heads)
     layers = [name for on in placed if isinstance(on.edit, SkipLayers) for name in on.edit.layers]
     edits = [on for on in placed if not isinstance(on.edit, SkipLayers)]
     plan = Plan.of(edits, run.sites, steps)
+    plan.require_attention_alone()
     with ExitStack() as stack:
 
         def purpose() -> Purpose | None:

@@ -1,60 +1,19 @@
-"""Edits with their places: which heads of which sites, in which steps, for which images."""
+"""Edits with their places, in which steps they act, and what they make of a call."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.edit import Edit, Editor, Result
+from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.heads import with_heads
 from attncontrol.attention.moment import Moment
-from attncontrol.attention.sites import Head, Site, Where
-from attncontrol.checks.arguments import Unchecked, check_fields
-from attncontrol.edits.skip_layers import SkipLayers
-from attncontrol.errors import CouplingError, EditError, SiteError
-
-Heads = Sequence[Head]
-
-
-@dataclass(frozen=True)
-class PerImage:
-    """Heads of its own for every image of the batch."""
-
-    heads: tuple[Heads, ...]
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class On:
-    """An edit with its place: ``heads`` [(site, head), ...], all those of ``where`` if None.
-
-    ``where`` None is where the edit says that it belongs.
-    """
-
-    edit: Annotated[Editor | SkipLayers, Unchecked]
-    where: Where | None = None
-    heads: Heads | PerImage | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class _Function(Edit):
-    """A plain function as an edit."""
-
-    function: Editor
-
-    def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        return self.function(call, now)
-
-    def __repr__(self) -> str:
-        return getattr(self.function, "__qualname__", repr(self.function))
+from attncontrol.attention.sites import Site, Where, path_matches
+from attncontrol.errors import CouplingError, EditError
+from attncontrol.verbs.places import On, as_edit, chosen_heads
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +38,19 @@ class Plan:
 
     @classmethod
     def of(
-        cls, placed: Sequence[On], known: Mapping[str, Site], steps: tuple[float, float]
+        cls,
+        placed: Sequence[On],
+        known: Mapping[str, Site],
+        steps: tuple[float, float],
+        localising: Where | None = None,
     ) -> "Plan":
-        """Raises SiteError and EditError for what has no place."""
+        """``localising`` is where words are known best. Raises SiteError and EditError for what has
+        no place."""
         edits = []
         for on in placed:
             edit = as_edit(on.edit)
-            edits.append(_Placed(edit, _chosen(edit, on, known)))
+            own = localising if edit.where == "localising" else edit.where
+            edits.append(_Placed(edit, chosen_heads(own, on, known)))
         names = {name for one in edits for name in one.heads}
         sites = {name: site for name, site in known.items() if name in names}
         return cls(tuple(edits), sites, (float(steps[0]), float(steps[1])))
@@ -93,18 +58,41 @@ class Plan:
     @property
     def sources(self) -> tuple[int, ...]:
         """The images from which attention is taken."""
-        return tuple({e.edit.source: None for e in self.placed if e.edit.source is not None})
+        every = [one.edit.source for one in self.placed if one.edit.source is not None]
+        listed = [(source,) if isinstance(source, int) else source for source in every]
+        return tuple(dict.fromkeys(image for images in listed for image in images))
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Those that are no attention and whose outputs are changed."""
+        return tuple(dict.fromkeys(name for one in self.placed for name in one.edit.modules))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Those that follow the text of the prompt."""
+        return tuple(dict.fromkeys(text for one in self.placed for text in one.edit.texts))
+
+    def require_attention_alone(self) -> None:
+        """Raises EditError for edits of other modules, of latents, or with texts of their own."""
+        for edit in (one.edit for one in self.placed):
+            if edit.modules or edit.texts or type(edit).stepped is not Edit.stepped:
+                raise EditError(
+                    f"{edit} changes more than attention, which a weakened pass of perturb cannot: "
+                    "use it with edit"
+                )
 
     def acts(self, progress: float) -> bool:
         """Whether anything is changed at this share of the run."""
+        return any(one.heads for one in self._acting(progress))
+
+    def _acting(self, progress: float) -> list[_Placed]:
         inside = self.steps[0] <= progress <= self.steps[1]
-        return inside and any(one.heads and one.edit.acts(progress) for one in self.placed)
+        return [one for one in self.placed if inside and one.edit.acts(progress)]
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        if not self.acts(now.progress):
+        here = [one for one in self._acting(now.progress) if call.site.name in one.heads]
+        if not here:
             return call
-        here = [one for one in self.placed if call.site.name in one.heads]
-        here = [one for one in here if one.edit.acts(now.progress)]
         if len(here) == 1 and here[0].heads[call.site.name].all():
             return here[0].edit(call, now)
         outputs: list[tuple[_Placed, Tensor, Tensor]] = []
@@ -123,66 +111,18 @@ class Plan:
             output = torch.where(chosen, changed, output)
         return output
 
+    def passed(self, name: str, inputs: Mapping[str, Any], output: Any, now: Moment) -> Any:
+        """The output of a module."""
+        for one in self._acting(now.progress):
+            if any(path_matches(name, pattern) for pattern in one.edit.modules):
+                output = one.edit.passed(name, inputs, output, now)
+        return output
 
-def listed(edit: Any, where: Where | None, heads: Heads | PerImage | None) -> Sequence[On]:
-    """Edits with their places: one with ``where`` and ``heads``, or a list of ``On``. Raises
-    EditError."""
-    if not isinstance(edit, Sequence):
-        return [On(edit, where, heads)]
-    if not edit or where or heads or not all(isinstance(one, On) for one in edit):
-        raise EditError(
-            f"several edits are a list of On(edit, where=..., heads=...), each with its own place, "
-            f"not {edit!r} with where={where} and heads={heads}"
-        )
-    return edit
-
-
-def as_edit(given: Any) -> Edit:
-    """An edit, or a plain function (call, now) -> call or output. Raises EditError."""
-    if isinstance(given, Edit):
-        return given
-    if isinstance(given, SkipLayers):
-        raise EditError(
-            "SkipLayers leaves whole blocks out of a weakened pass: use it with perturb"
-        )
-    if isinstance(given, type) or not callable(given):
-        hint = f": write {given.__name__}(...)" if isinstance(given, type) else ""
-        raise EditError(
-            f"{given!r} is no edit{hint}; an edit is an object of attncontrol.edits, or a function "
-            "(call, now) that returns the changed call or its output"
-        )
-    return _Function(given)
-
-
-def _chosen(edit: Edit, on: On, known: Mapping[str, Site]) -> dict[str, Tensor]:
-    """By site which heads are changed, [image head], or [1 head] if the same ones in all images."""
-    where = edit.where if on.where is None and on.heads is None else on.where
-    if on.heads is None and where is None:
-        raise SiteError(
-            "say which attention to change: where=Where(kind='self', layers=('mid_block',)) or "
-            "heads=[(site, head), ...]"
-        )
-    allowed = known if where is None else {s.name: s for s in where.select(known.values())}
-    if on.heads is None:
-        return {name: torch.ones(1, s.heads, dtype=torch.bool) for name, s in allowed.items()}
-    images = on.heads.heads if isinstance(on.heads, PerImage) else (on.heads,)
-    chosen: dict[str, Tensor] = {}
-    for image, heads in enumerate(images):
-        for name, head in heads:
-            require_head((name, head), allowed)
-            none = torch.zeros(len(images), allowed[name].heads, dtype=torch.bool)
-            chosen.setdefault(name, none)[image, head] = True
-    return chosen
-
-
-def require_head(place: Head, allowed: Mapping[str, Site]) -> None:
-    """Raises SiteError if there is no such head."""
-    name, head = place
-    if name not in allowed:
-        raise SiteError(f"there is no head {head} at {name!r}; sites are: {', '.join(allowed)}")
-    if not 0 <= head < allowed[name].heads:
-        has = f"it has {allowed[name].heads} heads"
-        raise SiteError(f"there is no head {head} at {name!r}; {has}")
+    def stepped(self, latents: Tensor, now: Moment) -> Tensor:
+        """The latents after a step of the scheduler."""
+        for one in self._acting(now.progress):
+            latents = one.edit.stepped(latents, now)
+        return latents
 
 
 def _require_calls(
