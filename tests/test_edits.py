@@ -8,6 +8,8 @@ import torch
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.sites import Site, Where
 from attncontrol.edits import (
+    GRAG,
+    TACA,
     KeyMask,
     MutualAttention,
     Replace,
@@ -28,6 +30,7 @@ from tests.kit.moments import moment
 from tests.kit.runs import run
 from tests.kit.zoo import flux, pixart, sd, sd3, sd35
 from tests.reference import editing as slow
+from tests.reference import modulation
 
 PROMPTS = ["a red cat and a frog", "a blue cat and a frog", "a red cat and a blue turtle"]
 SAME = ["a red cat and a frog", "a blue cat and a frog", "a red dog and a frog"]  # equal lengths
@@ -168,14 +171,16 @@ METHODS = {
         Replace(source=2, cross=1.0, among=0.2, joint=1.0), None,
         lambda *_: slow.Replaced(2, 1.0, 0.2, 1.0, 32 * 32), SAME, (2,),
     ),
+    "tempered": (TACA(1.3, 0.4), None, lambda *_: modulation.Tempered(1.3, 2), PROMPTS, ()),
+    "deviating": (
+        GRAG(0.7, bias=1.1, region=(0.2, 0.0, 0.7, 1.0)), None,
+        lambda *_: modulation.Deviating(0.7, 1.1, covered), PROMPTS, (),
+    ),
 }  # fmt: skip
 UNBIASED = ("sd guided", "sd")  # whose projection of keys has no bias, as DesignEdit's
-CASES = [
-    (call, method)
-    for call in CALLS
-    for method in METHODS
-    if method != "zero keys" or call in UNBIASED
-]
+WITH_JOINT = tuple(call for call in CALLS if CALLS[call][0] in JOINT)
+ONLY = {"zero keys": UNBIASED, "tempered": WITH_JOINT, "deviating": WITH_JOINT}
+CASES = [(call, method) for call in CALLS for method in METHODS if call in ONLY.get(method, CALLS)]
 
 
 @pytest.mark.parametrize(("call", "method"), CASES, ids=lambda name: name.replace(" ", "-"))

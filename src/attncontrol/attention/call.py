@@ -30,12 +30,15 @@ class Layout:
     The picture is a row-major ``grid`` (height, width), a video (frames, height, width). ``image``
     are its queries, in joint attention also its keys, as one slice or, where the rows of the batch
     differ, one for each; ``text`` are keys, and so are the ``further`` texts of edits.
+    ``references`` are the pictures that an editing model is given: the grid of each, and as its
+    ``image`` where it lies.
     """
 
     grid: tuple[int, ...]
     image: slice | tuple[slice, ...] = field(default_factory=lambda: slice(None))
     text: slice = field(default_factory=lambda: slice(None))
     further: Mapping[str, slice] = field(default_factory=dict)
+    references: "tuple[Layout, ...]" = ()
 
     @property
     def image_slice(self) -> slice:

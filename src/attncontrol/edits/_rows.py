@@ -1,5 +1,6 @@
-"""Rows of a call that stay as they are."""
+"""Rows and queries of a call that stay as they are."""
 
+import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
@@ -20,4 +21,35 @@ def but_source(call: AttentionCall, changed: AttentionCall, now: Moment, source:
     output[own] = call.rows(own).kernel()
     if others:
         output[others] = changed.rows(others).kernel()
+    return output
+
+
+def picture_queries(call: AttentionCall, now: Moment) -> Tensor:
+    """Which are cells of the picture [row 1 query 1]."""
+    rows, _, queries, _ = call.query.shape
+    marks = torch.zeros(rows, 1, queries, 1, dtype=torch.bool, device=call.query.device)
+    for row in range(rows):
+        marks[row, :, now.layout.rows([row]).image_slice] = True
+    return marks
+
+
+def text_keys(call: AttentionCall, now: Moment) -> Tensor:
+    """Which are positions of text, of padding and further texts too [row 1 key 1]. In rows with
+    shorter text than others the picture begins earlier."""
+    marks = torch.zeros(len(call.key), 1, call.key.shape[2], 1, dtype=torch.bool)
+    marks = marks.to(call.key.device)
+    for text in (now.layout.text, *now.layout.further.values()):
+        marks[:, :, text] = True
+    return marks & ~picture_queries(call, now) if call.site.kind == "joint" else marks
+
+
+def but_text(call: AttentionCall, changed: AttentionCall, now: Moment) -> Tensor:
+    """The output of ``changed`` at the cells of the picture, that of ``call`` elsewhere."""
+    cells = picture_queries(call, now)
+    if call.below is not None or (cells != cells[:1]).any():
+        return torch.where(cells, changed.run(), call.run())
+    own = cells[0, 0, :, 0]
+    output = call.query.new_empty(*call.query.shape[:3], call.value.shape[-1])
+    for queries, seen in ((own, changed), (~own, call)):
+        output[:, :, queries] = seen.of_queries(queries).kernel()
     return output

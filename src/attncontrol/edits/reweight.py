@@ -19,6 +19,7 @@ from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import TEXT
 from attncontrol.checks.arguments import Index
+from attncontrol.edits._rows import picture_queries
 from attncontrol.edits.merge import is_chosen, keys_of
 from attncontrol.errors import SettingError
 from attncontrol.prompts.words import Word
@@ -53,7 +54,7 @@ class Reweight(Edit):
         weight = self._weights(call, now)
         if (weight == 1).all():
             return call
-        seeing = _picture_queries(call, now) if call.site.kind == "joint" else None
+        seeing = picture_queries(call, now) if call.site.kind == "joint" else None
         if self.form == "logit":
             bias = weight.log()[:, None, None]
             return call.biased(bias if seeing is None else bias * seeing)
@@ -68,12 +69,3 @@ class Reweight(Edit):
             for word in self.factors if is_chosen(self.images, row, now) else ():
                 weight[row, keys_of(word, row, call, now)] *= self.factors[word]
         return weight
-
-
-def _picture_queries(call: AttentionCall, now: Moment) -> Tensor:
-    """Which are cells of the picture [row 1 query 1]."""
-    rows, _, queries, _ = call.query.shape
-    marks = torch.zeros(rows, 1, queries, 1, dtype=torch.bool, device=call.query.device)
-    for row in range(rows):
-        marks[row, :, now.layout.rows([row]).image_slice] = True
-    return marks

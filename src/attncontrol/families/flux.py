@@ -7,6 +7,7 @@ or true classifier-free guidance in two calls per step. Reference pictures of ed
 the picture; their first id is not 0.
 """
 
+import math
 from typing import Any
 
 from diffusers import FluxTransformer2DModel
@@ -16,7 +17,13 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family, encode
-from attncontrol.families.parts import as_written, text_length, transformer_sites, two_calls
+from attncontrol.families.parts import (
+    as_written,
+    in_line,
+    text_length,
+    transformer_sites,
+    two_calls,
+)
 from attncontrol.prompts.tokens import Token, tokenize
 
 PATCH = 2  # latent cells per side of a token
@@ -34,23 +41,22 @@ def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     return tokenize(tokenizer, prompt, length=length, encoder="t5", written=written)
 
 
-def _picture(arguments: Arguments) -> tuple[int, tuple[int, int]]:
-    """Number of tokens of the picture that is denoised, and its grid."""
+def _grids(arguments: Arguments) -> list[tuple[int, int]]:
+    """Of the picture that is denoised, and of every reference."""
     ids = arguments["img_ids"]
     ids = ids[0] if ids.ndim == 3 else ids
-    ids = ids[ids[:, 0] == 0]
-    return len(ids), (int(ids[:, 1].max()) + 1, int(ids[:, 2].max()) + 1)
+    of_each = [ids[ids[:, 0] == first] for first in ids[:, 0].unique()]
+    return [(int(own[:, 1].max()) + 1, int(own[:, 2].max()) + 1) for own in of_each]
 
 
 def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
-    text, (picture, grid) = text_length(arguments), _picture(arguments)
-    return Layout(grid, slice(text, text + picture), slice(text))
+    return in_line(text_length(arguments), _grids(arguments))
 
 
 def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
     """Fill, depth and canny models append channels, editing models append tokens."""
     channels = transformer.config.out_channels or transformer.config.in_channels
-    return slice(None), slice(_picture(arguments)[0]), slice(channels)
+    return slice(None), slice(math.prod(_grids(arguments)[0])), slice(channels)
 
 
 def _encode(pipe: Any, pictures: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """What several architectures share."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 from torch import Tensor
@@ -64,6 +66,14 @@ def patch_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int]:
     height, width = arguments["hidden_states"].shape[-2:]
     patch = denoiser.config.patch_size
     return height // patch, width // patch
+
+
+def in_line(text: int, grids: Sequence[tuple[int, int]]) -> Layout:
+    """Of a sequence of text, picture, and reference pictures."""
+    ends = [text, *(text + cells for cells in accumulate(map(math.prod, grids)))]
+    places = [slice(start, end) for start, end in pairwise(ends)]
+    references = tuple(map(Layout, grids[1:], places[1:]))
+    return Layout(grids[0], places[0], slice(text), references=references)
 
 
 def transformer_sites(

@@ -17,7 +17,7 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.flux import PATCH
-from attncontrol.families.parts import MARK, text_length, transformer_sites, two_calls
+from attncontrol.families.parts import MARK, in_line, text_length, transformer_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -42,17 +42,16 @@ def _kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[To
     return tokens[dropped : dropped + encoding["max_sequence_length"]]
 
 
-def _grid(arguments: Arguments) -> tuple[int, int]:
+def _grids(arguments: Arguments) -> list[tuple[int, int]]:
     """``img_shapes`` lists for every prompt (frames, height, width) of the picture, then those of
     the references."""
     shapes = arguments["img_shapes"][0]
-    _, height, width = shapes[0] if isinstance(shapes, list) else shapes
-    return height, width
+    shapes = shapes if isinstance(shapes, list) else [shapes]
+    return [(height, width) for _, height, width in shapes]
 
 
 def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
-    text, grid = text_length(arguments), _grid(arguments)
-    return Layout(grid, slice(text, text + math.prod(grid)), slice(text))
+    return in_line(text_length(arguments), _grids(arguments))
 
 
 def _encode(pipe: Any, pictures: Tensor) -> Tensor:
@@ -77,7 +76,7 @@ FAMILY = Family(
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), 20.0),
-    latents=lambda _, arguments: (slice(None), slice(math.prod(_grid(arguments)))),
+    latents=lambda _, arguments: (slice(None), slice(math.prod(_grids(arguments)[0]))),
     encode=_encode,
     further="words",
 )
