@@ -387,3 +387,58 @@ class _Processor:
         if not getattr(attn, "context_pre_only", False):
             text = attn.to_add_out(text)
         return attn.to_out[0](picture), text
+
+
+class LocalBlended(Method):
+    """LocalBlend: ``words`` {image: (positions in the source, positions in the image)}; ``sites``
+    have one grid. ``after`` is called with the latents [image channel height width] or [image cell
+    channel] of every step."""
+
+    def __init__(self, words, sites, first_step, threshold, size):
+        self.words, self.sites = words, sites
+        self.first_step, self.threshold, self.size = first_step, threshold, size
+        self.sums, self.grid = {}, None
+
+    def attend(self, at, image, branch, q, k, v, mask, row, head):
+        a = matrix(q[row][head], k[row][head], mask)
+        if at.name in self.sites and branch == "cond":
+            self.grid = at.grid
+            for target, both in self.words.items():
+                for place, who in enumerate((0, target)):
+                    if image == who:
+                        for position in both[place]:
+                            column = a[:, at.text[position]][list(at.picture)]
+                            self.sums[target, place] = self.sums.get((target, place), 0) + column
+        return a @ v[row][head]
+
+    def inside(self, target, y, x):
+        """Of the cell of the maps in which a cell of the latents lies."""
+        height, width = self.grid
+        i, j = y * height // self.size[0], x * width // self.size[1]
+        for place in (0, 1):
+            if (target, place) not in self.sums:
+                continue
+            cells = self.sums[target, place].reshape(height, width)
+            pooled = [
+                [
+                    max(
+                        float(cells[b, c])
+                        for b in range(max(a - 1, 0), min(a + 2, height))
+                        for c in range(max(d - 1, 0), min(d + 2, width))
+                    )
+                    for d in range(width)
+                ]
+                for a in range(height)
+            ]
+            if pooled[i][j] / max(map(max, pooled)) > self.threshold:
+                return True
+        return False
+
+    def after(self, step, latents):
+        if step >= self.first_step:
+            for target in self.words:
+                for y in range(self.size[0]):
+                    for x in range(self.size[1]):
+                        if not self.inside(target, y, x):
+                            cell = (y * self.size[1] + x,) if latents.ndim == 3 else (..., y, x)
+                            latents[target][cell] = latents[0][cell]

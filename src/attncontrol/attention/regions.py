@@ -36,6 +36,14 @@ def coverage(region: Region, height: int, width: int) -> Tensor:
     return _covered(top, bottom, height)[:, None] * _covered(left, right, width)
 
 
+def onto(mask: Tensor, latents: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """A mask [height width], of the nearest of its cells, for the latents of one image: of [image
+    channel *grid] or [image cell channel]."""
+    numbers = mask[None, None].to(torch.float64)
+    fine = torch.nn.functional.interpolate(numbers, grid[-2:], mode="nearest")[0, 0].to(mask.dtype)
+    return fine.flatten()[:, None] if latents.ndim == 3 else fine.expand(grid)
+
+
 def _covered(start: float, stop: float, cells: int) -> Tensor:
     """How much of every cell of an axis lies between two fractions."""
     edges = torch.arange(cells + 1, dtype=torch.float64) / cells

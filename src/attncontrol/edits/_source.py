@@ -44,7 +44,7 @@ def with_source_text(
         image = now.image_of_row(row)
         if (other := now.source_of(source, image)) == image:
             continue
-        alignment = _aligned(now, other, image)
+        alignment = aligned(now, other, image)
         share = shares(alignment, now, image).to(taken)
         taken[row, here, here], own[row, here] = alignment.matrix.to(taken) * share, 1 - share
         one_to_one &= alignment.is_identity and bool((share == 1).all())
@@ -57,6 +57,7 @@ def with_source_text(
     return theirs.run() + call.replace(value=own[:, None, :, None] * call.value).run()
 
 
-def _aligned(now: Moment, source: int, image: int) -> Alignment:
+def aligned(now: Moment, source: int, image: int) -> Alignment:
+    """The words of two images."""
     prompts = now.text.prompts[source], now.text.prompts[image]
     return align(now.text.tokens(source), now.text.tokens(image), str(prompts[0]), str(prompts[1]))
