@@ -6,8 +6,7 @@ from torch import Tensor
 
 from attncontrol.attention.moment import Moment
 from attncontrol.edits._source import aligned
-from attncontrol.errors import WordError
-from attncontrol.prompts.words import Word
+from attncontrol.prompts.spelling import places
 
 Positions = tuple[list[int], list[int]]
 """In the text of the source and in that of the image that takes from it."""
@@ -23,18 +22,13 @@ def changed(now: Moment, source: int, image: int) -> Positions:
     return first, second
 
 
-def named(now: Moment, source: int, image: int, words: Sequence[Word]) -> Positions:
+def named(now: Moment, source: int, image: int, words: Sequence[str]) -> Positions:
     """Of words that are in one of both prompts at least. Raises WordError."""
     found: Positions = [], []
     for word in words:
-        missing = []
-        for each, positions in zip((source, image), found, strict=True):
-            try:
-                positions += now.span(word, each).positions
-            except WordError as error:
-                missing.append(error)
-        if len(missing) == 2:
-            raise missing[1]
+        having = [e for e in (source, image) if places(str(now.text.prompts[e]), word)]
+        for each in having or [image]:
+            found[each == image].extend(now.span(word, each).positions)
     return found
 
 

@@ -15,17 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from attncontrol.attention.between import text_mass
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import onto
 from attncontrol.checks.arguments import Share
 from attncontrol.edits._changed import changed, named
-from attncontrol.maps.functional import mean_where_known
+from attncontrol.edits._maps import look
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,11 @@ class LocalBlend(Edit):
         return call
 
     def _look(self, call: AttentionCall, now: Moment, source: int, image: int) -> None:
-        """Adds the maps [2 height width 1] of the words in both images to those of their site."""
-        seen = now.notes(self).setdefault(image, {})
+        seen = now.notes(self).setdefault(image, {"maps": {}})
         if "words" not in seen:
-            find = (now, source, image)
-            seen["words"] = named(*find, self.words) if self.words else changed(*find)
-        first = now.rows("cond").start
-        rows = [first + now.images.index(each) for each in (source, image)]
-        groups = [[positions] for positions in seen["words"]]
-        mass = text_mass(call.rows(rows), now.layout.rows(rows), groups).mean(1)
-        maps = seen.setdefault("maps", {})
-        maps[call.site.name] = maps.get(call.site.name, 0) + mass.detach()
+            of = now, source, image
+            seen["words"] = named(*of, self.words) if self.words else changed(*of)
+        look(seen["maps"], call, now, (source, image), seen["words"])
 
     def stepped(self, latents: Tensor, now: Moment) -> Tensor:
         if now.progress < self.start:
@@ -80,10 +72,3 @@ class LocalBlend(Edit):
             blend = onto(self._inside(list(seen["maps"].values())), latents, now.layout.grid)
             result[place] = torch.where(blend, own, theirs)
         return result
-
-    def _inside(self, maps: list[Tensor]) -> Tensor:
-        """B [height width]."""
-        mean = mean_where_known(maps)[..., 0]
-        most = F.max_pool2d(mean[:, None], 3, 1, 1)[:, 0]
-        share = most / most.amax((1, 2), keepdim=True).clamp(min=1e-12)
-        return (share > self.threshold).any(0)
