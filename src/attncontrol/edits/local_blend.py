@@ -69,6 +69,8 @@ class LocalBlend(Edit):
                 latents[place],
                 latents[now.images.index(now.source_of(self.source, image))],
             )
-            blend = onto(self._inside(list(seen["maps"].values())), latents, now.layout.grid)
+            blend = onto(
+                strong(mean(seen["maps"]), self.threshold).any(0), latents, now.layout.grid
+            )
             result[place] = torch.where(blend, own, theirs)
         return result
