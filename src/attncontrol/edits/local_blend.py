@@ -23,7 +23,7 @@ from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import onto
 from attncontrol.checks.arguments import Share
 from attncontrol.edits._changed import changed, named
-from attncontrol.edits._maps import look
+from attncontrol.edits._maps import look, mean, strong
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,10 @@ class LocalBlend(Edit):
     def stepped(self, latents: Tensor, now: Moment) -> Tensor:
         if now.progress < self.start:
             return latents
-        result = latents.clone()
+        result, sources = latents.clone(), latents[now.rows_of(self.source)]
         for image, seen in now.notes(self).items():
             place = now.images.index(image)
-            own, theirs = (
-                latents[place],
-                latents[now.images.index(now.source_of(self.source, image))],
-            )
-            blend = onto(
-                strong(mean(seen["maps"]), self.threshold).any(0), latents, now.layout.grid
-            )
-            result[place] = torch.where(blend, own, theirs)
+            blend = strong(mean(seen["maps"]), self.threshold).any(0)
+            inside = onto(blend, latents, now.layout.grid)
+            result[place] = torch.where(inside, latents[place], sources[place])
         return result
