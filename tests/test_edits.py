@@ -10,6 +10,7 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.edits import (
     GRAG,
     TACA,
+    DenseDiffusion,
     KeyMask,
     MutualAttention,
     Replace,
@@ -97,6 +98,10 @@ def covered(_, x, grid):
     return sum(0.2 < c < 0.7 for c in columns) / fine
 
 
+def mostly(y, x, grid):
+    return covered(y, x, grid) > 0.5
+
+
 THIRD = (0.0, 0.0, 1 / 3, 1.0)
 SELF = Where(kind=("self", "joint"))
 FACTORS = {"cat": 2.5, "and": -0.3}
@@ -175,6 +180,13 @@ METHODS = {
     "deviating": (
         GRAG(0.7, bias=1.1, region=(0.2, 0.0, 0.7, 1.0)), None,
         lambda *_: modulation.Deviating(0.7, 1.1, covered), PROMPTS, (),
+    ),
+    "dense": (
+        DenseDiffusion({"cat": THIRD, "and": (0.2, 0.0, 0.7, 1.0)}, among=0.4, size=0.7), None,
+        lambda p, n, prompts: modulation.Dense(
+            [left, mostly], [[tokens(p, n, t, w) for w in ("cat", "and")] for t in prompts],
+            [float(t) / 1000 for t in p.scheduler.timesteps], 1, among=0.4, size=0.7,
+        ), PROMPTS, (),
     ),
 }  # fmt: skip
 UNBIASED = ("sd guided", "sd")  # whose projection of keys has no bias, as DesignEdit's

@@ -1,6 +1,8 @@
 """Edits by places in attention calls of every architecture, against written-out ones: rows of
 different lengths, masks, registers, reference pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,10 @@ from PIL import Image
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.edits import GRAG, TACA
+from attncontrol.edits import GRAG, TACA, DenseDiffusion
 from attncontrol.errors import CouplingError
 from attncontrol.families import qwenimage
+from attncontrol.families.known import family_of
 from attncontrol.verbs.edit import edit
 from tests.kit.moments import output_of
 from tests.kit.runs import ALL, PROMPTS, run
@@ -21,7 +24,8 @@ from tests.reference import modulation
 from tests.reference.editing import Place
 
 NAMES = [
-    "sd35", "flux", "chroma", "auraflow", "qwenimage", "lumina2", "zimage", "klein", "hidream",
+    "sdxl", "sd35", "flux", "pixart", "chroma", "auraflow", "hunyuandit", "sana", "qwenimage",
+    "lumina2", "zimage", "klein", "hidream",
 ]  # fmt: skip
 BOX = (0.25, 0.0, 0.5, 1.0)
 
@@ -32,14 +36,20 @@ def in_box(_, x, grid):
     return max(0.0, min(x + 1, right) - max(x, left))
 
 
-METHODS = {
-    "joint": {
-        TACA(1.3, first=1.0): modulation.Tempered(1.3, 9),
-        GRAG(1.2, bias=0.9, region=BOX): modulation.Deviating(1.2, 0.9, in_box),
-    },
-    "self": {},
-    "cross": {},
-}
+def in_half(_, x, grid):
+    return in_box(_, x, grid) > 0.5
+
+
+def dense(now):
+    texts = [[list(now.span("a", image).positions)] for image in range(2)]
+    return modulation.Dense([in_half], texts, [0.9], 9)
+
+
+METHODS = [
+    (TACA(1.3, first=1.0), ("joint",), lambda _: modulation.Tempered(1.3, 9)),
+    (GRAG(1.2, 0.9, BOX), ("joint",), lambda _: modulation.Deviating(1.2, 0.9, in_box)),
+    (DenseDiffusion({"a": BOX}, first=1.0), ("self", "cross", "joint"), dense),
+]
 
 
 def place_of(call, now, row):
@@ -87,23 +97,43 @@ def by_hand(call, now, oracle, place=place_of):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_edits_of_calls_equal_written_out_ones(name):
-    pipe, compared = ALL[name](), []
+    pipe, compared = ALL[name](), set()
 
     def comparing(call, now):
+        time = float(pipe.scheduler.timesteps[now.step.index])
+        assert now.step.noise == pytest.approx(time / 1000)
+        if now.step.index:
+            return call
+        now = replace(now, step=replace(now.step, noise=0.9))
         wide = double(call)
         plain = wide.kernel()
-        for what, oracle in METHODS[call.site.kind].items():
+        for what, kinds, oracle in METHODS:
+            if call.site.kind not in kinds:
+                continue
             edited = output_of(what(wide, now))
-            expected = by_hand(wide, now, oracle)
+            expected = by_hand(wide, now, oracle(now))
             torch.testing.assert_close(edited, expected, rtol=0, atol=1e-10)
-            assert (edited - plain).abs().max() > 1e-6
-            compared.append(what)
+            if "cond" in now.branches:
+                assert (edited - plain).abs().max() > 1e-6
+            compared.add(type(what))
         return call
 
-    sites = [m for m in METHODS if METHODS[m]]
-    with edit(pipe, comparing, where=Where(kind=tuple(sites))):
-        run(name, pipe, PROMPTS, steps=1)
-    assert compared
+    with edit(pipe, comparing, where=Where()):
+        run(name, pipe, PROMPTS)
+    assert len(compared) == (len(METHODS) if "joint" in kinds_of(pipe) else len(METHODS) - 2)
+
+
+def kinds_of(pipe):
+    family = family_of(pipe)
+    return {site.kind for site in family.sites(family.denoiser(pipe))}
+
+
+def test_modulated_logits_are_the_same_some_queries_at_a_time(monkeypatch):
+    pipe, what = ALL["sd35"](), DenseDiffusion({"a": BOX})
+    with edit(pipe, what):
+        at_once = run("sd35", pipe, PROMPTS, steps=1)
+        monkeypatch.setattr("attncontrol.edits._logits._MOST", 1)
+        assert torch.equal(run("sd35", pipe, PROMPTS, steps=1), at_once)
 
 
 def photo(width, height, seed):

@@ -46,3 +46,49 @@ class Deviating(Method):
                 m = self.share(y, x, at.grid)
                 key[p] = (1 - m) * key[p] + m * changed
         return matrix(q[row][head], key, mask) @ v[row][head]
+
+
+class Dense(Method):
+    """DenseDiffusion. ``areas`` are functions (y, x, grid) of the regions, ``texts`` for every
+    image the text positions of each; ``noise`` by step is t / 1000."""
+
+    def __init__(self, areas, texts, noise, steps, cross=1.0, among=0.3, size=1.0):
+        self.areas, self.texts, self.noise, self.steps = areas, texts, noise, steps
+        self.cross, self.among, self.size, self.known = cross, among, size, {}
+
+    def regions_of(self, at):
+        """For each cell the numbers of its regions."""
+        if at.grid not in self.known:
+            self.known[at.grid] = [
+                {n for n, area in enumerate(self.areas) if area(y, x, at.grid)}
+                for _, y, x in cells(at)
+            ]
+        return self.known[at.grid]
+
+    def changed(self, s, r, strength):
+        """One row of one block."""
+        s_max, s_min = s.max(), s.min()
+        return s + strength * r * (s_max - s) - strength * (1 - r) * (s - s_min)
+
+    def attend(self, at, image, branch, q, k, v, mask, row, head):
+        s = logits(q[row][head], k[row][head])
+        if branch == "cond" and at.step < self.steps:
+            of_cell = self.regions_of(at)
+            text, picture = list(at.text), list(at.picture)
+            for i, query in enumerate(picture):
+                if not of_cell[i]:
+                    continue
+                near = s.new_tensor([bool(of_cell[i] & other) for other in of_cell])
+                strength = self.noise[at.step] ** 5 * (1 - self.size * near.mean())
+                if at.kind != "self":
+                    named = s.new_zeros(len(text))
+                    for n in of_cell[i]:
+                        named[self.texts[image][n]] = 1.0
+                    seen = [j for j, p in enumerate(text) if mask is None or mask[0, p] > -1000]
+                    at_seen = [text[j] for j in seen]
+                    part = self.changed(s[query, at_seen], named[seen], self.cross * strength)
+                    s[query, at_seen] = part
+                if at.kind != "cross":
+                    part = self.changed(s[query, picture], near, self.among * strength)
+                    s[query, picture] = part
+        return softmax(s if mask is None else s + mask) @ v[row][head]

@@ -32,7 +32,9 @@ class Step:
     """One denoising step: its number ``index`` of ``total``, the ``timestep`` that the denoiser is
     given, and c in x = c z, ``scale``.
 
-    ``view`` counts the parts of the picture that are denoised one after another in the same step.
+    ``noise`` is how far that is from the picture by the scheduler's own count, 1 at the beginning
+    of a whole run. ``view`` counts the parts of the picture that are denoised one after another in
+    the same step.
     ``encoding`` are the arguments with which the pipeline called its ``encode_prompt``, ``kept``
     what edits keep until the run ends.
     """
@@ -44,6 +46,7 @@ class Step:
     encoding: Mapping[str, Any]
     view: int = 0
     kept: dict[int, dict[Any, Any]] = field(default_factory=dict, repr=False)
+    noise: float = 1.0
 
     @property
     def progress(self) -> float:

@@ -44,6 +44,13 @@ def onto(mask: Tensor, latents: Tensor, grid: tuple[int, ...]) -> Tensor:
     return fine.flatten()[:, None] if latents.ndim == 3 else fine.expand(grid)
 
 
+def on_grid(region: Region, height: int, width: int) -> Tensor:
+    """Which cells of a grid a box or mask covers: those by more than half, and at least the cell
+    that it covers most."""
+    share = coverage(region, height, width)
+    return (share > 0.5) | (share == share.max())
+
+
 def _covered(start: float, stop: float, cells: int) -> Tensor:
     """How much of every cell of an axis lies between two fractions."""
     edges = torch.arange(cells + 1, dtype=torch.float64) / cells

@@ -33,16 +33,6 @@ def picture_queries(call: AttentionCall, now: Moment) -> Tensor:
     return marks
 
 
-def text_keys(call: AttentionCall, now: Moment) -> Tensor:
-    """Which are positions of text, of padding and further texts too [row 1 key 1]. In rows with
-    shorter text than others the picture begins earlier."""
-    marks = torch.zeros(len(call.key), 1, call.key.shape[2], 1, dtype=torch.bool)
-    marks = marks.to(call.key.device)
-    for text in (now.layout.text, *now.layout.further.values()):
-        marks[:, :, text] = True
-    return marks & ~picture_queries(call, now) if call.site.kind == "joint" else marks
-
-
 def but_text(call: AttentionCall, changed: AttentionCall, now: Moment) -> Tensor:
     """The output of ``changed`` at the cells of the picture, that of ``call`` elsewhere."""
     cells = picture_queries(call, now)

@@ -11,14 +11,13 @@ joint blocks and branches of FLUX and SD 3.5, and in the first 3 of 30 steps. It
 
 from dataclasses import dataclass
 
-import torch
-
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.sites import Where
 from attncontrol.checks.arguments import Positive, Share
-from attncontrol.edits._rows import but_text, text_keys
+from attncontrol.edits._places import positions
+from attncontrol.edits._rows import but_text
 
 
 @dataclass(frozen=True)
@@ -39,5 +38,7 @@ class TACA(Edit):
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         if self.gamma == 1 or now.step.index >= steps_in(self.first, now.step.total):
             return call
-        key = torch.where(text_keys(call, now), self.gamma * call.key, call.key)
+        key = call.key.clone()
+        for row in range(len(key)):
+            key[row, :, positions(call, now, row)[1]] *= self.gamma
         return but_text(call, call.replace(key=key), now)

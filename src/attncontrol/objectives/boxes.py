@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from attncontrol.attention.regions import Region, coverage, require_region
+from attncontrol.attention.regions import Region, coverage, on_grid, require_region
 from attncontrol.axes import CellMask, PixelMap
 from attncontrol.errors import SettingError
 
@@ -103,10 +103,3 @@ def _check(layout: Regions) -> None:
         )
     for word, place in layout.items():
         require_region(place, repr(word))
-
-
-def on_grid(place: Region, height: int, width: int) -> CellMask:
-    """Which cells of a grid a box or mask covers: those by more than half, and at least the cell
-    that it covers most."""
-    share = coverage(place, height, width)
-    return (share > 0.5) | (share == share.max())

@@ -98,7 +98,7 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
         one = torch.ones(1, dtype=torch.float64, device=sample[0].device)
         scale = float(scheduler.scale_model_input(one, timestep))
     place = track.index, _total(pipe), float(timestep), scale, track.encoding, track.view
-    step = Step(*place, track.kept)
+    step = Step(*place, track.kept, _noise(scheduler, track.place))
     part = family.latents(family.denoiser(pipe), arguments)
     assert track.text is not None  # set with the rows
     call = DenoiserCall(
@@ -128,6 +128,14 @@ def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str
     if track.text is None:
         track.text = text_of_run(pipe, family, track.encoding, track.received, images)
     return branches, images
+
+
+def _noise(scheduler: Any, place: int) -> float:
+    """The timestep at a place of the schedule as a share of those that the model was trained with,
+    whatever units the denoiser is told."""
+    times = scheduler.timesteps
+    trained = scheduler.config.get("num_train_timesteps") or 1000
+    return float(times[min(place, len(times) - 1)]) / trained
 
 
 def _total(pipe: Any) -> int:
