@@ -59,8 +59,8 @@ class DenseDiffusion(Edit):
             require_region(region, repr(word))
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        rows = range(len(call.query))[now.rows("cond")]
-        rows = [row for row in rows if is_chosen(self.images, row, now)]
+        conditional = range(len(call.query))[now.rows("cond")]
+        rows = [row for row in conditional if is_chosen(self.images, row, now)]
         if not rows or now.step.index >= steps_in(self.first, now.step.total):
             return call
         cells = inside(self.regions.values(), now.layout, call.query.device)
