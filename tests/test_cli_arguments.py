@@ -13,6 +13,7 @@ BROKEN_HEADS = [
     "[" * 100_000,
 ]  # fmt: skip
 GENERATE, RECORD = ["generate", "a cat"], ["record", "a cat"]
+PLAIN = [*GENERATE, "--method", "plain"]
 
 
 def said(*arguments):
@@ -54,6 +55,22 @@ def said(*arguments):
         ([*GENERATE, "--words", "mouse"], "'mouse' is not in the prompt 'a cat'"),
         ([*GENERATE, "--method", "syngen:x"], "there is no module syngen"),
         ([*GENERATE, "--out", ""], "the path is empty"),
+        ([*GENERATE, "--u", "0.5"], "--u: it has no effect with no --heads; leave it out"),
+        ([*GENERATE, "--heads-scale", "0"], "--heads-scale: it has no effect with no --heads"),
+        ([*PLAIN, "--step-size", "3"], "--step-size: it has no effect with --method plain"),
+        (
+            [*PLAIN, "--compare"],
+            "--compare: it has no effect with --method plain without",
+        ),
+        ([*RECORD, "--step-size", "3"], "--step-size: it has no effect with --method plain"),
+        (
+            [*RECORD, "--uncond", "--guidance", "1"],
+            "--uncond has no effect without",
+        ),
+        (["sites", "--heads"], "--heads: it has no effect with no --score"),
+        (["sites", "--scenes", "3"], "--scenes: it has no effect with no --score"),
+        (["parse", "a \x1b[31mcat"], "'a \\x1b[31mcat': prompts, names and paths hold no control"),
+        ([*GENERATE, "--negative", "\x07"], "'\\x07': prompts, names and paths hold no control"),
         ([*RECORD, "--words", "cat,"], "write names separated by commas"),
         ([*RECORD, "--method", "boxdiff", "--box", "dog=0,0,1,1"], "'dog' is not in the prompt"),
         ([*RECORD, "--height", "65", "--width", "64"], "65 is no multiple of 8"),

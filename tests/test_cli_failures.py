@@ -1,13 +1,15 @@
-"""What goes wrong while a command works: one line, and exit code 1."""
+"""What goes wrong in a command: one line, and exit code 1 while it works, 2 before."""
+
+from contextlib import nullcontext
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from attncontrol.cli import app
-from attncontrol.cli.failures import clean_errors
+from attncontrol.cli.failures import clean_errors, work
 from attncontrol.cli.heads import objective_of
-from attncontrol.errors import CouplingError, ResultsError, WordError, WriteError
+from attncontrol.errors import ResultsError, WordError, WriteError
 
 OWN = """from attncontrol import Objective
 
@@ -25,9 +27,9 @@ def one(pictures, prompts):
 """
 
 
-def shown(error, capsys):
+def shown(error, capsys, at_work=False):
     """What is printed of an error, and the exit code."""
-    with pytest.raises(typer.Exit) as left, clean_errors():
+    with pytest.raises(typer.Exit) as left, clean_errors(), work() if at_work else nullcontext():
         raise error
     return capsys.readouterr().err, left.value.exit_code
 
@@ -36,8 +38,8 @@ def shown(error, capsys):
     ("error", "line", "code"),
     [
         (WordError("no [/b] here :cat:"), "WordError: no [/b] here :cat:", 2),
-        (CouplingError("did not run"), "CouplingError: did not run", 1),
-        (WriteError("run.csv was not written"), "WriteError: run.csv was not written", 1),
+        (WriteError("run.csv is not ours"), "WriteError: run.csv is not ours", 2),
+        (WordError("no \x1b[31m\x9b"), "WordError: no \\x1b[31m\\x9b", 2),
         (OSError(28, "No space left on device"), "OSError: writing: No space left on device", 1),
         (
             PermissionError(13, "Permission denied", "/x"),
@@ -50,6 +52,7 @@ def shown(error, capsys):
 )
 def test_one_line(error, line, code, capsys):
     assert shown(error, capsys) == (line + "\n", code)
+    assert shown(error, capsys, at_work=True) == (line + "\n", 1 if code == 2 else code)
 
 
 def test_memory(capsys):

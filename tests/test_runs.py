@@ -152,9 +152,25 @@ def test_the_scheduler_of_the_run_is_that_of_its_repetition(finished, tmp_path):
         ({"method": "os:system"}, "runs your own code, os:system; to say that this is meant"),
         ({"scheduler": {"_class_name": "Path"}}, "diffusers has no scheduler 'Path'"),
         ({"parameters": {}}, "the run cannot be repeated exactly: parameters: {} there"),
+        ({"prompts": ["a red dog"]}, "run.json: words has none for the prompt 'a red dog'"),
+        ({"prompts": ["a \x1b[31m cat"]}, "hold no control characters"),
+        ({"prompts": [" "]}, "settings.prompts.0"),
+        ({"prompts": ["a red cat", "a red cat"]}, "'a red cat' is there twice"),
+        ({"seeds": [1, 1]}, "settings.seeds: Value error, 1 is there twice"),
+        ({"boxes": {"cat": [0.5, 0, 0.1, 1]}}, "is no box: left < right and top < bottom"),
+        ({"boxes": {"cat": [0, 0, 1, 1]}}, "run.json: syngen takes no boxes"),
+        ({"heads": []}, "settings.heads"),
+        ({"heads_scale": -5.0}, "settings.heads_scale"),
+        ({"u": 0.5}, "run.json: it has no effect with no --heads"),
+        ({"words": [["dog"]]}, "run.json: 'dog' is not in the prompt"),
+        ({"call": {"height": 100000}}, "less than or equal to 8192"),
+        ({"call": {"negative_prompt": "fog", "guidance_scale": 1.0}}, "--negative has no effect"),
+        ({"call": {"true_cfg_scale": 3.0}}, "StableDiffusionPipeline takes no true_cfg_scale"),
     ],
 )
-def test_a_report_from_elsewhere_is_checked(finished, tmp_path, change, message):
+def test_a_report_from_elsewhere_is_checked(finished, tmp_path, monkeypatch, change, message):
+    if not {"scheduler", "parameters"} & change.keys():
+        monkeypatch.setattr(command.pipelines, "opened", lambda *_: pytest.fail("it was loaded"))
     data = json.loads((finished / "run.json").read_text())
     data["settings"] |= change
     (tmp_path / "run.json").write_text(json.dumps(data))
@@ -163,6 +179,35 @@ def test_a_report_from_elsewhere_is_checked(finished, tmp_path, change, message)
     assert code == 2
     assert message in said
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"to": "a \x9b dog"}, "run.json: 'a \\x9b dog': prompts, names and paths hold no control"),
+        ({"method": "magic"}, "run.json: 'magic': choose from replace, mutual"),
+        ({"call": {"num_inference_steps": 1000, "width": 12}}, "settings.call.width"),
+    ],
+)
+def test_a_report_of_an_edit_is_checked(edited, tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr(command.pipelines, "opened", lambda *_: pytest.fail("it was loaded"))
+    data = json.loads((edited[1] / "run.json").read_text())
+    data["settings"] |= change
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    code, _, said = invoke("edit", "--from", tmp_path / "run.json", "--out", tmp_path / "out")
+    assert code == 2
+    assert message in said
+
+
+@pytest.mark.parametrize("change", [{"seed": 5}, {"found": ["dog"]}, {"refinements": [7]}])
+def test_pictures_of_a_report_are_not_changed_by_hand(finished, tmp_path, change):
+    data = json.loads((finished / "run.json").read_text())
+    (tmp_path / "run.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(data).encode())
+    assert load_run(tmp_path / "run.json", GenerationRun).complete  # an editor has added a BOM
+    data["pictures"][-1] |= change
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    with pytest.raises(ResultsError, match=r"run\.json: its pictures were changed by hand"):
+        load_run(tmp_path / "run.json", GenerationRun)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\x00\xff", '{"pictures": 3}', "[" * 9999])
@@ -254,6 +299,19 @@ def test_a_prompt_that_fails_is_recorded_and_the_others_are_made(
     monkeypatch.undo()
     assert invoke("generate", *arguments, "--out", tmp_path)[0] == 0
     assert contents(tmp_path) == contents(finished)
+
+
+def test_what_fails_while_it_is_made_ends_with_1(arguments, edited, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise NonFiniteError("NaN at step 0")
+
+    monkeypatch.setattr(command, "_made", fails)
+    monkeypatch.setattr(edit_command, "_made", fails)
+    for line, prompts in ((["generate", *arguments], 2), (edited[0], 1)):
+        code, _, said = invoke(*line, "--out", tmp_path / line[0])
+        assert code == 1
+        assert f"{prompts} of {prompts} prompts failed, run.json names them; 'a red " in said
+        assert said.count("NonFiniteError: NaN at step 0") == 1
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from attncontrol.batch.results import differences
-from attncontrol.batch.runs import Failure, Picture, R, Run, Settings, Unit, load_run
+from attncontrol.batch.runs import Failure, Picture, R, Run, load_run, sealed
+from attncontrol.batch.settings import Settings, Unit
 from attncontrol.errors import ResultsError, WriteError
 from attncontrol.export.folder import is_picture
 
@@ -63,8 +64,7 @@ def carry_out(
 ) -> R:
     """Makes the units of ``run`` whose pictures it has not; ``make`` writes them.
 
-    A prompt that fails is in ``failed`` with its error, and the others are made. Raises
-    ResultsError where nothing at all was made, and WriteError.
+    A prompt that fails is in ``failed`` with its error, and the others are made. Raises WriteError.
     """
     made: dict[str, Picture] = {picture.file: picture for picture in run.pictures}
     failed: dict[str, Exception] = {}
@@ -84,10 +84,8 @@ def carry_out(
         if (began := time.monotonic()) >= due:  # a long list costs no more than a twentieth
             _state(run, made, failed).write(out)
             due = began + 20 * (time.monotonic() - began)
-    done = _state(run, made, failed, complete=not failed)
+    done = sealed(_state(run, made, failed, complete=not failed))
     done.write(out)
-    if failed and not made:
-        raise ResultsError(f"nothing was made: {done.failed[0].error}")
     return done
 
 

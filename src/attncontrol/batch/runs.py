@@ -1,134 +1,26 @@
 """``run.json``: what was asked of a run, what it has made, and with which versions. It is written
 before the first picture and kept true; what is read is checked whole."""
 
+import codecs
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import TypeAdapter, ValidationError
 
-from attncontrol.errors import ResultsError, SettingError
-from attncontrol.export.names import name_of, readable, sheet_of
+from attncontrol.batch.settings import (
+    Editing,
+    Exact,
+    Generation,
+    Text,
+    Words,
+    first_wrong,
+)
+from attncontrol.errors import ResultsError
+from attncontrol.export.names import readable
 from attncontrol.writing import put
-
-Text = Annotated[str, Field(min_length=1, max_length=10_000)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Pixels = Annotated[int, Field(ge=8, multiple_of=8)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**64)]], Field(min_length=1)]
-
-
-class Call(TypedDict, total=False):
-    """Of a pipeline."""
-
-    # a TypedDict has annotations alone, and pydantic looks for this name
-    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)  # type: ignore[misc]
-
-    num_inference_steps: Annotated[int, Field(ge=1, le=1000)]
-    guidance_scale: float
-    true_cfg_scale: float
-    negative_prompt: str
-    max_sequence_length: Annotated[int, Field(ge=1)]
-    height: Pixels
-    width: Pixels
-
-
-class Exact(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Unit(NamedTuple):
-    """What is made and written together."""
-
-    prompt: str
-    seeds: tuple[int, ...]
-
-
-class Settings(Exact):
-    """What was asked. ``scheduler`` is known when the pipeline is there."""
-
-    model: Text
-    device: str
-    dtype: Literal["float32", "float16", "bfloat16"]
-    seeds: Seeds
-    call: Call
-    scheduler: dict[str, Any] | None = None
-
-
-class Generation(Settings):
-    """Of ``attncontrol generate``. ``parameters`` are those of the method: its descent and its own
-    numbers."""
-
-    prompts: Annotated[list[Text], Field(min_length=1)]
-    method: Text
-    words: list[list[Text]] | None
-    boxes: dict[Text, tuple[Fraction, Fraction, Fraction, Fraction]]
-    step_size: Annotated[float, Field(ge=0)] | None
-    heads: list[tuple[Text, Annotated[int, Field(ge=0)]]] | None
-    heads_scale: float
-    u: Fraction
-    compare: bool
-    batch: Annotated[int, Field(ge=1)]
-    parameters: dict[str, Any] | None = None
-
-    @property
-    def arms(self) -> list[str]:
-        """What is made of every prompt and seed: plain, guided, or both."""
-        parts = [self.method] if self.method != "plain" else []
-        guided = "+".join([*parts, "heads"] if self.heads else parts) or "plain"
-        return ["plain", guided] if self.compare and guided != "plain" else [guided]
-
-    @property
-    def units(self) -> list[Unit]:
-        return [Unit(p, seeds) for p in self.prompts for seeds in _parts(self.seeds, self.batch)]
-
-    def pictures(self, unit: Unit) -> list[str]:
-        """The files of a unit, in order."""
-        return [name_of(unit.prompt, arm, seed) for arm in self.arms for seed in unit.seeds]
-
-    def sheets(self, unit: Unit) -> list[str]:
-        arms = self.arms
-        kinds = [*(f"{arm}.maps" for arm in arms), *(["compare"] if len(arms) > 1 else [])]
-        return [sheet_of(unit.prompt, kind, unit.seeds) for kind in kinds]
-
-    @property
-    def order(self) -> list[str]:
-        """All pictures."""
-        wholes = [Unit(prompt, tuple(self.seeds)) for prompt in self.prompts]
-        return [name for each in wholes for name in self.pictures(each)]
-
-
-class Editing(Settings):
-    """Of ``attncontrol edit``."""
-
-    prompt: Text
-    to: Text
-    method: Text
-    compare: bool
-
-    @property
-    def roles(self) -> dict[str, str]:
-        """What is made of every seed, and its prompt."""
-        roles = {"source": self.prompt, self.method: self.to}
-        return roles | ({"plain": self.to} if self.compare else {})
-
-    @property
-    def units(self) -> list[Unit]:
-        return [Unit(self.to, seeds) for seeds in _parts(self.seeds, 4)]
-
-    def pictures(self, unit: Unit) -> list[str]:
-        """The files of a unit, in order."""
-        roles = self.roles.items()
-        return [name_of(prompt, role, seed) for role, prompt in roles for seed in unit.seeds]
-
-    def sheets(self, unit: Unit) -> list[str]:
-        return [sheet_of(self.to, "compare", unit.seeds)] if self.compare else []
-
-    @property
-    def order(self) -> list[str]:
-        """All pictures."""
-        return self.pictures(Unit(self.to, tuple(self.seeds)))
 
 
 class Picture(Exact):
@@ -164,7 +56,8 @@ class Failure(Exact):
 
 
 class Run(Exact):
-    """``command`` is what was typed; ``complete``: nothing is left to be made."""
+    """``command`` is what was typed; ``complete``: nothing is left to be made. ``seal`` is the
+    SHA-256 of ``pictures`` but for what was measured, by which a change by hand is seen."""
 
     command: str
     settings: Generation | Editing
@@ -172,6 +65,7 @@ class Run(Exact):
     pictures: Sequence[Picture] = ()
     failed: Sequence[Failure] = ()
     complete: bool = False
+    seal: str = ""
 
     @property
     def folder(self) -> Path:
@@ -182,14 +76,14 @@ class Run(Exact):
         return Path("attncontrol-out") / f"{readable(self.settings.units[0].prompt)}-{mark}"
 
     def write(self, out: Path) -> None:
-        put(out / "run.json", self.model_dump_json(indent=1).encode())
+        put(out / "run.json", sealed(self).model_dump_json(indent=1).encode())
 
 
 class GenerationRun(Run):
     """``words``: of every prompt, those whose maps are drawn."""
 
     settings: Generation
-    words: dict[str, list[str]]
+    words: dict[str, Words]
     pictures: Sequence[Generated] = ()
 
 
@@ -199,37 +93,30 @@ class EditingRun(Run):
 
 
 R = TypeVar("R", bound=Run)
-S = TypeVar("S", bound=Settings)
 _KINDS = {GenerationRun: "generate", EditingRun: "edit"}
 
 
-def asked(kind: type[S], **values: Any) -> S:
-    """The settings that options say. Raises SettingError, naming the first that is wrong."""
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        raise SettingError(_first(error)) from error
+def sealed(run: R) -> R:
+    measured = {"seconds", "memory"}
+    rows = [picture.model_dump(mode="json", exclude=measured) for picture in run.pictures]
+    seal = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+    return run.model_copy(update={"seal": seal})
 
 
 def load_run(file: Path, kind: type[R]) -> R:
     """Raises ResultsError for a file that is no ``run.json`` of this kind, naming what is wrong."""
     try:
-        return TypeAdapter(kind).validate_json(file.read_bytes(), strict=True)
+        data = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+        run = TypeAdapter(kind).validate_json(data, strict=True)
     except OSError as error:
         raise ResultsError(f"{file} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise ResultsError(
-            f"{file} is no run.json of attncontrol {_KINDS[kind]}: {_first(error)}"
+            f"{file} is no run.json of attncontrol {_KINDS[kind]}: {first_wrong(error)}"
         ) from error
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
-
-
-def _parts(seeds: Sequence[int], size: int) -> list[tuple[int, ...]]:
-    return [tuple(seeds[start : start + size]) for start in range(0, len(seeds), size)]
+    if run.pictures and run != sealed(run):
+        raise ResultsError(f"{file}: its pictures were changed by hand; remove them from it")
+    return run
 
 
 def _digest(file: Path) -> str | None:

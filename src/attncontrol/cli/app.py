@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from attncontrol.cli import checks
 from attncontrol.cli.failures import clean_errors, console
 from attncontrol.errors import UnsupportedError
 from attncontrol.version import __version__
@@ -18,6 +19,11 @@ __all__ = ["app", "command_line", "console", "optional_chart"]
 
 class Program(TyperGroup):
     """All commands; what goes wrong in any of them ends in one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for each in args:
+            checks.printable(each)
+        return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):

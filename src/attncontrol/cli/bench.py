@@ -13,6 +13,7 @@ from attncontrol.bench.suites import SUITES
 from attncontrol.cli import checks, methods, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console, optional_chart
+from attncontrol.cli.failures import work
 
 
 def _suite(name: str) -> str:
@@ -94,9 +95,10 @@ def bench(
     pipe = pipelines.opened(model, device, dtype)
     call = pipelines.call_of(model)
     options |= {"progress": _progress}
-    lines = summary(run(pipe, suite, chosen, numbers, out / "pictures.csv", **options, **call))
-    with optional_chart():
-        write(lines, suite, out)
+    with work():
+        lines = summary(run(pipe, suite, chosen, numbers, out / "pictures.csv", **options, **call))
+        with optional_chart():
+            write(lines, suite, out)
     typer.echo(json.dumps(lines) if as_json else markdown(lines))
 
 

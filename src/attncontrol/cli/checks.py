@@ -80,6 +80,29 @@ def prompt(text: str | None) -> str | None:
     return plain(text)
 
 
+def texts(prompts: Iterable[str]) -> None:
+    """Those of an earlier run."""
+    for text in prompts:
+        prompt(text)
+        printable(text)
+
+
+def printable(text: str) -> str:
+    """Raises typer.BadParameter for what a terminal takes for a command."""
+    if any(unicodedata.category(letter) == "Cc" and letter not in "\n\t" for letter in text):
+        raise typer.BadParameter(
+            f"{text[:80]!r}: prompts, names and paths hold no control characters"
+        )
+    return text
+
+
+def effects(why: str, **idle: bool) -> None:
+    """Raises typer.BadParameter for options, by their names, that do nothing although given."""
+    for name in (name for name, does_nothing in idle.items() if does_nothing):
+        option = f"--{name.replace('_', '-')}"
+        raise typer.BadParameter(f"it has no effect with {why}; leave it out", param_hint=option)
+
+
 def plain(text: str | None) -> str | None:
     """Text that can be written down."""
     if text is not None and any("\ud800" <= letter <= "\udfff" for letter in text):

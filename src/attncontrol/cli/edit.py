@@ -14,6 +14,7 @@ from rich.progress import track
 from attncontrol.cli import checks, pipelines, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, command_line, console
+from attncontrol.cli.failures import work
 
 EDITS = {"replace": "Replace", "mutual": "MutualAttention"}
 """Edits that take attention from a source picture: --method, and the class in attncontrol.edits."""
@@ -69,8 +70,9 @@ def edit(
     done = _run(run, wanted, folder)
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json")))
-    else:
+    elif done.pictures:
         console.print(f"{len(done.pictures)} pictures and run.json are in {folder}/")
+    repeat.end(done)
 
 
 def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
@@ -80,7 +82,8 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     _require_method(given.method)
     numbers = checks.seeds(given.seeds)
 
-    from attncontrol.batch.runs import Call, Editing, EditingRun, asked  # slow to import
+    from attncontrol.batch.runs import EditingRun  # slow to import
+    from attncontrol.batch.settings import Call, Editing, asked
     from attncontrol.verbs.about import versions
 
     size = given.steps, given.guidance, given.negative, given.height, given.width
@@ -103,8 +106,12 @@ def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
     from attncontrol.batch.runs import EditingRun
 
     run = repeat.earlier(ctx, file, EditingRun)
-    _require_method(run.settings.method)
-    return repeat.anew(ctx, run), run.settings
+    settings = run.settings
+    with repeat.of_file(file):
+        _require_method(settings.method)
+        checks.texts([settings.prompt, settings.to])
+        pipelines.require_call(settings.model, settings.call)
+    return repeat.anew(ctx, run), settings
 
 
 def _run(run: Any, wanted: Any, out: Path) -> Any:
@@ -115,7 +122,8 @@ def _run(run: Any, wanted: Any, out: Path) -> Any:
     pipe = pipelines.opened(wanted.model, wanted.device, wanted.dtype)
     run = opened(out, run.model_copy(update={"settings": repeat.complete(pipe, wanted)}))
     progress = partial(track, description="editing", console=console)
-    return carry_out(run, out, partial(_made, pipe, run, out), progress)
+    with work():
+        return carry_out(run, out, partial(_made, pipe, run, out), progress)
 
 
 def _made(pipe: Any, run: Any, out: Path, unit: Any) -> list[Any]:

@@ -1,5 +1,5 @@
-"""What goes wrong in any command, in one line: exit code 2 for what was asked, 1 for what failed
-while it was done.
+"""What goes wrong in any command, in one line: exit code 2 for what was asked and cannot be done,
+found before anything was, 1 for what failed while it was done.
 
 An error that nobody expects is shown in one line too, with the line of the file that raised it: the
 user's own file where an objective or a method of the user did.
@@ -8,8 +8,10 @@ user's own file where an objective or a method of the user did.
 import os
 import sysconfig
 import traceback
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -30,22 +32,14 @@ _SHOWN_BY_TYPER: tuple[type[BaseException], ...] = (
     typer.BadParameter.__mro__[2],  # ClickException, which has several homes
     BrokenPipeError,
 )
-_OF_THE_WORK = (
-    errors.LossError,
-    errors.EditError,
-    errors.NonFiniteError,
-    errors.CouplingError,
-    errors.ThreadError,
-    errors.WriteError,
-    errors.PackageError,
-)
 _PACKAGE = Path(errors.__file__).parent
 _INSTALLED = (_PACKAGE, *{Path(path) for path in sysconfig.get_paths().values()})
 
 
 @contextmanager
-def clean_errors() -> Iterator[None]:
-    """Around all commands."""
+def clean_errors(refused: int = 2) -> Iterator[None]:
+    """Around all commands. ``refused``: the exit code of errors of this package; that of all others
+    is 1."""
     try:
         yield
     except _SHOWN_BY_TYPER:
@@ -59,8 +53,12 @@ def clean_errors() -> Iterator[None]:
         console.print(
             Text.assemble((type(error).__name__, "red"), f": {told(error)}"), soft_wrap=True
         )
-        bad = isinstance(error, errors.AttnControlError) and not isinstance(error, _OF_THE_WORK)
-        raise typer.Exit(2 if bad else 1) from error
+        ours = isinstance(error, errors.AttnControlError)
+        raise typer.Exit(refused if ours else 1) from error
+
+
+work = partial(clean_errors, 1)
+"""Around what a command does when all that was asked is checked: what goes wrong has failed."""
 
 
 def told(error: Exception) -> str:
@@ -94,5 +92,10 @@ def _is_installed(file: str) -> bool:
 
 
 def _printable(text: str) -> str:
-    """Without lone surrogates, which no terminal takes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Without lone surrogates, which no terminal takes, and without control characters, which it
+    would obey."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(
+        letter if letter in "\n\t" or unicodedata.category(letter) != "Cc" else repr(letter)[1:-1]
+        for letter in text
+    )

@@ -2,8 +2,6 @@
 
 import json
 import shlex
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +15,7 @@ from attncontrol import sprites
 from attncontrol.cli import checks, methods, paths, pipelines, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, command_line, console
+from attncontrol.cli.failures import work
 
 Prompt = Annotated[
     str | None, typer.Argument(help='For example "a cat and a frog".', callback=checks.prompt)
@@ -42,6 +41,7 @@ Heads = Annotated[
         callback=paths.heads,
     ),
 ]
+HEADS_SCALE, STRENGTH = 3.0, 1.0
 Scale = Annotated[
     float,
     typer.Option(help="With --heads: w in e + w (e - e_weakened).", callback=checks.scale),
@@ -68,8 +68,8 @@ def generate(
     width: of.Width = None,
     step_size: of.StepSize = None,
     heads: Heads = None,
-    heads_scale: Scale = 3.0,
-    u: of.Strength = 1.0,
+    heads_scale: Scale = HEADS_SCALE,
+    u: of.Strength = STRENGTH,
     batch: of.Batch = 4,
     device: of.Device = "cpu",
     dtype: of.Dtype = "float32",
@@ -87,27 +87,22 @@ def _told(run: Any, out: Path, as_json: bool) -> None:
     report = run.model_dump(mode="json")
     if as_json:
         typer.echo(json.dumps(report))
-    else:
+    elif run.pictures:
         _show(report["pictures"], out)
-    if run.failed:
-        first = run.failed[0]
-        console.print(
-            f"{len(run.failed)} of {len(run.settings.prompts)} prompts failed, run.json names "
-            f"them; {first.prompt!r}: {first.error}"
-        )
-        raise typer.Exit(1)
+    repeat.end(run)
 
 
 def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     """The run of the options, and its settings."""
     lines, boxes = checks.prompts(given.prompt, given.prompts), checks.boxes(given.box)
     groups, numbers = checks.groups(given.words), checks.seeds(given.seeds)
-    methods.check(given.method, boxes, groups)
-    checks.subjects(lines, groups, boxes)
+    _check(given, lines, groups, boxes)
     if given.out:
         paths.apart(given.out / "run.json", [given.prompts, given.heads])
 
-    from attncontrol.batch.runs import Call, Generation, GenerationRun, asked  # slow to import
+    from attncontrol.batch.chosen_heads import load_heads
+    from attncontrol.batch.runs import GenerationRun  # slow to import
+    from attncontrol.batch.settings import Call, Generation, asked
     from attncontrol.verbs.about import versions
 
     size = given.steps, given.guidance, given.negative, given.height, given.width
@@ -115,7 +110,7 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
         Generation, prompts=_once(lines), seeds=numbers, batch=given.batch,
         method=given.method, words=groups, boxes=boxes,
         step_size=given.step_size, compare=given.compare,
-        heads=_heads(given.heads), heads_scale=given.heads_scale, u=given.u,
+        heads=given.heads and load_heads(given.heads), heads_scale=given.heads_scale, u=given.u,
         model=given.model, device=given.device, dtype=given.dtype,
         call=cast(Call, pipelines.call_of(given.model, *size)),
     )  # fmt: skip
@@ -125,12 +120,35 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     return run, settings
 
 
+def _check(given: Any, prompts: list[str], words: Any, boxes: Any) -> None:
+    """Raises typer.BadParameter for options, or settings of a run, that do not fit each other."""
+    plain, heads = given.method == "plain", given.heads is not None
+    methods.check(given.method, boxes, words)
+    checks.subjects(prompts, words, boxes)
+    checks.effects("--method plain", step_size=plain and given.step_size is not None)
+    checks.effects("--method plain without --heads", compare=plain and not heads and given.compare)
+    checks.effects(
+        "no --heads",
+        heads_scale=not heads and given.heads_scale != HEADS_SCALE,
+        u=not heads and given.u != STRENGTH,
+    )
+
+
 def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
     """The run of a ``run.json``, and its settings with all that its pipeline had."""
     from attncontrol.batch.runs import GenerationRun
 
     run = repeat.earlier(ctx, file, GenerationRun)
-    return repeat.anew(ctx, run), run.settings
+    settings = run.settings
+    with repeat.of_file(file):
+        checks.texts(settings.prompts)
+        _check(settings, settings.prompts, settings.words, settings.boxes)
+        if missing := [prompt for prompt in settings.prompts if prompt not in run.words]:
+            raise typer.BadParameter(f"words has none for the prompt {missing[0]!r}")
+        for prompt, words in run.words.items():
+            checks.words_in([prompt], words)
+        pipelines.require_call(settings.model, settings.call)
+    return repeat.anew(ctx, run), settings
 
 
 def _once(prompts: list[str]) -> list[str]:
@@ -163,7 +181,8 @@ def _run(run: Any, wanted: Any, out: Path) -> Any:
     settings = repeat.complete(pipe, wanted, parameters=numbers)
     run = opened(out, run.model_copy(update={"settings": settings}))
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(TextColumn("{task.description}", markup=False), *columns, console=console) as bar:
+    text = TextColumn("{task.description}", markup=False)
+    with work(), Progress(text, *columns, console=console) as bar:
         task = bar.add_task("generating", total=len(settings.order))
 
         def progress(units: Any) -> Any:
@@ -200,25 +219,7 @@ def _guidance(pipe: Any, settings: Any) -> dict[str, Any]:
     objective, descent = methods.objective(
         settings.method, settings.words, settings.boxes, settings.step_size
     )
-    return {"objective": objective, "descent": descent, "around": _weakening(pipe, settings)}
-
-
-def _weakening(pipe: Any, settings: Any) -> Callable[[], AbstractContextManager[Any]]:
-    if not settings.heads:
-        return nullcontext
-    from attncontrol.edits.soft_identity import SoftIdentity
-    from attncontrol.verbs.perturb import perturb
-
-    edit = SoftIdentity(settings.u)
-    return partial(perturb, pipe, edit, scale=settings.heads_scale, heads=settings.heads)
-
-
-def _heads(file: Path | None) -> Any:
-    if file is None:
-        return None
-    from attncontrol.batch.chosen_heads import load_heads
-
-    return load_heads(file)
+    return {"objective": objective, "descent": descent, "around": methods.weakening(pipe, settings)}
 
 
 def _show(report: list[dict[str, Any]], out: Path) -> None:

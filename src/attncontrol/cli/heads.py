@@ -14,6 +14,7 @@ from attncontrol import listing
 from attncontrol.cli import checks, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console, optional_chart
+from attncontrol.cli.failures import work
 from attncontrol.errors import ResultsError, SettingError
 
 heads = typer.Typer(
@@ -119,7 +120,8 @@ def search(
     same_settings(out / "settings.json", named | call, of=out / "scores.jsonl")
     options = {"where": _where(pipe, kind, layers), "rounds": rounds, "top_k": top_k, **call}
     options |= {"halving": halving, "batch": batch, "scale": scale}
-    found = _searched(pipe, jobs, function, u, out, options)
+    with work():
+        found = _searched(pipe, jobs, function, u, out, options)
     if as_json:
         typer.echo((out / "heads.json").read_text("utf-8"))
     else:

@@ -8,9 +8,11 @@ import typer
 from rich.table import Table
 
 from attncontrol import sprites
+from attncontrol.cli import checks, pipelines
 from attncontrol.cli import options as of
-from attncontrol.cli import pipelines
 from attncontrol.cli.app import PromptCommand, app, console
+
+SCENES = 100
 
 
 @app.command(cls=PromptCommand)
@@ -87,7 +89,7 @@ def sites(
         typer.Option(
             help="With --score: scenes of the sprites world to look at.", min=1, max=10_000
         ),
-    ] = 100,
+    ] = SCENES,
     device: of.Device = "cpu",
     dtype: of.Dtype = "float32",
     as_json: of.Json = False,
@@ -95,6 +97,8 @@ def sites(
     """List the attention sites of a model, or rank those that look at text."""
     from attncontrol.families.known import family_of
 
+    idle = {"heads": heads, "scenes": scenes != SCENES}
+    checks.effects("no --score", **{name: given and not score for name, given in idle.items()})
     pipe = pipelines.opened(model, device, dtype)
     family = family_of(pipe)
     found = family.sites(family.denoiser(pipe))

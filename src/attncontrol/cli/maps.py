@@ -12,6 +12,7 @@ import typer
 from attncontrol.cli import checks, paths, pictures, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console
+from attncontrol.cli.failures import work
 from attncontrol.cli.records import (
     Keep,
     Words,
@@ -116,12 +117,13 @@ def maps(
     options |= pipelines.reading_of(model)
     extras = partial(_beside, csv=csv, reading=reading)
     make = partial(_made, pipe, prompt=prompt, words=named, extras=extras, options=options)
-    if one is not None:
-        found = make(one, places[0])
-        report(places[0], found, places[0].stat().st_size, as_json)
-        return
-    done = list(_each(make, files, places, limit))
-    _report_all(done, places[0].parent, as_json)
+    with work():
+        if one is not None:
+            found = make(one, places[0])
+            report(places[0], found, places[0].stat().st_size, as_json)
+        else:
+            done = list(_each(make, files, places, limit))
+            _report_all(done, places[0].parent, as_json)
 
 
 def _report_all(done: list[dict[str, Any]], folder: Path, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """Pipelines for commands, and the arguments of their calls."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from attncontrol import sprites
@@ -31,14 +32,60 @@ def call_of(
     call = guided(known, guidance) | {k: value for k, value in given.items() if value is not None}
     if {steps, height, width} != {None}:
         about = model_files.read(name)
-        if about.steps and call["num_inference_steps"] > about.steps:
-            raise SettingError(f"--steps {steps}: the schedule of {name} has {about.steps} steps")
+        _require_steps(about, call)
         call |= _sized(about, call, height, width)
     if guidance is not None and name not in sprites.MODELS:
         _require_taken(name, "--guidance", "guidance_scale")
     if negative:
-        _require_effect(name, call)
+        _require_negative(name, call)
     return call
+
+
+def require_call(name: str, call: Mapping[str, Any]) -> None:
+    """Raises SettingError for a call of an earlier run that the model cannot do or would ignore."""
+    about = model_files.read(name)
+    known = about.arguments()
+    if known and (unknown := sorted(call.keys() - known.keys())):
+        raise SettingError(f"{about.pipeline} takes no {', '.join(unknown)}")
+    _require_steps(about, call)
+    for side in ("height", "width"):
+        _require_multiple(about, side, call.get(side, 0))
+    if call.get("negative_prompt"):
+        _require_negative(name, call)
+
+
+def require_guidance(name: str, call: Mapping[str, Any], option: str) -> None:
+    """Raises SettingError for an option that does nothing without classifier-free guidance."""
+    known: Any = {}
+    if name not in sprites.MODELS:
+        known = model_files.read(name).arguments() or {}
+    key = "true_cfg_scale" if {"true_cfg_scale"} & (call.keys() | known) else "guidance_scale"
+    scale = call.get(key, known.get(key))
+    if isinstance(scale, int | float) and scale <= 1:
+        raise SettingError(
+            f"{option} has no effect without classifier-free guidance: {key} is {scale:g}; "
+            + ("give --guidance above 1" if key in call or "true" not in key else "use Python")
+        )
+
+
+def _require_negative(name: str, call: Mapping[str, Any]) -> None:
+    """Raises SettingError for a negative prompt that the pipeline would not read."""
+    if name not in sprites.MODELS:
+        _require_taken(name, "--negative", "negative_prompt")
+    require_guidance(name, call, "--negative")
+
+
+def _require_steps(about: model_files.Model, call: Mapping[str, Any]) -> None:
+    steps = call.get("num_inference_steps", 0)
+    if about.steps and steps > about.steps:
+        raise SettingError(f"--steps {steps}: the schedule of {about.name} has {about.steps} steps")
+
+
+def _require_multiple(about: model_files.Model, name: str, side: int) -> None:
+    if about.multiple and side % about.multiple:
+        raise SettingError(
+            f"--{name} {side}: {about.name} draws multiples of {about.multiple} pixels"
+        )
 
 
 def _sized(
@@ -55,10 +102,7 @@ def _sized(
             raise SettingError(
                 f"--{name} is missing, and the files of {about.name} do not say its own: give both"
             )
-        if about.multiple and side % about.multiple:
-            raise SettingError(
-                f"--{name} {side}: {about.name} draws multiples of {about.multiple} pixels"
-            )
+        _require_multiple(about, name, side)
         sides[name] = side
     return sides
 
@@ -69,21 +113,6 @@ def _require_taken(name: str, option: str, argument: str) -> None:
     known = about.arguments()
     if known is not None and not {argument, "kwargs"} & known.keys():
         raise SettingError(f"{option} has no effect: {about.pipeline} takes no {argument}")
-
-
-def _require_effect(name: str, call: dict[str, Any]) -> None:
-    """Raises SettingError for a negative prompt that the pipeline would not read."""
-    known: Any = {}
-    if name not in sprites.MODELS:
-        _require_taken(name, "--negative", "negative_prompt")
-        known = model_files.read(name).arguments() or {}
-    key = "true_cfg_scale" if {"true_cfg_scale"} & (call.keys() | known) else "guidance_scale"
-    scale = call.get(key, known.get(key))
-    if isinstance(scale, int | float) and scale <= 1:
-        raise SettingError(
-            f"--negative has no effect without classifier-free guidance: {key} is {scale:g}; "
-            + ("give --guidance above 1" if key in call or "true" not in key else "use Python")
-        )
 
 
 def reading_of(model: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from attncontrol.cli import checks, methods, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, console
+from attncontrol.cli.failures import work
 
 ENCODINGS = ("float32", "float16", "bfloat16", "sqrt8")
 
@@ -81,23 +82,33 @@ def record(
     as_json: of.Json = False,
 ) -> None:
     """Generate one picture and keep what its words attended to, for attncontrol inspect."""
-    boxes = checks.boxes(box)
-    methods.check(method, boxes)
-    checks.words_in([prompt], boxes, "--box")
+    boxes = _boxes(prompt, method, box)
+    checks.effects("--method plain", step_size=method == "plain" and step_size is not None)
     stream = out.suffix != ".safetensors"
     require_place(out)
     call = pipelines.call_of(model, steps, guidance, negative, height, width)
+    if uncond:
+        pipelines.require_guidance(model, call, "--uncond")
     named = words_of(prompt, words)
     pipe = pipelines.opened(model, device, dtype)
     branches = ("cond", "uncond") if uncond else ("cond",)
     options: dict[str, Any] = {"keep": axes_of(keep), "branches": branches}
     options |= {"to": out, "encoding": encoding} if stream else {}
     guiding = methods.steering(pipe, method, None, boxes, step_size)
-    maps = _recorded(pipe, prompt, named, seed, guiding, options, call)
-    if not stream:
-        save_record(maps, out, encoding)
+    with work():
+        maps = _recorded(pipe, prompt, named, seed, guiding, options, call)
+        if not stream:
+            save_record(maps, out, encoding)
     files = list(out.glob("*.safetensors")) if stream else [out]
     report(out, maps, sum(file.stat().st_size for file in files), as_json)
+
+
+def _boxes(prompt: str, method: str, texts: list[str] | None) -> Any:
+    """Those that the method is given. Raises typer.BadParameter where they do not fit it."""
+    boxes = checks.boxes(texts)
+    methods.check(method, boxes)
+    checks.words_in([prompt], boxes, "--box")
+    return boxes
 
 
 def _recorded(

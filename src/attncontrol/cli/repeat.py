@@ -2,13 +2,15 @@
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from attncontrol.cli.app import command_line, console
-from attncontrol.errors import ResultsError
+from attncontrol.errors import AttnControlError, ResultsError
 
 From = Annotated[
     Path | None,
@@ -52,6 +54,27 @@ def earlier(ctx: typer.Context, file: Path, kind: type[Any]) -> Any:
     return run
 
 
+@contextmanager
+def of_file(file: Path) -> Iterator[None]:
+    """Names the file in what is wrong with its settings. Raises ResultsError."""
+    try:
+        yield
+    except (typer.BadParameter, AttnControlError) as error:
+        raise ResultsError(f"{file}: {error}") from error
+
+
+def end(run: Any) -> None:
+    """Ends with 1 if a prompt failed."""
+    if run.failed:
+        first, prompts = run.failed[0], {unit.prompt for unit in run.settings.units}
+        console.print(
+            f"{len(run.failed)} of {len(prompts)} prompts failed, run.json names them; "
+            f"{first.prompt!r}: {first.error}",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+
+
 def anew(ctx: typer.Context, run: Any) -> Any:
     """What was asked of a run, of which nothing is made yet."""
     from attncontrol.verbs.about import versions
@@ -63,6 +86,7 @@ def anew(ctx: typer.Context, run: Any) -> Any:
             "settings": run.settings.model_copy(update=late),
             "versions": versions(),
             "pictures": [],
+            "seal": "",
             "failed": [],
             "complete": False,
         }

@@ -10,6 +10,7 @@ from rich.table import Table
 from attncontrol.cli import checks, paths, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, console
+from attncontrol.cli.failures import work
 from attncontrol.cli.heads import Guidance, Objective, Scale, heads, objective_of
 
 File = Annotated[
@@ -61,12 +62,13 @@ def strip(
     function, weakened = objective_of(objective), load_heads(file)
     options = {"us": values, "scale": scale, **pipelines.call_of(model, steps, guidance)}
     pipe = pipelines.opened(model, device, dtype)
-    found = strengths(pipe, prompt, numbers, function, weakened, **options)
     count = f"{len(weakened)} head{'s' * (len(weakened) != 1)}"
     shift = f"shift of {objective} in deviations over {len(numbers)} seeds"
-    drawn = _drawn(found, numbers, f"{prompt}: {count} weakened; {shift}")
     about = {"prompt": prompt, "seeds": numbers, "model": model, "objective": objective}
-    save(drawn, out, about | options, is_picture)
+    with work():
+        found = strengths(pipe, prompt, numbers, function, weakened, **options)
+        drawn = _drawn(found, numbers, f"{prompt}: {count} weakened; {shift}")
+        save(drawn, out, about | options, is_picture)
     if as_json:
         rows = [{"u": each.u, "shift": each.shift, "scores": each.scores} for each in found]
         typer.echo(json.dumps(rows))

@@ -1,0 +1,167 @@
+"""What is asked of a run: by options, or by the ``run.json`` of an earlier one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import TypedDict
+
+from attncontrol.errors import SettingError
+from attncontrol.export.names import name_of, sheet_of
+
+
+def _once(values: list[Any]) -> list[Any]:
+    if twice := [value for value, times in Counter(values).items() if times > 1]:
+        raise SettingError(f"{twice[0]!r} is there twice")
+    return values
+
+
+def _box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if not (box[0] < box[2] and box[1] < box[3]):
+        raise SettingError(f"{list(box)} is no box: left < right and top < bottom")
+    return box
+
+
+Text = Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"\S")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Scale = Annotated[float, Field(ge=0, le=1000)]
+Box = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], AfterValidator(_box)]
+Pixels = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1_000_000), AfterValidator(_once)]
+Words = Annotated[list[Text], Field(min_length=1)]
+Head = tuple[Text, Annotated[int, Field(ge=0)]]
+
+
+class Call(TypedDict, total=False):
+    """Of a pipeline."""
+
+    # a TypedDict has annotations alone, and pydantic looks for this name
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)  # type: ignore[misc]
+
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)]
+    guidance_scale: Scale
+    true_cfg_scale: Scale
+    negative_prompt: str
+    max_sequence_length: Annotated[int, Field(ge=1)]
+    height: Pixels
+    width: Pixels
+
+
+class Exact(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Unit(NamedTuple):
+    """What is made and written together."""
+
+    prompt: str
+    seeds: tuple[int, ...]
+
+
+class Settings(Exact):
+    """What was asked. ``scheduler`` is known when the pipeline is there."""
+
+    model: Text
+    device: str
+    dtype: Literal["float32", "float16", "bfloat16"]
+    seeds: Seeds
+    call: Call
+    scheduler: dict[str, Any] | None = None
+
+
+class Generation(Settings):
+    """Of ``attncontrol generate``. ``parameters`` are those of the method: its descent and its own
+    numbers."""
+
+    prompts: Annotated[list[Text], Field(min_length=1), AfterValidator(_once)]
+    method: Text
+    words: Annotated[list[Words], Field(min_length=1)] | None
+    boxes: dict[Text, Box]
+    step_size: Annotated[float, Field(ge=0)] | None
+    heads: Annotated[list[Head], Field(min_length=1), AfterValidator(_once)] | None
+    heads_scale: Scale
+    u: Fraction
+    compare: bool
+    batch: Annotated[int, Field(ge=1, le=10_000)]
+    parameters: dict[str, Any] | None = None
+
+    @property
+    def arms(self) -> list[str]:
+        """What is made of every prompt and seed: plain, guided, or both."""
+        parts = [self.method] if self.method != "plain" else []
+        guided = "+".join([*parts, "heads"] if self.heads else parts) or "plain"
+        return ["plain", guided] if self.compare and guided != "plain" else [guided]
+
+    @property
+    def units(self) -> list[Unit]:
+        return [Unit(p, seeds) for p in self.prompts for seeds in _parts(self.seeds, self.batch)]
+
+    def pictures(self, unit: Unit) -> list[str]:
+        """The files of a unit, in order."""
+        return [name_of(unit.prompt, arm, seed) for arm in self.arms for seed in unit.seeds]
+
+    def sheets(self, unit: Unit) -> list[str]:
+        arms = self.arms
+        kinds = [*(f"{arm}.maps" for arm in arms), *(["compare"] if len(arms) > 1 else [])]
+        return [sheet_of(unit.prompt, kind, unit.seeds) for kind in kinds]
+
+    @property
+    def order(self) -> list[str]:
+        """All pictures."""
+        wholes = [Unit(prompt, tuple(self.seeds)) for prompt in self.prompts]
+        return [name for each in wholes for name in self.pictures(each)]
+
+
+class Editing(Settings):
+    """Of ``attncontrol edit``."""
+
+    prompt: Text
+    to: Text
+    method: Text
+    compare: bool
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """What is made of every seed, and its prompt."""
+        roles = {"source": self.prompt, self.method: self.to}
+        return roles | ({"plain": self.to} if self.compare else {})
+
+    @property
+    def units(self) -> list[Unit]:
+        return [Unit(self.to, seeds) for seeds in _parts(self.seeds, 4)]
+
+    def pictures(self, unit: Unit) -> list[str]:
+        """The files of a unit, in order."""
+        roles = self.roles.items()
+        return [name_of(prompt, role, seed) for role, prompt in roles for seed in unit.seeds]
+
+    def sheets(self, unit: Unit) -> list[str]:
+        return [sheet_of(self.to, "compare", unit.seeds)] if self.compare else []
+
+    @property
+    def order(self) -> list[str]:
+        """All pictures."""
+        return self.pictures(Unit(self.to, tuple(self.seeds)))
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def asked(kind: type[S], **values: Any) -> S:
+    """The settings that options say. Raises SettingError, naming the first that is wrong."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise SettingError(first_wrong(error)) from error
+
+
+def first_wrong(error: ValidationError) -> str:
+    """Where, and what."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
+
+
+def _parts(seeds: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    return [tuple(seeds[start : start + size]) for start in range(0, len(seeds), size)]
