@@ -183,8 +183,8 @@ def test_from_the_command_line(tmp_path):
     assert {f"heads.{word}.png" for word in ("cat", "red", "frog")} < {
         f.name for f in (tmp_path / "run.pictures").iterdir()
     }
-    assert invoke("export", file, "--format", "csv")[0] == 0
-    table = pandas.read_csv(tmp_path / "run.csv")
+    assert invoke("export", file, "--out", tmp_path / "q.csv")[0] == 0  # the ending says it
+    table = pandas.read_csv(tmp_path / "q.csv")
     assert set(table["token"]) == {"cat", "red", "frog"}
     assert len(table) == sum(
         of.shape[1] * of.shape[2] * of.shape[3] * 3 for of in one.layers.values()

@@ -13,6 +13,7 @@ BROKEN_HEADS = [
     "[" * 100_000,
 ]  # fmt: skip
 GENERATE, RECORD = ["generate", "a cat"], ["record", "a cat"]
+EXPORT = ["export", __file__]
 PLAIN = [*GENERATE, "--method", "plain"]
 
 
@@ -71,6 +72,14 @@ def said(*arguments):
         (["sites", "--scenes", "3"], "--scenes: it has no effect with no --score"),
         (["parse", "a \x1b[31mcat"], "'a \\x1b[31mcat': prompts, names and paths hold no control"),
         ([*GENERATE, "--negative", "\x07"], "'\\x07': prompts, names and paths hold no control"),
+        ([*GENERATE, "--out", "a.png"], "a.png: a folder is made, and this is the name of a file"),
+        (["bench", "--out", "a.json"], "a.json: a folder is made, and this is the name of a file"),
+        ([*RECORD, "--out", "r1.png"], "r1.png: a record ends in .safetensors, or is a folder"),
+        ([*EXPORT, "--format", "csv", "--out", "q.npz"], "--format csv makes a name that ends in"),
+        ([*EXPORT, "--format", "png", "--out", "q.zarr"], "q.zarr: --format png makes a folder"),
+        ([*EXPORT, "--format", "zarr", "--out", "q.csv"], "q.csv: --format zarr makes a name that"),
+        ([*EXPORT, "--out", "q.txt"], "q.txt: write a name that ends in .npz, .zarr or .csv, or"),
+        (["inspect", __file__, "--out", "q.txt"], "q.txt: a page ends in .html"),
         ([*RECORD, "--words", "cat,"], "write names separated by commas"),
         ([*RECORD, "--method", "boxdiff", "--box", "dog=0,0,1,1"], "'dog' is not in the prompt"),
         ([*RECORD, "--height", "65", "--width", "64"], "65 is no multiple of 8"),

@@ -1,5 +1,6 @@
 """What goes wrong in a command: one line, and exit code 1 while it works, 2 before."""
 
+import warnings
 from contextlib import nullcontext
 
 import pytest
@@ -7,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from attncontrol.cli import app
-from attncontrol.cli.failures import clean_errors, work
+from attncontrol.cli.failures import clean_errors, clean_warnings, work
 from attncontrol.cli.heads import objective_of
 from attncontrol.errors import ResultsError, WordError, WriteError
 
@@ -53,6 +54,24 @@ def shown(error, capsys, at_work=False):
 def test_one_line(error, line, code, capsys):
     assert shown(error, capsys) == (line + "\n", code)
     assert shown(error, capsys, at_work=True) == (line + "\n", 1 if code == 2 else code)
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_one_line(capsys):
+    with clean_warnings():
+        warnings.warn("SynGen has nothing to do\nfor 'a [/b] cat'", UserWarning, stacklevel=2)
+    assert capsys.readouterr().err == "Warning: SynGen has nothing to do for 'a [/b] cat'\n"
+
+
+@pytest.mark.filterwarnings("default")
+def test_commands_warn_in_one_line(model, tmp_path):
+    out = str(tmp_path / "out")
+    line = ["generate", "a cat", "--method", "syngen", "--model", model, "--steps", "1"]
+    result = CliRunner().invoke(app, [*line, "--seeds", "0", "--out", out])
+    assert result.exit_code == 0
+    said = [each for each in result.stderr.splitlines() if each.startswith("Warning: ")]
+    assert len([each for each in said if "SynGen has nothing to do for the" in each]) == 1
+    assert "warnings.warn" not in result.stderr
 
 
 def test_memory(capsys):

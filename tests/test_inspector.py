@@ -475,6 +475,9 @@ def test_the_command_writes_pages(maps, tmp_path, monkeypatch):
     assert opened == [both.as_uri()]
     records = json.loads(Scripts(both.read_text("utf-8")).found[1][1])
     assert [record["title"] for record in records] == ["plain", "guided"]
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    result = runner.invoke(app, ["inspect", str(first), str(tmp_path / "photo.png")])
+    assert (result.exit_code, "is replaced" in result.stderr) == (2, False)
     result = runner.invoke(app, ["inspect", str(tmp_path / "missing.safetensors")])
     assert result.exit_code == 2
     assert "does not exist" in " ".join(result.stderr.split())

@@ -54,6 +54,12 @@ def test_mistakes_are_found_before_torch(arguments):
     assert run(COMMAND, *arguments) == ("", [], 2)
 
 
+def test_the_package_is_a_command():
+    line = [sys.executable, "-m", "attncontrol", "--version"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stdout == f"attncontrol {attncontrol.__version__}\n"
+
+
 def test_the_package_is_imported_on_use():
     _, heavy, code = run("import attncontrol; attncontrol.sprites.call('flux')")
     assert (heavy, code) == ([], 0)

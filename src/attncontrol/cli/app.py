@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from attncontrol.cli import checks
-from attncontrol.cli.failures import clean_errors, console
+from attncontrol.cli.failures import clean_errors, clean_warnings, console
 from attncontrol.errors import UnsupportedError
 from attncontrol.version import __version__
 
@@ -29,7 +29,7 @@ class Program(TyperGroup):
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a terminal that cannot show a prompt shows escapes
                 stream.reconfigure(errors="backslashreplace")
-        with clean_errors():
+        with clean_errors(), clean_warnings():
             return super().invoke(ctx)
 
 

@@ -10,8 +10,16 @@ import typer
 from attncontrol.cli import options as of
 from attncontrol.cli import paths
 from attncontrol.cli.app import app, console
+from attncontrol.cli.failures import work
 
 FORMATS = ("npz", "zarr", "csv", "png")
+FOLDERS = ("zarr", "png")
+
+
+def _format(name: str | None) -> str | None:
+    if name is not None and name not in FORMATS:
+        raise typer.BadParameter(f"{name!r}: choose from {', '.join(FORMATS)}")
+    return name
 
 
 @app.command()
@@ -23,11 +31,13 @@ def export(
         ),
     ],
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="npz, zarr, csv (statistics of every map), or png (a folder of pictures)."
+            help="npz, zarr, csv (statistics of every map), or png (a folder of pictures). "
+            "Default: by the ending of --out, else npz.",
+            callback=_format,
         ),
-    ] = "npz",
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Default: beside the record.", parser=paths.named, metavar="PATH"),
@@ -35,24 +45,59 @@ def export(
     as_json: of.Json = False,
 ) -> None:
     """Write a record as pictures, or for another library."""
-    if format not in FORMATS:
-        raise typer.BadParameter(f"--format {format}: choose from {', '.join(FORMATS)}")
-    target = out or beside(path, ".pictures" if format == "png" else f".{format}")
-    paths.require(target, as_folder=format in ("png", "zarr"), option="--out")
+    chosen = format or _format_of(out)
+    target = out or beside(path, ".pictures" if chosen == "png" else f".{chosen}")
+    _require_fit(chosen, target)
+    paths.require(target, as_folder=chosen in FOLDERS, option="--out")
     paths.apart(target, [path])
-    from attncontrol import export as exporting
+    from attncontrol.writing import require_free
 
+    write, ours = _writers()[chosen]
+    require_free(target, ours, inputs=[path])
     maps = loaded(path)
-    {
-        "npz": exporting.to_npz,
-        "zarr": exporting.to_zarr,
-        "csv": exporting.to_csv,
-        "png": exporting.write_pictures,
-    }[format](maps, target)
+    with work():
+        write(maps, target)
     if as_json:
         typer.echo(json.dumps({"file": str(target)} | partial_in(maps)))
     else:
         console.print(f"{target} is written")
+
+
+def _format_of(out: Path | None) -> str:
+    """Raises typer.BadParameter where the name does not say it."""
+    if out is None:
+        return "npz"
+    ending = out.suffix.lower().removeprefix(".")
+    if ending not in FORMATS or ending == "png":
+        raise typer.BadParameter(
+            f"{out}: write a name that ends in .npz, .zarr or .csv, or --format png for a folder "
+            "of pictures",
+            param_hint="--out",
+        )
+    return ending
+
+
+def _require_fit(format: str, out: Path) -> None:
+    """Raises typer.BadParameter for a name that says another format."""
+    ending = out.suffix.lower()
+    if format != "png" and ending == f".{format}":
+        return
+    if format in FOLDERS and ending not in {".zarr", *paths.ENDINGS}:
+        return
+    what = "a folder" if format == "png" else f"a name that ends in .{format}"
+    raise typer.BadParameter(f"{out}: --format {format} makes {what}", param_hint="--out")
+
+
+def _writers() -> dict[str, tuple[Any, Any]]:
+    """How each format is written, and known as ours."""
+    from attncontrol.export import arrays, sheets
+
+    return {
+        "npz": (arrays.to_npz, arrays.is_npz),
+        "zarr": (arrays.to_zarr, arrays.is_tree),
+        "csv": (arrays.to_csv, arrays.is_table),
+        "png": (sheets.write_pictures, sheets.holds_sheets),
+    }
 
 
 def beside(record: Path, ending: str) -> Path:

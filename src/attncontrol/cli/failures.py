@@ -9,10 +9,12 @@ import os
 import sysconfig
 import traceback
 import unicodedata
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -59,6 +61,19 @@ def clean_errors(refused: int = 2) -> Iterator[None]:
 
 work = partial(clean_errors, 1)
 """Around what a command does when all that was asked is checked: what goes wrong has failed."""
+
+
+@contextmanager
+def clean_warnings() -> Iterator[None]:
+    """Around all commands: what is warned of in one line, without the place in the code."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        text = " ".join(_printable(str(message)).split())
+        console.print(Text.assemble(("Warning", "yellow"), f": {text}"), soft_wrap=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def told(error: Exception) -> str:

@@ -10,6 +10,7 @@ import typer
 from attncontrol.cli import paths
 from attncontrol.cli.app import app, console
 from attncontrol.cli.export import beside, loaded, partial_in
+from attncontrol.cli.failures import work
 from attncontrol.cli.options import Json
 
 
@@ -29,7 +30,8 @@ def inspect(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The page to write. Default: RECORD with the ending .html.", callback=paths.file
+            help="The page to write. Default: RECORD with the ending .html.",
+            callback=paths.page_file,
         ),
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
@@ -42,11 +44,13 @@ def inspect(
     paths.apart(target, [record, other])
     records = [record] if other is None else [record, other]
     from attncontrol.inspector.page import is_page, page
-    from attncontrol.writing import whole
+    from attncontrol.writing import require_free, whole
 
-    with whole(target, is_page, inputs=records) as part:
-        maps = [loaded(path) for path in records]
-        part.write_text(page(*maps, titles=_titles(records)), "utf-8")
+    require_free(target, is_page, inputs=records)
+    maps = [loaded(path) for path in records]
+    text = page(*maps, titles=_titles(records))
+    with work(), whole(target, is_page, inputs=records) as part:
+        part.write_text(text, "utf-8")
     if open_it:
         webbrowser.open(target.resolve().as_uri())
     _report(target, records, partial_in(*maps), as_json)

@@ -19,9 +19,16 @@ def named(text: str | Path) -> Path:
     return Path(text)
 
 
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
+ENDINGS = PICTURES | {".safetensors", ".npz", ".npy", ".csv", ".json", ".html", ".txt", ".pt"}
+"""Of files: a folder of such a name is a mistake."""
+
+
 def folder(path: Path) -> Path:
     """That can be made, or is one."""
     require(path, as_folder=True)
+    if path.suffix.lower() in ENDINGS and not path.is_dir():
+        raise typer.BadParameter(f"{path}: a folder is made, and this is the name of a file")
     return path
 
 
@@ -48,6 +55,13 @@ def picture_file(path: Path) -> Path:
     return path
 
 
+def page_file(path: Path | None) -> Path | None:
+    file(path)
+    if path is not None and path.suffix.lower() not in (".html", ".htm"):
+        raise typer.BadParameter(f"{path}: a page ends in .html")
+    return path
+
+
 def record_file(path: Path) -> Path:
     file(path)
     if path.suffix != ".safetensors":
@@ -57,6 +71,8 @@ def record_file(path: Path) -> Path:
 
 def record_path(path: Path) -> Path:
     """A file, or a folder of steps."""
+    if path.suffix.lower() in ENDINGS - {".safetensors"} and not path.is_dir():
+        raise typer.BadParameter(f"{path}: a record ends in .safetensors, or is a folder of steps")
     return Path(file(path) or path) if path.suffix == ".safetensors" else folder(path)
 
 

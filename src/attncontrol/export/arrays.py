@@ -34,7 +34,7 @@ def to_npz(maps: AttentionMaps, file: Path | str) -> Path:
     array ``attncontrol``. One that is there is named in a warning and replaced. Raises WriteError
     for another file and for one that ``maps`` are read from."""
     path = path_of(file)
-    with whole(path, _is_npz, inputs=maps.files) as part:
+    with whole(path, is_npz, inputs=maps.files) as part:
         arrays: dict[str, Any] = {name: of_layer.numpy() for name, of_layer in maps.layers.items()}
         arrays["attncontrol"] = np.array(json.dumps(finite(header(maps, "float32"))))
         if len(maps.pictures):
@@ -44,7 +44,7 @@ def to_npz(maps: AttentionMaps, file: Path | str) -> Path:
     return path
 
 
-def _is_npz(path: Path) -> bool:
+def is_npz(path: Path) -> bool:
     try:
         with ZipFile(path) as archive:
             return "attncontrol.npy" in archive.namelist()
@@ -96,12 +96,12 @@ def to_zarr(maps: AttentionMaps, folder: Path | str) -> Path:
     in a warning and replaced. Raises WriteError for a folder that holds something else."""
     _library("zarr")
     path = path_of(folder)
-    with whole(path, _is_tree, inputs=maps.files) as part:
+    with whole(path, is_tree, inputs=maps.files) as part:
         to_xarray(maps).to_zarr(str(part), mode="w", consolidated=False)
     return path
 
 
-def _is_tree(folder: Path) -> bool:
+def is_tree(folder: Path) -> bool:
     """By the attributes of its root, if there are only metadata and chunks in it."""
     try:
         root = json.loads((folder / "zarr.json").read_text("utf-8"))

@@ -32,7 +32,7 @@ def write_pictures(maps: AttentionMaps, folder: Path | str) -> list[Path]:
     """
     maps.require_drawable()
     path = path_of(folder)
-    with whole(path, _holds_sheets, inputs=maps.files) as part:
+    with whole(path, holds_sheets, inputs=maps.files) as part:
         part.mkdir()
         maps = maps.replace(layers=dict(maps.layers))  # those on disk are read once
         for image in range(len(maps.prompts)):
@@ -56,7 +56,7 @@ def _mark() -> PngInfo:
     return info
 
 
-def _holds_sheets(folder: Path) -> bool:
+def holds_sheets(folder: Path) -> bool:
     return folder.is_dir() and all(map(_is_sheet, folder.iterdir()))
 
 

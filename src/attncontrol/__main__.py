@@ -1,0 +1,5 @@
+"""``python -m attncontrol``."""
+
+from attncontrol.cli import app
+
+app(prog_name="attncontrol")
