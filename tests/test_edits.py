@@ -10,6 +10,7 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.edits import (
     GRAG,
     TACA,
+    BoundedAttention,
     DenseDiffusion,
     KeyMask,
     MutualAttention,
@@ -120,6 +121,20 @@ def late(at):
     return at.kind != "cross" and ("up_blocks" in at.name or "transformer_blocks.1." in at.name)
 
 
+def bounded(pipe, name, prompts):
+    def of(*words):
+        return [[tokens(pipe, name, t, w) for w in words] for t in prompts]
+
+    texts, hidden = of("cat", "and"), [words[0] for words in of("a")]
+    clip, t5 = getattr(pipe, "tokenizer", None), getattr(pipe, "tokenizer_3", None)
+    read = pipe.tokenizer_2 if name == "flux" else clip
+    ends = [[len(read(t).input_ids) - 1] for t in prompts]
+    if name in ("sd3", "sd35"):
+        of_t5 = [CLIP + len(t5(t).input_ids) - 1 for t in prompts]
+        ends = [[*clip_end, end] for clip_end, end in zip(ends, of_t5, strict=True)]
+    return modulation.OfSome((0, 2), modulation.Bounded([left, mostly], texts, hidden, ends))
+
+
 # name: edit, where, the oracle of (pipe, name, prompts), the prompts, and whose latents stay
 METHODS = {
     "hidden region": (
@@ -187,6 +202,10 @@ METHODS = {
             [left, mostly], [[tokens(p, n, t, w) for w in ("cat", "and")] for t in prompts],
             [float(t) / 1000 for t in p.scheduler.timesteps], 1, among=0.4, size=0.7,
         ), PROMPTS, (),
+    ),
+    "bounded": (
+        BoundedAttention({"cat": THIRD, "and": (0.2, 0.0, 0.7, 1.0)}, ["a#1"], images=(0, 2)), None,
+        bounded, PROMPTS, (1,),
     ),
 }  # fmt: skip
 UNBIASED = ("sd guided", "sd")  # whose projection of keys has no bias, as DesignEdit's

@@ -11,7 +11,7 @@ from PIL import Image
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.edits import GRAG, TACA, DenseDiffusion
+from attncontrol.edits import GRAG, TACA, BoundedAttention, DenseDiffusion
 from attncontrol.errors import CouplingError
 from attncontrol.families import qwenimage
 from attncontrol.families.known import family_of
@@ -28,6 +28,7 @@ NAMES = [
     "lumina2", "zimage", "klein", "hidream",
 ]  # fmt: skip
 BOX = (0.25, 0.0, 0.5, 1.0)
+RIGHT = (0.8, 0.0, 1.0, 1.0)
 
 
 def in_box(_, x, grid):
@@ -40,14 +41,32 @@ def in_half(_, x, grid):
     return in_box(_, x, grid) > 0.5
 
 
+def at_right(_, x, grid):
+    return x + 0.5 > 0.8 * grid[1]
+
+
 def dense(now):
     texts = [[list(now.span("a", image).positions)] for image in range(2)]
     return modulation.Dense([in_half], texts, [0.9], 9)
 
 
+def bounded(now):
+    texts, ends = [], []
+    for image in range(2):
+        tokens, last = now.text.tokens(image), {}
+        for position, token in enumerate(tokens):
+            if not token.special:
+                last[token.encoder] = position
+        follow = [tokens[p + 1] for p in last.values() if p + 1 < len(tokens)]
+        ends.append([token.index for token in follow if token.special])
+        texts.append([list(now.span(word, image).positions) for word in ("a", 3)])
+    return modulation.Bounded([in_half, at_right], texts, [[4], [4]], ends)
+
+
 METHODS = [
     (TACA(1.3, first=1.0), ("joint",), lambda _: modulation.Tempered(1.3, 9)),
     (GRAG(1.2, 0.9, BOX), ("joint",), lambda _: modulation.Deviating(1.2, 0.9, in_box)),
+    (BoundedAttention({"a": BOX, 3: RIGHT}, [4]), ("self", "cross", "joint"), bounded),
     (DenseDiffusion({"a": BOX}, first=1.0), ("self", "cross", "joint"), dense),
 ]
 

@@ -11,6 +11,7 @@ from attncontrol.losses.a_star import AStar, Retention, Segregation
 from attncontrol.losses.apart import Apart
 from attncontrol.losses.attention_refocusing import AttentionRefocusing
 from attncontrol.losses.auto import Auto, side_by_side
+from attncontrol.losses.bounded_guidance import BoundedGuidance
 from attncontrol.losses.box_self_guidance import BoxSelfGuidance
 from attncontrol.losses.boxdiff import BoxDiff
 from attncontrol.losses.conform import CONFORM
@@ -136,7 +137,8 @@ def test_losses_of_boxes_equal_their_restatements():
 
 
 @pytest.mark.parametrize(
-    "kind", [BoxDiff, LayoutGuidance, AttentionRefocusing, PartCraft, Centering]
+    "kind",
+    [BoxDiff, LayoutGuidance, AttentionRefocusing, BoundedGuidance, PartCraft, Centering],
 )
 def test_every_prompt_may_have_a_layout_of_its_own(kind):
     maps = step_maps(random_maps(0, height=4, width=5), ["cat", "frog"])
@@ -166,7 +168,9 @@ def test_losses_that_look_at_self_attention_equal_their_restatements(layout):
     pairs = list(zip(maps.mean(1), picture, strict=True))
     refocused = [reference.attention_refocusing(*pair, words, boxes, weight=0.7) for pair in pairs]
     crossed = [reference.self_cross(*pair, [[2, 3], [6], [4]]) for pair in pairs]
+    bounded = [reference.bounded_guidance(*pair, words, boxes, 7, 0.9, 0.4) for pair in pairs]
     cases = [
+        (BoundedGuidance(layout, words_weight=0.9, cells_weight=0.4), bounded),
         (AttentionRefocusing(layout, weight=0.7), refocused),
         (SelfCross(["red cat", "frog", "and"]), crossed),
     ]

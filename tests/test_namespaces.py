@@ -86,6 +86,7 @@ def test_methods_are_the_files():
     ]
     of_layout = [
         "attention-refocusing",
+        "bounded-guidance",
         "box-self-guidance",
         "boxdiff",
         "layout-guidance",

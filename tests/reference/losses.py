@@ -336,6 +336,31 @@ def attention_refocusing(maps, picture, words, boxes, weight=1.0):
     return sum(front) / len(front) + weight * sum(sar) / len(sar)
 
 
+def bounded_guidance(maps, picture, words, boxes, end, words_weight, cells_weight):
+    """Bounded guidance: sums over cells of boxes and of the background."""
+    height, width = maps.shape[:2]
+    inside = [cells(box, height, width) for box in boxes]
+    grid = [(y, x) for y in range(height) for x in range(width)]
+    background = [c for c in grid if not any(c in box for box in inside)]
+
+    def term(foreground, behind):
+        return (1 - foreground / (foreground + len(boxes) * behind)) ** 2
+
+    loss = 0
+    for word, box in zip(words, inside, strict=True):
+        nothing = 0 * maps.sum()
+        of_words = [
+            sum([maps[c][k] for c in some for k in [*word, end]], nothing)
+            for some in (box, background)
+        ]
+        among = [
+            sum([picture[c][d] for c in some for d in box], 0 * picture.sum())
+            for some in (box, background)
+        ]
+        loss = loss + words_weight * term(*of_words) + cells_weight * term(*among)
+    return loss / len(words)
+
+
 def otsu(image):
     """Cells above the threshold with the largest variance between the classes, by trying every
     value."""

@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+
 from tests.reference.editing import Method, matrix, softmax
 
 
@@ -13,6 +15,17 @@ def cells(at):
     """(position, row, column) of every cell of the picture."""
     width = at.grid[1]
     return [(p, i // width, i % width) for i, p in enumerate(at.picture)]
+
+
+class OfSome(Method):
+    """A method for some images; the others are plain."""
+
+    def __init__(self, images, method):
+        self.images, self.method = images, method
+
+    def attend(self, at, image, branch, q, k, v, mask, row, head):
+        method = self.method if image in self.images else super()
+        return method.attend(at, image, branch, q, k, v, mask, row, head)
 
 
 class Tempered(Method):
@@ -92,3 +105,43 @@ class Dense(Method):
                     part = self.changed(s[query, picture], near, self.among * strength)
                     s[query, picture] = part
         return softmax(s if mask is None else s + mask) @ v[row][head]
+
+
+class Bounded(Method):
+    """Bounded Attention: ``areas`` and ``texts`` as in ``Dense``; ``hidden`` and ``ends``: text
+    positions of every image."""
+
+    def __init__(self, areas, texts, hidden, ends):
+        self.areas, self.texts, self.hidden, self.ends = areas, texts, hidden, ends
+        self.known = {}
+
+    def unseen(self, at, image, branch):
+        """(query, key) pairs whose logit is minus infinity."""
+        width, subjects, pairs = at.grid[1], range(len(self.areas)), set()
+        own = [
+            {n for n in subjects if self.areas[n](i // width, i % width, at.grid)}
+            for i in range(len(at.picture))
+        ]
+        for i, query in enumerate(at.picture):
+            if at.kind != "cross":
+                for j, key in enumerate(at.picture):
+                    if own[i] and own[j] and not own[i] & own[j]:
+                        pairs.add((query, key))
+            if at.kind != "self" and branch == "cond":
+                seen = {p for n in own[i] for p in self.texts[image][n]}
+                of_subjects = {p for n in subjects for p in self.texts[image][n]}
+                no = (of_subjects - seen) | set(self.hidden[image])
+                no |= set() if own[i] else set(self.ends[image])
+                pairs |= {(query, at.text[p]) for p in no}
+        return pairs
+
+    def attend(self, at, image, branch, q, k, v, mask, row, head):
+        s = logits(q[row][head], k[row][head])
+        s = s if mask is None else s + mask
+        key = at.grid, at.kind, len(at.text), image, branch
+        if key not in self.known:
+            blocked = torch.zeros(s.shape, dtype=torch.bool)
+            for pair in self.unseen(at, image, branch):
+                blocked[pair] = True
+            self.known[key] = blocked
+        return softmax(s.masked_fill(self.known[key], -math.inf)) @ v[row][head]

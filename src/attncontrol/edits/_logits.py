@@ -17,7 +17,8 @@ def pulled(call: AttentionCall, keys: Tensor, up: Tensor, strength: Tensor) -> T
     """The bias [batch heads query key] that moves the logits with some ``keys`` toward the largest
     of them where ``up`` [query some], toward the smallest elsewhere, by ``strength`` [query 1];
     keys that are masked have no part in it."""
-    logits, seen = _logits(call, keys), _visible(call, keys)
+    logits, seen = _logits(call, keys), visible(call)
+    seen = seen.expand(*seen.shape[:-1], call.key.shape[2])[..., keys]
     most = logits.masked_fill(~seen, -math.inf).amax(-1, keepdim=True)
     least = logits.masked_fill(~seen, math.inf).amin(-1, keepdim=True)
     moved = strength.to(logits) * (torch.where(up, most, least) - logits)
@@ -34,11 +35,11 @@ def _logits(call: AttentionCall, keys: Tensor) -> Tensor:
     return (query * call.factor) @ key.transpose(-1, -2)
 
 
-def _visible(call: AttentionCall, keys: Tensor) -> Tensor:
-    """Which of the keys are not masked."""
+def visible(call: AttentionCall) -> Tensor:
+    """Which keys are not masked [#batch #heads #query #key]."""
     if call.mask is None:
-        return torch.ones((), dtype=torch.bool, device=call.key.device)
-    mask = call.mask.expand(*call.mask.shape[:-1], call.key.shape[2])[..., keys]
+        return torch.ones((1,) * 4, dtype=torch.bool, device=call.key.device)
+    mask = call.mask.reshape(*[1] * (4 - call.mask.ndim), *call.mask.shape)
     return mask if mask.dtype == torch.bool else mask > _MASKED
 
 

@@ -1,16 +1,25 @@
 """Cells of the picture in regions of it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.moment import Moment
-from attncontrol.attention.regions import Region, on_grid
+from attncontrol.attention.regions import Region, on_grid, require_region
 from attncontrol.edits.merge import keys_of
+from attncontrol.errors import SettingError
 from attncontrol.prompts.words import Word
+
+
+def require_regions(regions: Mapping[Word, Region]) -> None:
+    """Raises SettingError."""
+    if not regions:
+        raise SettingError("regions map words to boxes, such as {'cat': (0.0, 0.2, 0.5, 0.9)}")
+    for word, region in regions.items():
+        require_region(region, repr(word))
 
 
 def inside(regions: Iterable[Region], layout: Layout, device: torch.device) -> Tensor:
@@ -28,7 +37,7 @@ class Together:
         numbers = groups.to(torch.float32)
         self._shared = numbers.T @ numbers > 0
 
-    def of(self, cells: Tensor) -> Tensor:
+    def of(self, cells: Tensor | slice) -> Tensor:
         """Of some cells with all [some cell]."""
         return self._shared[self._group[cells]][:, self._group]
 

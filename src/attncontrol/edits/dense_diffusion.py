@@ -21,13 +21,12 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.moment import Moment, steps_in
-from attncontrol.attention.regions import Region, require_region
+from attncontrol.attention.regions import Region
 from attncontrol.attention.sites import Where
 from attncontrol.checks.arguments import Index, NotNegative, Share
 from attncontrol.edits._logits import pulled, with_bias
-from attncontrol.edits._places import Together, inside, of_words, positions
+from attncontrol.edits._places import Together, inside, of_words, positions, require_regions
 from attncontrol.edits.merge import is_chosen
-from attncontrol.errors import SettingError
 from attncontrol.prompts.words import Word
 
 
@@ -53,10 +52,7 @@ class DenseDiffusion(Edit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.regions:
-            raise SettingError("regions map words to boxes, such as {'cat': (0.0, 0.2, 0.5, 0.9)}")
-        for word, region in self.regions.items():
-            require_region(region, repr(word))
+        require_regions(self.regions)
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         conditional = range(len(call.query))[now.rows("cond")]

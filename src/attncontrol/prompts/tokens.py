@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from attncontrol.errors import ModelError
@@ -46,6 +46,12 @@ class Subject:
     def positions(self) -> tuple[int, ...]:
         """Of all its words."""
         return tuple(p for span in (*self.modifiers, self.noun) for p in span.positions)
+
+
+def ends(tokens: Sequence[Token]) -> list[int]:
+    """What ends the text of every encoder: the numbers of special tokens right after a word."""
+    pairs = enumerate(pairwise(tokens), 1)
+    return [i for i, (word, token) in pairs if token.special and not word.special]
 
 
 def tokenize(
