@@ -1,63 +1,75 @@
-"""``bench.editing``: its tasks, its judge on true scenes, and its table."""
+"""``bench.editing``: its tasks, and its judge on true scenes."""
 
-from dataclasses import replace
 from itertools import islice
 
-import numpy as np
+import pytest
 from PIL import Image
 
-from attncontrol.bench.editing import compared, judged, tasks
+from attncontrol.bench.edit_rows import judged
+from attncontrol.bench.edit_tasks import KINDS, Task, tasks
+from attncontrol.bench.editing import require_method
+from attncontrol.errors import SettingError
 from attncontrol.sprites.scenes import Scene, Thing, caption, render
+from attncontrol.sprites.scorer import detect
 
-CAT, FROG = Thing("cat", "red"), Thing("frog")
+CAT, BLUE, FROG = Thing("cat", "red"), Thing("cat", "blue"), Thing("frog")
+HERE, THERE = (2, 2), (64, 64)
 
 
-def scene(things, places):
+def painted(things, places):
     text, nouns, colors = caption(things)
     boxes = tuple((left, top, 60, 60) for left, top in places)
-    return Scene(text, things, things, boxes, nouns, colors, (0, 0))
+    return Image.fromarray(render(Scene(text, things, things, boxes, nouns, colors, (0, 0)))[0])
 
 
-def painted(*scenes):
-    return [Image.fromarray(render(one)[0]) for one in scenes]
+def row(kind, parts, before, after):
+    pictures = painted(parts[0], before), painted(parts[1], after)
+    found = tuple(detect(pictures))
+    return judged(Task(kind, 0, *parts), pictures, found, method="here", seconds=1.0)
 
 
-def test_tasks_are_the_same_everywhere():
-    first, second, third = islice(tasks([5, 6]), 3)
-    assert first.prompts == second.prompts != third.prompts
-    assert (first.seed, second.seed, third.seed) == (5, 6, 5)
-    assert len({len(prompt.split()) for prompt in first.prompts}) == 1
-    (thing, rest), (recolored, _), (swapped, other) = first.source, *first.targets
-    assert recolored.noun == thing.noun != swapped.noun
-    assert recolored.color != thing.color == swapped.color
-    assert rest == other
-    assert [one.prompts for one in islice(tasks([5, 6]), 3)] == [
-        one.prompts for one in (first, second, third)
-    ]
+@pytest.mark.parametrize("kind", KINDS)
+def test_tasks_are_the_same_everywhere(kind):
+    first, second, third = islice(tasks(kind, [5, 6]), 3)
+    assert [first.seed, second.seed, third.seed] == [5, 6, 5]
+    assert first == next(tasks(kind, [5, 6]))
+    assert len({first.prompt, second.prompt, third.prompt}) == 3
+    assert first.prompt != first.to
 
 
 def test_the_judge_tells_what_changed_and_what_stayed():
-    here, there = ((2, 2), (64, 64)), ((2, 2), (64, 4))
-    source = scene((CAT, FROG), here)
-    blue, dog = (Thing("cat", "blue"), FROG), (Thing("dog", "red"), FROG)
-    task = replace(next(tasks([0])), source=(CAT, FROG), targets=(blue, dog))
-    right = judged(task, painted(source, scene(blue, here), scene(dog, here)))
-    assert right[:, :3].tolist() == [[1, 1, 1], [1, 1, 1]]
-    assert right[:, 3].max() < 0.01
-    wrong = judged(task, painted(source, source, scene(dog, there)))
-    assert wrong[:, :3].tolist() == [[0, 1, 0], [1, 0, 0]]
-    assert wrong[0, 3] == 0
-    assert wrong[1, 3] > 0.03
+    recolour = ((CAT, FROG), (BLUE, FROG), CAT, BLUE, FROG)
+    right = row("recolour", recolour, (HERE, THERE), (HERE, THERE))
+    assert (right.success, right.shown, right.kept) == (1, 1, 1)
+    assert right.iou > 0.9
+    assert right.outside > 40
+    moved = row("recolour", recolour, (HERE, THERE), (HERE, (64, 4)))
+    assert (moved.success, moved.shown, moved.kept) == (0, 1, 0)
+    assert moved.outside < 20
+    same = row(
+        "recolour", ((CAT, FROG), (CAT, FROG), CAT, BLUE, FROG), (HERE, THERE), (HERE, THERE)
+    )
+    assert (same.success, same.shown, same.kept) == (0, 0, 1)
+    assert same.outside == 100
 
 
-def test_gains_are_paired_and_their_intervals_over_tasks():
-    plain = np.zeros((4, 2, 4))
-    edited = plain.copy()
-    edited[:3, :, 0] = 1
-    edited[..., 3] = 0.25
-    table = compared(plain, edited)
-    assert table["shown"]["plain"] == 0
-    assert table["shown"]["edited"] == table["shown"]["gain"] == 0.75
-    assert table["shown"]["interval"] == [0.25, 1.0]
-    assert table["difference"]["interval"] == [0.25, 0.25]
-    assert table["kept"]["interval"] == [0, 0]
+def test_things_that_come_and_go():
+    add, remove = ((CAT,), (CAT, FROG), None, FROG, CAT), ((CAT, FROG), (CAT,), FROG, None, CAT)
+    assert row("add", add, (HERE,), (HERE, THERE)).success == 1
+    assert row("add", (add[0], *add[:1], *add[2:]), (HERE,), (HERE,)).shown == 0
+    gone = row("remove", remove, (HERE, THERE), (HERE,))
+    assert gone.success == 1
+    assert gone.iou > 0.95
+    assert (
+        row("remove", (remove[0], *remove[:1], *remove[2:]), (HERE, THERE), (HERE, THERE)).shown
+        == 0
+    )
+
+
+def test_methods_that_do_not_exist_are_refused():
+    for name in ("same-seed", "sdedit@0.5", "auto+p2p@0.4", "layout+blend", "auto"):
+        require_method(name)
+    with pytest.raises(SettingError, match="no editing method 'p3p': p2p, replace"):
+        require_method("p3p")
+    with pytest.raises(SettingError, match=r"write sdedit@0.5"):
+        require_method("sdedit")

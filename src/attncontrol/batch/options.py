@@ -114,3 +114,12 @@ def parse_seeds(text: str) -> list[int]:
     if twice := [seed for seed, times in Counter(seeds).items() if times > 1]:
         raise SettingError(f"{text!r} names seed {twice[0]} twice")
     return seeds
+
+
+def image_to_image(pipe: Any) -> Any:
+    """Diffusers' image-to-image pipeline of the same parts."""
+    from diffusers import AutoPipelineForImage2Image
+
+    again = AutoPipelineForImage2Image.from_pipe(pipe)
+    again.set_progress_bar_config(disable=True)
+    return again

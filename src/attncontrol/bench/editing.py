@@ -1,198 +1,165 @@
-"""Measures edits on the bundled models: ``python -m attncontrol.bench.editing --model sprites
---methods replace,mutual --pairs 100``; prints JSON.
+"""Editing methods side by side on a bundled model, judged exactly: ``attncontrol bench --suite
+edits``.
 
-A pair is "a red cat and a frog" and, from the same noise, "a blue cat and a frog" or "a red dog and
-a frog"; its source shows both things. Of the picture of the second prompt, plain and edited:
+The source of a task shows what its prompt says; which do is found first, for all methods alike. Of
+every method the source and the edited picture are made in one call, from the same noise:
 
-shown       what the prompt changes is there (the scorer finds it, in its colour)
-kept        the other thing is where it is in the source: their masks have an IoU of at least 0.5
-both        shown and kept
-difference  mean absolute difference to the source outside what changes, in 0 .. 1
+same-seed         the new prompt alone
+sdedit@0.5        diffusers' image-to-image on the source's picture, at this strength
+p2p, masactrl@0   edits, see ``batch.edit_methods``, with a strength of their own or their usual one
+auto+p2p          with ``steer(auto)`` on both pictures
 """
 
-import argparse
-import itertools
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
-from attncontrol.attention.edit import Edit
-from attncontrol.batch.options import load_pipeline, parse_seeds
-from attncontrol.edits.mutual_attention import MutualAttention
-from attncontrol.edits.replace import Replace
-from attncontrol.sprites import models
-from attncontrol.sprites.scenes import COLORS, NOUNS, Thing, caption
-from attncontrol.sprites.scorer import Detection, detect, shows
+from attncontrol import losses
+from attncontrol.batch.edit_methods import edits_of
+from attncontrol.batch.options import image_to_image
+from attncontrol.batch.results import append_lines, read_lines, same_settings
+from attncontrol.bench.edit_rows import Row, judged, read
+from attncontrol.bench.edit_tasks import Task, tasks
+from attncontrol.errors import SettingError
+from attncontrol.sprites.scorer import detect, shows
 from attncontrol.verbs.edit import edit
+from attncontrol.verbs.steer import steer
 
-METHODS: Mapping[str, Edit] = {"replace": Replace(), "mutual": MutualAttention()}
-MEASURES = ("shown", "kept", "both", "difference")
-# words of one token in all bundled models: prompt-to-prompt swaps words of equal length
-_WORDS = [
-    noun for noun in NOUNS if noun not in ("elephant", "turtle", "backpack", "glasses", "suitcase")
-]
-_HUES = [color for color in COLORS if color != "purple"]
-_BATCH = 16
-Place = Callable[[Any], AbstractContextManager[Any]]
+PLAIN = "same-seed"
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
-@dataclass(frozen=True)
-class Task:
-    """A prompt, others in which its first thing has another colour or is another one, and the seed
-    of the noise of all."""
+def run(
+    pipe: Any,
+    kind: str,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    file: Path,
+    *,
+    pairs: int = 276,
+    batch: int = 8,
+    progress: Progress,
+    **call: Any,
+) -> list[Row]:
+    """Rows of all methods, the plain one first, of the first ``pairs`` tasks whose source is right;
+    those that ``file`` holds are not made again, new ones are appended batch by batch.
 
-    source: tuple[Thing, Thing]
-    targets: tuple[tuple[Thing, Thing], ...]
-    seed: int
+    Raises SettingError for an unknown method, ResultsError if ``file`` has pictures of other
+    settings.
+    """
+    every = dict.fromkeys((PLAIN, *methods))
+    for method in every:
+        require_method(method)
+    settings: dict[str, Any] = {"model": type(pipe).__name__, "device": str(pipe.device)}
+    settings |= {"dtype": str(pipe.dtype), "seeds": list(seeds), "call": call}
+    same_settings(file.with_name("settings") / f"{kind}.json", settings, of=file)
+    rows = [row for row in read(file) if row.kind == kind]
+    chosen = _right(pipe, kind, seeds, file, pairs, batch, progress, call)
+    for method in every:
+        made = {(row.prompt, row.to, row.seed) for row in rows if row.method == method}
+        todo = [task for task in chosen if (task.prompt, task.to, task.seed) not in made]
+        half = max(batch // 2, 1)
+        chunks = [todo[start : start + half] for start in range(0, len(todo), half)]
+        for chunk in progress(chunks, f"{kind}: {method}"):
+            new = _rows(pipe, method, chunk, call)
+            append_lines(file, map(asdict, new))
+            rows += new
+    wanted = {(task.prompt, task.to, task.seed) for task in chosen}
+    return [r for r in rows if r.method in every and (r.prompt, r.to, r.seed) in wanted]
 
-    @property
-    def prompts(self) -> list[str]:
-        return [caption(things)[0] for things in (self.source, *self.targets)]
+
+def require_method(name: str) -> None:
+    """Raises SettingError."""
+    method, _, strength = name.partition("@")
+    if method == "sdedit":
+        if not _is_share(strength):
+            raise SettingError(f"{name!r}: write sdedit@0.5, with a strength between 0 and 1")
+    elif name != PLAIN and (rest := _edits(name)):
+        edits_of(rest, (0,))
 
 
-def tasks(seeds: Sequence[int]) -> Iterator[Task]:
-    """Without end; the same on every machine."""
-    for number in itertools.count():
-        rng = np.random.default_rng((17, number))
-        noun, other, swapped = map(str, rng.choice(_WORDS, 3, replace=False))
-        color, changed = map(str, rng.choice(_HUES, 2, replace=False))
-        rest = Thing(other)
-        targets = ((Thing(noun, changed), rest), (Thing(swapped, color), rest))
-        for seed in seeds:
-            yield Task((Thing(noun, color), rest), targets, seed)
+def _is_share(text: str) -> bool:
+    try:
+        return 0 < float(text) <= 1
+    except ValueError:
+        return False
 
 
-def pictures(pipe: Any, jobs: Sequence[tuple[str, int]], **call: Any) -> list[Image.Image]:
-    """Of (prompt, seed) in one batch."""
+def _edits(name: str) -> str:
+    """What is left of a method without ``auto``, the objective."""
+    return "+".join(part for part in name.split("+") if part != "auto")
+
+
+def _right(
+    pipe: Any,
+    kind: str,
+    seeds: Sequence[int],
+    file: Path,
+    pairs: int,
+    batch: int,
+    progress: Progress,
+    call: Any,
+) -> list[Task]:
+    """The first tasks whose source shows its things; which do is kept beside ``file``."""
+    known_file = file.with_name(f"{kind}-sources.jsonl")
+    known: list[bool] = [bool(value) for value in read_lines(known_file)]
+    every = tasks(kind, seeds)
+    candidates = list(islice(every, len(known)))
+    while sum(known) < pairs:
+        some = list(islice(every, batch))
+        for chunk in progress([some], f"{kind}: sources, {sum(known)} of {pairs}"):
+            detected = detect(_pictures(pipe, [(t.prompt, t.seed) for t in chunk], call))
+        right = [
+            all(shows(found, thing) for thing in task.source)
+            for task, found in zip(some, detected, strict=True)
+        ]
+        append_lines(known_file, right)
+        known, candidates = known + right, candidates + some
+    return [task for task, right in zip(candidates, known, strict=True) if right][:pairs]
+
+
+def _rows(pipe: Any, method: str, of: Sequence[Task], call: Any) -> list[Row]:
+    began = time.process_time()
+    pictures = _made(pipe, method, of, call)
+    seconds = round((time.process_time() - began) / len(of), 4)
+    detected = detect([picture for pair in pictures for picture in pair])
+    found = list(zip(detected[::2], detected[1::2], strict=True))
+    return [
+        judged(*each, method=method, seconds=seconds)
+        for each in zip(of, pictures, found, strict=True)
+    ]
+
+
+def _made(
+    pipe: Any, method: str, of: Sequence[Task], call: Any
+) -> list[tuple[Image.Image, Image.Image]]:
+    """The source and the edited picture of every task."""
+    jobs = [(prompt, task.seed) for task in of for prompt in (task.prompt, task.to)]
+    if method.startswith("sdedit@"):
+        sources = _pictures(pipe, jobs[::2], call)
+        again = image_to_image(pipe)
+        strength = float(method.partition("@")[2])
+        edited = _pictures(again, jobs[1::2], {**call, "image": sources, "strength": strength})
+        return list(zip(sources, edited, strict=True))
+    numbers = tuple(n - n % 2 for n in range(len(jobs)))
+    with ExitStack() as stack:
+        if "auto" in method.split("+"):
+            stack.enter_context(steer(pipe, losses.method("auto")))
+        if method != PLAIN and (rest := _edits(method)):
+            stack.enter_context(edit(pipe, edits_of(rest, numbers)))
+        pictures = _pictures(pipe, jobs, call)
+    return list(zip(pictures[::2], pictures[1::2], strict=True))
+
+
+def _pictures(pipe: Any, jobs: Sequence[tuple[str, int]], call: Any) -> list[Image.Image]:
     generators = [torch.Generator().manual_seed(seed) for _, seed in jobs]
-    made: list[Image.Image] = pipe(
-        [prompt for prompt, _ in jobs], generator=generators, **call
-    ).images
+    prompts = [prompt for prompt, _ in jobs]
+    made: list[Image.Image] = pipe(prompt=prompts, generator=generators, **call).images
     return made
-
-
-def chosen(pipe: Any, count: int, seeds: Sequence[int], **call: Any) -> list[Task]:
-    """The first tasks whose source shows both of its things, with ``count`` targets in all."""
-    kept: list[Task] = []
-    every = tasks(seeds)
-    while sum(len(task.targets) for task in kept) < count:
-        some = list(itertools.islice(every, _BATCH))
-        detected = detect(pictures(pipe, [(task.prompts[0], task.seed) for task in some], **call))
-        kept += [
-            task
-            for task, of_source in zip(some, detected, strict=True)
-            if all(shows(of_source, thing) for thing in task.source)
-        ]
-    return kept[: -(-count // 2)]
-
-
-def made(pipe: Any, task: Task, place: Place, **call: Any) -> tuple[list[Image.Image], float]:
-    """The picture of the source and those of the targets, and the seconds they took."""
-    began = time.perf_counter()
-    with place(pipe):
-        of_task = pictures(pipe, [(prompt, task.seed) for prompt in task.prompts], **call)
-    return of_task, time.perf_counter() - began
-
-
-def judged(task: Task, of_task: Sequence[Image.Image]) -> np.ndarray:
-    """[target measure]"""
-    source, *targets = detect(of_task)
-    first, *others = (np.asarray(picture, np.float64) / 255 for picture in of_task)
-    rows = []
-    for things, detections, picture in zip(task.targets, targets, others, strict=True):
-        shown = shows(detections, things[0])
-        kept = _overlap(_mask(source, things[1].noun), _mask(detections, things[1].noun)) >= 0.5
-        changing = _mask(source, task.source[0].noun) | _mask(detections, things[0].noun)
-        difference = np.abs(picture - first).mean(-1)[~changing].mean()
-        rows.append([shown, kept, shown and kept, difference])
-    return np.array(rows, float)
-
-
-def _mask(detections: Sequence[Detection], noun: str) -> np.ndarray:
-    """Where a noun is (height, width); nowhere if it was not found."""
-    masks = [detection.mask for detection in detections if detection.noun == noun]
-    return masks[0] if masks else np.zeros((128, 128), bool)
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a & b).sum() / max((a | b).sum(), 1))
-
-
-def compared(plain: np.ndarray, edited: np.ndarray) -> dict[str, Any]:
-    """Of [task target measure]: the means, and the mean of the difference with its 95 % bootstrap
-    interval over tasks."""
-    rng = np.random.default_rng(0)
-    pick = rng.integers(len(plain), size=(10_000, len(plain)))
-    gains = (edited - plain).mean(1)  # task measure
-    intervals = np.quantile(gains[pick].mean(1), (0.025, 0.975), axis=0).T
-    return {
-        name: {
-            "plain": round(float(plain[..., k].mean()), 4),
-            "edited": round(float(edited[..., k].mean()), 4),
-            "gain": round(float(gains[:, k].mean()), 4),
-            "interval": [round(float(x), 4) for x in intervals[k]],
-        }
-        for k, name in enumerate(MEASURES)
-    }
-
-
-def measure(
-    pipe: Any, places: Mapping[str, Place], count: int, seeds: Sequence[int], **call: Any
-) -> dict[str, Any]:
-    """Of every place and, among the targets, of colours and nouns apart."""
-    some = chosen(pipe, count, seeds, **call)
-    tables, seconds = {}, {}
-    every: dict[str, Place] = {"plain": lambda _: nullcontext(), **places}
-    for name, place in every.items():
-        results = [
-            made(pipe, task, place, **call)
-            for task in track(some, description=name, console=Console(stderr=True))
-        ]
-        tables[name] = np.stack(
-            [judged(task, of_task) for task, (of_task, _) in zip(some, results, strict=True)]
-        )
-        seconds[name] = sum(spent for _, spent in results)
-    return {
-        name: {
-            "n": tables[name][..., 0].size,
-            "time_ratio": round(seconds[name] / seconds["plain"], 3),
-            "all": compared(tables["plain"], tables[name]),
-            "color": compared(tables["plain"][:, :1], tables[name][:, :1]),
-            "noun": compared(tables["plain"][:, 1:], tables[name][:, 1:]),
-        }
-        for name in places
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="sprites", choices=models.MODELS)
-    parser.add_argument("--methods", default="replace,mutual")
-    parser.add_argument("--pairs", type=int, default=100)
-    parser.add_argument("--seeds", default="0-3")
-    args = parser.parse_args()
-    pipe = load_pipeline(args.model)
-    pipe.set_progress_bar_config(disable=True)
-    places = {name: _place(METHODS[name]) for name in args.methods.split(",")}
-    seeds = parse_seeds(args.seeds)
-    result = measure(pipe, places, args.pairs, seeds, **models.call(args.model))
-    print(json.dumps({"model": args.model, "seeds": seeds, **result}, indent=1))
-
-
-def _place(what: Edit) -> Place:
-    return lambda pipe: edit(pipe, what)
-
-
-if __name__ == "__main__":
-    main()
