@@ -101,7 +101,6 @@ def test_attention_among_cells_has_numbered_tokens():
     assert [tree[n]["token"].values.tolist() for n in "ab"] == [[0, 1, 2, 3], [0, 1]]
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:zarr", "ignore::FutureWarning")
 def test_zarr_holds_the_same_tree(maps, tmp_path):
     pytest.importorskip("zarr")  # needs Python 3.11
     tree = to_xarray(maps)

@@ -141,7 +141,7 @@ def test_a_stopped_run_makes_way_and_a_record_stays_until_there_is_another(tmp_p
 def test_two_runs_into_one_folder(pipe, tmp_path):
     with (
         placed(tmp_path / "run"),
-        pytest.raises(WriteError, match="another run is being recorded into"),
+        pytest.raises(WriteError, match="another run writes into"),
         record(pipe, ["cat"], to=tmp_path / "run"),
     ):
         raise AssertionError("the block began")

@@ -17,6 +17,7 @@ from attncontrol.cli import generate as command
 from attncontrol.errors import NonFiniteError, ResultsError
 from attncontrol.export.folder import is_picture, save
 from attncontrol.export.names import name_of, stem_of
+from attncontrol.writing import locked
 
 
 def invoke(*args):
@@ -236,6 +237,15 @@ def test_other_runs_and_files_of_others_are_refused(finished, arguments, tmp_pat
     code, _, said = invoke("generate", *arguments, "--out", out)
     assert code != 0
     assert f"{theirs.name} was not made by this command" in said.replace("- ", "-")
+
+
+def test_one_process_at_a_time_writes_into_a_folder(edited, tmp_path):
+    line, _ = edited
+    with locked(tmp_path):
+        code, _, said = invoke(*line, "--out", tmp_path)
+    assert code == 1
+    assert "another run writes into" in said
+    assert not list(tmp_path.iterdir())
 
 
 HEADS = ["heads", "search", "a cat", "--seeds", "0"]

@@ -160,9 +160,7 @@ def _locked(folder: Path) -> FileLock:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise WriteError(
-            f"another run is being recorded into {folder}; choose another folder"
-        ) from None
+        raise WriteError(f"another run writes into {folder}; choose another folder") from None
     except NotImplementedError:  # this file system has no locks
         _LOG.warning("%s cannot be locked; write into it once at a time", folder)
     return lock

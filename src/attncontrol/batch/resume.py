@@ -10,6 +10,7 @@ from attncontrol.batch.runs import Failure, Picture, R, Run, load_run, sealed
 from attncontrol.batch.settings import Settings, Unit
 from attncontrol.errors import ResultsError, WriteError
 from attncontrol.export.folder import is_picture
+from attncontrol.writing import locked
 
 _LATE = ("scheduler", "parameters")  # known when the pipeline is there
 
@@ -62,10 +63,22 @@ def carry_out(
     make: Callable[[Unit], Sequence[Picture]],
     progress: Callable[[Iterable[Unit]], Iterable[Unit]] = iter,
 ) -> R:
-    """Makes the units of ``run`` whose pictures it has not; ``make`` writes them.
+    """Makes the units of ``run`` whose pictures ``out`` lacks, one process at a time; ``make``
+    writes them.
 
-    A prompt that fails is in ``failed`` with its error, and the others are made. Raises WriteError.
+    A prompt that fails is in ``failed`` with its error, and the others are made. Raises WriteError,
+    also where another process is at work, and as ``opened``.
     """
+    with locked(out):
+        return _carried_out(opened(out, run), out, make, progress)
+
+
+def _carried_out(
+    run: R,
+    out: Path,
+    make: Callable[[Unit], Sequence[Picture]],
+    progress: Callable[[Iterable[Unit]], Iterable[Unit]],
+) -> R:
     made: dict[str, Picture] = {picture.file: picture for picture in run.pictures}
     failed: dict[str, Exception] = {}
     _state(run, made, failed).write(out)

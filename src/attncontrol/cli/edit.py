@@ -120,7 +120,7 @@ def _run(run: Any, wanted: Any, out: Path) -> Any:
 
     opened(out, run)  # refused before anything is loaded
     pipe = pipelines.opened(wanted.model, wanted.device, wanted.dtype)
-    run = opened(out, run.model_copy(update={"settings": repeat.complete(pipe, wanted)}))
+    run = run.model_copy(update={"settings": repeat.complete(pipe, wanted)})
     progress = partial(track, description="editing", console=console)
     with work():
         return carry_out(run, out, partial(_made, pipe, run, out), progress)

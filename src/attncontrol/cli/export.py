@@ -90,11 +90,11 @@ def _require_fit(format: str, out: Path) -> None:
 
 def _writers() -> dict[str, tuple[Any, Any]]:
     """How each format is written, and known as ours."""
-    from attncontrol.export import arrays, sheets
+    from attncontrol.export import arrays, ours, sheets
 
     return {
-        "npz": (arrays.to_npz, arrays.is_npz),
-        "zarr": (arrays.to_zarr, arrays.is_tree),
+        "npz": (arrays.to_npz, ours.is_npz),
+        "zarr": (arrays.to_zarr, ours.is_tree),
         "csv": (arrays.to_csv, arrays.is_table),
         "png": (sheets.write_pictures, sheets.holds_sheets),
     }

@@ -179,7 +179,7 @@ def _run(run: Any, wanted: Any, out: Path) -> Any:
     guidance = _guidance(pipe, wanted)
     numbers = methods.parameters(guidance["objective"], guidance["descent"])
     settings = repeat.complete(pipe, wanted, parameters=numbers)
-    run = opened(out, run.model_copy(update={"settings": settings}))
+    run = run.model_copy(update={"settings": settings})
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     text = TextColumn("{task.description}", markup=False)
     with work(), Progress(text, *columns, console=console) as bar:

@@ -12,7 +12,7 @@ import typer
 from attncontrol.cli import checks, paths, pictures, pipelines
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console
-from attncontrol.cli.failures import work
+from attncontrol.cli.failures import told, work
 from attncontrol.cli.records import (
     Keep,
     Words,
@@ -22,7 +22,6 @@ from attncontrol.cli.records import (
     save_record,
     words_of,
 )
-from attncontrol.errors import AttnControlError
 from attncontrol.writing import require_free, whole
 
 Pictures = Annotated[
@@ -183,9 +182,9 @@ def _each(
     for file, place in zip(files, places, strict=True):
         try:
             found = make(pictures.opened(file, limit), place)
-        except AttnControlError as error:
-            console.print(str(error), soft_wrap=True)
-            yield {"picture": str(file), "error": str(error)}
+        except Exception as error:
+            console.print(told(error), soft_wrap=True)
+            yield {"picture": str(file), "error": told(error)}
         else:
             size = found.pictures[0].size
             yield {

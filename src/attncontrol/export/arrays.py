@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 from attncontrol.checks.arguments import checked
 from attncontrol.errors import PackageError
+from attncontrol.export.ours import is_npz, is_tree
 from attncontrol.maps.opened import path_of
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.store import finite, header, pixels
@@ -42,14 +42,6 @@ def to_npz(maps: AttentionMaps, file: Path | str) -> Path:
         with part.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
     return path
-
-
-def is_npz(path: Path) -> bool:
-    try:
-        with ZipFile(path) as archive:
-            return "attncontrol.npy" in archive.namelist()
-    except (OSError, ValueError, BadZipFile, NotImplementedError):
-        return False
 
 
 @checked
@@ -97,19 +89,15 @@ def to_zarr(maps: AttentionMaps, folder: Path | str) -> Path:
     _library("zarr")
     path = path_of(folder)
     with whole(path, is_tree, inputs=maps.files) as part:
-        to_xarray(maps).to_zarr(str(part), mode="w", consolidated=False)
+        tree = to_xarray(maps).map_over_datasets(_texts)
+        tree.to_zarr(str(part), mode="w", consolidated=False)
     return path
 
 
-def is_tree(folder: Path) -> bool:
-    """By the attributes of its root, if there are only metadata and chunks in it."""
-    try:
-        root = json.loads((folder / "zarr.json").read_text("utf-8"))
-        made = "attncontrol" in root["attributes"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return False
-    files = (each.relative_to(folder) for each in folder.rglob("*") if not each.is_dir())
-    return made and all(file.name == "zarr.json" or "c" in file.parts for file in files)
+def _texts(data: Any) -> Any:
+    """Texts of any length: those of a fixed one have no specification in zarr."""
+    texts = {name: of.astype(object) for name, of in data.coords.items() if of.dtype.kind == "U"}
+    return data.assign_coords(texts)
 
 
 @checked
