@@ -10,9 +10,11 @@ from PIL import Image
 
 from attncontrol.batch.results import read_lines
 from attncontrol.bench.edit_tasks import Task
+from attncontrol.sprites.scenes import SIZE, Thing
 from attncontrol.sprites.scorer import Detection, shows
 
 SAME = 0.5  # IoU from which on a thing is where it was
+MARGIN = 8  # pixels around what is found, whose thin parts the scorer may miss
 NEAR = 12.0  # largest difference of background colours, 0 .. 255, that is the same
 
 
@@ -21,8 +23,8 @@ class Row:
     """One picture. ``shown``: what is asked for is there, in its colour, or gone; ``kept``: the
     other thing is where it was, or the background; ``success`` is both. ``iou`` is that of what
     changes with what was there, of the first thing where one is added or taken away. ``outside`` is
-    the peak signal-to-noise ratio outside of both, in dB; ``confidence`` that of the scorer in what
-    it found; ``seconds`` of processor time for both pictures."""
+    the peak signal-to-noise ratio outside of the boxes of both, in dB; ``confidence`` is that of
+    the scorer in what it found; ``seconds`` of processor time for both pictures."""
 
     kind: str
     method: str
@@ -52,15 +54,14 @@ def judged(
 ) -> Row:
     """Of the source and the edited picture, and of what the scorer finds in them."""
     before, after = (np.asarray(picture, np.float64) for picture in pictures)
-    was = _mask(found[0], task.changed, before)
-    now = _mask(found[1], task.wanted or task.changed, after)
-    changing = was | now
+    things = (task.changed, task.wanted or task.changed)
+    was, now = (_mask(each, thing) for each, thing in zip(found, things, strict=True))
+    changing = _boxes(found[0], things[0]) | _boxes(found[1], things[1])
     if task.kind == "style":
-        changing = _any(found[0], before) | _any(found[1], after)
         kept = _background(before, after, changing) <= NEAR
         iou = float("nan")
     else:
-        same = _overlap(_mask(found[0], task.other, before), _mask(found[1], task.other, after))
+        same = _overlap(_mask(found[0], task.other), _mask(found[1], task.other))
         kept = same >= SAME
         iou = _overlap(was, now) if task.changed and task.wanted else same
     shown = shows(found[1], task.wanted) if task.wanted else not now.any()
@@ -73,15 +74,21 @@ def judged(
     )  # fmt: skip
 
 
-def _mask(found: Sequence[Detection], thing: Any, like: np.ndarray) -> np.ndarray:
+def _mask(found: Sequence[Detection], thing: Thing | None) -> np.ndarray:
     """Where a noun is; nowhere if it was not found."""
     masks = [each.mask for each in found if thing is not None and each.noun == thing.noun]
-    return masks[0] if masks else np.zeros(like.shape[:2], bool)
+    return masks[0] if masks else np.zeros((SIZE, SIZE), bool)
 
 
-def _any(found: Sequence[Detection], like: np.ndarray) -> np.ndarray:
-    every = [each.mask for each in found]
-    return np.any(every, 0) if every else np.zeros(like.shape[:2], bool)
+def _boxes(found: Sequence[Detection], thing: Thing | None) -> np.ndarray:
+    """The box of a noun with the margin; nothing if it was not found."""
+    inside = np.zeros((SIZE, SIZE), bool)
+    for each in found:
+        if thing is not None and each.noun == thing.noun:
+            left, top, width, height = each.box
+            rows = slice(max(top - MARGIN, 0), top + height + MARGIN)
+            inside[rows, max(left - MARGIN, 0) : left + width + MARGIN] = True
+    return inside
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
