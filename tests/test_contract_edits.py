@@ -33,7 +33,7 @@ CLASSES = [getattr(edits, name) for name in edits.__all__]
 EDITS = [cls for cls in CLASSES if issubclass(cls, Edit)]
 PROMPTS = ("a red cat and a frog", "a red dog and a frog", "a red frog and a bird")
 SELF_ONLY = {"SoftIdentity", "LogLinear", "FisherRao"}  # cross-attention has no identity
-ALONE = [cls for cls in EDITS if cls.stepped is Edit.stepped and not cls.modules]
+ALONE = [cls for cls in EDITS if cls.stepped is Edit.stepped and cls.passed is Edit.passed]
 each = pytest.mark.parametrize("cls", ALONE, ids=lambda cls: cls.__name__)  # attention alone
 of_kinds = pytest.mark.parametrize("kind", ["self", "cross", "joint"])
 

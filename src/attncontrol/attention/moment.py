@@ -117,7 +117,7 @@ class Moment:
         the source's text would come along with its picture.
         """
         at = self.rows_of(image)
-        taken = {name: self._taken(getattr(call, name), at) for name in ("query", "key", "value")}
+        taken = {name: self.taken(getattr(call, name), image) for name in ("query", "key", "value")}
         if part == "picture" and call.site.kind == "joint":
             places = self.layout.image_slice
             own = {name: getattr(call, name) for name in taken}
@@ -138,8 +138,10 @@ class Moment:
         count, places = len(self.images), [self.images.index(image) for image in sources]
         return [branch * count + at for branch in range(len(self.branches)) for at in places]
 
-    def _taken(self, tensor: Tensor, at: Sequence[int]) -> Tensor:
-        """Rows ``at``; a gradient goes through those that stay where they are alone."""
+    def taken(self, tensor: Tensor, source: Source) -> Tensor:
+        """[row a b c] with the row of its source in every row; without gradient, except those that
+        are their own. Raises CouplingError."""
+        at = self.rows_of(source)
         if not tensor.requires_grad:
             return tensor[at]
         stays = torch.tensor([row == of for row, of in enumerate(at)], device=tensor.device)
