@@ -135,6 +135,16 @@ def bounded(pipe, name, prompts):
     return modulation.OfSome((0, 2), modulation.Bounded([left, mostly], texts, hidden, ends))
 
 
+def sides(at, _):
+    spots = [(y, x) for y in range(at.grid[0]) for x in range(at.grid[1])]
+    return [left(*spot, at.grid) for spot in spots], [mostly(*spot, at.grid) for spot in spots]
+
+
+def found(pipe, name, prompts, seen):
+    texts = [tokens(pipe, name, prompt, "cat") for prompt in prompts]
+    return modulation.MutualWords(1, among, texts, seen, 0.4)
+
+
 # name: edit, where, the oracle of (pipe, name, prompts), the prompts, and whose latents stay
 METHODS = {
     "hidden region": (
@@ -175,6 +185,22 @@ METHODS = {
         lambda *_: slow.Taken("qv", 0, lambda at: among(at) and at.step in (1, 2), left),
         PROMPTS, (0,),
     ),
+    "union": (
+        MutualAttention(0, 0.4, union=True), None,
+        lambda *_: modulation.MutualSides(0, 2, among), PROMPTS, (0,),
+    ),
+    "mutual masks": (
+        MutualAttention(2, 0.0, masks=(THIRD, (0.2, 0.0, 0.7, 1.0)), layers=LATE.layers), None,
+        lambda *_: modulation.MutualSides(2, 0, late, sides), PROMPTS, (2,),
+    ),
+    "mutual words": (
+        MutualAttention(1, 0.0, words=["cat"], threshold=0.4, maps=Where(stride=4)), None,
+        lambda p, n, prompts: found(p, n, prompts, lambda at: at.grid == (2, 3)), PROMPTS, (1,),
+    ),
+    "mutual words of all": (
+        MutualAttention(1, 0.0, words=["cat"], threshold=0.4), None,
+        lambda p, n, prompts: found(p, n, prompts, lambda _: True), PROMPTS, (1,),
+    ),
     "style": (
         StyleAligned(scale=0.8, shift=0.7), None,
         lambda *_: slow.Shared(0, 0.8, 0.7, True, among), PROMPTS, (0,),
@@ -211,6 +237,7 @@ METHODS = {
 UNBIASED = ("sd guided", "sd")  # whose projection of keys has no bias, as DesignEdit's
 WITH_JOINT = tuple(call for call in CALLS if CALLS[call][0] in JOINT)
 ONLY = {"zero keys": UNBIASED, "tempered": WITH_JOINT, "deviating": WITH_JOINT}
+ONLY |= {"mutual words": UNBIASED, "mutual words of all": WITH_JOINT}
 CASES = [(call, method) for call in CALLS for method in METHODS if call in ONLY.get(method, CALLS)]
 
 
@@ -596,6 +623,14 @@ SETTINGS = {
         "Replace.source must be the number of an image, or a tuple of one for every image, not -1",
     ),
     "share": (Replace, {"cross": 1.5}, "Replace.cross must be a share between 0 and 1, not 1.5"),
+    "mask": (
+        MutualAttention, {"masks": ((0.5, 0.0, 0.2, 1.0), (0.0, 0.0, 1.0, 1.0))}, "(0.5, 0.0, 0.2",
+    ),
+    "union and words": (MutualAttention, {"union": True, "words": ["a"]}, "choose one of union="),
+    "regions": (BoundedAttention, {"regions": {}}, "regions map words to boxes, such as"),
+    "region": (DenseDiffusion, {"regions": {"cat": (0.5, 0.0, 0.2, 1.0)}}, "the box of 'cat' must"),
+    "gamma": (TACA, {"gamma": 0.0}, "TACA.gamma must be a number above 0, not 0.0"),
+    "delta": (GRAG, {"delta": -1.0}, "GRAG.delta must be a number of at least 0"),
     "start": (
         MutualAttention, {"start": -0.1},
         "MutualAttention.start must be a share between 0 and 1, not -0.1",

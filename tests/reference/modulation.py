@@ -145,3 +145,86 @@ class Bounded(Method):
                 blocked[pair] = True
             self.known[key] = blocked
         return softmax(s.masked_fill(self.known[key], -math.inf)) @ v[row][head]
+
+
+class MutualSides(Method):
+    """MasaCtrl with union, or with masks: ``inside(at)`` gives, for the source and for the picture,
+    whether each cell is foreground. Foreground and background are two attentions over the cells of
+    the source on that side, joined by the mask of the picture."""
+
+    def __init__(self, source, first_step, acts, inside=None):
+        self.source, self.first_step, self.acts, self.inside = source, first_step, acts, inside
+
+    def attend(self, at, image, branch, q, k, v, mask, row, head):  # noqa: ARG002
+        own_key, own_value, query = k[row][head], v[row][head], q[row][head]
+        if image == self.source or at.step < self.first_step or not self.acts(at):
+            return matrix(query, own_key, mask) @ own_value
+        other = row - image + self.source
+        places = list(at.picture)
+        theirs, values = k[other][head][places], v[other][head][places]
+        if self.inside is None:
+            s = logits(query, torch.cat([theirs, own_key]))
+            if mask is not None:
+                s[:, len(theirs) :] += mask
+            return softmax(s) @ torch.cat([values, own_value])
+        key, value = own_key.clone(), own_value.clone()
+        key[places], value[places] = theirs, values
+        s = logits(query, key)
+        s = s if mask is None else s + mask
+        sides = self.inside(at, image)
+        if sides is None:
+            return softmax(s) @ value
+        source, picture = sides
+        outputs = []
+        for side in (True, False):
+            hidden = [p for p, inside in zip(places, source, strict=True) if inside != side]
+            of_side = s.clone()
+            of_side[:, hidden] = -math.inf
+            outputs.append(softmax(of_side) @ value)
+        result = softmax(s) @ value  # of the text
+        for p, inside in zip(places, picture, strict=True):
+            result[p] = outputs[0][p] if inside else outputs[1][p]
+        return result
+
+
+class MutualWords(MutualSides):
+    """MasaCtrl with masks found from the maps of words ``texts`` by image in the layers ``seen`` of
+    the same step so far, all of one grid: means over heads and layers, from 0 to 1, at least the
+    threshold. All branches in one call, or the conditional one first."""
+
+    def __init__(self, source, acts, texts, seen, threshold):
+        super().__init__(source, 0, acts, lambda at, image: self.sides[at.step, at.name].get(image))
+        self.texts, self.seen, self.threshold = texts, seen, threshold
+        self.maps, self.sides = {}, {}
+
+    def attend(self, at, image, branch, q, k, v, mask, row, head):
+        count = len(self.texts)
+        known = (at.step, at.name) in self.sides
+        if not known and (branch == "cond" or len(q) > count):
+            if at.kind != "self" and self.seen(at):
+                for other in range(count):
+                    self.note(at, other, q[len(q) - count + other], k[len(q) - count + other])
+            self.sides[at.step, at.name] = {
+                other: (self.shown(at, self.source), self.shown(at, other))
+                for other in range(count)
+                if (at.step, other) in self.maps
+            }
+        return super().attend(at, image, branch, q, k, v, mask, row, head)
+
+    def note(self, at, image, q, k):
+        text = [at.text[p] for p in self.texts[image]]
+        heads = [matrix(a, b, None)[:, text].sum(1) for a, b in zip(q, k, strict=True)]
+        mean = sum(heads) / len(heads)
+        of_cells = mean[list(at.picture)] if at.kind == "joint" else mean
+        self.maps.setdefault((at.step, image), []).append((of_cells, at.grid))
+
+    def shown(self, at, image):
+        """Of every cell of another grid, by the nearest cell before it."""
+        maps = [of_cells for of_cells, _ in self.maps[at.step, image]]
+        height, width = self.maps[at.step, image][0][1]
+        mean = sum(maps) / len(maps)
+        part = (mean - mean.min()) / (mean.max() - mean.min())
+        return [
+            bool(part[y * height // at.grid[0] * width + x * width // at.grid[1]] >= self.threshold)
+            for _, y, x in cells(at)
+        ]

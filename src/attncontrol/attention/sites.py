@@ -58,7 +58,7 @@ class Where:
     def select(self, sites: Iterable[Site]) -> tuple[Site, ...]:
         """Matching sites in model order. Raises SiteError if there is none."""
         known = tuple(sites)
-        chosen = tuple(site for site in known if self._matches(site))
+        chosen = tuple(site for site in known if self.matches(site))
         if not chosen:
             strides = sorted({site.stride for site in known if self._of_kind(site)})
             names = "\n  ".join(
@@ -74,7 +74,8 @@ class Where:
             (self.kind,) if isinstance(self.kind, str) else self.kind
         )
 
-    def _matches(self, site: Site) -> bool:
+    def matches(self, site: Site) -> bool:
+        """Whether it is one of these."""
         return (
             self._of_kind(site)
             and self.stride in (None, site.stride)
@@ -84,6 +85,7 @@ class Where:
         )
 
 
+ALL: tuple[Kind, ...] = ("self", "cross", "joint")
 TEXT = Where(kind=("cross", "joint"))
 """All sites that look at text."""
 
