@@ -50,6 +50,7 @@ def said(*arguments):
         ([*GENERATE, "--guidance", "-1"], "-1.0 is no number from 0 to 1000"),
         ([*GENERATE, "--u", "nan"], "nan is no number from 0 to 1"),
         ([*GENERATE, "--negative", "red", "--guidance", "1"], "give --guidance above 1"),
+        ([*GENERATE, "--negative", "", "--guidance", "1"], "give --guidance above 1"),
         ([*GENERATE, "--negative", "a \ud800"], "a \\ud800: this is no text"),
         ([*GENERATE, "--seeds", "0-99999999999"], "100000000000 seeds; at most 1000000"),
         ([*GENERATE, "--seeds", "0-3,2"], "names seed 2 twice"),

@@ -36,7 +36,7 @@ def call_of(
         call |= _sized(about, call, height, width)
     if guidance is not None and name not in sprites.MODELS:
         _require_taken(name, "--guidance", "guidance_scale")
-    if negative:
+    if negative is not None:
         _require_negative(name, call)
     return call
 
