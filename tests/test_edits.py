@@ -14,6 +14,7 @@ from attncontrol.edits import (
     DenseDiffusion,
     KeyMask,
     MutualAttention,
+    Redistribute,
     Replace,
     Reweight,
     Share,
@@ -221,6 +222,10 @@ METHODS = {
     "deviating": (
         GRAG(0.7, bias=1.1, region=(0.2, 0.0, 0.7, 1.0)), None,
         lambda *_: modulation.Deviating(0.7, 1.1, covered), PROMPTS, (),
+    ),
+    "redistributed": (
+        Redistribute(0.3, factor=1.5, most=0.4), Where(kind=("self", "cross", "joint")),
+        lambda *_: modulation.Redistributed(0.3, 1.5, 0.4), PROMPTS, (),
     ),
     "dense": (
         DenseDiffusion({"cat": THIRD, "and": (0.2, 0.0, 0.7, 1.0)}, among=0.4, size=0.7), None,

@@ -228,3 +228,24 @@ class MutualWords(MutualSides):
             bool(part[y * height // at.grid[0] * width + x * width // at.grid[1]] >= self.threshold)
             for _, y, x in cells(at)
         ]
+
+
+class Redistributed(Method):
+    """Sinks keep a share of their attention, the others get the rest in proportion."""
+
+    def __init__(self, share, factor, most):
+        self.share, self.factor, self.most = share, factor, most
+
+    def attend(self, at, image, branch, q, k, v, mask, row, head):  # noqa: ARG002
+        a = matrix(q[row][head], k[row][head], mask)
+        keys = a.shape[1] if mask is None else int((mask[0] > -1000).sum())
+        often = [int((column > self.factor / keys).sum()) for column in a.T]
+        sinks = [j for j, count in enumerate(often) if count > self.most * len(a)]
+        if sinks and len(sinks) < keys:
+            left = logits(q[row][head], k[row][head])
+            left = left if mask is None else left + mask
+            left[:, sinks] = -math.inf
+            kept = self.share * a[:, sinks]  # the others in proportion, also where 1 - S is 0
+            a = softmax(left) * (1 - kept.sum(1, keepdim=True))
+            a[:, sinks] = kept
+        return a @ v[row][head]
