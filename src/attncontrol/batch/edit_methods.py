@@ -11,8 +11,8 @@ from attncontrol.edits.style_aligned import StyleAligned
 from attncontrol.errors import SettingError
 from attncontrol.verbs.places import On
 
-Sources = tuple[int, ...]
-"""For every image of a batch the number of its source, which is its own."""
+Sources = int | tuple[int, ...]
+"""The number of the image that is the source, or for every image of a batch that of its own."""
 Make = Callable[[Sources, float], Sequence[On]]
 
 
