@@ -1,8 +1,5 @@
 """LocalBlend: whole runs against loops, and which words it finds."""
 
-import itertools
-from contextlib import contextmanager
-
 import pytest
 import torch
 
@@ -12,7 +9,7 @@ from attncontrol.errors import WordError
 from attncontrol.running.session import attach
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.places import On
-from tests.kit.runs import run
+from tests.kit.runs import run, stepped
 from tests.kit.zoo import flux, pixart, sd, sd3
 from tests.reference import editing as slow
 
@@ -36,23 +33,6 @@ def positions(pipe, name, prompt, word):
         first = slow.positions(pipe.tokenizer, prompt, word)
         return first + slow.positions(pipe.tokenizer_3, prompt, word, CLIP)
     return slow.positions(pipe.tokenizer_2 if name == "flux" else pipe.tokenizer, prompt, word)
-
-
-@contextmanager
-def stepped(scheduler, after):
-    """``after(step, latents)`` changes what the scheduler's steps return."""
-    step, count = scheduler.step, itertools.count()
-
-    def changed(*args, **kwargs):
-        result = step(*args, **kwargs)
-        after(next(count), result[0])
-        return result
-
-    scheduler.step = changed
-    try:
-        yield
-    finally:
-        del scheduler.step
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """One short call of any tiny pipeline of the zoo."""
 
+import itertools
+from contextlib import contextmanager
+
 import torch
 
 from tests.kit.zoo import EXTRA, MORE, ZOO
@@ -26,3 +29,20 @@ def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
     generator = generators[0] if isinstance(seed, int) else generators
     out = pipe(prompt=prompt, generator=generator, **call)
     return out.frames if name in VIDEO else out.images
+
+
+@contextmanager
+def stepped(scheduler, after):
+    """``after(step, latents)`` changes what the scheduler's steps return."""
+    step, count = scheduler.step, itertools.count()
+
+    def changed(*args, **kwargs):
+        result = step(*args, **kwargs)
+        after(next(count), result[0])
+        return result
+
+    scheduler.step = changed
+    try:
+        yield
+    finally:
+        del scheduler.step

@@ -36,6 +36,27 @@ def coverage(region: Region, height: int, width: int) -> Tensor:
     return _covered(top, bottom, height)[:, None] * _covered(left, right, width)
 
 
+def grown(region: Region, by: float) -> Region:
+    """A box or mask that is larger by a share of the picture to each side."""
+    if isinstance(region, Tensor):
+        height, width = (round(by * size) for size in region.shape)
+        mask = region.to(torch.float64)[None, None]
+        size, padding = (2 * height + 1, 2 * width + 1), (height, width)
+        return torch.nn.functional.max_pool2d(mask, size, 1, padding)[0, 0]
+    left, top, right, bottom = region
+    return (max(left - by, 0.0), max(top - by, 0.0), min(right + by, 1.0), min(bottom + by, 1.0))
+
+
+def centre_of(region: Region | None) -> tuple[float, float]:
+    """Where the centre of a box, mask or (None) picture is, (across, down)."""
+    if isinstance(region, Tensor):
+        weight = region.to(torch.float64) / region.sum()
+        across, down = ((torch.arange(n, dtype=weight.dtype) + 0.5) / n for n in region.shape[::-1])
+        return float(weight.sum(0).cpu() @ across), float(weight.sum(1).cpu() @ down)
+    left, top, right, bottom = region or (0.0, 0.0, 1.0, 1.0)
+    return (left + right) / 2, (top + bottom) / 2
+
+
 def onto(mask: Tensor, latents: Tensor, grid: tuple[int, ...]) -> Tensor:
     """A mask [height width], of the nearest of its cells, for the latents of one image: of [image
     channel *grid] or [image cell channel]."""
