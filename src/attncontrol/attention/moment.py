@@ -33,8 +33,8 @@ class Step:
     given, and c in x = c z, ``scale``.
 
     ``noise`` is how far that is from the picture by the scheduler's own count, 1 at the beginning
-    of a whole run. ``view`` counts the parts of the picture that are denoised one after another in
-    the same step.
+    of a whole run, ``noise_after`` how far the latents are after the step, 0 at the end. ``view``
+    counts the parts of the picture that are denoised one after another in the same step.
     ``encoding`` are the arguments with which the pipeline called its ``encode_prompt``, ``kept``
     what edits keep until the run ends.
     """
@@ -47,6 +47,7 @@ class Step:
     view: int = 0
     kept: dict[int, dict[Any, Any]] = field(default_factory=dict, repr=False)
     noise: float = 1.0
+    noise_after: float = 0.0
 
     @property
     def progress(self) -> float:
@@ -61,7 +62,7 @@ class Moment:
 
     ``layout`` says where picture and text lie in the sequences of the site, ``text`` what the
     words of every image are. The last ``riders`` images of a branch are sources alone: nothing
-    but edits looks at them.
+    but edits looks at them. ``before`` are the latents before a step, for ``Edit.stepped`` alone.
     """
 
     step: Step
@@ -71,6 +72,7 @@ class Moment:
     images: tuple[int, ...]
     text: Text
     riders: int = 0
+    before: Tensor | None = None
 
     @property
     def progress(self) -> float:

@@ -39,3 +39,27 @@ def strong(maps: Tensor, threshold: float) -> Tensor:
     """Where the maximum over 3 x 3 cells is above a share of that of the whole map."""
     most = F.max_pool2d(maps[:, None], 3, 1, 1)[:, 0]
     return most > threshold * most.amax((1, 2), keepdim=True)
+
+
+def smooth(maps: Tensor) -> Tensor:
+    """[image height width], weighted 1 2 1 across and down."""
+    for weights in (maps.new_tensor([[1, 2, 1]]), maps.new_tensor([[1], [2], [1]])):
+        height, width = weights.shape
+        padded = F.pad(
+            maps[:, None], (width // 2, width // 2, height // 2, height // 2), "replicate"
+        )
+        maps = F.conv2d(padded, weights[None, None] / 4)[:, 0]
+    return maps
+
+
+def apart(numbers: Tensor) -> Tensor:
+    """Which numbers are above the threshold of Otsu, which makes the means below and above it
+    differ most: the variance between both is largest."""
+    ordered = numbers.flatten().double().sort().values
+    below = torch.arange(1, len(ordered), device=numbers.device)
+    sums = ordered.cumsum(0)
+    means = sums[:-1] / below, (sums[-1] - sums[:-1]) / (len(ordered) - below)
+    between = below * (len(ordered) - below) * (means[1] - means[0]) ** 2
+    between[ordered[1:] == ordered[:-1]] = -1.0  # equal numbers stay together
+    best = int(between.argmax()) if len(between) else 0
+    return numbers > ordered[best].to(numbers)

@@ -108,7 +108,8 @@ class Contexts:
             grid = self.family.layout(
                 self.denoiser, call.arguments, next(iter(sites.values()))
             ).grid
-        return Moment(call.step, Layout(grid), "own", ("cond",), call.images, call.text)
+        run = call.images, call.text
+        return Moment(call.step, Layout(grid), "own", ("cond",), *run, before=self.track.before)
 
     def begin(self, track: Track) -> None:
         """A run of the pipeline, which belongs to this thread. Raises ThreadError."""

@@ -169,7 +169,7 @@ class Events:
         track, sample = self.contexts.track, bound["sample"]
         for change in reversed(track.changes):
             sample = sample + change.to(sample).view_as(sample) / track.scale
-        bound["sample"] = sample
+        bound["sample"] = track.before = sample
         track.stepped, track.changes = True, []
         for seat in self.contexts.acting:
             seat.steps += 1

@@ -26,7 +26,8 @@ class Track:
     ``place`` is that of the step in the scheduler's timesteps. ``changes`` of the latents, in units
     of the network input, hold until its end. ``views`` are the most of them that a step had so far.
     ``received`` are the rows of ids that reached each text encoder. ``further`` are texts of edits,
-    ``kept`` what these keep during the run; ``call`` is the last one of the denoiser.
+    ``kept`` what these keep during the run; ``call`` is the last one of the denoiser, ``before``
+    are the latents before the last step of the scheduler.
     """
 
     prompts: list[str] | None = None
@@ -47,6 +48,7 @@ class Track:
     further: Further | None = None
     kept: dict[int, dict[Any, Any]] = field(default_factory=dict)
     call: DenoiserCall | None = None
+    before: Tensor | None = None
 
     def again(self, pipe: Any, bound: Mapping[str, Any]) -> None:
         """A further call of ``encode_prompt``, whose prompt is the negative one if it takes one
@@ -98,7 +100,8 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
         one = torch.ones(1, dtype=torch.float64, device=sample[0].device)
         scale = float(scheduler.scale_model_input(one, timestep))
     place = track.index, _total(pipe), float(timestep), scale, track.encoding, track.view
-    step = Step(*place, track.kept, _noise(scheduler, track.place))
+    at = min(track.place, len(scheduler.timesteps) - 1)
+    step = Step(*place, track.kept, _noise(scheduler, at), _noise(scheduler, at + 1))
     part = family.latents(family.denoiser(pipe), arguments)
     assert track.text is not None  # set with the rows
     call = DenoiserCall(
@@ -132,10 +135,10 @@ def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str
 
 def _noise(scheduler: Any, place: int) -> float:
     """The timestep at a place of the schedule as a share of those that the model was trained with,
-    whatever units the denoiser is told."""
+    whatever units the denoiser is told; 0 after the last one."""
     times = scheduler.timesteps
     trained = scheduler.config.get("num_train_timesteps") or 1000
-    return float(times[min(place, len(times) - 1)]) / trained
+    return float(times[place]) / trained if place < len(times) else 0.0
 
 
 def _total(pipe: Any) -> int:

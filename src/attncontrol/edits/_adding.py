@@ -1,0 +1,70 @@
+"""A subject in the picture of the source: where it is seen, and latents around it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.moment import Moment, Source, steps_in
+from attncontrol.attention.regions import onto
+from attncontrol.attention.sites import path_matches
+from attncontrol.edits._maps import apart, look, mean, smooth
+from attncontrol.prompts.words import Word
+
+
+def others(now: Moment, source: Source) -> list[tuple[int, int]]:
+    """The places of images that are no source, and those of their sources, among the latents."""
+    return [(place, of) for place, of in enumerate(now.rows_of(source)) if place != of]
+
+
+def look_for(
+    subject: Word,
+    layers: Sequence[str],
+    notes: dict[Any, Any],
+    call: AttentionCall,
+    now: Moment,
+    source: Source,
+    blend: float | None,
+) -> None:
+    """Adds up the attention to the subject in the step ``blend`` and the two before it."""
+    if blend is None or now.purpose != "own" or "cond" not in now.branches:
+        return
+    early = steps_in(blend, now.step.total) - now.step.index
+    if early not in (0, 1, 2) or (
+        layers and not any(path_matches(call.site.name, pattern) for pattern in layers)
+    ):
+        return
+    for image in now.images:
+        if now.source_of(source, image) != image:
+            positions = now.span(subject, image).positions
+            look(notes.setdefault(("maps", image), {}), call, now, (image,), (positions,))
+
+
+def transferred(
+    latents: Tensor, notes: dict[Any, Any], now: Moment, source: Source, share: float | None
+) -> Tensor:
+    """Before a step the source's latents, with the first noise of their own in place of its."""
+    first, noise = notes.setdefault("first", (now.before, now.step.noise))
+    if share is None or now.step.index + 1 != max(steps_in(share, now.step.total), 1):
+        return latents
+    result = latents.clone()
+    for place, of in others(now, source):
+        other = (first[place] - first[of]) / noise
+        result[place] = latents[of] + now.step.noise_after * other.to(latents)
+    return result
+
+
+def blended(
+    latents: Tensor, notes: dict[Any, Any], now: Moment, source: Source, share: float | None
+) -> Tensor:
+    """After a step the source's latents where the subject is not."""
+    if share is None or now.step.index != steps_in(share, now.step.total):
+        return latents
+    result = latents.clone()
+    for place, of in others(now, source):
+        if maps := notes.get(("maps", now.images[place])):
+            inside = onto(apart(smooth(mean(maps))[0]), latents, now.layout.grid)
+            result[place] = torch.where(inside, latents[place], latents[of])
+    return result
