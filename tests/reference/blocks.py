@@ -30,3 +30,26 @@ def features_of_source(block, source, images, steps):
         yield
     finally:
         del block.forward
+
+
+@contextmanager
+def boxes_beside_texts(unet):
+    """ReGround in all transformer blocks of a GLIGEN UNet: cross-attention of what the boxes have
+    not changed, added to what they have."""
+    blocks = [module for module in unet.modules() if hasattr(module, "fuser")]
+
+    def forward(block, x, encoder_hidden_states, cross_attention_kwargs):
+        x = x + block.attn1(block.norm1(x))
+        boxes = block.fuser(x, cross_attention_kwargs["gligen"]["objs"])
+        x = boxes + block.attn2(block.norm2(x), encoder_hidden_states)
+        return x + block.ff(block.norm3(x))
+
+    for block in blocks:
+        block.forward = lambda x, block=block, **given: forward(
+            block, x, given["encoder_hidden_states"], given["cross_attention_kwargs"]
+        )
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward

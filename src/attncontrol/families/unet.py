@@ -33,6 +33,7 @@ def _matches(pipe: Any) -> bool:
 
 
 def _sites(unet: Any) -> tuple[Site, ...]:
+    """Without those of GLIGEN among cells and boxes, which are of no kind."""
     levels = len(unet.config["block_out_channels"])
     return tuple(
         Site(
@@ -42,7 +43,7 @@ def _sites(unet: Any) -> tuple[Site, ...]:
             _stride(name, levels),
         )
         for name, module in unet.named_modules()
-        if isinstance(module, Attention)
+        if isinstance(module, Attention) and not name.endswith(".fuser.attn")
     )
 
 
