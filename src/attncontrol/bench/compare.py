@@ -53,7 +53,7 @@ def run(
     methods. Raises ResultsError if ``file`` has pictures of a method with other settings, which
     are kept beside it.
     """
-    rows = read(file)
+    rows: list[Row] = read(file)
     done = {(row.suite, row.method, row.prompt, row.seed) for row in rows}
     of_prompt = {task.prompt: task for task in tasks(suite, every)}
     for method in ("plain", *methods):
@@ -111,7 +111,7 @@ def _row(suite: str, task: Task, picture: Any) -> Row:
         picture.seed,
         present=float(len(known) == len(things)),
         bound=float(all(shows(detections, thing) for thing in things)),
-        iou=_mean([_iou(detection, box) if detection else 0.0 for detection, box in places]),
+        iou=_mean([box_iou(detection, box) if detection else 0.0 for detection, box in places]),
         inside=_mean([_centred(detection, box) if detection else 0.0 for detection, box in places]),
         confidence=_mean([detection.confidence for detection in known]),
         seconds=picture.seconds,
@@ -123,7 +123,8 @@ def _mean(values: Sequence[float]) -> float:
     return round(float(np.mean(values)), 4) if values else float("nan")
 
 
-def _iou(detection: Detection, box: Box) -> float:
+def box_iou(detection: Detection, box: Box) -> float:
+    """Of the bounding box of what was found with a box in fractions of the picture."""
     x, y, width, height = (value / SIZE for value in detection.box)
     left, top, right, bottom = box
     wide = max(0.0, min(x + width, right) - max(x, left))

@@ -2,21 +2,28 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 from attncontrol.writing import append as extend
 
 
 @dataclass(frozen=True)
-class Row:
-    """One picture."""
+class Made:
+    """One picture: of which suite or kind of edit, by which method, of what."""
 
     suite: str
     method: str
     prompt: str
     seed: int
+
+
+@dataclass(frozen=True)
+class Row(Made):
+    """One picture."""
+
     present: float
     bound: float
     iou: float
@@ -26,37 +33,53 @@ class Row:
     memory: float
 
 
-_NUMBERS = ("present", "bound", "iou", "inside", "confidence", "seconds", "memory")
+@dataclass(frozen=True)
+class EditRow(Made):
+    """One edited picture; ``suite`` is the kind of edit."""
+
+    shown: float
+    kept: float
+    iou: float
+    outside: float
+    other: float
+    tint: float
+    confidence: float
+    seconds: float
+    memory: float
+
+    @property
+    def both(self) -> float:
+        return self.shown * self.kept
 
 
-_FIELDS = [field.name for field in fields(Row)]
+_READ: Mapping[Any, Callable[[str], Any]] = {str: str, int: int, float: float}
+AnyRow = TypeVar("AnyRow", bound=Made)
 
 
-def read(file: Path) -> list[Row]:
+def read(file: Path, kind: type[AnyRow] = Row) -> list[AnyRow]:  # type: ignore[assignment]
     """Rows of a CSV file; none if it does not exist. Lines that a killed process left half are
     skipped: a row ends with a number and the end of its line, and its picture is made again."""
     if not file.exists():
         return []
     text = file.read_bytes().decode("utf-8", "replace")
     lines = text.split("\n")[:-1]  # the last is empty, or half
-    return [row for row in map(_row, lines) if row is not None]
+    return [row for line in lines if (row := _row(line, kind)) is not None]
 
 
-def _row(line: str) -> Row | None:
+def _row(line: str, kind: type[AnyRow]) -> AnyRow | None:
     try:
-        values = dict(zip(_FIELDS, next(csv.reader([line.rstrip("\r")]), []), strict=False))
-        numbers = {name: float(values[name]) for name in _NUMBERS}
-        return Row(values["suite"], values["method"], values["prompt"], int(values["seed"]),
-                   **numbers)  # fmt: skip
-    except (KeyError, ValueError, csv.Error):
+        values = next(csv.reader([line.rstrip("\r")]), [])
+        return kind(*(_READ[field.type](v) for field, v in zip(fields(kind), values, strict=True)))
+    except (ValueError, csv.Error):
         return None
 
 
-def append(file: Path, rows: Sequence[Row]) -> None:
+def append(file: Path, rows: Sequence[Made]) -> None:
     """In one write. What a killed process left half is ended so that no number of it is taken for a
     whole one."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
+    names = [field.name for row in rows[:1] for field in fields(row)]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     before = file.read_bytes() if file.exists() else b""
     if not before:
         writer.writeheader()

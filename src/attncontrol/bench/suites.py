@@ -1,9 +1,27 @@
 """Names of the suites and what each measures; without torch, for the command line."""
 
+from collections.abc import Mapping
+
 MEASURES = {
     "pairs": ("present", "confidence"),
     "triples": ("present", "confidence"),
     "colors": ("present", "bound", "confidence"),
     "layout": ("present", "iou", "inside", "confidence"),
 }
-SUITES = tuple(MEASURES)
+
+_WITH_SOURCE = ("shown", "kept", "both", "iou", "outside", "other", "tint", "confidence")
+EDITS: Mapping[str, tuple[str, ...]] = {
+    "recolour": _WITH_SOURCE,
+    "swap": _WITH_SOURCE,
+    "add": _WITH_SOURCE,
+    "remove": _WITH_SOURCE,
+    "move": _WITH_SOURCE,
+    "regions": ("shown", "iou", "confidence"),
+    "style": ("shown", "kept", "both", "outside", "confidence"),
+}
+"""What is measured of every kind of edit; see ``bench.edit_suite``."""
+
+DECIBELS = ("outside", "other")
+"""The measures that are no shares."""
+
+SUITES = (*MEASURES, "edits")

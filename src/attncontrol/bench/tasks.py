@@ -37,7 +37,7 @@ def _task(suite: str, number: int, prompt: str) -> Task:
         colors = rng.choice(list(COLORS), len(nouns), replace=False)
         return Task(_caption(nouns, map(str, colors)), {})
     sides = rng.permutation(2)
-    boxes = {noun: _box(rng, int(side)) for noun, side in zip(nouns, sides, strict=True)}
+    boxes = {noun: square(rng, int(side)) for noun, side in zip(nouns, sides, strict=True)}
     return Task(_caption(nouns), boxes)
 
 
@@ -45,7 +45,7 @@ def _caption(nouns: Iterable[str], colors: Iterable[str | None] = itertools.repe
     return caption(tuple(map(Thing, nouns, colors)))[0]
 
 
-def _box(rng: np.random.Generator, side: int) -> Box:
+def square(rng: np.random.Generator, side: int) -> Box:
     """A square in the left or the right half."""
     length = rng.uniform(0.36, 0.48)
     left, top = rng.uniform(0, 0.5 - length) + 0.5 * side, rng.uniform(0, 1 - length)

@@ -1,6 +1,7 @@
 """Charts of what was measured, with matplotlib (``pip install attncontrol[bench]``)."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -49,6 +50,44 @@ def bars(lines: Sequence[Mapping[str, Any]], measures: Sequence[str], file: Path
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right center", frameon=False)
     _written(figure, file)
+
+
+def curves(lines: Sequence[Mapping[str, Any]], x: str, y: str, file: Path) -> None:
+    """One measure against another: a line through all strengths of a method, ``name@strength``,
+    which stand beside their points; whiskers are the intervals of the gain over the first method.
+    ``outside`` is in dB, the others in percent."""
+    figure = _figure(7.5, 4.5)
+    axes, by_name = figure.subplots(), dict[str, list[Mapping[str, Any]]]()
+    for line in lines:
+        by_name.setdefault(_without_strengths(line["method"]), []).append(line)
+    unit = 1 if x == "outside" else 100
+    for number, (name, points) in enumerate(by_name.items()):
+        points.sort(key=lambda line: _strengths(line["method"]))
+        right = [unit * line[x] for line in points]
+        up = [100 * line[y] for line in points]
+        whiskers = [_whiskers(line, [y]) for line in points]
+        axes.errorbar(
+            right, up, yerr=[[w[side][0] for w in whiskers] for side in (0, 1)], label=name,
+            marker="o", markersize=4, linewidth=1.2, elinewidth=0.6,
+            color="0.4" if not number else None,
+        )  # fmt: skip
+        for line, *at in zip(points, right, up, strict=True):
+            shown = ", ".join(f"{u:g}" for u in _strengths(line["method"]))
+            axes.annotate(shown, at, xytext=(4, 4), textcoords="offset points", fontsize=7)
+    axes.set_xlabel(f"{x}, {'dB' if unit == 1 else '%'}")
+    axes.set_ylabel(f"{y}, %")
+    axes.set_ylim(0, 102)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False)
+    _written(figure, file)
+
+
+def _without_strengths(method: str) -> str:
+    return re.sub(r"@[^+]*", "", method)
+
+
+def _strengths(method: str) -> list[float]:
+    return [float(u) for u in re.findall(r"@([^+]+)", method)]
 
 
 def _whiskers(line: Mapping[str, Any], measures: Sequence[str]) -> tuple[list[float], list[float]]:

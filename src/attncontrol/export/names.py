@@ -21,15 +21,15 @@ def stem_of(text: str) -> str:
 
 def name_of(prompt: str, method: str, seed: int) -> str:
     """The file of a picture."""
-    return f"{stem_of(prompt)}.{_plain(method)}.{seed}.png"
+    return f"{stem_of(prompt)}.{plain(method)}.{seed}.png"
 
 
 def sheet_of(prompt: str, kind: str, seeds: Sequence[int]) -> str:
     """The file of what shows the pictures of several seeds together."""
     span = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
-    return f"{stem_of(prompt)}.{_plain(kind)}.{span}.png"
+    return f"{stem_of(prompt)}.{plain(kind)}.{span}.png"
 
 
-def _plain(method: str) -> str:
-    """Of ``module:Name`` too, in a file name."""
+def plain(method: str) -> str:
+    """The name of a method, ``module:Name`` too, in a file name."""
     return re.sub(r"[^\w.+-]", "-", method)[-40:]

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attncontrol.axes import LayerMaps, PixelMap, SpatialMaps, WordMaps
+from attncontrol.axes import PixelMap, SpatialMaps, WordMaps
 from attncontrol.losses.layout_guidance import confinement
 from attncontrol.losses.placement import centering
 from attncontrol.maps.functional import cell_middles, centroid, summed
@@ -32,8 +32,8 @@ from attncontrol.prompts.tokens import Subject
 from attncontrol.prompts.words import Groups
 
 
-def apart(layers: Sequence[LayerMaps], mean: SpatialMaps, subjects: Sequence[Subject]) -> Tensor:
-    """The loss of one image."""
+def apart(layers: Sequence[Tensor], mean: SpatialMaps, subjects: Sequence[Subject]) -> Tensor:
+    """The loss of one image; ``layers`` are [heads height width token], of any grids."""
     if len(subjects) < 2:
         return mean.sum() * 0
     nouns = summed(mean.detach(), [subject.noun for subject in subjects])
