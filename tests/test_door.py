@@ -15,7 +15,7 @@ from diffusers import (
     PNDMScheduler,
 )
 
-from attncontrol import edits, losses
+from attncontrol import edits, losses, sprites
 from attncontrol.attention.sites import Where
 from attncontrol.checks.arguments import Share, fits, in_words
 from attncontrol.edits import SoftIdentity, SoftUniform
@@ -28,7 +28,9 @@ from attncontrol.errors import (
     SiteError,
     WordError,
 )
-from attncontrol.losses import AttendAndExcite, SynGen
+from attncontrol.losses import AttendAndExcite, BoxDiff, SynGen
+from attncontrol.losses import _method as named
+from attncontrol.maps.store import save
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.noise_search import NoiseSearch
 from attncontrol.verbs.edit import edit
@@ -45,7 +47,7 @@ RIGHT = {
     "layout": {"cat": (0.0, 0.0, 0.5, 1.0)}, "centers": {"cat": (0.2, 0.5)}, "tau": 0.5,
     "moves": {"cat": (0.2, 0.0)}, "layers": ("mid_block.attentions.0",), "factors": {"cat": 2.0},
     "region": (0.0, 0.0, 0.5, 1.0), "edit": SoftUniform(), "heads": (), "target": 0.5,
-    "objective": torch.sum,
+    "objective": torch.sum, "regions": {"cat": (0.0, 0.0, 0.5, 1.0)}, "delta": 1.1,
 }  # fmt: skip
 ODD = [math.nan, object(), b"x", -1.5, "x", [object()], {"x": object()}]
 OWN = {
@@ -101,6 +103,7 @@ def run(pipe, steps=3, prompt=PROMPT, **call):
 
 REFUSED = {
     "keep": (lambda p: record(p, ["cat"], keep="step"), SettingError, "keep must be a list"),
+    "no step": (lambda p: record(p, steps=[]), SettingError, "steps must be a list of numbers of"),
     "step": (lambda p: record(p, ["cat"], steps=[-1]), SettingError, "steps must be a list"),
     "to": (lambda p: record(p, ["cat"], to=""), SettingError, "to must be a folder, not ''"),
     "limit": (lambda p: record(p, limit=math.nan), SettingError, "limit must be a number of bytes"),
@@ -259,3 +262,36 @@ def test_a_class_is_no_pipeline(pipe):
 def test_where_attention_does_not_look_at_text_nothing_is_steered(pipe, where):
     with pytest.raises(SiteError, match="is self-attention, which has no image->text"):
         steer(pipe, AttendAndExcite(["cat"]), where=where).__enter__()
+
+
+@pytest.mark.parametrize("name", [[], None, 3, str])
+@pytest.mark.parametrize(
+    "find", [edits.Share.preset, sprites.path, sprites.call, named.method, named.needs]
+)
+def test_what_is_no_name_is_refused_by_what_finds_names(find, name):
+    with pytest.raises(SettingError, match="name must be a string"):
+        find(name)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 255.0])
+@pytest.mark.parametrize(
+    "take",
+    [
+        edits.KeyMask,
+        lambda mask: edits.Share(outside=mask),
+        lambda mask: edits.GRAG(1.1, region=mask),
+        lambda mask: edits.DenseDiffusion({"cat": mask}),
+        lambda mask: edits.BoundedAttention({"cat": mask}),
+        lambda mask: BoxDiff({"cat": mask}),
+    ],
+)
+def test_masks_hold_shares(take, value):
+    take(torch.tensor([[0.25, 1.0]]))
+    with pytest.raises(SettingError, match=r"the mask of .* must hold True and False, or numbers"):
+        take(torch.tensor([[1.0, value]]))
+
+
+@pytest.mark.parametrize("maps", [None, "run", AttendAndExcite])
+def test_only_maps_are_saved(maps, tmp_path):
+    with pytest.raises(SettingError, match="maps must be AttentionMaps"):
+        save(maps, tmp_path / "run.safetensors")

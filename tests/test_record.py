@@ -103,6 +103,10 @@ def test_other_schedulers_record_the_same_steps(pipe):
     assert maps.layers[LAYER].shape[2] == 4
 
 
+def never(*_):
+    raise AssertionError("a step was computed")
+
+
 def test_errors_leave_the_pipeline_as_it_was(pipe):
     plain = run(pipe)
     processors = pipe.unet.attn_processors
@@ -127,12 +131,12 @@ def test_errors_leave_the_pipeline_as_it_was(pipe):
         ),
         record(pipe, branches=("uncond",)),
     ):
-        run(pipe, guidance_scale=1.0)
+        run(pipe, guidance_scale=1.0, callback_on_step_end=never)
     with (
         pytest.raises(
-            CouplingError, match=r"nothing was recorded: none of the steps \[7\] among the 3 steps"
+            CouplingError, match=r"steps \[3, 7\] do not exist in this run of 3, numbered from 0"
         ),
-        record(pipe, steps=[7]),
+        record(pipe, steps=[2, 3, 7]),
     ):
         run(pipe)
     with pytest.raises(CouplingError, match="one record"), record(pipe):

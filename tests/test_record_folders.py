@@ -174,6 +174,17 @@ def test_what_is_no_path_is_refused(pipe, to):
         path_of(3)
 
 
+@pytest.mark.usefixtures("as_users_have_it")
+def test_maps_are_there_whatever_the_pictures_are(pipe):
+    with (
+        pytest.raises(SettingError, match="pictures are 1 PIL images, one for each prompt, not 1"),
+        record(pipe, ["cat"]) as maps,
+    ):
+        run(pipe)
+        maps.pictures = 5
+    assert maps["cat"].isfinite().all()
+
+
 def test_steps_are_there_whatever_the_pictures_are(pipe, tmp_path):
     with (
         pytest.raises(SettingError, match="pictures are 1 PIL images, one for each prompt, not 2"),

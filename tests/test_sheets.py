@@ -182,14 +182,23 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
     assert maps._repr_png_() is None
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_images_and_pictures_that_cannot_be_drawn():
     maps = records.made({"a": torch.rand(1, 1, 1, 1, 2, 2, 3)})
     with pytest.raises(SettingError, match="image=5: the record has 1, numbered from 0"):
         maps.sheet(5)
-    arrays = maps.replace(pictures=[np.zeros((8, 8, 3))])
-    for draw in (arrays.sheet, lambda: page(arrays)):
-        with pytest.raises(SettingError, match="are 1 PIL images, one for each prompt, not 1 of"):
-            draw()
+    odd = {
+        "are 1 PIL images, one for each prompt, not 1 of ndarray": [np.zeros((8, 8, 3))],
+        "not 2 of Image": [Image.new("RGB", (8, 8))] * 2,
+        "not 1 of int": 5,
+        "not 1 of NoneType": None,
+    }
+    for said, pictures in odd.items():
+        with pytest.raises(SettingError, match=said):
+            maps.replace(pictures=pictures)
+        with pytest.raises(SettingError, match=said):
+            maps.pictures = pictures
+    assert maps.pictures == ()
 
 
 def test_a_page_says_at_its_top_that_the_record_is_partial():

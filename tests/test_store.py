@@ -3,6 +3,7 @@ step."""
 
 import gc
 import json
+import math
 import resource
 import signal
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from attncontrol import AttentionMaps, load, record, save
+from attncontrol.cli.app import app
 from attncontrol.errors import (
     CouplingError,
     NonFiniteError,
@@ -27,6 +30,7 @@ from attncontrol.errors import (
 from attncontrol.maps.functional import resize
 from attncontrol.maps.store import require_encoding
 from attncontrol.maps.streaming import Stream
+from tests.kit.records import made
 from tests.kit.sd import LAYER, PROMPT, run
 
 
@@ -289,11 +293,33 @@ def test_bad_files_are_refused(maps, tmp_path):
         maps.replace(layers={})
 
 
+@pytest.mark.usefixtures("as_users_have_it")
+def test_a_record_that_is_too_large_is_refused_before_it_is_read(tmp_path):
+    """4 maps of one number become, by their header alone, maps of 40000 x 40000."""
+    file = save(made({"a": torch.rand(1, 1, 1, 1, 2, 2, 1)}, ("cat",)), tmp_path / "a.safetensors")
+    size, data = 4 * 40_000**2, file.read_bytes()
+    said = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    said["maps/a"] |= {"shape": [1, 1, 1, 1, 40_000, 40_000, 1], "data_offsets": [0, size]}
+    text = json.dumps(said).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    with file.open("r+b") as sparse:
+        sparse.truncate(8 + len(text) + size)
+    said = r"a\.safetensors holds 6\.0 GiB, more than limit=4\.0 GiB: raise limit=... "
+    with pytest.raises(SizeError, match=said):
+        load(file)
+    assert load(file, limit=float(size)).nbytes == size
+    assert load(file, limit=math.inf).shapes == {"a": (1, 1, 1, 1, 40_000, 40_000, 1)}
+    with pytest.raises(SettingError, match="limit must be a number of bytes"):
+        load(file, limit=-1.0)
+    result = CliRunner().invoke(app, ["export", str(file), "--limit", "5.9"])
+    assert (result.exit_code, "limit=5.9 GiB" in result.output) == (2, True)
+
+
 def test_a_recording_that_is_too_large_is_refused_before_the_first_step(pipe):
     calls = []
     hook = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
     with (
-        pytest.raises(SizeError, match=r"would hold 0.0 GiB, more than limit=0.0 GiB; name words"),
+        pytest.raises(SizeError, match=r"hold 48\.0 KiB, more than limit=10 bytes; name words"),
         record(pipe, limit=10.0),
     ):
         run(pipe)

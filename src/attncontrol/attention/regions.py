@@ -14,10 +14,16 @@ Region = Box | Tensor
 
 
 def require_region(region: Any, name: str = "the region") -> None:
-    """Raises SettingError for a box that is empty or outside the picture, and for an empty mask."""
+    """Raises SettingError for a box that is empty or outside the picture, and for a mask that is
+    empty or holds anything but shares, 0 .. 1."""
     if isinstance(region, Tensor):
-        if region.ndim != 2 or not region.any():
+        if region.ndim != 2 or region.is_complex() or not region.any():
             raise SettingError(f"the mask of {name} is empty, or is not [height width]")
+        if not ((region >= 0) & (region <= 1)).all():  # NaN is neither
+            raise SettingError(
+                f"the mask of {name} must hold True and False, or numbers between 0 and 1, not "
+                f"{region.min().item():.4g} to {region.max().item():.4g}"
+            )
         return
     left, top, right, bottom = region
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):

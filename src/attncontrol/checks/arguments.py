@@ -54,6 +54,7 @@ SomeWords = Annotated[
 ]
 Index = Annotated[int, Such("an integer of at least 0", lambda x: x >= 0)]
 Count = Annotated[int, Such("an integer of at least 1", lambda x: x >= 1)]
+Bytes = Annotated[float, Such("a number of bytes", lambda x: x >= 0)]
 
 
 class Unchecked:
@@ -154,6 +155,13 @@ def in_words(hint: Any) -> str:
     if hint in (None, NoneType):
         return "None"
     return "a function" if origin is Callable else plain.get(hint, getattr(hint, "__name__", "it"))
+
+
+def in_bytes(size: float | int) -> str:
+    """A number of bytes in the largest unit of which there is one."""
+    power = max((k for k in range(4) if size >= 1024**k), default=0)
+    number, unit = size / 1024**power, ("bytes", "KiB", "MiB", "GiB")[power]
+    return f"{number:.1f} {unit}" if power else f"{number:.0f} bytes"
 
 
 def shown(value: Any) -> str:

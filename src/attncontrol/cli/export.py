@@ -1,14 +1,15 @@
 """The command that converts attention records: ``export``."""
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from attncontrol.cli import checks, paths
 from attncontrol.cli import options as of
-from attncontrol.cli import paths
 from attncontrol.cli.app import app, console
 from attncontrol.cli.failures import work
 
@@ -20,6 +21,14 @@ def _format(name: str | None) -> str | None:
     if name is not None and name not in FORMATS:
         raise typer.BadParameter(f"{name!r}: choose from {', '.join(FORMATS)}")
     return name
+
+
+Limit = Annotated[
+    float,
+    typer.Option(
+        help="GiB of a record, as float32, that is still read.", callback=checks.between(0.0, 1e6)
+    ),
+]
 
 
 @app.command()
@@ -42,6 +51,7 @@ def export(
         Path | None,
         typer.Option(help="Default: beside the record.", parser=paths.named, metavar="PATH"),
     ] = None,
+    limit: Limit = 4.0,
     as_json: of.Json = False,
 ) -> None:
     """Write a record as pictures, or for another library."""
@@ -54,7 +64,7 @@ def export(
 
     write, ours = _writers()[chosen]
     require_free(target, ours, inputs=[path])
-    maps = loaded(path)
+    maps = loaded(path, limit)
     with work():
         write(maps, target)
     if as_json:
@@ -107,13 +117,13 @@ def beside(record: Path, ending: str) -> Path:
     return path.with_name(f"{path.name.removesuffix('.safetensors')}{ending}")
 
 
-def loaded(path: Path) -> Any:
-    """A record; that it is partial is said in one line."""
+def loaded(path: Path, limit: float = math.inf) -> Any:
+    """A record of at most ``limit`` GiB; that it is partial is said in one line."""
     from attncontrol.maps.reading import load
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* is partial: ")
-        maps = load(path)
+        maps = load(path, limit=limit * 2**30)
     if maps.partial:
         console.print(f"{path} is partial: {maps.partial}", soft_wrap=True)
     return maps

@@ -9,7 +9,7 @@ import typer
 
 from attncontrol.cli import paths
 from attncontrol.cli.app import app, console
-from attncontrol.cli.export import beside, loaded, partial_in
+from attncontrol.cli.export import Limit, beside, loaded, partial_in
 from attncontrol.cli.failures import work
 from attncontrol.cli.options import Json
 
@@ -35,6 +35,7 @@ def inspect(
         ),
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    limit: Limit = 4.0,
     as_json: Json = False,
 ) -> None:
     """Write a page in which to look at a record: words over the picture, steps, layers, heads,
@@ -47,7 +48,7 @@ def inspect(
     from attncontrol.writing import require_free, whole
 
     require_free(target, is_page, inputs=records)
-    maps = [loaded(path) for path in records]
+    maps = [loaded(path, limit) for path in records]
     text = page(*maps, titles=_titles(records))
     with work(), whole(target, is_page, inputs=records) as part:
         part.write_text(text, "utf-8")

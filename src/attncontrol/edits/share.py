@@ -46,10 +46,11 @@ class Share(Edit):
         if self.start > self.stop:
             raise SettingError(f"start={self.start} lies after stop={self.stop}")
         if self.outside is not None:
-            require_region(self.outside)
+            require_region(self.outside, "outside")
         object.__setattr__(self, "where", Where(kind=("self", "joint"), layers=self.layers))
 
     @classmethod
+    @arguments.checked
     def preset(cls, name: str) -> "Share":
         """Raises SettingError."""
         if name not in SHARES:

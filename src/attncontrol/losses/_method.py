@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from attncontrol import listing
+from attncontrol.checks.arguments import check
 from attncontrol.errors import LossError, SettingError
 from attncontrol.losses._names import Needs, makers
 from attncontrol.objectives.boxes import Layouts
@@ -53,6 +54,7 @@ def needs(name: str) -> Needs | None:
 def _named(name: str) -> tuple[Any, dict[str, bool]]:
     """What a name stands for, and the arguments that it takes, with whether they have no
     default."""
+    check("name", name, str)
     if ":" in name:
         found = listing.named(name)
     elif name in makers():

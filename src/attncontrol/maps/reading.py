@@ -1,17 +1,19 @@
 """``load``: records from disk, a file or the files of one run in a folder."""
 
+import math
 import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from attncontrol.attention.sites import Site
-from attncontrol.errors import RecordError
+from attncontrol.checks.arguments import Bytes, Unchecked, checked, in_bytes
+from attncontrol.errors import RecordError, SizeError
 from attncontrol.maps.opened import Part, path_of, read, read_pictures
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.recording import BranchText, Shape, Unread
@@ -20,13 +22,20 @@ PICTURES = "pictures.safetensors"
 STEP = r"step-\d{4,}\.safetensors"
 
 
-def load(path: Path | str) -> AttentionMaps:
+@checked
+def load(
+    path: Annotated[Path | str, Unchecked],
+    *,
+    limit: Bytes = 4.0 * 2**30,
+) -> AttentionMaps:
     """Opens a record, a file or a folder of steps. Maps are read when they are looked at.
 
     What a killed run left in its folder is read with a warning, and ``partial`` says so. Raises
     RecordError if there is no record, if it has a newer schema, if a file is damaged or does not
     fit its header (also when its maps are read), and if the steps of a folder are not those of one
-    run from the first one on; SettingError for what is no path.
+    run from the first one on; SizeError, before any map is read, if there are more than ``limit``
+    bytes of them (float32; ``math.inf`` for records of which few layers are looked at);
+    SettingError for what is no path.
 
         maps = load("run.safetensors")
         maps["cat"]  # [image height width]
@@ -43,12 +52,14 @@ def load(path: Path | str) -> AttentionMaps:
         raise RecordError(f"{path} holds no maps: none of its sites ran in the recorded steps")
     partial = _missing(parts, is_folder)
     if partial and is_folder:
-        warnings.warn(f"{path} is partial: {partial}", stacklevel=2)
+        warnings.warn(f"{path} is partial: {partial}", stacklevel=3)
+    layers = Stored(parts, tuple(sites))
+    _require_room(path, layers, limit)
     pictures = parts[-1].pictures()
     if is_folder and first.run is None:
         pictures = read_pictures(path / PICTURES, len(first.images))
     return AttentionMaps(
-        layers=Stored(parts, tuple(sites)),
+        layers=layers,
         sites=sites,
         **vars(_text(first.images)),
         others={
@@ -64,6 +75,17 @@ def load(path: Path | str) -> AttentionMaps:
         partial=partial,
         pictures=pictures,
     )
+
+
+def _require_room(path: Path, layers: "Stored", limit: float) -> None:
+    """Raises SizeError if maps and pictures hold more bytes."""
+    seen = [part.tensors["pictures"].shape for part in layers.parts if "pictures" in part.tensors]
+    size = 4 * sum(map(math.prod, layers.shapes.values())) + sum(map(math.prod, seen))
+    if size > limit:
+        raise SizeError(
+            f"{path} holds {in_bytes(size)}, more than limit={in_bytes(limit)}: raise limit=... "
+            "(--limit), or record fewer steps, layers or heads"
+        )
 
 
 def _text(images: Sequence[Any]) -> BranchText:

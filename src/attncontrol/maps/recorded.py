@@ -31,12 +31,9 @@ class AttentionMaps:
         maps["cat"]  # [image height width]
     """
 
-    pictures: Sequence[Any]
-    """The pictures that were made, PIL images; yours to set, also inside the block."""
-
     def __init__(self, *, pictures: Sequence[Any] = (), **values: Any) -> None:
         self._recording: Recording | None = None
-        self.pictures = pictures
+        self._pictures = pictures
         if values:
             self._complete(Recording(**values))
 
@@ -47,6 +44,19 @@ class AttentionMaps:
         if not recording.layers:
             raise CouplingError("nothing is recorded: none of the sites ran in the recorded steps")
         self._recording = recording
+        self.pictures = self._pictures  # refused, if at all, when the maps are there
+
+    @property
+    def pictures(self) -> Sequence[Any]:
+        """The pictures that were made, PIL images, one for each prompt; yours to set, also inside
+        the block, at whose end they are checked. Raises SettingError for others."""
+        return self._pictures
+
+    @pictures.setter
+    def pictures(self, pictures: Sequence[Any]) -> None:
+        if self._recording is not None:
+            shown.require_pictures(pictures, len(self.prompts))
+        self._pictures = pictures
 
     @property
     def recording(self) -> Recording:
@@ -215,23 +225,15 @@ class AttentionMaps:
         """The picture of one image, and over it the map of every word. Raises RecordError as
         ``show``."""
         self.require_drawable()
-        pictures = [self.ground(image)] if len(self.pictures) else []
-        return draw.words_sheet(
-            pictures, self.ground(image), self.mean()[image], self.labels[image],
-            shown.titled(self, image, "mean of all; each map from its minimum to its maximum"),
-        )  # fmt: skip
+        return shown.sheet(self, image)
 
     def ground(self, image: int) -> Image.Image:
-        """What maps are drawn on: the picture, or gray in the shape of the finest grid. Raises
-        SettingError for an image that is not there and for pictures that are no PIL images."""
+        """What maps are drawn on: the picture, or gray of the finest grid. Raises SettingError."""
         return shown.ground(self, image)
 
     def require_drawable(self) -> None:
         if not self.drawable:
-            raise RecordError(
-                f"pictures are drawn of the attention of pictures to text, image->text; "
-                f"not of {self.direction} or videos"
-            )
+            raise RecordError(f"drawn: image->text of pictures, not of {self.direction} or videos")
 
     def __repr__(self) -> str:
         if self._recording is None:

@@ -3,6 +3,7 @@
 import html
 import io
 from base64 import b64encode
+from collections.abc import Iterable
 from typing import Any
 
 from PIL import Image
@@ -26,13 +27,28 @@ def ground(maps: Any, image: int) -> Image.Image:
         raise SettingError(f"image={image!r}: the record has {count}, numbered from 0")
     if not len(maps.pictures):
         return draw.plane(*finest(shape[-3:-1] for shape in maps.shapes.values()))
-    own = image % count < len(maps.pictures)
-    if not own or not isinstance(maps.pictures[image % count], Image.Image):
+    return maps.pictures[image]
+
+
+def sheet(maps: Any, image: int) -> Image.Image:
+    """See ``AttentionMaps.sheet``."""
+    under = ground(maps, image)
+    title = titled(maps, image, "mean of all; each map from its minimum to its maximum")
+    pictures = [under] if len(maps.pictures) else []
+    return draw.words_sheet(pictures, under, maps.mean()[image], maps.labels[image], title)
+
+
+def require_pictures(pictures: Any, count: int) -> None:
+    """Raises SettingError for other than ``count`` PIL images of one size, or none."""
+    some = list(pictures) if isinstance(pictures, Iterable) else [pictures]
+    if some and (len(some) != count or not all(isinstance(each, Image.Image) for each in some)):
+        kinds = ", ".join(sorted({type(each).__name__ for each in some}))
         raise SettingError(
-            f"maps.pictures are {count} PIL images, one for each prompt, not "
-            f"{len(maps.pictures)} of {type(maps.pictures[0]).__name__}; () shows the maps alone"
+            f"maps.pictures are {count} PIL images, one for each prompt, not {len(some)} of {kinds}"
         )
-    return maps.pictures[image % count]
+    sizes = sorted({f"{width} x {height}" for width, height in (each.size for each in some)})
+    if len(sizes) > 1:
+        raise SettingError(f"maps.pictures have one size, not {' and '.join(sizes)}")
 
 
 def described(maps: Any) -> str:

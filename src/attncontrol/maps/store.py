@@ -47,6 +47,7 @@ from attncontrol.errors import NonFiniteError, RecordError, SettingError, WriteE
 from attncontrol.maps.opened import Kept, checksum, checksum_of, path_of, require_fit
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.recording import BranchText, Recording
+from attncontrol.maps.shown import require_pictures
 from attncontrol.writing import Unfinished, whole
 
 Encoding = Literal["float32", "float16", "bfloat16", "sqrt8"]
@@ -146,15 +147,7 @@ def _quantised(name: str, maps: Tensor, encoding: Encoding) -> dict[str, Tensor]
 def pixels(pictures: Sequence[Any], count: int) -> Tensor:
     """uint8 [image height width 3]. Raises SettingError for other than ``count`` PIL images of one
     size."""
-    sizes = {str(getattr(picture, "size", None)) for picture in pictures}
-    if len(pictures) != count or not all(hasattr(picture, "convert") for picture in pictures):
-        kinds = sorted({type(picture).__name__ for picture in pictures})
-        raise SettingError(
-            f"pictures are {count} PIL images, one for each prompt, not {len(pictures)} of "
-            f"{', '.join(kinds)}"
-        )
-    if len(sizes) > 1:
-        raise SettingError(f"pictures have one size, not {' and '.join(sorted(sizes))}")
+    require_pictures(pictures, count)
     return torch.from_numpy(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures]))
 
 

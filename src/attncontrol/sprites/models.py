@@ -5,6 +5,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
+from attncontrol.checks.arguments import checked
 from attncontrol.errors import SettingError
 
 MODELS: Mapping[str, str] = MappingProxyType(
@@ -26,12 +27,14 @@ _CALLS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+@checked
 def path(name: str = "sd") -> str:
     """Folder of a bundled model, for ``from_pretrained``: "sd", "sd3" or "flux", or its name on the
     command line, "sprites" and so on. Raises SettingError for an unknown name."""
     return str(files("attncontrol.sprites") / "weights" / _folder(name))
 
 
+@checked
 def call(name: str = "sd") -> dict[str, Any]:
     """Arguments with which a bundled model is called, named as for ``path``: 25 steps, the scale of
     classifier-free guidance it was measured with, and the 32 text positions that SD3 and FLUX have

@@ -19,7 +19,7 @@ from attncontrol.attention.between import Direction, related, sites_with
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where
-from attncontrol.checks.arguments import Such, checked
+from attncontrol.checks.arguments import Bytes, checked
 from attncontrol.errors import WordError
 from attncontrol.families.family import Family
 from attncontrol.maps.recorded import AttentionMaps
@@ -78,7 +78,7 @@ def record_pictures(
     where: Where | None = None,
     direction: Direction = "image->text",
     keep: Collection[Axis] = (),
-    limit: Annotated[float, Such("a number of bytes", lambda x: x >= 0)] = 4.0 * 2**30,
+    limit: Bytes = 4.0 * 2**30,
     **call: Any,
 ) -> AttentionMaps:
     """The same for several pictures, each with its prompt and words (all tokens if None); see

@@ -1,5 +1,6 @@
 """``record``: keep the attention of a pipeline call, reduced while it runs."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 
 from attncontrol.attention.between import Direction, sites_with
 from attncontrol.attention.sites import TEXT, Where
-from attncontrol.checks.arguments import Count, Index, Such, checked
+from attncontrol.checks.arguments import Bytes, Count, Index, Such, checked
 from attncontrol.errors import WordError
 from attncontrol.maps.opened import path_of
 from attncontrol.maps.reading import load
@@ -34,10 +35,13 @@ def record(
     direction: Direction = "image->text",
     keep: Collection[Axis] = (),
     branches: Annotated[Sequence[str], Such("a list such as ('cond', 'uncond')", len)] = ("cond",),
-    steps: Collection[Index] | None = None,
+    steps: Annotated[
+        Collection[Index] | None,
+        Such("a list of numbers of steps, such as [0, 5]", lambda of: of is None or len(of) > 0),
+    ] = None,
     to: Annotated[Path | str | None, Such("a folder", lambda to: to != "")] = None,
     encoding: Encoding = "float32",
-    limit: Annotated[float, Such("a number of bytes", lambda x: x >= 0)] = 4.0 * 2**30,
+    limit: Bytes = 4.0 * 2**30,
 ) -> Iterator[AttentionMaps]:
     """Records the attention of one pipeline call; the pictures are bit-identical to those made
     without.
@@ -67,7 +71,8 @@ def record(
     Yields AttentionMaps, complete when the block ends. Raises WordError and SiteError; CallError if
     the text encoders were given other ids than those of the prompt (words by position do without);
     SizeError if the recording would hold more than ``limit`` bytes (float32), before the first
-    step; CouplingError if nothing was recorded, or if the pipeline is called twice; WriteError if
+    step; CouplingError for steps and branches that the call does not have, as soon as that is
+    known, if nothing was recorded, and if the pipeline is called twice; WriteError if
     the folder holds something else or another run is recorded into it, before anything runs;
     SettingError for ``pictures`` that are no PIL images of one size.
     """
@@ -84,7 +89,7 @@ def record(
             yield maps
         recording = recorder.finish(maps.pictures)
     if folder is not None:
-        recording = load(folder).recording
+        recording = load(folder, limit=math.inf).recording
     maps._complete(recording)
 
 

@@ -100,6 +100,9 @@ class Recorder:
             return
         if not self.seen:
             self._begin(call)
+        alone = getattr(self.run.pipe, "do_classifier_free_guidance", None) is False
+        if alone or (self.seen and not call.text.of("uncond").known(0)):
+            self._require_met({"uncond"}.intersection(self.wish.branches))
         self.seen.append(index)
         if self.wish.has_step(index):
             self._write_step()
@@ -133,15 +136,11 @@ class Recorder:
         """Its layers are in the folder if there is one. Raises CouplingError if there is nothing,
         or not what was asked for."""
         wish = self.wish
-        if unknown := set(wish.branches) - self.met:
-            raise CouplingError(
-                f"branch {sorted(unknown)} does not exist in this call; its branches are "
-                f"{tuple(sorted(self.met))}"
-            )
+        self._require_met(wish.branches)
         if not self.steps:
             raise CouplingError(
-                f"nothing was recorded: none of the steps {wish.steps} among the {len(self.seen)} "
-                "steps of this run"
+                f"nothing was recorded: the run ended after {len(self.seen)} steps, before "
+                f"steps={wish.steps}"
             )
         if wish.stream is not None:
             shown = None
@@ -151,9 +150,22 @@ class Recorder:
                 self._write_step(shown, last=True)
         return self._recording(self.steps)
 
+    def _require_met(self, branches: Collection[str]) -> None:
+        """Raises CouplingError for a branch that did not run."""
+        if never := sorted(set(branches) - self.met):
+            raise CouplingError(
+                f"branch {never} does not exist in this call; its branches are "
+                f"{tuple(sorted(self.met))}"
+            )
+
     def _begin(self, call: DenoiserCall) -> None:
-        """What the prompts say, and whether there is room."""
-        wish, text = self.wish, call.text
+        """What the prompts say, and whether there are such steps and room. Raises CouplingError;
+        SizeError."""
+        wish, text, total = self.wish, call.text, call.step.total
+        if late := sorted(index for index in wish.steps or () if index >= total):
+            raise CouplingError(
+                f"steps {late} do not exist in this run of {total}, numbered from 0: choose others"
+            )
         sure = [b for b in wish.branches if b in call.branches or text.of(b).known(0)]
         self.texts = wish.texts(text, sure)  # others may never run
         self.known = {

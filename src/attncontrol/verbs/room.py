@@ -3,6 +3,7 @@
 import math
 
 from attncontrol.attention.between import Direction
+from attncontrol.checks.arguments import in_bytes
 from attncontrol.errors import SizeError
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Session
@@ -30,7 +31,6 @@ def require_room(size: int, limit: float) -> None:
     """Raises SizeError if a recording of so many bytes is larger than the limit."""
     if size > limit:
         raise SizeError(
-            f"this recording would hold {size / 2**30:.1f} GiB, more than "
-            f"limit={limit / 2**30:.1f} GiB; name words, record fewer layers or steps, "
-            "drop keep=..., or raise limit=..."
+            f"this recording would hold {in_bytes(size)}, more than limit={in_bytes(limit)}; name "
+            "words, record fewer layers or steps, drop keep=..., or raise limit=..."
         )
