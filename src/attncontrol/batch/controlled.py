@@ -39,11 +39,7 @@ class Controlled:
         or the name of a method, made of ``words`` (None: nouns of the prompt) or of ``boxes`` (word
         -> (left, top, right, bottom) in 0 .. 1). ``where`` and ``descent`` are the objective's.
         """
-        guide: Objective | None
-        if isinstance(objective, str):
-            guide = losses.method(objective, words, boxes)
-        else:
-            guide = objective
+        guide = losses.method(objective, words, boxes) if isinstance(objective, str) else objective
         with ExitStack() as stack:
             self.trace = None
             if edit is not None:
