@@ -52,8 +52,7 @@ def needs(name: str) -> Needs | None:
 
 
 def _named(name: str) -> tuple[Any, dict[str, bool]]:
-    """What a name stands for, and the arguments that it takes, with whether they have no
-    default."""
+    """What a name stands for, and the arguments it takes, with whether they have no default."""
     check("name", name, str)
     if ":" in name:
         found = listing.named(name)
@@ -63,8 +62,7 @@ def _named(name: str) -> tuple[Any, dict[str, bool]]:
     else:
         raise SettingError(
             f"no method is called {name}: choose from {', '.join(makers())}, or write "
-            "module:Name, such as my_losses:MyLoss. Losses that need more than words or a layout "
-            "are made in Python"
+            "module:Name, such as my_losses:MyLoss. Losses that need more are made in Python"
         )
     if isinstance(found, Objective) or not callable(found):
         return found, {}
