@@ -62,7 +62,7 @@ def _named(name: str) -> tuple[Any, dict[str, bool]]:
     else:
         raise SettingError(
             f"no method is called {name}: choose from {', '.join(makers())}, or write "
-            "module:Name, such as my_losses:MyLoss. Losses that need more are made in Python"
+            "module:Name, as my_losses:MyLoss; those of more than words or a layout need Python"
         )
     if isinstance(found, Objective) or not callable(found):
         return found, {}
