@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from attncontrol import losses
+from attncontrol.attention.edit import Edit
 from attncontrol.batch.edit_methods import METHODS
 from attncontrol.batch.options import image_to_image
 from attncontrol.bench.edit_suite.sources import Case, draw
@@ -59,8 +60,9 @@ class Batch:
 @dataclass(frozen=True)
 class Part:
     """``make`` has a batch and a strength, None for the defaults, and gives an edit, a list of
-    ``On``, an objective, or a context; ``strengths`` are those of its curve. Where ``sources`` are
-    changed too, pictures are judged by those that came along."""
+    ``On``, an objective, a context, or a tuple of such, each inside those before it;
+    ``strengths`` are those of its curve. Where ``sources`` are changed too, pictures are judged by
+    those that came along."""
 
     make: Callable[[Batch, Any], Any]
     strengths: tuple[float, ...] = ()
@@ -78,11 +80,11 @@ def _taking(name: str) -> Callable[[Batch, float | None], list[On]]:
     return lambda of, u: list(make(of.sources, usual if u is None else u))
 
 
-def _dense(of: Batch, u: float | None) -> list[On]:
-    return [
-        On(DenseDiffusion(dict(case.task.boxes.items()), images=(image,), **_with(cross=u)))
+def _dense(of: Batch, u: float | None) -> tuple[Edit, ...]:
+    return tuple(
+        DenseDiffusion(dict(case.task.boxes.items()), images=(image,), **_with(cross=u))
         for image, case in enumerate(of.cases)
-    ]
+    )
 
 
 def _with(**setting: float | None) -> dict[str, Any]:
@@ -166,7 +168,9 @@ def make(
         return draw(image_to_image(pipe), targets, call, **given), []
     with ExitStack() as stack:
         for part, u in reversed(parts(name)):
-            stack.enter_context(_context(pipe, part.make(of, u)))
+            made = part.make(of, u)
+            for one in made if isinstance(made, tuple) else (made,):
+                stack.enter_context(_context(pipe, one))
         pictures = draw(pipe, of.jobs, call)
     every = enumerate(pictures)
     return [pictures[i] for i in of.targets], [p for i, p in every if i not in of.targets]
