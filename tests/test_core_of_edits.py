@@ -115,30 +115,31 @@ def test_an_edit_of_a_module_that_does_not_exist_is_refused():
 
 @dataclass(frozen=True)
 class Also(Edit):
-    """Picture cells of the last image look at a further text too; nobody else does."""
+    """Picture cells of the last image look at a further text too, alone in cross-attention."""
 
     texts: tuple[str, ...] = ("a green frog",)
     hidden: bool = False
     where = TEXT
 
     def __call__(self, call, now):
-        seen = torch.ones(
-            len(call.query), 1, call.query.shape[2], call.key.shape[2], dtype=torch.bool
-        )
-        cells = now.layout.image_slice if call.site.kind == "joint" else slice(None)
-        for place in now.layout.further.values():
-            seen[..., place] = False
-            if not self.hidden:
-                seen[now.rows("cond").stop - 1, :, cells, place] = True
-        if call.site.kind == "joint" and now.layout.further:
-            rows = range(call.query.shape[2])[now.layout.text]
-            at = [
-                p for place in now.layout.further.values() for p in range(place.start, place.stop)
-            ]
-            assert not set(rows) & set(at)
-            seen[:, :, at] = False
-            seen[:, :, at, at] = True
-        return call.masked(seen)
+        last = now.rows("cond").stop - 1
+        if self.hidden:
+            return call
+        if call.site.kind == "cross":
+            ((key, value),) = call.further.values()
+            output = call.run()
+            output[last] = call.replace(key=key, value=value, mask=None).kernel()[last]
+            return output
+        (place,) = now.layout.further.values()
+        assert not set(range(call.query.shape[2])[place]) & set(range(1000)[now.layout.text])
+        assert not call.mask[..., place].any()
+        mask = call.mask.expand(len(call.query), 1, call.query.shape[2], -1).clone()
+        mask[last, :, now.layout.image_slice, place] = True
+        mask[last, :, place, place] = True
+        return call.replace(mask=mask)
+
+    def acts(self, progress):
+        return progress < 1
 
 
 @pytest.mark.parametrize("name", MAKE)
@@ -158,11 +159,30 @@ def test_further_texts_change_nothing_where_nobody_looks_at_them(name):
     assert (seen[1] - plain[1]).abs().max() > 1e-4
 
 
+def test_further_texts_are_hidden_where_their_edit_does_not_act():
+    pipe, one = flux(), Where(kind="joint", layers=("transformer_blocks.1",))
+    plain, lengths = run("flux", pipe, PROMPTS[:2], steps=3), []
+
+    def look(call, now):  # noqa: ARG001
+        lengths.append(call.key.shape[2])
+        return call
+
+    with edit(pipe, Also(hidden=True), where=one), edit(pipe, look, where=one):
+        none = run("flux", pipe, PROMPTS[:2], steps=3)
+    torch.testing.assert_close(none, plain, rtol=0, atol=1e-9)
+    assert lengths[0] == lengths[1] > lengths[2]  # in the last step it does not act
+    with edit(pipe, Also(), where=one), record(pipe, ["cat"]) as seen:
+        run("flux", pipe, PROMPTS[:2], steps=1)
+    with record(pipe, ["cat"]) as before:
+        run("flux", pipe, PROMPTS[:2], steps=1)
+    torch.testing.assert_close(seen["cat"][0], before["cat"][0], rtol=0, atol=1e-6)
+
+
 def test_a_further_text_is_what_the_encoders_make_of_it():
     pipe, found = sd(), []
 
     def look(call, now):
-        found.append(call.key[now.rows("cond")][-1, :, now.layout.further["a green frog"]])
+        found.append(call.further["a green frog"][0][now.rows("cond")][-1])
         return call
 
     with edit(pipe, Also(hidden=True)), edit(pipe, look, where=TEXT):

@@ -29,9 +29,9 @@ class Layout:
 
     The picture is a row-major ``grid`` (height, width), a video (frames, height, width). ``image``
     are its queries, in joint attention also its keys, as one slice or, where the rows of the batch
-    differ, one for each; ``text`` are keys, and so are the ``further`` texts of edits.
-    ``references`` are the pictures that an editing model is given: the grid of each, and as its
-    ``image`` where it lies.
+    differ, one for each; ``text`` are keys, and so are the ``further`` texts of edits in joint
+    attention, which nobody sees unless an edit says so. ``references`` are the pictures that an
+    editing model is given: the grid of each, and as its ``image`` where it lies.
     """
 
     grid: tuple[int, ...]
@@ -66,7 +66,7 @@ class AttentionCall:
 
     ``normaliser`` is the logarithm of the sum over keys of exp(logits) [batch heads query], where
     it is known. ``below`` is what ``run`` reaches: further edits and those who listen, None for the
-    kernel itself.
+    kernel itself. ``further`` are key and value of the texts of edits in cross-attention.
     """
 
     site: Site
@@ -80,6 +80,7 @@ class AttentionCall:
     enable_gqa: bool = False
     normaliser: Tensor | None = field(default=None, repr=False)
     below: "Callable[[AttentionCall], Tensor] | None" = field(default=None, repr=False)
+    further: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def run(self) -> Tensor:
         """The attention output [batch heads query dim], after the edits below this one."""
@@ -88,15 +89,9 @@ class AttentionCall:
     def kernel(self) -> Tensor:
         """The attention output, by the kernel that torch chooses."""
         return F.scaled_dot_product_attention(
-            self.query,
-            self.key,
-            self.value,
-            self.mask,
-            self.dropout,
-            self.is_causal,
-            scale=self.scale,
-            enable_gqa=self.enable_gqa,
-        )
+            self.query, self.key, self.value, self.mask, self.dropout, self.is_causal,
+            scale=self.scale, enable_gqa=self.enable_gqa,
+        )  # fmt: skip
 
     def run_with_normaliser(self) -> "tuple[Tensor, AttentionCall]":
         """run(), and the call with its normaliser where the same kernel gives it: long keys without
@@ -142,8 +137,8 @@ class AttentionCall:
         mask = self.mask
         if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
             mask = mask[:, at]
-        tensors = {name: getattr(self, name)[:, at] for name in ("query", "key", "value")}
-        return replace(self, mask=mask, normaliser=None, below=self._part, **tensors)
+        part = self._at((slice(None), at))
+        return replace(self, mask=mask, normaliser=None, below=self._part, **part)
 
     def of_queries(self, queries: slice | Tensor) -> "AttentionCall":
         """The call restricted to some queries."""
@@ -160,8 +155,13 @@ class AttentionCall:
         if mask is not None and mask.ndim == 4 and mask.shape[0] > 1:
             mask = mask[rows]
         normaliser = None if self.normaliser is None else self.normaliser[rows]
-        tensors = {name: getattr(self, name)[rows] for name in ("query", "key", "value")}
-        return replace(self, mask=mask, normaliser=normaliser, below=self._part, **tensors)
+        part = self._at(rows)
+        return replace(self, mask=mask, normaliser=normaliser, below=self._part, **part)
+
+    def _at(self, index: Any) -> dict[str, Any]:
+        part = {name: getattr(self, name)[index] for name in ("query", "key", "value")}
+        more = {text: (key[index], value[index]) for text, (key, value) in self.further.items()}
+        return part | {"further": more}
 
     def with_rows(self, rows: slice, other: "AttentionCall") -> "AttentionCall":
         """The call with some rows of another one, whose sequences are as long."""

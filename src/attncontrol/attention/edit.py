@@ -42,7 +42,8 @@ class Edit(ABC):
     modules: tuple[str, ...] = ()
     """Other modules whose outputs it changes: paths, their leading parts or shell patterns."""
     texts: tuple[str, ...] = ()
-    """Texts that follow that of the prompt, as keys ``now.layout.further``."""
+    """Texts beside that of the prompt: ``call.further`` in cross-attention, the hidden keys
+    ``now.layout.further`` in joint attention."""
 
     def __post_init__(self) -> None:
         check_fields(self)

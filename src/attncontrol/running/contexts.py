@@ -31,7 +31,8 @@ class Hooks:
     ``sites`` in every pass but those of an analysis, and takes images of number ``source`` along;
     ``listen`` sees the pipeline's own pass alone. ``passed(name, inputs, output, now)`` returns the
     output of each of ``modules`` in the same passes as ``edit``. ``stepped(latents, now)`` returns
-    the latents after a step of the scheduler. ``texts`` follow that of the prompt.
+    the latents after a step of the scheduler. ``texts`` follow that of the prompt wherever
+    ``shows(progress)``.
     """
 
     sites: Sites = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Hooks:
     passed: Callable[[str, Mapping[str, Any], Any, Moment], Any] | None = None
     stepped: Callable[[Tensor, Moment], Tensor] | None = None
     texts: tuple[str, ...] = ()
+    shows: Callable[[float], bool] = lambda _: True
     before: Callable[[DenoiserCall], Tensor | None] | None = None
     after: Callable[[DenoiserCall, Tensor], Tensor] | None = None
     done: Callable[[], None] | None = None
@@ -91,6 +93,10 @@ class Contexts:
     def texts(self) -> tuple[str, ...]:
         """Further texts of open contexts, each once."""
         return tuple(dict.fromkeys(text for seat in self.acting for text in seat.hooks.texts))
+
+    def shows(self, progress: float) -> bool:
+        """Whether further texts are used at this share of the run."""
+        return any(seat.hooks.texts and seat.hooks.shows(progress) for seat in self.acting)
 
     def pass_of(self, call: DenoiserCall, purpose: Purpose, riders: int = 0) -> Pass:
         layout = functools.cache(

@@ -113,6 +113,8 @@ class Events:
             return None
         arguments = _named(contexts.denoiser, args, kwargs)
         call = described(pipe, contexts.family, contexts.track, arguments)
+        if contexts.track.further and contexts.shows(call.step.progress):
+            call = contexts.track.further.after(call)
         _require_sources(contexts, call)
         for seat in contexts.acting:
             contexts.wiring.require_installed(seat.hooks.sites)

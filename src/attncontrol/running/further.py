@@ -1,4 +1,5 @@
-"""Further texts, whose positions follow those of the prompt in every row of a call."""
+"""Further texts, whose positions follow those of the prompt in every row of a call; nobody sees
+them unless an edit says so."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attncontrol.attention.call import Layout
+from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.errors import ModelError
 from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
@@ -40,14 +41,25 @@ class Further:
         return replace(call, arguments=call.arguments | changed, further=self.places)
 
 
-def with_further(layout: Layout, places: Mapping[str, slice], keys: int) -> Layout:
-    """The layout of a site whose text of ``keys`` positions ends with these."""
-    text = range(keys)[layout.text]
-    if not text:
-        return layout
+def hidden(
+    call: AttentionCall, layout: Layout, places: Mapping[str, slice]
+) -> tuple[AttentionCall, Layout]:
+    """The call, whose text ends with these, as it is without them, and its layout: in
+    cross-attention they are taken out and kept beside it, in joint attention nobody sees them."""
+    text = range(call.key.shape[2])[layout.text]
+    if call.site.kind == "self" or not text:
+        return call, layout
     first = text.stop - max(place.stop for place in places.values())
     moved = {name: slice(first + place.start, first + place.stop) for name, place in places.items()}
-    return replace(layout, text=slice(text.start, first), further=moved)
+    layout = replace(layout, text=slice(text.start, first))
+    if call.site.kind == "cross":
+        beside = {name: (call.key[:, :, at], call.value[:, :, at]) for name, at in moved.items()}
+        mask = None if call.mask is None else call.mask[..., :first]
+        key, value = call.key[:, :, :first], call.value[:, :, :first]
+        return call.replace(key=key, value=value, mask=mask, further=beside), layout
+    shown = torch.ones(1, 1, 1, call.key.shape[2], dtype=torch.bool, device=call.key.device)
+    shown[..., first : text.stop] = False
+    return call.masked(shown), replace(layout, further=moved)
 
 
 def require_further(pipe: Any, family: Family) -> None:

@@ -104,11 +104,10 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     step = Step(*place, track.kept, _noise(scheduler, at), _noise(scheduler, at + 1))
     part = family.latents(family.denoiser(pipe), arguments)
     assert track.text is not None  # set with the rows
-    call = DenoiserCall(
+    return DenoiserCall(
         step, track.text, track.nth, branches, tuple(range(images)), arguments, family.sample, part,
         family.batch_axis,
     )  # fmt: skip
-    return call if track.further is None else track.further.after(call)
 
 
 def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str, ...], int]:

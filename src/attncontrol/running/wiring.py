@@ -21,7 +21,7 @@ from attncontrol.attention.moment import Moment, Purpose
 from attncontrol.attention.sites import Site
 from attncontrol.errors import CouplingError
 from attncontrol.running.calls import DenoiserCall
-from attncontrol.running.further import with_further
+from attncontrol.running.further import hidden
 
 Sites = Mapping[str, Site]
 
@@ -47,11 +47,13 @@ class Pass:
         name = call.site.name
         editors = [editor for sites, editor in self.editors if name in sites]
         listeners = [listener for sites, listener in self.listeners if name in sites]
-        if not editors and not listeners:
+        if not editors and not listeners and not self.call.further:
             return call.kernel()
-        return attend(call, self._moment(call), editors, listeners)
+        call, now = self._found(call)
+        return attend(call, now, editors, listeners)
 
-    def _moment(self, call: AttentionCall) -> Moment:
+    def _found(self, call: AttentionCall) -> tuple[AttentionCall, Moment]:
+        """The call without further texts, and its moment."""
         of = self.call
         if len(call.query) != len(of.branches) * len(of.images):
             raise CouplingError(
@@ -60,8 +62,9 @@ class Pass:
             )
         layout = self.layout(call.site)
         if of.further:
-            layout = with_further(layout, of.further, call.key.shape[2])
-        return Moment(of.step, layout, self.purpose, of.branches, of.images, of.text, self.riders)
+            call, layout = hidden(call, layout, of.further)
+        now = Moment(of.step, layout, self.purpose, of.branches, of.images, of.text, self.riders)
+        return call, now
 
 
 @dataclass(eq=False)

@@ -47,7 +47,7 @@ def edit(
     plan = Plan.of(listed(edit, where, heads), run.sites, steps, _localising(run))
     hooks = Hooks(
         sites=plan.sites, edit=plan, source=plan.sources, modules=plan.modules, passed=plan.passed,
-        stepped=plan.stepped, texts=plan.texts,
+        stepped=plan.stepped, texts=plan.texts, shows=plan.shows,
     )  # fmt: skip
     with run.hooked(hooks):
         yield

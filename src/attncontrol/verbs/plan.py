@@ -52,6 +52,8 @@ class Plan:
             own = localising if edit.where == "localising" else edit.where
             edits.append(_Placed(edit, chosen_heads(own, on, known)))
         names = {name for one in edits for name in one.heads}
+        if any(one.edit.texts for one in edits):  # where they are hidden
+            names |= {site.name for site in known.values() if site.kind in ("cross", "joint")}
         sites = {name: site for name, site in known.items() if name in names}
         return cls(tuple(edits), sites, (float(steps[0]), float(steps[1])))
 
@@ -71,6 +73,10 @@ class Plan:
     def texts(self) -> tuple[str, ...]:
         """Those that follow the text of the prompt."""
         return tuple(dict.fromkeys(text for one in self.placed for text in one.edit.texts))
+
+    def shows(self, progress: float) -> bool:
+        """Whether these are used at this share of the run."""
+        return any(one.edit.texts for one in self._acting(progress))
 
     def require_attention_alone(self) -> None:
         """Raises EditError for edits of other modules, of latents, or with texts of their own."""
