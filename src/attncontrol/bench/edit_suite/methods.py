@@ -2,7 +2,7 @@
 those before it. ``replace@0.4`` has a strength, ``replace@curve`` stands for all of its curve;
 ``auto``, the objective, steers the sources too."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,20 +11,27 @@ from PIL import Image
 
 from attncontrol import losses
 from attncontrol.attention.edit import Edit
+from attncontrol.attention.regions import Box
 from attncontrol.batch.edit_methods import METHODS
 from attncontrol.batch.options import image_to_image
-from attncontrol.bench.edit_suite.sources import Case, draw
+from attncontrol.bench.edit_suite.sources import Case, draw, mask
 from attncontrol.bench.prompts import groups_of
 from attncontrol.bench.suites import EDITS
+from attncontrol.edits.add_it import AddIt
 from attncontrol.edits.dense_diffusion import DenseDiffusion
+from attncontrol.edits.move import Move
+from attncontrol.edits.regions import Regions
+from attncontrol.edits.remove import Remove
 from attncontrol.errors import SettingError
 from attncontrol.objectives.objective import Objective
+from attncontrol.sprites.scenes import SIZE, caption
 from attncontrol.sprites.scorer import detect
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.places import On
 from attncontrol.verbs.steer import steer
 
 _CURVE = "curve"
+_MARGIN = 4  # pixels around what the scorer finds
 ALL = tuple(EDITS)
 WITH_SOURCE = tuple(kind for kind in EDITS if kind != "regions")
 
@@ -87,6 +94,54 @@ def _dense(of: Batch, u: float | None) -> tuple[Edit, ...]:
     )
 
 
+def _regions(of: Batch, u: float | None) -> tuple[Edit, ...]:
+    return tuple(
+        Regions(_texts(case), images=(image,), **_with(base=u))
+        for image, case in enumerate(of.cases)
+    )
+
+
+def _texts(case: Case) -> dict[str, Box]:
+    return {caption((thing,))[0]: case.task.boxes[thing.noun] for thing in case.task.target}
+
+
+def _remove(of: Batch, u: float | None) -> tuple[Edit, ...]:
+    return tuple(
+        Remove(_place(case), source=source, **_with(masked=u)) for case, source in _alone(of)
+    )
+
+
+def _move(of: Batch, u: float | None) -> tuple[Edit, ...]:
+    return tuple(
+        Move(_place(case), (case.move[0] / SIZE, case.move[1] / SIZE), source=source,
+             **_with(masked=u))
+        for case, source in _alone(of)
+    )  # fmt: skip
+
+
+def _add_it(of: Batch, u: float | None) -> tuple[Edit, ...]:
+    return tuple(
+        AddIt(case.task.after.noun, source=source, **_with(gamma=u))
+        for case, source in _alone(of)
+        if case.task.after
+    )
+
+
+def _alone(of: Batch) -> Iterator[tuple[Case, tuple[int, ...]]]:
+    """Every case, and sources of all images which are their own but for its target."""
+    for case, target in zip(of.cases, of.targets, strict=True):
+        numbers = range(len(of.jobs))
+        yield case, tuple(of.sources[n] if n == target else n for n in numbers)
+
+
+def _place(case: Case) -> Box:
+    """What a user would draw around the thing that changes in the source."""
+    inside = mask(case.found, case.task.before).nonzero()
+    top, left = (max(int(axis.min()) - _MARGIN, 0) / SIZE for axis in inside)
+    bottom, right = (min(int(axis.max()) + 1 + _MARGIN, SIZE) / SIZE for axis in inside)
+    return left, top, right, bottom
+
+
 def _with(**setting: float | None) -> dict[str, Any]:
     return {name: value for name, value in setting.items() if value is not None}
 
@@ -99,6 +154,10 @@ _CURVES: Mapping[str, tuple[float, ...]] = {
 PARTS: Mapping[str, Part] = {
     **{name: Part(_taking(name), _CURVES.get(name, (0.2, 0.4, 0.6, 0.8, 1.0))) for name in METHODS},
     "dense": Part(_dense, (0.5, 1.0, 2.0), ("regions",)),
+    "regions": Part(_regions, (0.0, 0.2, 0.4), ("regions",)),
+    "remove": Part(_remove, (0.4, 0.6, 0.8), ("remove",)),
+    "move": Part(_move, (0.4, 0.6, 0.8), ("move",)),
+    "add-it": Part(_add_it, (1.0, 1.05, 1.1, 1.2), ("add",)),
     "auto": Part(_auto, (), ALL, sources=True),
 }
 WHOLE: Mapping[str, Part] = {
