@@ -353,6 +353,11 @@ def test_presets_name_the_blocks_of_the_official_codes():
     assert blocks("fireflow") == list(range(19, 57))
     assert len(blocks("consistedit")) == 57
     assert Share.preset("freeflux-add").what == ("key", "value")
+    assert Share.preset("kv-edit", THIRD) == Share(("key", "value"), outside=THIRD)
+    both = Share.preset("consistedit-outside", THIRD)
+    assert (both.what, both.outside) == (("query", "key", "value"), THIRD)
+    with pytest.raises(SettingError, match=r"kv-edit shares what is outside=\(left, top"):
+        Share.preset("kv-edit")
     with pytest.raises(SettingError, match="'flow' is no preset; there are rf-edit, fireflow"):
         Share.preset("flow")
 

@@ -6,10 +6,14 @@
     freeflux-add   K, V in seven blocks that mind positions       Wei 2025, arXiv 2503.16153
     freeflux-pose  K, V in thirteen blocks that mind contents     the same
     consistedit    Q, K in all blocks, first third                Yin 2025, arXiv 2510.17803
+    consistedit-outside    Q, K, V outside of a region            the same, beside it
+    kv-edit        K, V outside of a region                       Zhu 2025, arXiv 2502.17363
 
 Layers are those of the official codes for FLUX, its 19 double blocks counted before its 38 single
 ones. rf-edit and consistedit choose their share of the run for every picture; a fifth and a third
-are ours: ``dataclasses.replace(Share.preset("rf-edit"), stop=0.1)``.
+are ours: ``dataclasses.replace(Share.preset("rf-edit"), stop=0.1)``. Officially the region of
+consistedit is found in maps, and what kv-edit leaves has the source's latents after every step too,
+as beside it ``Remove(region, masked=0.0, kept=1.0, grow=0.0)`` does.
 """
 
 from collections.abc import Mapping
@@ -30,5 +34,9 @@ SHARES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "freeflux-add": {"layers": _blocks(1, 2, 4, 26, 30, 54, 55)},
         "freeflux-pose": {"layers": _blocks(0, 7, 8, 9, 10, 18, 25, 28, 37, 42, 45, 50, 56)},
         "consistedit": {"what": ("query", "key"), "stop": 1 / 3},
+        "consistedit-outside": {"what": ("query", "key", "value")},
+        "kv-edit": {"what": ("key", "value")},
     }
 )
+OUTSIDE = frozenset({"consistedit-outside", "kv-edit"})
+"""Those that are of all cells but a region."""

@@ -4,7 +4,7 @@ what many editing methods for transformers have in common.
     X' = X_source for X in ``what``, at the cells of the picture; the text stays
 
 ``Share.preset("stable-flow")`` has the layers and steps of Avrahami et al. 2024 (arXiv 2411.14430);
-five more are in ``edits/_presets.py``.
+seven more are in ``edits/_presets.py``.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import Region, coverage, require_region
 from attncontrol.attention.sites import Where
 from attncontrol.checks import arguments
-from attncontrol.edits._presets import SHARES
+from attncontrol.edits._presets import OUTSIDE, SHARES
 from attncontrol.errors import SettingError
 
 
@@ -51,11 +51,13 @@ class Share(Edit):
 
     @classmethod
     @arguments.checked
-    def preset(cls, name: str) -> "Share":
-        """Raises SettingError."""
+    def preset(cls, name: str, outside: Region | None = None) -> "Share":
+        """Raises SettingError, also where a method needs a region and has none."""
         if name not in SHARES:
             raise SettingError(f"{name!r} is no preset; there are {', '.join(SHARES)}")
-        return cls(**SHARES[name])
+        if name in OUTSIDE and outside is None:
+            raise SettingError(f"{name} shares what is outside=(left, top, right, bottom)")
+        return cls(**SHARES[name], outside=outside)
 
     def acts(self, progress: float) -> bool:
         return self.start <= progress <= self.stop
