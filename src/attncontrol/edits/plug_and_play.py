@@ -20,7 +20,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.sites import Where
-from attncontrol.checks.arguments import Share
+from attncontrol.checks.arguments import Share, checked
 from attncontrol.errors import SettingError
 
 _SECOND = ("up_blocks.{}.attentions.1", "up_blocks.{}.attentions.2")
@@ -62,6 +62,7 @@ class PlugAndPlay(Edit):
         object.__setattr__(self, "modules", (f"{self.block}.conv2",))
 
     @classmethod
+    @checked
     def preset(cls, name: str) -> "PlugAndPlay":
         """Raises SettingError."""
         if name not in PRESETS:
