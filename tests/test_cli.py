@@ -1,7 +1,6 @@
 import json
 import shlex
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -381,8 +380,7 @@ def test_a_record_is_of_the_call_that_was_asked_for(model, tmp_path):
     assert "is no picture that can be read" in " ".join(error.replace("\u2502", " ").split())
 
 
-@pytest.mark.skipif(find_spec("attncontrol.verbs.edit") is None, reason="no verb edit yet")
-@pytest.mark.parametrize("method", ["replace", "mutual"])
+@pytest.mark.parametrize("method", ["p2p", "masactrl"])
 def test_edits_keep_their_source(model, method, tmp_path):
     code, out, error = invoke(
         "edit", "a cat", "--to", "a dog", "--method", method, "--seeds", "1,4", "--steps", 3,

@@ -240,8 +240,8 @@ COMMANDS = [
     ),
     Command(
         "edit", {"prompt": PROMPT},
-        {**MODELS, **CALL, "--to": PROMPT, "--method": of("replace|mutual", "|x|REPLACE"),
-         "--seeds": SEEDS, "--out": FOLDER},
+        {**MODELS, **CALL, "--to": PROMPT, "--seeds": SEEDS, "--out": FOLDER,
+         "--method": of("replace|p2p@0.5|layout+blend", "|x|REPLACE|p2p@|p2p@2|@1|+")},
         needs=("--to",), flags=("--compare", "--json"), rule=negative,
     ),
     Command(

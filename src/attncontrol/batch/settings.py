@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypedDict
 
 from attncontrol.errors import SettingError
-from attncontrol.export.names import name_of, sheet_of
+from attncontrol.export.names import name_of, plain, sheet_of
 
 
 def _once(values: list[Any]) -> list[Any]:
@@ -25,6 +25,7 @@ def _box(box: tuple[float, float, float, float]) -> tuple[float, float, float, f
 
 Text = Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"\S")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Step = Annotated[float, Field(gt=-1, lt=1)]
 Scale = Annotated[float, Field(ge=0, le=1000)]
 Box = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], AfterValidator(_box)]
 Pixels = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
@@ -115,17 +116,36 @@ class Generation(Settings):
 
 
 class Editing(Settings):
-    """Of ``attncontrol edit``."""
+    """Of ``attncontrol edit``. What is edited by ``regions``, by ``remove``, a word, or ``move``, a
+    word and how far, has the name of that for its method."""
 
     prompt: Text
     to: Text
     method: Text
     compare: bool
+    regions: dict[Text, Box] = Field(default_factory=dict)
+    remove: Text | None = None
+    move: tuple[Text, Step, Step] | None = None
+
+    @model_validator(mode="after")
+    def _one_change(self) -> "Editing":
+        given = {"regions": self.regions, "remove": self.remove, "move": self.move}
+        named = [name for name, value in given.items() if value]
+        if (named and named != [self.method]) or (self.method in given and not named):
+            raise SettingError(f"method {self.method!r} with {' and '.join(named) or 'nothing'}")
+        if self.move and self.move[1:] == (0, 0):
+            raise SettingError("move by 0, 0 changes nothing")
+        return self
+
+    @property
+    def word(self) -> str | None:
+        """What is to be found in the source."""
+        return self.remove or (self.move[0] if self.move else None)
 
     @property
     def roles(self) -> dict[str, str]:
         """What is made of every seed, and its prompt."""
-        roles = {"source": self.prompt, self.method: self.to}
+        roles = {"source": self.prompt, plain(self.method): self.to}
         return roles | ({"plain": self.to} if self.compare else {})
 
     @property

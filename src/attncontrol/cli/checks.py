@@ -138,16 +138,16 @@ def groups(words: str | None) -> list[list[str]] | None:
     return found
 
 
-def boxes(texts: list[str] | None) -> dict[str, Box]:
+def boxes(texts: list[str] | None, option: str = "--box") -> dict[str, Box]:
     """``["cat=0,0.2,0.5,1"]`` -> {"cat": (0.0, 0.2, 0.5, 1.0)}."""
-    found = [_box(text) for text in texts or []]
+    found = [_box(text, option) for text in texts or []]
     words = [word for word, _ in found]
     if twice := [word for word in words if words.count(word) > 1]:
-        raise typer.BadParameter(f"{twice[0]!r} has two boxes", param_hint="--box")
+        raise typer.BadParameter(f"{twice[0]!r} has two boxes", param_hint=option)
     return dict(found)
 
 
-def _box(text: str) -> tuple[str, Box]:
+def _box(text: str, option: str) -> tuple[str, Box]:
     word, _, numbers = text.rpartition("=")
     try:
         left, top, right, bottom = map(float, numbers.split(","))
@@ -162,7 +162,7 @@ def _box(text: str) -> tuple[str, Box]:
             why = "these look like pixels; write fractions of the picture, 0 to 1"
         else:
             why = "left < right and top < bottom must lie between 0 and 1"
-    raise typer.BadParameter(f"{text}: {why}", param_hint="--box")
+    raise typer.BadParameter(f"{text}: {why}", param_hint=option)
 
 
 def prompts(given: str | None, path: Path | None) -> list[str]:

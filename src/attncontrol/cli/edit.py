@@ -11,34 +11,55 @@ from typing import Annotated, Any, cast
 import typer
 from rich.progress import track
 
-from attncontrol.cli import checks, pipelines, repeat
+from attncontrol.cli import changes, checks, pipelines, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, command_line, console
 from attncontrol.cli.failures import work
-
-EDITS = {"replace": "Replace", "mutual": "MutualAttention"}
-"""Edits that take attention from a source picture: --method, and the class in attncontrol.edits."""
 
 Prompt = Annotated[
     str | None, typer.Argument(help='For example "a cat and a frog".', callback=checks.prompt)
 ]
 To = Annotated[
-    str | None, typer.Option(help="What the edited picture shall show.", callback=checks.prompt)
+    str | None,
+    typer.Option(
+        help="What the edited picture shall show; for --region and --move PROMPT unless given.",
+        callback=checks.prompt,
+    ),
 ]
 Method = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="What the edited picture takes from that of PROMPT: replace, its attention to the "
-        "words (prompt-to-prompt), or mutual, the keys "
-        "and values of its self-attention (MasaCtrl).",
-        autocompletion=lambda: list(EDITS),
+        help=f"What the edited picture takes from that of PROMPT: {', '.join(changes.METHODS)}; "
+        "with a strength, p2p@0.5, or several, layout+blend. Default: p2p, prompt-to-prompt that "
+        "leaves alone what both prompts say alike.",
+        autocompletion=lambda: list(changes.METHODS),
+    ),
+]
+Region = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='A text for a part of the picture, repeated: "a red cat=left,top,right,bottom" in '
+        "fractions of it."
+    ),
+]
+Remove = Annotated[
+    str | None,
+    typer.Option(
+        help="A word of PROMPT: what shows it is removed; --to says what is left.",
+        callback=checks.plain,
+    ),
+]
+Move = Annotated[
+    str | None,
+    typer.Option(
+        help="A word of PROMPT and how far to the right and down what shows it is moved, in widths "
+        "and heights of the picture: cat=0.3,0.",
+        callback=checks.plain,
     ),
 ]
 Compare = Annotated[
     bool,
-    typer.Option(
-        "--compare", help="Also generate the second prompt unedited and draw all in one grid."
-    ),
+    typer.Option("--compare", help="Also generate the picture unedited and draw all in one grid."),
 ]
 
 
@@ -48,7 +69,10 @@ def edit(
     prompt: Prompt = None,
     to: To = None,
     source: repeat.From = None,
-    method: Method = "replace",
+    method: Method = None,
+    region: Region = None,
+    remove: Remove = None,
+    move: Move = None,
     model: of.Model = "sprites",
     seeds: of.Seeds = "0-3",
     out: of.RunFolder = None,
@@ -62,8 +86,8 @@ def edit(
     dtype: of.Dtype = "float32",
     as_json: of.Json = False,
 ) -> None:
-    """Generate a picture of PROMPT and one of another prompt that keeps its layout, by editing
-    attention while both are drawn from the same seed."""
+    """Generate a picture of PROMPT, and from the same seed another one that differs from it in what
+    is asked for alone, by editing attention."""
     given = SimpleNamespace(**locals())
     run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
     folder = out or run.folder
@@ -77,9 +101,9 @@ def edit(
 
 def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     """The run of the options, and its settings."""
-    if given.prompt is None or given.to is None:
-        raise typer.BadParameter("give a prompt and --to PROMPT, or --from run.json")
-    _require_method(given.method)
+    if given.prompt is None:
+        raise typer.BadParameter("give a prompt, or --from run.json")
+    change, to = changes.change(given)
     numbers = checks.seeds(given.seeds)
 
     from attncontrol.batch.runs import EditingRun  # slow to import
@@ -88,17 +112,12 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
 
     size = given.steps, given.guidance, given.negative, given.height, given.width
     settings = asked(
-        Editing, prompt=given.prompt, to=given.to, method=given.method, seeds=numbers,
-        compare=given.compare, model=given.model, device=given.device, dtype=given.dtype,
+        Editing, prompt=given.prompt, to=to, seeds=numbers, compare=given.compare, **change,
+        model=given.model, device=given.device, dtype=given.dtype,
         call=cast(Call, pipelines.call_of(given.model, *size)),
     )  # fmt: skip
     command = shlex.join(command_line(ctx))
     return EditingRun(command=command, settings=settings, versions=versions()), settings
-
-
-def _require_method(name: str) -> None:
-    if name not in EDITS:
-        raise typer.BadParameter(f"{name!r}: choose from {', '.join(EDITS)}", param_hint="--method")
 
 
 def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
@@ -108,7 +127,8 @@ def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
     run = repeat.earlier(ctx, file, EditingRun)
     settings = run.settings
     with repeat.of_file(file):
-        _require_method(settings.method)
+        if settings.method not in ("regions", "remove", "move"):
+            changes.require_method(settings.method)
         checks.texts([settings.prompt, settings.to])
         pipelines.require_call(settings.model, settings.call)
     return repeat.anew(ctx, run), settings
@@ -132,22 +152,29 @@ def _made(pipe: Any, run: Any, out: Path, unit: Any) -> list[Any]:
 
     settings = run.settings
     made: dict[str, list[Any]] = {role: [] for role in settings.roles}
+    _, edited_role, *_ = settings.roles
     for seed in unit.seeds:
         pair = [(settings.prompt, seed), (settings.to, seed)]  # one call: the source and its edit
-        around = partial(_editing, pipe, settings.method)
+        around = partial(_editing, pipe, settings, seed)
         source, edited = generate(pipe, pair, None, around=around, batch=2, **settings.call)
         made["source"].append(source)
-        made[settings.method].append(edited)
+        made[edited_role].append(edited)
         if settings.compare:
             made["plain"] += generate(pipe, pair[1:], None, **settings.call)
     return _written(made, run, out, unit.seeds)
 
 
-def _editing(pipe: Any, method: str) -> AbstractContextManager[Any]:
-    from attncontrol import edits
+def _editing(pipe: Any, settings: Any, seed: int) -> AbstractContextManager[Any]:
+    from attncontrol.batch.edit_changes import edits_for, place_of
+    from attncontrol.batch.generate import generate
     from attncontrol.verbs.edit import edit
 
-    return edit(pipe, getattr(edits, EDITS[method])())
+    place = None
+    if settings.word:
+        job = [(settings.prompt, seed)]
+        (found,) = generate(pipe, job, [settings.word], batch=1, **settings.call)
+        place = place_of(found.maps[settings.word])
+    return edit(pipe, edits_for(settings, place))
 
 
 def _written(made: dict[str, list[Any]], run: Any, out: Path, seeds: Any) -> list[Any]:

@@ -1,0 +1,43 @@
+"""What a run of ``attncontrol edit`` does to the attention of one source and one edited picture."""
+
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from attncontrol.attention.edit import Edit
+from attncontrol.attention.regions import Box
+from attncontrol.batch.edit_methods import edits_of
+from attncontrol.batch.settings import Editing
+from attncontrol.edits.move import Move
+from attncontrol.edits.regions import Regions
+from attncontrol.edits.remove import Remove
+from attncontrol.verbs.places import On
+
+STRONG = 0.5  # of the maximum of a map: what is above shows the thing
+
+
+def edits_for(settings: Editing, place: Box | None) -> Edit | list[On]:
+    """``place`` is that of the word of the settings, if they have one."""
+    if settings.regions:
+        return Regions(dict(settings.regions), images=(1,))
+    if settings.remove and place:
+        return Remove(place)
+    if settings.move and place:
+        return Move(place, by=settings.move[1:])
+    return edits_of(settings.method, 0)
+
+
+def place_of(word_map: Tensor) -> Box:
+    """The box around the largest part of a map [height width] that is above half of its maximum,
+    with the cells that touch it."""
+    strong = (word_map > STRONG * word_map.max()).numpy()
+    parts, _ = ndimage.label(strong)
+    sizes = torch.bincount(torch.as_tensor(parts).flatten().long())
+    sizes[0] = 0
+    inside = torch.as_tensor(parts == int(sizes.argmax())).nonzero()
+    height, width = word_map.shape
+    (top, left), (bottom, right) = inside.amin(0).tolist(), inside.amax(0).tolist()
+    return (
+        max(left - 1, 0) / width, max(top - 1, 0) / height,
+        min(right + 2, width) / width, min(bottom + 2, height) / height,
+    )  # fmt: skip
