@@ -21,6 +21,8 @@ from attncontrol.checks.arguments import Share, fits, in_words
 from attncontrol.edits import SoftIdentity, SoftUniform
 from attncontrol.errors import (
     AttnControlError,
+    EditError,
+    LossError,
     ModelError,
     NonFiniteError,
     SchedulerError,
@@ -48,6 +50,7 @@ RIGHT = {
     "moves": {"cat": (0.2, 0.0)}, "layers": ("mid_block.attentions.0",), "factors": {"cat": 2.0},
     "region": (0.0, 0.0, 0.5, 1.0), "edit": SoftUniform(), "heads": (), "target": 0.5,
     "objective": torch.sum, "regions": {"cat": (0.0, 0.0, 0.5, 1.0)}, "delta": 1.1,
+    "subject": "cat", "by": (0.3, 0.0), "share": 0.5,
 }  # fmt: skip
 ODD = [math.nan, object(), b"x", -1.5, "x", [object()], {"x": object()}]
 OWN = {
@@ -113,7 +116,7 @@ REFUSED = {
     "nested": (lambda p: record(p, [["cat"]]), WordError, "words must be a non-empty list such as"),
     "scale": (
         lambda p: perturb(p, SoftIdentity(), scale=math.inf, where=MID), SettingError,
-        "scale must be a number of at least 0 or a function, not inf",
+        "scale must be a number of at least 0 or a function of 1 argument, not inf",
     ),
     "steps": (
         lambda p: perturb(p, SoftIdentity(), scale=1.0, steps=(1, 0), where=MID), SettingError,
@@ -295,3 +298,31 @@ def test_masks_hold_shares(take, value):
 def test_only_maps_are_saved(maps, tmp_path):
     with pytest.raises(SettingError, match="maps must be AttentionMaps"):
         save(maps, tmp_path / "run.safetensors")
+
+
+NOTHING = {
+    "heads": (lambda p: edit(p, SoftUniform(), heads=[]), SiteError, "heads=.. names none"),
+    "per image": (
+        lambda p: perturb(p, SoftUniform(), scale=1.0, heads=PerImage(((), ()))), SiteError,
+        "names none",
+    ),
+    "kinds": (lambda _: Where(kind=()), SettingError, "kind=.. selects nothing"),
+    "edit": (lambda p: edit(p, lambda call: call, where=MID), EditError, "function .call, now."),
+    "weaken": (
+        lambda p: perturb(p, lambda: 0, scale=1.0, where=MID), EditError, "function .call, now.",
+    ),
+    "loss": (lambda p: steer(p, lambda maps, _: maps), LossError, "of the maps of a step alone"),
+    "scale": (
+        lambda p: perturb(p, SoftUniform(), scale=lambda: 1.0, where=MID), SettingError,
+        "a function of 1 argument",
+    ),
+    "setting": (lambda _: SoftUniform(lambda: 0.5), SettingError, "a function of 1 argument"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_what_can_do_nothing_is_refused_at_the_door(pipe, name):
+    make, error, message = NOTHING[name]
+    with pytest.raises(error, match=message) as said:
+        make(pipe).__enter__()
+    assert len(str(said.value).splitlines()) == 1

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from attncontrol import AttentionMaps, load, record, save
 from attncontrol.cli.app import app
 from attncontrol.errors import (
+    AttnControlError,
     CouplingError,
     NonFiniteError,
     RecordError,
@@ -272,6 +273,15 @@ def test_a_streamed_run_holds_one_step(pipe, tmp_path):
         run(pipe, steps=5, callback_on_step_end=look)
     assert len(set(alive)) == 1
     assert alive[0] > 0
+
+
+@pytest.mark.usefixtures("as_users_have_it")
+def test_a_path_that_is_too_long_is_one_short_line():
+    maps = made({"a": torch.rand(1, 1, 1, 1, 2, 2, 1)}, ("cat",))
+    for act in (lambda path: save(maps, path), load):
+        with pytest.raises(AttnControlError, match=r"aa \.\.\. aa.*File name too long") as said:
+            act("a" * 5000)
+        assert len(str(said.value)) < 600
 
 
 def test_bad_files_are_refused(maps, tmp_path):

@@ -22,6 +22,7 @@ from typing import NewType
 
 from filelock import FileLock, Timeout
 
+from attncontrol.checks.arguments import brief
 from attncontrol.errors import WriteError
 
 Unfinished = NewType("Unfinished", Path)
@@ -67,7 +68,7 @@ def whole(
         raise
     except OSError as error:
         reason = error.strerror or error
-        raise WriteError(f"{path} was not written: {reason}; all is as before") from error
+        raise WriteError(f"{brief(path)} was not written: {reason}; all is as before") from error
 
 
 def require_free(
@@ -92,7 +93,7 @@ def require_free(
     except OSError as error:
         if isinstance(error, WriteError):
             raise
-        raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise WriteError(f"{brief(path)} cannot be written: {error.strerror or error}") from error
 
 
 def put(path: Path, data: bytes, ours: Callable[[Path], bool] | None = None) -> None:
@@ -119,7 +120,7 @@ def append(path: Path, data: bytes) -> None:
                 raise
     except OSError as error:
         reason = error.strerror or error
-        raise WriteError(f"{path} did not grow: {reason}; all before is kept") from error
+        raise WriteError(f"{brief(path)} did not grow: {reason}; all before is kept") from error
 
 
 @contextmanager
@@ -133,7 +134,9 @@ def locked(folder: Path) -> Iterator[None]:
     except WriteError:
         raise
     except OSError as error:
-        raise WriteError(f"{folder} cannot be written ({error.strerror or error})") from error
+        raise WriteError(
+            f"{brief(folder)} cannot be written ({error.strerror or error})"
+        ) from error
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -206,6 +206,7 @@ def occupied(path, exported, draw):
 
 @pytest.mark.filterwarnings("ignore::UserWarning:zarr", "ignore::FutureWarning")
 @given(seed=st.integers(0, 2**32), ending=st.sampled_from(["npz", "csv", "zarr", "safetensors"]))
+@example(seed=290, ending="zarr")  # a file of others among the chunks of an array
 @budget(40)
 def test_nothing_of_others_is_written_over(exported, tmp_path_factory, seed, ending):
     maps, folder, writers = exported

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 from attncontrol.checks.arguments import Count, Such, check_fields
-from attncontrol.errors import SiteError
+from attncontrol.errors import SettingError, SiteError
 
 Kind = Literal["self", "cross", "joint"]
 
@@ -54,6 +54,8 @@ class Where:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.kind == ():
+            raise SettingError("Where.kind=() selects nothing; None selects every kind")
 
     def select(self, sites: Iterable[Site]) -> tuple[Site, ...]:
         """Matching sites in model order. Raises SiteError if there is none."""

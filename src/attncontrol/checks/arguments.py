@@ -129,9 +129,20 @@ def fits(value: Any, hint: Any) -> bool:
         right = isinstance(value, origin) and not isinstance(value, str | bytes | Mapping)
         return right and all(fits(each, inner[0]) for each in value)
     if origin is Callable:
-        return callable(value)
+        return takes(value, len(inner[0])) if isinstance(inner[0], list) else callable(value)
     kind = origin or hint
     return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def takes(function: Any, count: int) -> bool:
+    """Whether a function can be called with so many values; of builtins that is not known."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:  # nor is there a signature of what is no function
+        return False
+    except ValueError:
+        pass
+    return True
 
 
 def in_words(hint: Any) -> str:
@@ -154,7 +165,10 @@ def in_words(hint: Any) -> str:
     plain = {float: "a finite number", int: "an integer", bool: "True or False", str: "a string"}
     if hint in (None, NoneType):
         return "None"
-    return "a function" if origin is Callable else plain.get(hint, getattr(hint, "__name__", "it"))
+    if origin is Callable:
+        count = len(inner[0]) if isinstance(inner[0], list) else 0
+        return "a function" + (f" of {count} argument{'s' * (count > 1)}" if count else "")
+    return plain.get(hint, getattr(hint, "__name__", "it"))
 
 
 def in_bytes(size: float | int) -> str:
@@ -162,6 +176,12 @@ def in_bytes(size: float | int) -> str:
     power = max((k for k in range(4) if size >= 1024**k), default=0)
     number, unit = size / 1024**power, ("bytes", "KiB", "MiB", "GiB")[power]
     return f"{number:.1f} {unit}" if power else f"{number:.0f} bytes"
+
+
+def brief(path: Any) -> str:
+    """A path, without its middle where it is longer than those that people name."""
+    text = str(path)
+    return text if len(text) <= 400 else f"{text[:200]} ... {text[-190:]}"
 
 
 def shown(value: Any) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attncontrol.attention.sites import Site
-from attncontrol.checks.arguments import Bytes, Unchecked, checked, in_bytes
+from attncontrol.checks.arguments import Bytes, Unchecked, brief, checked, in_bytes
 from attncontrol.errors import RecordError, SizeError
 from attncontrol.maps.opened import Part, path_of, read, read_pictures
 from attncontrol.maps.recorded import AttentionMaps
@@ -44,7 +44,7 @@ def load(
     try:
         is_folder = path.is_dir()
     except OSError as error:  # a name that is too long
-        raise RecordError(f"{path} is not an attention record ({error.strerror})") from error
+        raise RecordError(f"{brief(path)} is not an attention record ({error.strerror})") from error
     parts = parts_in(path) if is_folder else (read(path),)
     first = parts[0].header
     sites = {site.name: site for part in parts for site in part.header.sites}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from attncontrol.checks.arguments import brief
 from attncontrol.errors import RecordError, WriteError
 from attncontrol.maps.reading import PICTURES, STEP, parts_in, step_file
 from attncontrol.maps.recording import Recording
@@ -76,7 +77,7 @@ def require_steps_alone(folder: Path) -> None:
             return
         foreign = _foreign(folder) if folder.is_dir() else "it is a file"
     except OSError as error:
-        raise WriteError(f"{folder} cannot be read ({error.strerror or error})") from error
+        raise WriteError(f"{brief(folder)} cannot be read ({error.strerror or error})") from error
     if foreign:
         raise WriteError(f"{folder} gets no steps of a record: {foreign}; choose another folder")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from torch import Tensor
 
 from attncontrol.axes import Losses
-from attncontrol.checks.arguments import Such, check, check_fields
+from attncontrol.checks.arguments import Such, check, check_fields, takes
 from attncontrol.errors import LossError, SettingError, WordError
 from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.boxes import Layouts, require_layouts, words_of
@@ -195,12 +195,12 @@ class Sum(Objective):
 def as_objective(given: object) -> Objective:
     """The front door: an objective as it is, a plain function as an objective. Raises LossError for
     anything else."""
-    if isinstance(given, Objective):
+    if isinstance(given, Objective) and takes(given, 1):
         return given
-    wanted = "an objective is an instance such as SynGen(), or a function of the maps of a step"
+    wanted = "an objective is an instance like SynGen(), or a function of the maps of a step alone"
     if isinstance(given, type):
         raise LossError(f"{given.__name__} is a class, and {wanted}: write {given.__name__}(...)")
-    if not callable(given):
+    if not callable(given) or not takes(given, 1):
         by_name = " (attncontrol.losses.method finds one by its name)" if type(given) is str else ""
         raise LossError(f"{given!r} is no objective: {wanted}{by_name}")
     if own := [name for name in _ATTRIBUTES if hasattr(given, name)]:

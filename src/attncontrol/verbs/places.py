@@ -11,7 +11,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Editor, Result
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Head, Site, Where
-from attncontrol.checks.arguments import Unchecked, check_fields
+from attncontrol.checks.arguments import Unchecked, check_fields, takes
 from attncontrol.edits.skip_layers import SkipLayers
 from attncontrol.errors import EditError, SiteError
 
@@ -61,7 +61,7 @@ def listed(edit: Any, where: Where | None, heads: Heads | PerImage | None) -> Se
     EditError."""
     if not isinstance(edit, Sequence):
         return [On(edit, where, heads)]
-    if not edit or where or heads or not all(isinstance(one, On) for one in edit):
+    if not edit or where or heads is not None or not all(isinstance(one, On) for one in edit):
         raise EditError(
             f"several edits are a list of On(edit, where=..., heads=...), each with its own place, "
             f"not {edit!r} with where={where} and heads={heads}"
@@ -71,13 +71,13 @@ def listed(edit: Any, where: Where | None, heads: Heads | PerImage | None) -> Se
 
 def as_edit(given: Any) -> Edit:
     """An edit, or a plain function (call, now) -> call or output. Raises EditError."""
-    if isinstance(given, Edit):
+    if isinstance(given, Edit) and takes(given, 2):
         return given
     if isinstance(given, SkipLayers):
         raise EditError(
             "SkipLayers leaves whole blocks out of a weakened pass: use it with perturb"
         )
-    if isinstance(given, type) or not callable(given):
+    if isinstance(given, type) or not takes(given, 2):
         hint = f": write {given.__name__}(...)" if isinstance(given, type) else ""
         raise EditError(
             f"{given!r} is no edit{hint}; an edit is an object of attncontrol.edits, or a function "
@@ -99,6 +99,11 @@ def chosen_heads(own: Where | None, on: On, known: Mapping[str, Site]) -> dict[s
     if on.heads is None:
         return {name: torch.ones(1, s.heads, dtype=torch.bool) for name, s in allowed.items()}
     images = on.heads.heads if isinstance(on.heads, PerImage) else (on.heads,)
+    if not any(images):
+        raise SiteError(
+            f"heads={on.heads} names none: leave heads out for all of those of where=..., or name "
+            "some, [(site, head), ...]"
+        )
     chosen: dict[str, Tensor] = {}
     for image, heads in enumerate(images):
         for name, head in heads:
