@@ -630,7 +630,8 @@ SETTINGS = {
     ),
     "source": (
         Replace, {"source": -1},
-        "Replace.source must be the number of an image, or a tuple of one for every image, not -1",
+        "Replace.source must be the number of an image, a tuple of one for every image, or a kept "
+        "pass, not -1",
     ),
     "share": (Replace, {"cross": 1.5}, "Replace.cross must be a share between 0 and 1, not 1.5"),
     "mask": (

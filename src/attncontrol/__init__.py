@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from attncontrol import sprites as sprites
     from attncontrol.attention.edit import Edit
     from attncontrol.attention.sites import Where
+    from attncontrol.maps.kept import KeptPass, kept
     from attncontrol.maps.reading import load
     from attncontrol.maps.recorded import AttentionMaps
     from attncontrol.maps.step import StepMaps
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from attncontrol.objectives.descent import Descent
     from attncontrol.objectives.objective import Objective
     from attncontrol.verbs.edit import edit
+    from attncontrol.verbs.keep import keep
     from attncontrol.verbs.locate import locate
     from attncontrol.verbs.perturb import perturb
     from attncontrol.verbs.places import On
@@ -31,12 +33,15 @@ __all__ = [
     "AttentionMaps",
     "Descent",
     "Edit",
+    "KeptPass",
     "Objective",
     "On",
     "StepMaps",
     "Where",
     "edit",
     "estimate_bytes",
+    "keep",
+    "kept",
     "load",
     "locate",
     "perturb",
@@ -49,12 +54,15 @@ _HOMES = {
     "AttentionMaps": "maps.recorded",
     "Descent": "objectives.descent",
     "Edit": "attention.edit",
+    "KeptPass": "maps.kept",
     "Objective": "objectives.objective",
     "On": "verbs.places",
     "StepMaps": "maps.step",
     "Where": "attention.sites",
     "edit": "verbs.edit",
     "estimate_bytes": "verbs.record",
+    "keep": "verbs.keep",
+    "kept": "maps.kept",
     "load": "maps.reading",
     "locate": "verbs.locate",
     "perturb": "verbs.perturb",

@@ -163,17 +163,6 @@ class AttentionCall:
         more = {text: (key[index], value[index]) for text, (key, value) in self.further.items()}
         return part | {"further": more}
 
-    def with_rows(self, rows: slice, other: "AttentionCall") -> "AttentionCall":
-        """The call with some rows of another one, whose sequences are as long."""
-        tensors = {name: getattr(self, name).clone() for name in ("query", "key", "value")}
-        for name, tensor in tensors.items():
-            tensor[rows] = getattr(other, name)[rows]
-        mask = self.mask
-        if mask is not None and other.mask is not None and other.mask is not mask:
-            mask = mask.clone()
-            mask[rows] = other.mask[rows]
-        return self.replace(mask=mask, **tensors)
-
     @property
     def _part(self) -> "Callable[[AttentionCall], Tensor] | None":
         """``below`` of a part of the call."""

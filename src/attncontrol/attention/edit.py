@@ -9,6 +9,7 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
+from attncontrol.attention.source import SourcePass, Taken
 from attncontrol.checks.arguments import Index, Share, Such, check, check_fields
 from attncontrol.errors import SettingError
 
@@ -16,10 +17,11 @@ Result = AttentionCall | Tensor
 Editor = Callable[[AttentionCall, Moment], Result]
 Setting = TypeVar("Setting")
 Source = Annotated[
-    Index | tuple[Index, ...], Such("the number of an image, or a tuple of one for every image")
+    Index | tuple[Index, ...] | SourcePass,
+    Such("the number of an image, a tuple of one for every image, or a kept pass"),
 ]
 """The number of the image that all others take attention from, or for every image of the batch that
-of its own source; a source's is itself."""
+of its own source; a source's is itself. Or what ``keep`` kept, which needs no image."""
 Progress = Callable[[float], float]
 """A setting that changes during the run, from the share of it that is done, 0 .. 1."""
 
@@ -34,8 +36,8 @@ class Edit(ABC):
     Fields are what their annotations say; a ``__post_init__`` of its own calls this one first.
     """
 
-    source: int | tuple[int, ...] | None = None
-    """The image whose attention others take over; it rides along in every pass."""
+    source: int | tuple[int, ...] | SourcePass | None = None
+    """The image whose attention others take over; it rides along in every pass. Or a kept pass."""
     where: Where | Literal["localising"] | None = None
     """Where the edit belongs unless the user says so: "localising" are the sites that know best
     where words are, those of ``steer``; None: that must be said."""
@@ -44,6 +46,8 @@ class Edit(ABC):
     texts: tuple[str, ...] = ()
     """Texts beside that of the prompt: ``call.further`` in cross-attention, the hidden keys
     ``now.layout.further`` in joint attention."""
+    blends: bool = False
+    """Whether ``stepped`` takes the latents of the source."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -60,6 +64,11 @@ class Edit(ABC):
     def acts(self, progress: float) -> bool:  # noqa: ARG002  # those of others look at it
         """Whether the edit changes anything at this share of the run, 0 .. 1."""
         return True
+
+    def takes(self, call: AttentionCall, now: Moment) -> Taken | None:  # noqa: ARG002
+        """What it takes of its source at a call while it acts, None for nothing: the arguments of
+        ``now.source``, and what ``keep`` keeps."""
+        return None
 
     def passed(
         self,

@@ -1,13 +1,15 @@
 """Where in a run of a pipeline an attention call happens."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from attncontrol.attention.call import AttentionCall, Layout
+from attncontrol.attention.source import Name, Part, Place, Source, SourcePass, kept_name
 from attncontrol.errors import CouplingError
 from attncontrol.prompts.text import Text
 from attncontrol.prompts.tokens import Span
@@ -16,9 +18,6 @@ from attncontrol.prompts.words import Word
 Purpose = Literal["own", "gradient", "weakened", "probe"]
 """Why the denoiser runs: the pipeline's own pass, that of ``steer``, that of ``perturb``, or one of
 an analysis. Edits act in all but the last, recorders see the first alone."""
-Part = Literal["picture", "all"]
-Source = int | Sequence[int]
-"""The image that others take attention from, or for every image of the batch that of its source."""
 
 
 def steps_in(share: float, total: int) -> int:
@@ -99,9 +98,11 @@ class Moment:
         """What an edit keeps while the pipeline runs: sums, masks. Empty when a run begins."""
         return self.step.kept.setdefault(id(edit), {})
 
-    def source_of(self, source: Source, image: int) -> int:
-        """The image that another one takes attention from, which is itself if from none. Raises
-        CouplingError if there is none for it."""
+    def source_of(self, source: Source, image: int) -> int | None:
+        """The image that another one takes attention from, which is itself if from none; None if
+        it is of a kept pass. Raises CouplingError if there is none for it."""
+        if isinstance(source, SourcePass):
+            return None
         if isinstance(source, int):
             return source
         if image >= len(source):
@@ -111,47 +112,128 @@ class Moment:
             )
         return source[image]
 
-    def source(self, call: AttentionCall, image: Source = 0, part: Part = "all") -> AttentionCall:
-        """The call in which every row has the query, key and value of the row of its source
-        ``image`` in the same branch; without gradient, except that image's own rows.
+    def told(self, source: Source, image: int) -> tuple[Text, int]:
+        """The text in which the prompt of the source of an image is, and its number there."""
+        if isinstance(source, SourcePass):
+            return source.text, source.of(image)
+        number = self.source_of(source, image)
+        assert number is not None  # of no kept pass
+        return self.text, number
+
+    def source(
+        self,
+        call: AttentionCall,
+        image: Source = 0,
+        part: Part = "all",
+        names: Collection[Name] = ("query", "key", "value"),
+        branches: Collection[str] | None = None,
+    ) -> AttentionCall:
+        """The call in which every row of ``branches`` (None: of all) has query, key and value, or
+        those of ``names``, of the row of its source ``image`` in the same branch; without gradient,
+        except that image's own rows.
 
         ``part="picture"`` leaves the positions of the text in joint attention as they are: there
-        the source's text would come along with its picture.
+        the source's text would come along with its picture. Raises CouplingError for what was not
+        kept of a source.
         """
-        at = self.rows_of(image)
-        taken = {name: self.taken(getattr(call, name), image) for name in ("query", "key", "value")}
-        if part == "picture" and call.site.kind == "joint":
-            places = self.layout.image_slice
-            own = {name: getattr(call, name) for name in taken}
-            taken = {name: _put(own[name], tensor, places) for name, tensor in taken.items()}
+        picture = part == "picture" and call.site.kind == "joint"
+        places, site = self.layout.image_slice if picture else slice(None), call.site.name
+        taken = {}
+        for name in names:
+            own, kept = getattr(call, name), kept_name(name, part, call)
+            theirs = self._of_source(image, kept, own[:, :, places], branches, site)
+            taken[name] = _put(own, theirs, places) if picture else theirs
         mask = call.mask
-        if mask is not None and mask.ndim == 4 and mask.shape[0] > 1 and part == "all":
-            mask = mask[at]
+        if mask is not None and mask.ndim == 4 and part == "all" and "key" in names:
+            rows = mask.expand(len(call.query), *mask.shape[1:])
+            mask = self._of_source(image, "mask", rows, branches, site)
         return call.replace(mask=mask, **taken)
 
-    def rows_of(self, source: Source) -> list[int]:
-        """For every row that of its source in the same branch. Raises CouplingError."""
+    def output_of(self, source: Source, module: str, output: Any) -> Any:
+        """The output of a module that is that of the source in every row. Raises CouplingError."""
+        leaves, tree = tree_flatten(output)
+        theirs = [
+            self._of_source(source, f"output {k}", leaf, None, module)
+            if isinstance(leaf, Tensor) else leaf
+            for k, leaf in enumerate(leaves)
+        ]  # fmt: skip
+        return tree_unflatten(theirs, tree)
+
+    def latents_of(self, source: Source, latents: Tensor) -> Tensor:
+        """The latents [image ...] of the source of every image, of those after a step. Raises
+        CouplingError."""
+        return self._of_source(source, "latents", latents, None, "")
+
+    def place(self, name: str, branch: str = "cond", site: str = "") -> Place:
+        """Where in the run something is."""
+        return Place(name, self.step.index, self.step.view, branch, site)
+
+    def _of_source(
+        self,
+        source: Source,
+        name: str,
+        own: Tensor,
+        branches: Collection[str] | None,
+        site: str,
+    ) -> Tensor:
+        """``own`` [row ...] with the rows of the source in ``branches``."""
+        if not isinstance(source, SourcePass):
+            return _taken(own, self._rows_of(source, branches))
+        parts = []
+        for branch in self.branches:
+            rows = own[self.rows(branch)]
+            if branches is None or branch in branches:
+                theirs = source.take(self.place(name, branch, site))
+                _require_shape(theirs, rows, name, site)
+                places = [source.of(image) for image in self.images]
+                parts.append(
+                    (theirs.expand_as(rows) if len(theirs) == 1 else theirs[places]).to(rows)
+                )
+            else:
+                parts.append(rows)
+        return torch.cat(parts)
+
+    def _rows_of(self, source: Source, branches: Collection[str] | None) -> list[int]:
+        """For every row that of its source in the same branch, its own in other branches. Raises
+        CouplingError."""
         sources = [self.source_of(source, image) for image in self.images]
-        if missing := set(sources) - set(self.images):
+        if missing := {number for number in sources if number is not None} - set(self.images):
             raise CouplingError(
                 f"the source is image {min(missing)}, but the pipeline makes images "
                 f"{sorted(self.images)}; give it a prompt for every image, the source's too"
             )
-        count, places = len(self.images), [self.images.index(image) for image in sources]
-        return [branch * count + at for branch in range(len(self.branches)) for at in places]
+        count, places = len(self.images), [self.images.index(number) for number in sources]
+        return [
+            k * count + (at if branches is None or branch in branches else own)
+            for k, branch in enumerate(self.branches)
+            for own, at in enumerate(places)
+        ]
 
-    def taken(self, tensor: Tensor, source: Source) -> Tensor:
-        """[row a b c] with the row of its source in every row; without gradient, except those that
-        are their own. Raises CouplingError."""
-        at = self.rows_of(source)
-        if not tensor.requires_grad:
-            return tensor[at]
-        stays = torch.tensor([row == of for row, of in enumerate(at)], device=tensor.device)
-        return torch.where(stays[:, None, None, None], tensor, tensor.detach()[at])
+
+def each_step(now: Moment) -> Iterator[Moment]:
+    """The same moment in every step of the run."""
+    for index in range(now.step.total):
+        yield replace(now, step=replace(now.step, index=index))
+
+
+def _taken(tensor: Tensor, at: Sequence[int]) -> Tensor:
+    """Rows ``at``; a gradient goes through those that stay where they are alone."""
+    if not tensor.requires_grad:
+        return tensor[at]
+    stays = torch.tensor([row == of for row, of in enumerate(at)], device=tensor.device)
+    return torch.where(stays.view(-1, *[1] * (tensor.ndim - 1)), tensor, tensor.detach()[at])
+
+
+def _require_shape(theirs: Tensor, own: Tensor, name: str, site: str) -> None:
+    if theirs.shape[1:] != own.shape[1:]:
+        raise CouplingError(
+            f"the source was kept with {name} {tuple(theirs.shape[1:])} at {site or 'a step'}, this"
+            f" run has {tuple(own.shape[1:])}: keep it with a text and edits of the same length"
+        )
 
 
 def _put(own: Tensor, other: Tensor, places: slice) -> Tensor:
-    """``own`` with the positions ``places`` of ``other``."""
+    """``own`` with ``other`` at the positions ``places``."""
     result = own.clone()
-    result[:, :, places] = other[:, :, places]
+    result[:, :, places] = other
     return result

@@ -5,8 +5,9 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Result
-from attncontrol.attention.moment import Moment, Source
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import onto
+from attncontrol.attention.source import Source
 from attncontrol.edits._rows import but_source
 from attncontrol.errors import SettingError
 
@@ -31,7 +32,7 @@ def hidden(call: AttentionCall, now: Moment, source: Source, share: Tensor, soft
 def filled(latents: Tensor, around: Tensor, hole: Tensor, now: Moment, source: Source) -> Tensor:
     """Latents in the ``hole`` [height width], and others around it; a source's stay."""
     inside = onto(hole.to(latents.device), latents, now.layout.grid)
-    rows = [row for row, of in enumerate(now.rows_of(source)) if row != of]
+    rows = [k for k, image in enumerate(now.images) if now.source_of(source, image) != image]
     result = latents.clone()
     result[rows] = torch.where(inside, latents[rows], around[rows])
     return result

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.moment import Moment, Source
+from attncontrol.attention.moment import Moment
+from attncontrol.attention.source import Source
 
 
 def but_source(call: AttentionCall, changed: AttentionCall, now: Moment, source: Source) -> Tensor:

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
-from attncontrol.attention.moment import Moment, Source
+from attncontrol.attention.moment import Moment
+from attncontrol.attention.source import Source
 from attncontrol.edits._changed import named
 from attncontrol.edits._maps import look, mean
 from attncontrol.edits._places import positions
@@ -20,10 +21,10 @@ def look_for(
     """Keeps the maps of words of every image and its source, at the sites of one step so far."""
     _of_this_step(notes, now)
     for image in now.images if "cond" in now.branches else ():
-        if (other := now.source_of(source, image)) != image:
-            pair, found = (other, image), notes["maps"].setdefault(image, {})
+        if now.source_of(source, image) != image:
+            found = notes["maps"].setdefault(image, {})
             found.pop(call.site.name, None)
-            look(found, call, now, pair, named(now, *pair, words))
+            look(found, call, now, source, image, named(now, source, image, words))
 
 
 def sides_of(

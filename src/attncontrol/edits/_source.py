@@ -6,28 +6,30 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Result
-from attncontrol.attention.moment import Moment, Source, steps_in
+from attncontrol.attention.moment import Moment, steps_in
+from attncontrol.attention.source import Name, Source, Taken
 from attncontrol.prompts.alignment import Alignment, align
 
+LOOK: tuple[Name, ...] = ("query", "key")
 
-def layout_of_source(
-    call: AttentionCall, now: Moment, source: Source, among: float, joint: float, cells: int
-) -> AttentionCall:
+
+def of_layout(
+    call: AttentionCall, now: Moment, among: float, joint: float, cells: int
+) -> Taken | None:
     """Conditional rows look at the picture as the source does: in self-attention of at most
     ``cells`` queries in the first ``among`` of the steps, in joint attention in the first
     ``joint``."""
-    is_self, rows = call.site.kind == "self", now.rows("cond")
+    is_self = call.site.kind == "self"
     large = is_self and call.query.shape[2] > cells
     late = now.step.index >= steps_in(among if is_self else joint, now.step.total)
-    if large or late or rows.stop == rows.start:
-        return call
-    return call.with_rows(rows, now.source(call, source, "picture").replace(value=call.value))
+    return None if large or late else Taken("picture", LOOK, ("cond",))
 
 
 def with_source_text(
     call: AttentionCall,
     now: Moment,
     source: Source,
+    taken: Taken,
     shares: Callable[[Alignment, Moment, int], Tensor],
 ) -> Result:
     """Cross-attention in which conditional rows give a share of their attention to every token as
@@ -37,27 +39,28 @@ def with_source_text(
     """
     keys, text = call.key.shape[2], range(call.key.shape[2])[now.layout.text]
     here = slice(text.start, text.stop)
-    taken = call.value.new_zeros(len(call.value), keys, keys)
+    moved = call.value.new_zeros(len(call.value), keys, keys)
     own = call.value.new_ones(len(call.value), keys)
     one_to_one = True
     for row in range(len(call.query))[now.rows("cond")]:
         image = now.image_of_row(row)
-        if (other := now.source_of(source, image)) == image:
+        if now.source_of(source, image) == image:
             continue
-        alignment = aligned(now, other, image)
-        share = shares(alignment, now, image).to(taken)
-        taken[row, here, here], own[row, here] = alignment.matrix.to(taken) * share, 1 - share
+        alignment = aligned(now, source, image)
+        share = shares(alignment, now, image).to(moved)
+        moved[row, here, here], own[row, here] = alignment.matrix.to(moved) * share, 1 - share
         one_to_one &= alignment.is_identity and bool((share == 1).all())
-    if not taken.any():
+    if not moved.any():
         return call
-    there = now.source(call, source)
+    there = now.source(call, source, *taken)
     if one_to_one:
-        return call.with_rows(now.rows("cond"), there.replace(value=call.value))
-    theirs = there.replace(value=taken[:, None] @ call.value)
+        return there
+    theirs = there.replace(value=moved[:, None] @ call.value)
     return theirs.run() + call.replace(value=own[:, None, :, None] * call.value).run()
 
 
-def aligned(now: Moment, source: int, image: int) -> Alignment:
-    """The words of two images."""
-    prompts = now.text.prompts[source], now.text.prompts[image]
-    return align(now.text.tokens(source), now.text.tokens(image), str(prompts[0]), str(prompts[1]))
+def aligned(now: Moment, source: Source, image: int) -> Alignment:
+    """The words of an image and of its source."""
+    text, other = now.told(source, image)
+    prompts = text.prompts[other], now.text.prompts[image]
+    return align(text.tokens(other), now.text.tokens(image), str(prompts[0]), str(prompts[1]))

@@ -22,6 +22,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import onto
+from attncontrol.attention.source import Taken
 from attncontrol.checks.arguments import Share
 from attncontrol.edits._changed import changed, named
 from attncontrol.edits._maps import look, mean, strong
@@ -44,26 +45,29 @@ class LocalBlend(Edit):
     start: Share = 0.2
     threshold: Share = 0.15
     where = "localising"
+    blends = True
+
+    def takes(self, call: AttentionCall, now: Moment) -> Taken:  # noqa: ARG002
+        return Taken(names=("maps",), branches=("cond",))
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         if now.purpose == "own" and "cond" in now.branches:
             for image in now.images:
-                source = now.source_of(self.source, image)
-                if source != image:
-                    self._look(call, now, source, image)
+                if now.source_of(self.source, image) != image:
+                    self._look(call, now, image)
         return call
 
-    def _look(self, call: AttentionCall, now: Moment, source: int, image: int) -> None:
+    def _look(self, call: AttentionCall, now: Moment, image: int) -> None:
         seen = now.notes(self).setdefault(image, {"maps": {}})
         if "words" not in seen:
-            of = now, source, image
+            of = now, self.source, image
             seen["words"] = named(*of, self.words) if self.words else changed(*of)
-        look(seen["maps"], call, now, (source, image), seen["words"])
+        look(seen["maps"], call, now, self.source, image, seen["words"])
 
     def stepped(self, latents: Tensor, now: Moment) -> Tensor:
         if now.progress < self.start:
             return latents
-        result, sources = latents.clone(), latents[now.rows_of(self.source)]
+        result, sources = latents.clone(), now.latents_of(self.source, latents)
         for image, seen in now.notes(self).items():
             place = now.images.index(image)
             blend = strong(mean(seen["maps"]), self.threshold).any(0)

@@ -46,6 +46,7 @@ class Move(Edit):
     kept: Share = 0.82
     grow: Share = 0.01
     where = Where(kind=("self", "joint"))
+    blends = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,8 +70,7 @@ class Move(Edit):
     def stepped(self, latents: Tensor, now: Moment) -> Tensor:
         (height, width), last = now.layout.grid[-2:], steps_in(self.kept, now.step.total)
         cells, place = self._shift.places(height, width)
-        around = latents[now.rows_of(self.source)]
-        moved = taken_along(around, cells)
+        moved = taken_along(around := now.latents_of(self.source, latents), cells)
         if now.step.index < last:
             hole = self._shift.hole(self.grow, height, width)
             around, hole = (moved, hole | ~place) if self.region is None else (around, hole)

@@ -22,6 +22,7 @@ from attncontrol.attention.extended import extended
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import Region, require_region
 from attncontrol.attention.sites import ALL, TEXT, Where
+from attncontrol.attention.source import Taken
 from attncontrol.checks.arguments import Share
 from attncontrol.edits._places import inside
 from attncontrol.edits._rows import but_source
@@ -62,19 +63,29 @@ class MutualAttention(Edit):
     def acts(self, progress: float) -> bool:
         return progress >= self.start
 
+    def takes(self, call: AttentionCall, now: Moment) -> Taken:  # noqa: ARG002
+        shared = ("key", "value") if self._shares(call) else ()
+        return Taken(names=(*shared, "maps") if self._looks(call) else shared)
+
+    def _shares(self, call: AttentionCall) -> bool:
+        return call.site.kind != "cross" and Where(layers=self.layers).matches(call.site)
+
+    def _looks(self, call: AttentionCall) -> bool:
+        return bool(self.words) and all(w.matches(call.site) for w in (TEXT, self.maps or TEXT))
+
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        if self.words and TEXT.matches(call.site) and (self.maps or TEXT).matches(call.site):
+        if self._looks(call):
             look_for(now.notes(self), call, now, self.source, self.words)
-        if call.site.kind == "cross" or not Where(layers=self.layers).matches(call.site):
+        if not self._shares(call):
             return call
-        there, cells = now.source(call, self.source, "picture"), now.layout.image_slice
+        there = now.source(call, self.source, "picture", ("key", "value"))
+        cells = now.layout.image_slice
         if self.union:
             changed = extended(call, there.key[:, :, cells], there.value[:, :, cells])
             return but_source(call, changed, now, self.source)
-        changed = call.replace(key=there.key, value=there.value)
         sides = sides_of(now.notes(self), call, now, self.threshold)
         if self.masks:
             sides = dict.fromkeys(now.images, inside(self.masks, now.layout, call.key.device))
         if not sides:
-            return changed
-        return but_source(call, changed.masked(same_side(call, now, sides)), now, self.source)
+            return there
+        return but_source(call, there.masked(same_side(call, now, sides)), now, self.source)

@@ -20,6 +20,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.sites import Where
+from attncontrol.attention.source import Taken
 from attncontrol.checks.arguments import Share, checked
 from attncontrol.errors import SettingError
 
@@ -69,12 +70,14 @@ class PlugAndPlay(Edit):
             raise SettingError(f"{name!r} is no preset; there are {', '.join(PRESETS)}")
         return cls(**PRESETS[name])
 
+    def takes(self, call: AttentionCall, now: Moment) -> Taken | None:  # noqa: ARG002
+        early = now.step.index < steps_in(self.attention, now.step.total)
+        return Taken(names=("query", "key")) if early else None
+
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        if now.step.index >= steps_in(self.attention, now.step.total):
-            return call
-        there = now.source(call, self.source)
-        return call.replace(query=there.query, key=there.key)
+        taken = self.takes(call, now)
+        return call if taken is None else now.source(call, self.source, *taken)
 
     def passed(self, name: str, inputs: Any, output: Any, now: Moment) -> Any:  # noqa: ARG002
         late = now.step.index >= steps_in(self.residual, now.step.total)
-        return output if late else now.taken(output, self.source)
+        return output if late else now.output_of(self.source, name, output)

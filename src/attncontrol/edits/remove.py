@@ -42,6 +42,7 @@ class Remove(Edit):
     grow: Share = 0.01
     soft: bool = True
     where = Where(kind=("self", "joint"))
+    blends = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,4 +58,4 @@ class Remove(Edit):
         if now.step.index >= steps_in(self.kept, now.step.total):
             return latents
         hole = on_grid(grown(self.region, self.grow), *now.layout.grid[-2:])
-        return filled(latents, latents[now.rows_of(self.source)], hole, now, self.source)
+        return filled(latents, now.latents_of(self.source, latents), hole, now, self.source)

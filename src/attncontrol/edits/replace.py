@@ -24,8 +24,9 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.sites import Where
+from attncontrol.attention.source import Taken
 from attncontrol.checks.arguments import Index, Share
-from attncontrol.edits._source import layout_of_source, with_source_text
+from attncontrol.edits._source import of_layout, with_source_text
 from attncontrol.prompts.alignment import Alignment
 
 
@@ -53,10 +54,19 @@ class Replace(Edit):
     def acts(self, progress: float) -> bool:
         return progress <= max(self.cross, self.among, self.joint, *self.words.values())
 
-    def __call__(self, call: AttentionCall, now: Moment) -> Result:
+    def takes(self, call: AttentionCall, now: Moment) -> Taken | None:
         if call.site.kind != "cross":
-            return layout_of_source(call, now, self.source, self.among, self.joint, self.cells)
-        return with_source_text(call, now, self.source, self._shares)
+            return of_layout(call, now, self.among, self.joint, self.cells)
+        last = max(steps_in(s, now.step.total) for s in (self.cross, *self.words.values()))
+        return Taken("all", ("query", "key"), ("cond",)) if now.step.index < last else None
+
+    def __call__(self, call: AttentionCall, now: Moment) -> Result:
+        taken = self.takes(call, now)
+        if taken is None:
+            return call
+        if call.site.kind != "cross":
+            return now.source(call, self.source, *taken)
+        return with_source_text(call, now, self.source, taken, self._shares)
 
     def _shares(self, alignment: Alignment, now: Moment, image: int) -> Tensor:
         """a_j."""

@@ -15,6 +15,7 @@ from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import Region, coverage, require_region
 from attncontrol.attention.sites import Where
+from attncontrol.attention.source import Taken
 from attncontrol.checks import arguments
 from attncontrol.edits._presets import OUTSIDE, SHARES
 from attncontrol.errors import SettingError
@@ -62,8 +63,11 @@ class Share(Edit):
     def acts(self, progress: float) -> bool:
         return self.start <= progress <= self.stop
 
+    def takes(self, call: AttentionCall, now: Moment) -> Taken:  # noqa: ARG002
+        return Taken(names=self.what)
+
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        there = now.source(call, self.source, "picture")
+        there = now.source(call, self.source, *self.takes(call, now))
         taken = {name: getattr(there, name) for name in self.what}
         if self.outside is not None:
             inside = (

@@ -20,6 +20,7 @@ from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.extended import extended
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
+from attncontrol.attention.source import Taken
 from attncontrol.checks.arguments import NotNegative
 from attncontrol.edits._rows import but_source
 
@@ -42,8 +43,11 @@ class StyleAligned(Edit):
     normalise: bool = True
     where = Where(kind=("self", "joint"))
 
+    def takes(self, call: AttentionCall, now: Moment) -> Taken:  # noqa: ARG002
+        return Taken() if self.normalise else Taken(names=("key", "value"))
+
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        there, cells = now.source(call, self.source, "picture"), now.layout.image_slice
+        there, cells = now.source(call, self.source, *self.takes(call, now)), now.layout.image_slice
         changed = call
         if self.normalise:
             query = _aligned(call.query, there.query, cells)

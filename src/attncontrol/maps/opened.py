@@ -74,17 +74,17 @@ class Part:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Any]:
+def opened(
+    file: Path, what: str = "an attention record", by: str = "attncontrol.save"
+) -> Iterator[Any]:
     """Raises RecordError for what is no file of safetensors."""
     try:
         if not file.is_file():  # a pipe would be waited for
-            raise RecordError(f"{file} is not an attention record: there is no such file")
+            raise RecordError(f"{file} is not {what}: there is no such file")
         with safe_open(file, "pt") as tensors:
             yield tensors
     except (OSError, SafetensorError) as error:
-        raise RecordError(
-            f"{file} is not an attention record ({error}); write one with attncontrol.save"
-        ) from error
+        raise RecordError(f"{file} is not {what} ({error}); write one with {by}") from error
 
 
 def read(file: Path) -> Part:

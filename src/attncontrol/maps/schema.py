@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Site
+from attncontrol.attention.source import Facts
 from attncontrol.errors import RecordError
 from attncontrol.maps.recording import Shape
 from attncontrol.prompts.tokens import Span, Token
@@ -59,6 +60,29 @@ class Header(_Part):
     index: Annotated[int, Field(ge=0)] | None = None
     total: Annotated[int, Field(ge=1)] | None = None
     partial: str | None = None
+
+
+class KeptHeader(_Part):
+    """Of a file of a kept pass; ``kept`` says what the fields are."""
+
+    version: int = Field(alias="schema", ge=1)
+    run: Name
+    facts: Facts | None
+    step: Annotated[int, Field(ge=0)] | None
+    checksums: dict[str, str]
+
+
+def parsed_kept(text: str, file: Any) -> KeptHeader:
+    """A header from JSON. Raises RecordError, which says which field of which file is wrong."""
+    require_version(text, file)
+    try:
+        header = KeptHeader.model_validate_json(text)
+    except ValidationError as error:
+        raise RecordError(f"{file} is no kept pass: {_first(error)}") from None
+    facts = header.facts
+    if facts and not 0 < len(facts.prompts) == len(facts.tokens):
+        raise RecordError(f"{file} is no kept pass: prompts and tokens of its header do not fit")
+    return header
 
 
 def parsed(text: str, file: Any) -> Header:

@@ -13,6 +13,7 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.edit import Editor
 from attncontrol.attention.intercept import Listener
 from attncontrol.attention.moment import Moment, Purpose
+from attncontrol.attention.source import SourcePass
 from attncontrol.errors import ThreadError
 from attncontrol.families.family import Family
 from attncontrol.running.calls import DenoiserCall
@@ -28,17 +29,18 @@ class Hooks:
     ``before(call)`` may return a change of the latents, one row per image in units of the network
     input x, which holds for all branches until the scheduler's next step; only that of the first
     call before it counts. ``after(call, prediction)`` returns the prediction. ``edit`` acts at
-    ``sites`` in every pass but those of an analysis, and takes images of number ``source`` along;
-    ``listen`` sees the pipeline's own pass alone. ``passed(name, inputs, output, now)`` returns the
-    output of each of ``modules`` in the same passes as ``edit``. ``stepped(latents, now)`` returns
-    the latents after a step of the scheduler. ``texts`` follow that of the prompt wherever
-    ``shows(progress)``.
+    ``sites`` in every pass but those of an analysis, and takes images of number ``source`` along,
+    or attention of ``kept`` passes; ``listen`` sees the pipeline's own pass alone. ``passed(name,
+    inputs, output, now)`` returns the output of each of ``modules`` in the same passes as ``edit``.
+    ``stepped(latents, now)`` returns the latents after a step of the scheduler. ``texts`` follow
+    that of the prompt wherever ``shows(progress)``.
     """
 
     sites: Sites = field(default_factory=dict)
     edit: Editor | None = None
     listen: Listener | None = None
     source: tuple[int, ...] = ()
+    kept: tuple[SourcePass, ...] = ()
     modules: tuple[str, ...] = ()
     passed: Callable[[str, Mapping[str, Any], Any, Moment], Any] | None = None
     stepped: Callable[[Tensor, Moment], Tensor] | None = None
@@ -88,6 +90,11 @@ class Contexts:
     def sources(self) -> tuple[int, ...]:
         """The images that edits of open contexts take attention from."""
         return tuple(dict.fromkeys(image for seat in self.acting for image in seat.hooks.source))
+
+    @property
+    def kept(self) -> tuple[SourcePass, ...]:
+        """The kept passes that edits of open contexts take attention from."""
+        return tuple(dict.fromkeys(source for seat in self.acting for source in seat.hooks.kept))
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from attncontrol.running.further import read
 from attncontrol.running.observers import Hook, observe
 from attncontrol.running.own import caller
 from attncontrol.running.reading import Ids, watch
+from attncontrol.running.sources import require_sources
 from attncontrol.running.track import Track, begun, described
 
 
@@ -115,7 +116,7 @@ class Events:
         call = described(pipe, contexts.family, contexts.track, arguments)
         if contexts.track.further and contexts.shows(call.step.progress):
             call = contexts.track.further.after(call)
-        _require_sources(contexts, call)
+        require_sources(contexts, call)
         for seat in contexts.acting:
             contexts.wiring.require_installed(seat.hooks.sites)
         changed = self._changed(call)
@@ -194,15 +195,6 @@ class Events:
         for thread in list(self.running):  # calls that were interrupted
             self.contexts.wiring.end(thread)
         self.running.clear()
-
-
-def _require_sources(contexts: Contexts, call: DenoiserCall) -> None:
-    """Raises CouplingError where an edit takes attention from a picture that is not made."""
-    if missing := set(contexts.sources) - set(call.images):
-        raise CouplingError(
-            f"the source is image {min(missing)}, but the pipeline makes images "
-            f"{list(call.images)}; give it a prompt for every image, the source's too"
-        )
 
 
 def _moved(call: DenoiserCall, change: Tensor) -> DenoiserCall:

@@ -21,6 +21,7 @@ from attncontrol.running.finite import require_finite
 from attncontrol.running.further import require_further
 from attncontrol.running.modules import modules_watched
 from attncontrol.running.refuse import require_visible_attention
+from attncontrol.running.sources import require_model
 from attncontrol.running.track import Track
 from attncontrol.running.wiring import Pass, Sites, wiring_of
 
@@ -46,6 +47,7 @@ class Session:
         Raises CouplingError at a normal end if the denoiser or the scheduler never ran.
         """
         require_visible_attention(self.pipe, self.denoiser)
+        require_model(self.contexts, hooks.kept)
         if hooks.texts:
             require_further(self.pipe, self.family)
         contexts, seat = self.contexts, Seat(hooks, threading.get_ident())
@@ -113,6 +115,11 @@ class Session:
     def sources(self) -> tuple[int, ...]:
         """The images that edits of open contexts take attention from."""
         return self.contexts.sources
+
+    @property
+    def takes(self) -> bool:
+        """Whether edits of open contexts take attention from a source."""
+        return bool(self.contexts.sources or self.contexts.kept)
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -38,22 +38,24 @@ def edit(
     Edits nest: an outer one sees a call first, and a run of it goes through the inner ones.
     ``record`` and ``steer`` see the edited attention wherever their contexts are opened. An edit
     with a ``source`` takes attention of that image of the batch, which stays as it is: the picture
-    of the source is bit-identical to that of the same call without edit.
+    of the source is bit-identical to that of the same call without edit; or it takes that of a pass
+    which ``keep`` kept.
 
     Raises SiteError, SettingError and EditError before anything is changed; CouplingError if the
-    pipeline was not called inside the block, or makes no image of that number.
+    pipeline was not called inside the block, or makes no image of that number;
+    also if a kept pass is of another kind of run, or lacks what the edit takes.
     """
     run = attach(pipe)
-    plan = Plan.of(listed(edit, where, heads), run.sites, steps, _localising(run))
+    plan = Plan.of(listed(edit, where, heads), run.sites, steps, localising(run))
     hooks = Hooks(
-        sites=plan.sites, edit=plan, source=plan.sources, modules=plan.modules, passed=plan.passed,
-        stepped=plan.stepped, texts=plan.texts, shows=plan.shows,
+        sites=plan.sites, edit=plan, source=plan.sources, kept=plan.kept, modules=plan.modules,
+        passed=plan.passed, stepped=plan.stepped, texts=plan.texts, shows=plan.shows,
     )  # fmt: skip
     with run.hooked(hooks):
         yield
 
 
-def _localising(run: Session) -> Where:
+def localising(run: Session) -> Where:
     """Where ``steer`` looks; all that sees text in models that cannot be steered."""
     known = tuple(run.sites.values())
     steering = run.family.steering

@@ -66,7 +66,7 @@ def _gradient(run: Session, losses: Tensor, x: Tensor, dtype: torch.dtype) -> Te
         gradient = gradient / boost
     else:  # all the maps are those of a source
         gradient = torch.zeros_like(x)
-    if run.sources and not gradient.flatten(1).any(1).all():
+    if run.takes and not gradient.flatten(1).any(1).all():
         warnings.warn(
             "the loss of some images does not depend on their latents, since an edit gives them "
             "the attention of its source: they are not steered. Steer other layers than the edit's",

@@ -72,7 +72,8 @@ def perturb(
         changed = [*plan.sites, *layers]
         prefix = stack.enter_context(prefix_before(run.denoiser, changed, purpose))
         guidance = _Guidance(run, plan, skipped, prefix, scale, rescale)
-        stack.enter_context(run.hooked(Hooks(before=prefix.begin, after=guidance.after)))
+        hooks = Hooks(before=prefix.begin, after=guidance.after, kept=plan.kept)
+        stack.enter_context(run.hooked(hooks))
         yield
 
 

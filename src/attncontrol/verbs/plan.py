@@ -1,6 +1,6 @@
 """Edits with their places, in which steps they act, and what they make of a call."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result
 from attncontrol.attention.heads import with_heads
-from attncontrol.attention.moment import Moment
+from attncontrol.attention.moment import Moment, each_step
 from attncontrol.attention.sites import Site, Where, path_matches
+from attncontrol.attention.source import Place, SourcePass, kept_names
 from attncontrol.errors import CouplingError, EditError
 from attncontrol.verbs.places import On, as_edit, chosen_heads
 
@@ -60,9 +61,18 @@ class Plan:
     @property
     def sources(self) -> tuple[int, ...]:
         """The images from which attention is taken."""
-        every = [one.edit.source for one in self.placed if one.edit.source is not None]
+        every = [of for of in self._every if not isinstance(of, SourcePass)]
         listed = [(source,) if isinstance(source, int) else source for source in every]
         return tuple(dict.fromkeys(image for images in listed for image in images))
+
+    @property
+    def kept(self) -> tuple[SourcePass, ...]:
+        """The kept passes from which attention is taken."""
+        return tuple(dict.fromkeys(of for of in self._every if isinstance(of, SourcePass)))
+
+    @property
+    def _every(self) -> list[Any]:
+        return [one.edit.source for one in self.placed if one.edit.source is not None]
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -77,6 +87,44 @@ class Plan:
     def shows(self, progress: float) -> bool:
         """Whether these are used at this share of the run."""
         return any(one.edit.texts for one in self._acting(progress))
+
+    def taken(self, call: AttentionCall, now: Moment) -> Iterator[tuple[_Placed, Place]]:
+        """What acting edits take of their sources at a call."""
+        for one in self._acting(now.progress):
+            if one.edit.source is None or call.site.name not in one.heads:
+                continue
+            if (taken := one.edit.takes(call, now)) is None:
+                continue
+            for branch in now.branches:
+                if taken.branches is None or branch in taken.branches:
+                    for name in kept_names(taken, call):
+                        if name != "maps" or branch == "cond":
+                            yield one, now.place(name, branch, call.site.name)
+
+    def blending(self, progress: float) -> list[Edit]:
+        """The acting edits that take the latents of their sources."""
+        return [one.edit for one in self._acting(progress)
+                if one.edit.blends and one.edit.source is not None]  # fmt: skip
+
+    def changes(self, module: str, progress: float) -> bool:
+        """Whether an acting edit with a source takes the output of a module."""
+        return any(path_matches(module, pattern) for one in self._acting(progress)
+                   if one.edit.source is not None for pattern in one.edit.modules)  # fmt: skip
+
+    def _require_kept(self, call: AttentionCall, now: Moment) -> None:
+        """Raises CouplingError where the rest of the run takes what a source does not have."""
+        for then in each_step(now):
+            for one, place in self.taken(call, then):
+                if isinstance(one.edit.source, SourcePass):
+                    one.edit.source.require(place)
+                    if place.name == "maps" and not one.heads[call.site.name].all():
+                        raise EditError(
+                            f"{type(one.edit).__name__} looks at some heads of {call.site.name}, "
+                            "but of a kept source the mean over all is known: leave heads=... out"
+                        )
+            for edit in self.blending(then.progress):
+                if isinstance(edit.source, SourcePass):
+                    edit.source.require(then.place("latents"))
 
     def require_attention_alone(self) -> None:
         """Raises EditError for edits of other modules, of latents, or with texts of their own."""
@@ -96,6 +144,8 @@ class Plan:
         return [one for one in self.placed if inside and one.edit.acts(progress)]
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
+        if now.step.index == 0 and self.kept:
+            self._require_kept(call, now)
         here = [one for one in self._acting(now.progress) if call.site.name in one.heads]
         if not here:
             return call
@@ -164,7 +214,8 @@ def _on_heads(edit: Edit, call: AttentionCall, now: Moment, chosen: Tensor) -> R
     """The call in which the edit has changed the chosen heads, or the output that it gives, whose
     other heads are not to be used. Only the chosen heads are computed where that can be."""
     heads: Any = chosen.flatten(1).any(0).nonzero()[:, 0].tolist()
-    if chosen.all() or call.below is not None:  # edits inside this one know whole calls only
+    whole = call.below is not None or isinstance(edit.source, SourcePass)
+    if chosen.all() or whole:  # edits inside this one, and sources, know whole calls only
         heads = list(range(call.query.shape[1]))
     result = edit(call if len(heads) == call.query.shape[1] else call.of_heads(heads), now)
     if isinstance(result, AttentionCall):

@@ -1,0 +1,81 @@
+"""Whether a run can take attention from the sources that its edits name."""
+
+from collections.abc import Sequence
+
+from attncontrol.attention.source import Facts, SourcePass
+from attncontrol.errors import CouplingError
+from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.contexts import Contexts
+
+
+def facts_of(contexts: Contexts, call: DenoiserCall) -> Facts:
+    """What run the first call of the denoiser begins."""
+    pipe, denoiser, text = contexts.pipe, contexts.denoiser, call.text
+    sites = tuple(contexts.family.sites(denoiser))
+    first, total = contexts.track.place, call.step.total
+    return Facts(
+        model=_model(contexts),
+        sites=sites,
+        scheduler=type(pipe.scheduler).__name__,
+        steps=total,
+        timesteps=tuple(map(float, pipe.scheduler.timesteps[first : first + total])),
+        grid=tuple(contexts.family.layout(denoiser, call.arguments, sites[0]).grid),
+        branches=call.branches,
+        prompts=text.prompts,
+        tokens=tuple(text.known(image) for image in range(len(text.prompts))),
+    )
+
+
+def require_model(contexts: Contexts, kept: Sequence[SourcePass]) -> None:
+    """Raises CouplingError for a pass that is not finished, or of another model."""
+    for source in kept:
+        facts, sites = source.facts, tuple(contexts.family.sites(contexts.denoiser))
+        if facts.model != _model(contexts) or facts.sites != sites:
+            raise CouplingError(
+                f"the source was kept from {facts.model}, {len(facts.sites)} attention sites; this "
+                f"is {_model(contexts)}, {len(sites)}: keep it from this model"
+            )
+
+
+def require_sources(contexts: Contexts, call: DenoiserCall) -> None:
+    """Raises CouplingError where an edit takes attention from a picture that is not made, or from a
+    pass of another kind of run."""
+    if missing := set(contexts.sources) - set(call.images):
+        raise CouplingError(
+            f"the source is image {min(missing)}, but the pipeline makes images "
+            f"{list(call.images)}; give it a prompt for every image, the source's too"
+        )
+    if not call.is_first or not contexts.kept:
+        return
+    own = facts_of(contexts, call)
+    for source in contexts.kept:
+        _require_same_run(source.facts, own)
+        if len(source.chosen) not in (1, len(call.images)):
+            raise CouplingError(
+                f"the source has {len(source.chosen)} images, but the pipeline makes "
+                f"{len(call.images)}: name one for all, source[0], or one for each, source[0, 1]"
+            )
+
+
+def _require_same_run(kept: Facts, own: Facts) -> None:
+    for name, shown in (("steps", "{} steps"), ("grid", "a picture of {} cells"),
+                        ("scheduler", "{}"), ("timesteps", "the timesteps {}")):  # fmt: skip
+        theirs, ours = getattr(kept, name), getattr(own, name)
+        if theirs != ours:
+            texts = [shown.format(_short(value)) for value in (theirs, ours)]
+            raise CouplingError(
+                f"the source was kept with {texts[0]}, this run has {texts[1]}: run it with the "
+                "same size, steps and scheduler"
+            )
+
+
+def _short(value: object) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    if all(isinstance(each, int) for each in value):
+        return " x ".join(map(str, value))
+    return ", ".join(f"{each:.6g}" for each in value[:6]) + " ..." * (len(value) > 6)
+
+
+def _model(contexts: Contexts) -> str:
+    return f"{type(contexts.pipe).__name__} with {type(contexts.denoiser).__name__}"
