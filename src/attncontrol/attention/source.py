@@ -30,6 +30,10 @@ class Taken(NamedTuple):
     branches: tuple[str, ...] | None = None
 
 
+LOOK, KEYS = Taken(names=("query", "key")), Taken(names=("key", "value"))
+MAPS = Taken(names=("maps",))
+
+
 def kept_name(name: str, part: Part, call: AttentionCall) -> str:
     """What a query, key or value of a part of the sequence is kept as."""
     return f"{name} with text" if part == "all" and call.site.kind == "joint" else name

@@ -9,10 +9,20 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.moment import Moment
+from attncontrol.attention.regions import Region, require_region
 from attncontrol.attention.source import Source
 from attncontrol.edits._changed import named
 from attncontrol.edits._maps import look, mean
-from attncontrol.edits._places import positions
+from attncontrol.edits._places import inside, positions
+from attncontrol.errors import SettingError
+
+
+def require_one(union: bool, masks: tuple[Region, Region] | None, words: Sequence[str]) -> None:
+    """Raises SettingError for several ways at once, and for masks that are none."""
+    if sum(map(bool, (union, masks, words))) > 1:
+        raise SettingError("choose one of union=True, masks=(...) and words=[...]")
+    for mask in masks or ():
+        require_region(mask)
 
 
 def look_for(
@@ -28,11 +38,18 @@ def look_for(
 
 
 def sides_of(
-    notes: dict[Any, Any], call: AttentionCall, now: Moment, threshold: float
+    notes: dict[Any, Any],
+    call: AttentionCall,
+    now: Moment,
+    threshold: float,
+    masks: tuple[Region, Region] | None,
 ) -> Mapping[int, Tensor]:
     """By image which cells of its source and of itself show the words [2 cell]: those that are at
     least ``threshold`` of the way from the smallest to the largest value of the map. Nothing before
-    the first map; in a call of the other branch what was so in that of the conditional one."""
+    the first map; in a call of the other branch what was so in that of the conditional one. Those
+    of ``masks`` where they are given."""
+    if masks:
+        return dict.fromkeys(now.images, inside(masks, now.layout, call.key.device))
     _of_this_step(notes, now)
     if "cond" in now.branches:
         every = notes["maps"].items()

@@ -7,10 +7,8 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Result
 from attncontrol.attention.moment import Moment, steps_in
-from attncontrol.attention.source import Name, Source, Taken
+from attncontrol.attention.source import LOOK, Source, Taken
 from attncontrol.prompts.alignment import Alignment, align
-
-LOOK: tuple[Name, ...] = ("query", "key")
 
 
 def of_layout(
@@ -22,7 +20,7 @@ def of_layout(
     is_self = call.site.kind == "self"
     large = is_self and call.query.shape[2] > cells
     late = now.step.index >= steps_in(among if is_self else joint, now.step.total)
-    return None if large or late else Taken("picture", LOOK, ("cond",))
+    return None if large or late else LOOK._replace(branches=("cond",))
 
 
 def with_source_text(

@@ -22,7 +22,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import onto
-from attncontrol.attention.source import Taken
+from attncontrol.attention.source import MAPS, Taken
 from attncontrol.checks.arguments import Share
 from attncontrol.edits._changed import changed, named
 from attncontrol.edits._maps import look, mean, strong
@@ -48,7 +48,7 @@ class LocalBlend(Edit):
     blends = True
 
     def takes(self, call: AttentionCall, now: Moment) -> Taken:  # noqa: ARG002
-        return Taken(names=("maps",), branches=("cond",))
+        return MAPS
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         if now.purpose == "own" and "cond" in now.branches:

@@ -6,11 +6,10 @@ contents from the source.
     M Attn(Q, K_f, V_f) + (1 - M) Attn(Q, K_b, V_b)      with masks: M of the picture, f and b are
                                              the cells inside and outside of the source's
 
-Each branch has its own source. In joint attention the text's keys and values stay: the source's
-prompt would come along. Masks are given or found: where the mean map of words, over heads and the
-layers of the step so far, is above a ``threshold`` between its least and its largest value.
-Officially those of 16 x 16 cells, ``maps=Where(stride=4)``, and from step 4 of 50 and layer 10 of
-16 on: ``layers=("up_blocks.2", "up_blocks.3")``.
+Each branch has its own source. In joint attention the text's keys and values stay. Masks are given
+or found: where the mean map of words, over heads and the layers of the step so far, is above a
+``threshold`` between its least and its largest value. Officially those of 16 x 16 cells,
+``maps=Where(stride=4)``, from step 4 of 50 and ``layers=("up_blocks.2", "up_blocks.3")`` on.
 """
 
 from collections.abc import Sequence
@@ -20,14 +19,12 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.extended import extended
 from attncontrol.attention.moment import Moment
-from attncontrol.attention.regions import Region, require_region
+from attncontrol.attention.regions import Region
 from attncontrol.attention.sites import ALL, TEXT, Where
-from attncontrol.attention.source import Taken
+from attncontrol.attention.source import KEYS, MAPS, Taken
 from attncontrol.checks.arguments import Share
-from attncontrol.edits._places import inside
 from attncontrol.edits._rows import but_source
-from attncontrol.edits._sides import look_for, same_side, sides_of
-from attncontrol.errors import SettingError
+from attncontrol.edits._sides import look_for, require_one, same_side, sides_of
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,7 @@ class MutualAttention(Edit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if sum(map(bool, (self.union, self.masks, self.words))) > 1:
-            raise SettingError("choose one of union=True, masks=(...) and words=[...]")
-        for mask in self.masks or ():
-            require_region(mask)
+        require_one(self.union, self.masks, self.words)
         own = Where(("self", "joint"), layers=self.layers)
         object.__setattr__(self, "where", Where(ALL) if self.words else own)
 
@@ -64,28 +58,22 @@ class MutualAttention(Edit):
         return progress >= self.start
 
     def takes(self, call: AttentionCall, now: Moment) -> Taken:  # noqa: ARG002
-        shared = ("key", "value") if self._shares(call) else ()
-        return Taken(names=(*shared, "maps") if self._looks(call) else shared)
-
-    def _shares(self, call: AttentionCall) -> bool:
-        return call.site.kind != "cross" and Where(layers=self.layers).matches(call.site)
-
-    def _looks(self, call: AttentionCall) -> bool:
-        return bool(self.words) and all(w.matches(call.site) for w in (TEXT, self.maps or TEXT))
+        looks = self.words and TEXT.matches(call.site) and (self.maps or TEXT).matches(call.site)
+        shares = call.site.kind != "cross" and Where(layers=self.layers).matches(call.site)
+        return Taken(names=(*KEYS.names * shares, *MAPS.names * bool(looks)))
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        if self._looks(call):
+        names = self.takes(call, now).names
+        if "maps" in names:
             look_for(now.notes(self), call, now, self.source, self.words)
-        if not self._shares(call):
+        if "key" not in names:
             return call
-        there = now.source(call, self.source, "picture", ("key", "value"))
-        cells = now.layout.image_slice
+        there = now.source(call, self.source, *KEYS)
         if self.union:
+            cells = now.layout.image_slice
             changed = extended(call, there.key[:, :, cells], there.value[:, :, cells])
             return but_source(call, changed, now, self.source)
-        sides = sides_of(now.notes(self), call, now, self.threshold)
-        if self.masks:
-            sides = dict.fromkeys(now.images, inside(self.masks, now.layout, call.key.device))
+        sides = sides_of(now.notes(self), call, now, self.threshold, self.masks)
         if not sides:
             return there
         return but_source(call, there.masked(same_side(call, now, sides)), now, self.source)

@@ -20,7 +20,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.sites import Where
-from attncontrol.attention.source import Taken
+from attncontrol.attention.source import LOOK, Taken
 from attncontrol.checks.arguments import Share, checked
 from attncontrol.errors import SettingError
 
@@ -47,8 +47,7 @@ class PlugAndPlay(Edit):
             photo, drawing = pipe(["a dog", "a drawing of a dog"], generator=same_seeds).images
 
     ``block`` is the residual block, ``layers`` are those of attention. Raises SettingError;
-    SiteError where the model has no such block; CouplingError if the pipeline makes no image of
-    that number.
+    SiteError where there is no such block; CouplingError if there is no such source.
     """
 
     source: Source = 0
@@ -71,12 +70,11 @@ class PlugAndPlay(Edit):
         return cls(**PRESETS[name])
 
     def takes(self, call: AttentionCall, now: Moment) -> Taken | None:  # noqa: ARG002
-        early = now.step.index < steps_in(self.attention, now.step.total)
-        return Taken(names=("query", "key")) if early else None
+        return LOOK if now.step.index < steps_in(self.attention, now.step.total) else None
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         taken = self.takes(call, now)
-        return call if taken is None else now.source(call, self.source, *taken)
+        return now.source(call, self.source, *taken) if taken else call
 
     def passed(self, name: str, inputs: Any, output: Any, now: Moment) -> Any:  # noqa: ARG002
         late = now.step.index >= steps_in(self.residual, now.step.total)
