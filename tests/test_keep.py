@@ -10,7 +10,18 @@ import torch
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.sites import Where
 from attncontrol.attention.source import Taken
-from attncontrol.edits import LocalBlend, MutualAttention, Replace, Reweight, Share, StyleAligned
+from attncontrol.edits import (
+    AddIt,
+    LocalBlend,
+    Move,
+    MutualAttention,
+    PlugAndPlay,
+    Remove,
+    Replace,
+    Reweight,
+    Share,
+    StyleAligned,
+)
 from attncontrol.errors import CouplingError, EditError, RecordError, SizeError, WriteError
 from attncontrol.maps.kept import kept
 from attncontrol.objectives.descent import Descent
@@ -65,9 +76,16 @@ EDITS = {
     "share": Share(("query", "value"), start=0.2, stop=0.7, outside=(0.0, 0.0, 0.5, 1.0)),
     "blend": LocalBlend(start=0.4, threshold=0.97),
     "features": Features(),
+    "masactrl": MutualAttention(start=0.0, words=["frog"], threshold=0.5),
+    "union": MutualAttention(start=0.3, union=True),
+    "remove": Remove((0.0, 0.0, 0.5, 1.0), grow=0.0),
+    "move": Move((0.0, 0.0, 0.5, 1.0), by=(0.25, 0.0)),
+    "add": AddIt("frog", gamma="auto", structure=0.4, blend=0.5),
+    "pnp": PlugAndPlay(),
 }
-ALL = [(of, name, True) for of in EDITS for name in ("sd", "sd3", "flux")
-       if of != "refine" or name == "sd"]  # fmt: skip
+ALONE_IN = {"refine": ("sd",), "pnp": ("sd",), "add": ("sd3", "flux"), "union": ("flux",),
+            "remove": ("sd", "flux"), "move": ("flux",)}  # fmt: skip
+ALL = [(of, name, True) for of in EDITS for name in ALONE_IN.get(of, ("sd", "sd3", "flux"))]
 ALONE = [(of, name, False) for of in ("replace", "mutual", "blend") for name in ("sd3", "flux")]
 
 

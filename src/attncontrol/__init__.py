@@ -14,10 +14,11 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from attncontrol import sprites as sprites
     from attncontrol.attention.edit import Edit
     from attncontrol.attention.sites import Where
-    from attncontrol.maps.kept import KeptPass, kept
+    from attncontrol.maps.kept import KeptPass as KeptPass
+    from attncontrol.maps.kept import kept as kept
     from attncontrol.maps.reading import load
     from attncontrol.maps.recorded import AttentionMaps
-    from attncontrol.maps.step import StepMaps
+    from attncontrol.maps.step import StepMaps as StepMaps
     from attncontrol.maps.store import save
     from attncontrol.objectives.descent import Descent
     from attncontrol.objectives.objective import Objective
@@ -33,15 +34,12 @@ __all__ = [
     "AttentionMaps",
     "Descent",
     "Edit",
-    "KeptPass",
     "Objective",
     "On",
-    "StepMaps",
     "Where",
     "edit",
     "estimate_bytes",
     "keep",
-    "kept",
     "load",
     "locate",
     "perturb",

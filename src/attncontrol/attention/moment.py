@@ -164,6 +164,12 @@ class Moment:
         CouplingError."""
         return self._of_source(source, "latents", latents, None, "")
 
+    def before_of(self, source: Source) -> Tensor:
+        """Those before the step. Raises CouplingError."""
+        assert self.before is not None  # after a step
+        before = replace(self, step=replace(self.step, index=self.step.index - 1))
+        return before.latents_of(source, self.before)
+
     def place(self, name: str, branch: str = "cond", site: str = "") -> Place:
         """Where in the run something is."""
         return Place(name, self.step.index, self.step.view, branch, site)

@@ -7,16 +7,18 @@ import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.moment import Moment, Source, steps_in
+from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.regions import onto
 from attncontrol.attention.sites import path_matches
-from attncontrol.edits._maps import apart, look, mean, smooth
+from attncontrol.attention.source import Source
+from attncontrol.edits._looking import look_at
+from attncontrol.edits._maps import apart, mean, smooth
 from attncontrol.prompts.words import Word
 
 
-def others(now: Moment, source: Source) -> list[tuple[int, int]]:
-    """The places of images that are no source, and those of their sources, among the latents."""
-    return [(place, of) for place, of in enumerate(now.rows_of(source)) if place != of]
+def others(now: Moment, source: Source) -> list[int]:
+    """The places of images that are no source among the latents."""
+    return [k for k, image in enumerate(now.images) if now.source_of(source, image) != image]
 
 
 def look_for(
@@ -39,20 +41,22 @@ def look_for(
     for image in now.images:
         if now.source_of(source, image) != image:
             positions = now.span(subject, image).positions
-            look(notes.setdefault(("maps", image), {}), call, now, (image,), (positions,))
+            look_at(notes.setdefault(("maps", image), {}), call, now, image, positions)
 
 
 def transferred(
     latents: Tensor, notes: dict[Any, Any], now: Moment, source: Source, share: float | None
 ) -> Tensor:
     """Before a step the source's latents, with the first noise of their own in place of its."""
-    first, noise = notes.setdefault("first", (now.before, now.step.noise))
+    if "first" not in notes:
+        assert now.before is not None  # after a step
+        notes["first"] = now.before - now.before_of(source), now.step.noise
+    (first, noise), theirs = notes["first"], now.latents_of(source, latents)
     if share is None or now.step.index + 1 != max(steps_in(share, now.step.total), 1):
         return latents
-    result = latents.clone()
-    for place, of in others(now, source):
-        other = (first[place] - first[of]) / noise
-        result[place] = latents[of] + now.step.noise_after * other.to(latents)
+    result, rows = latents.clone(), others(now, source)
+    other = first[rows] / noise
+    result[rows] = theirs[rows] + now.step.noise_after * other.to(latents)
     return result
 
 
@@ -62,9 +66,9 @@ def blended(
     """After a step the source's latents where the subject is not."""
     if share is None or now.step.index != steps_in(share, now.step.total):
         return latents
-    result = latents.clone()
-    for place, of in others(now, source):
+    result, theirs = latents.clone(), now.latents_of(source, latents)
+    for place in others(now, source):
         if maps := notes.get(("maps", now.images[place])):
             inside = onto(apart(smooth(mean(maps))[0]), latents, now.layout.grid)
-            result[place] = torch.where(inside, latents[place], latents[of])
+            result[place] = torch.where(inside, latents[place], theirs[place])
     return result

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.extended import extended
-from attncontrol.attention.moment import Moment, Source
+from attncontrol.attention.moment import Moment
+from attncontrol.attention.source import Source
 from attncontrol.edits._places import positions
 
 WEIGHTS = tuple(1 + i / 100 for i in range(21))

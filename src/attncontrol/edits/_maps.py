@@ -1,47 +1,10 @@
-"""Attention to words, summed while the pipeline runs."""
-
-from collections.abc import Sequence
-from typing import Any
+"""Maps of attention to words."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attncontrol.attention.between import text_mass
-from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.moment import Moment
-from attncontrol.attention.source import Source, SourcePass, words_of
-
-
-def look(
-    sums: dict[str, Any],
-    call: AttentionCall,
-    now: Moment,
-    source: Source,
-    image: int,
-    positions: tuple[Sequence[int], Sequence[int]],
-) -> None:
-    """Adds the maps [2 height width] of a call to those of its site in ``sums``: attention to the
-    ``positions`` of the source and of an image, mean over heads, conditional rows."""
-    theirs = _of_source(call, now, source, image, positions[0])
-    maps = torch.stack([theirs, _of_image(call, now, image, positions[1])])
-    sums[call.site.name] = sums.get(call.site.name, 0.0) + maps.detach()
-
-
-def _of_source(
-    call: AttentionCall, now: Moment, source: Source, image: int, positions: Sequence[int]
-) -> Tensor:
-    text, number = now.told(source, image)
-    if not isinstance(source, SourcePass):
-        return _of_image(call, now, number, positions)
-    words = words_of(text, number)
-    kept = source.take(now.place("maps", site=call.site.name))[number].to(call.query.device)
-    return kept[..., [words.index(position) for position in positions]].sum(-1)
-
-
-def _of_image(call: AttentionCall, now: Moment, image: int, positions: Sequence[int]) -> Tensor:
-    row = now.rows("cond").start + now.images.index(image)
-    return text_mass(call.rows([row]), now.layout.rows([row]), [[positions]])[0, ..., 0].mean(0)
+from attncontrol.attention.call import Layout
 
 
 def mean(sums: dict[str, Tensor]) -> Tensor:
@@ -79,3 +42,12 @@ def apart(numbers: Tensor) -> Tensor:
     between[ordered[1:] == ordered[:-1]] = -1.0  # equal numbers stay together
     best = int(between.argmax()) if len(between) else 0
     return numbers > ordered[best].to(numbers)
+
+
+def shown(maps: Tensor, threshold: float, layout: Layout) -> Tensor:
+    """Which cells [image cell] are at least ``threshold`` of the way from the smallest to the
+    largest value."""
+    least, most = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    near = maps - least >= threshold * (most - least)
+    near = F.interpolate(near[None].float(), layout.grid[-2:], mode="nearest")[0]
+    return near.flatten(1) > 0

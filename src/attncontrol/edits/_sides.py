@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from attncontrol.attention.call import AttentionCall, Layout
+from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import Region, require_region
 from attncontrol.attention.source import Source
 from attncontrol.edits._changed import named
-from attncontrol.edits._maps import look, mean
+from attncontrol.edits._looking import look
+from attncontrol.edits._maps import mean, shown
 from attncontrol.edits._places import inside, positions
 from attncontrol.errors import SettingError
 
@@ -53,7 +53,7 @@ def sides_of(
     _of_this_step(notes, now)
     if "cond" in now.branches:
         every = notes["maps"].items()
-        found = {image: _shown(mean(maps), threshold, now.layout) for image, maps in every}
+        found = {image: shown(mean(maps), threshold, now.layout) for image, maps in every}
         notes["sides"][call.site.name] = found
     return notes["sides"].get(call.site.name, {})
 
@@ -62,13 +62,6 @@ def _of_this_step(notes: dict[Any, Any], now: Moment) -> None:
     when = now.step.index, now.step.view, now.purpose
     if notes.get("when") != when:
         notes |= {"when": when, "maps": {}, "sides": {}}
-
-
-def _shown(maps: Tensor, threshold: float, layout: Layout) -> Tensor:
-    least, most = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    shown = maps - least >= threshold * (most - least)
-    near = F.interpolate(shown[None].float(), layout.grid[-2:], mode="nearest")[0]
-    return near.flatten(1) > 0
 
 
 def same_side(call: AttentionCall, now: Moment, sides: Mapping[int, Tensor]) -> Tensor:

@@ -24,6 +24,7 @@ from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.extended import extended
 from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.sites import Where
+from attncontrol.attention.source import KEYS, Taken
 from attncontrol.checks.arguments import Positive, Share
 from attncontrol.edits._adding import blended, look_for, transferred
 from attncontrol.edits._balance import measure, weighted
@@ -51,14 +52,19 @@ class AddIt(Edit):
     blend: Share | None = 0.5
     layers: tuple[str, ...] = ()
     where = Where(kind="joint")
+    blends = True
+
+    def takes(self, call: AttentionCall, now: Moment) -> Taken | None:
+        share = (1 + ("single" in call.site.name)) / 3
+        return KEYS if now.step.index <= steps_in(share, now.step.total) else None
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        single, step, notes, seen = "single" in call.site.name, now.step, now.notes(self), call
-        if step.index <= steps_in((1 + single) / 3, step.total):
-            there, cells = now.source(call, self.source, "picture"), now.layout.image_slice
+        taken, step, notes, seen = self.takes(call, now), now.step, now.notes(self), call
+        if taken is not None:
+            there, cells = now.source(call, self.source, *taken), now.layout.image_slice
             more, gamma = (there.key[:, :, cells], there.value[:, :, cells]), self.gamma
             looks = now.purpose == "own" and step.index == steps_in(1 / 6, step.total)
-            if gamma == "auto" and looks and not single:
+            if gamma == "auto" and looks and "single" not in call.site.name:
                 measure(notes, call, more, now, self.source)
             gamma = 1.05 if gamma == "auto" else gamma
             seen = extended(weighted(notes, call, now, gamma, self.ratio), *more)

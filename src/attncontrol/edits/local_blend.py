@@ -25,7 +25,8 @@ from attncontrol.attention.regions import onto
 from attncontrol.attention.source import MAPS, Taken
 from attncontrol.checks.arguments import Share
 from attncontrol.edits._changed import changed, named
-from attncontrol.edits._maps import look, mean, strong
+from attncontrol.edits._looking import look
+from attncontrol.edits._maps import mean, strong
 
 
 @dataclass(frozen=True)

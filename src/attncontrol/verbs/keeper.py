@@ -76,7 +76,9 @@ class Keeper:
         """The latents after a step."""
         if now.step.index == 0:
             steps = sum(bool(self.plan.blending(then.progress)) for then in each_step(now))
-            self._grow(steps * latents.nbytes)
+            self._grow((steps + bool(steps)) * latents.nbytes)
+            if steps and now.before is not None:
+                self._put(now.place("latents")._replace(step=-1), now.before)
         if self.plan.blending(now.progress):
             self._put(now.place("latents"), latents)
         return latents
