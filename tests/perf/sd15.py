@@ -9,6 +9,9 @@ record   runs that record all words of the prompt against a plain run: their mea
 perturb  without classifier-free guidance, the weakened pass of all heads of the middle block
          (``perturb``) and diffusers' own PAG pipeline (``pag``) against the plain run of one
          conditional pass per step (``alone``): what is above 1 is the cost
+keep     an edit of a source, prompt-to-prompt: both in one batch (``pair``), the pass that is kept
+         (``keep``) and one edit of it (``again``, in memory), against the plain run of one picture;
+         and what is kept of a picture
 
 Every variant runs in a process of its own, in turns; memory is the peak resident size above that
 after loading.
@@ -34,9 +37,11 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from attncontrol import Descent, Where, record, steer
+from attncontrol import Descent, Where, edit, keep, record, steer
+from attncontrol.edits.replace import Replace
 from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.losses.attend_and_excite import AttendAndExcite
+from attncontrol.maps.kept import KeptPass
 from attncontrol.sprites.training.text import make_tokenizer
 from attncontrol.verbs.perturb import perturb
 from tests.kit.tiny import tiny_text_encoder, tiny_vae
@@ -45,9 +50,11 @@ VARIANTS = {
     "steer": ("diffusers", "steer"),
     "record": ("plain", "record", "stream"),
     "perturb": ("alone", "perturb", "pag"),
+    "keep": ("plain", "pair", "keep", "again"),
 }
 PEERS = ("attention_map_diffusers", "daam")
 PROMPT, WORDS = "a cat and a frog", ["a", "cat", "and", "frog"]
+CHANGED = "a dog and a frog"
 
 
 def components():
@@ -86,7 +93,12 @@ def variant(name: str, steps: int, guided: int, folder: Path):
         "generator": torch.Generator().manual_seed(0),
     }
     call |= {"guidance_scale": 1.0} if name in ("alone", "perturb", "pag") else {}
-    before, began = peak_mib(), time.perf_counter()
+    source = KeptPass()
+    if name == "again":
+        with keep(pipe, Replace()) as source:
+            pipe(PROMPT, **call)
+        call["generator"].manual_seed(0)
+    before, began, cpu = peak_mib(), time.perf_counter(), time.process_time()
     if name == "diffusers":
         call |= {"token_indices": [2, 5], "max_iter_to_alter": guided, "thresholds": {}}
         latents = pipe(PROMPT, **call).images
@@ -106,6 +118,15 @@ def variant(name: str, steps: int, guided: int, folder: Path):
             latents = pipe(PROMPT, **call).images
     elif name == "pag":
         latents = pipe(PROMPT, pag_scale=3.0, **call).images
+    elif name == "pair":
+        with edit(pipe, Replace()):
+            latents = pipe([PROMPT, CHANGED], **call).images
+    elif name == "keep":
+        with keep(pipe, Replace()) as source:
+            latents = pipe(PROMPT, **call).images
+    elif name == "again":
+        with edit(pipe, Replace(source=source)):
+            latents = pipe(CHANGED, **call).images
     elif name == "record":
         with record(pipe, WORDS):
             latents = pipe(PROMPT, **call).images
@@ -129,12 +150,14 @@ def variant(name: str, steps: int, guided: int, folder: Path):
     else:
         latents = pipe(PROMPT, **call).images
     written = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     return {
         "seconds": seconds,
+        "processor": cpu,
         "mib": peak_mib() - before,
         "sum": latents.double().sum().item(),
         "written_mib": written,
+        "kept_mib": source.nbytes / 2**20,
     }
 
 
@@ -143,7 +166,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "what", choices=[*VARIANTS, "diffusers", "plain", "stream", "alone", "pag", *PEERS]
+        "what",
+        choices=[
+            *VARIANTS,
+            "diffusers",
+            "plain",
+            "stream",
+            "alone",
+            "pag",
+            "pair",
+            "again",
+            *PEERS,
+        ],
     )
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--guided", type=int, default=2)
@@ -175,7 +209,7 @@ def main() -> None:
             )
             runs[name].append(json.loads(done.stdout.splitlines()[-1]))
             print(name, runs[name][-1], flush=True)
-    for key in ("seconds", "mib"):
+    for key in ("seconds", "processor", "mib"):
         first, *others = (statistics.median(run[key] for run in runs[name]) for name in names)
         for name, of in zip(names[1:], others, strict=True):
             print(f"{key}: {name} / {names[0]} = {of:.1f} / {first:.1f} = {of / first:.3f}")
