@@ -7,8 +7,7 @@ UNets.
 f is what the second convolution of a residual block adds to its shortcut. Layers are from the
 second one at stride 4 of the decoder on, for SD 1/2 by default; SDXL has these strides one block
 earlier: ``PlugAndPlay.preset("sdxl")``, which is ours. Every branch has its own source, as in the
-original code; that of pnp-diffusers gives the source of the empty prompt to both. Officially the
-source is an inverted photo.
+original code; pnp-diffusers gives that of the empty prompt to both. It is an inverted photo there.
 """
 
 from collections.abc import Mapping

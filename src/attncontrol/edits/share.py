@@ -68,15 +68,13 @@ class Share(Edit):
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         there = now.source(call, self.source, *self.takes(call, now))
-        taken = {name: getattr(there, name) for name in self.what}
-        if self.outside is not None:
-            inside = (
-                coverage(self.outside, *now.layout.grid[-2:]).flatten().to(call.key.device) > 0.5
-            )
-            for name, theirs in taken.items():
-                own, cells = getattr(call, name), now.layout.image_slice
-                result = theirs.clone()
-                stays = inside.repeat(len(range(own.shape[2])[cells]) // len(inside))
-                result[:, :, cells][:, :, stays] = own[:, :, cells][:, :, stays]
-                taken[name] = result
+        if self.outside is None:
+            return there
+        cells, share = now.layout.image_slice, coverage(self.outside, *now.layout.grid[-2:])
+        inside, taken = share.flatten().to(call.key.device) > 0.5, {}
+        for name in self.what:
+            own, result = getattr(call, name), getattr(there, name).clone()
+            stays = inside.repeat(len(range(own.shape[2])[cells]) // len(inside))
+            result[:, :, cells][:, :, stays] = own[:, :, cells][:, :, stays]
+            taken[name] = result
         return call.replace(**taken)
