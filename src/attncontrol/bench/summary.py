@@ -49,7 +49,7 @@ def summary(rows: Sequence[AnyRow]) -> list[dict[str, Any]]:
         )
         ratios = {
             "time_ratio": round(seconds[0] / seconds[1], 2),
-            "memory_ratio": round(memory[0] / max(memory[1], 1e-9), 2),
+            "memory_ratio": round(memory[0] / memory[1], 2) if memory[1] >= 1 else None,  # MiB
         }
         lines.append(line | ratios)
     return lines
@@ -84,7 +84,8 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
             low, high = (f"{unit * v:.{digits}f}" for v in line[f"{measure}_interval"])
             gain = f" ({unit * line[f'{measure}_gain']:+.1f}; {low} to {high})"
             cells.append(f"{unit * line[measure]:.1f}{gain if line is not lines[0] else ''}")
-        table.append([*cells, f"{line['time_ratio']:.1f}", f"{line['memory_ratio']:.1f}"])
+        memory = line["memory_ratio"]
+        table.append([*cells, f"{line['time_ratio']:.1f}", f"{memory:.1f}" if memory else ""])
     return "\n".join(f"| {' | '.join(row)} |" for row in table) + "\n"
 
 
