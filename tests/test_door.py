@@ -302,10 +302,6 @@ def test_only_maps_are_saved(maps, tmp_path):
 
 NOTHING = {
     "heads": (lambda p: edit(p, SoftUniform(), heads=[]), SiteError, "heads=.. names none"),
-    "per image": (
-        lambda p: perturb(p, SoftUniform(), scale=1.0, heads=PerImage(((), ()))), SiteError,
-        "names none",
-    ),
     "kinds": (lambda _: Where(kind=()), SettingError, "kind=.. selects nothing"),
     "edit": (lambda p: edit(p, lambda call: call, where=MID), EditError, "function .call, now."),
     "weaken": (

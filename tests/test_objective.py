@@ -147,7 +147,7 @@ class Loose:
     [
         (SynGen, r"SynGen is a class, .*: write SynGen\(\.\.\.\)"),
         ("syngen", r"'syngen' is no objective: .*attncontrol\.losses\.method"),
-        (None, "None is no objective: an objective is an instance such as SynGen"),
+        (None, "None is no objective: an objective is an instance like SynGen"),
         (3.0, "3.0 is no objective"),
         ([SynGen()], "is no objective"),
         (Loose(), "Loose sets words, .*: derive its class from attncontrol.Objective"),

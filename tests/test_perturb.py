@@ -27,7 +27,7 @@ from attncontrol.families.known import family_of
 from attncontrol.losses import AttendAndExcite
 from attncontrol.running.reuse import Prefix
 from attncontrol.verbs.perturb import perturb
-from attncontrol.verbs.places import On
+from attncontrol.verbs.places import On, PerImage
 from tests.kit.moments import moment, output_of
 from tests.kit.runs import ALL, run
 from tests.kit.tapping import tap
@@ -218,7 +218,7 @@ def test_every_family(name):
     for edit, scale, heads in (
         (SoftIdentity(0.0), 2.0, None),
         (SoftIdentity(), 0.0, None),
-        (SoftIdentity(), 2.0, []),
+        (SoftIdentity(), 2.0, PerImage(((),))),
     ):
         with perturb(pipe, edit, scale=scale, where=ANYWHERE, heads=heads):
             assert torch.equal(run(name, pipe), plain)

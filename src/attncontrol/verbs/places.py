@@ -99,7 +99,7 @@ def chosen_heads(own: Where | None, on: On, known: Mapping[str, Site]) -> dict[s
     if on.heads is None:
         return {name: torch.ones(1, s.heads, dtype=torch.bool) for name, s in allowed.items()}
     images = on.heads.heads if isinstance(on.heads, PerImage) else (on.heads,)
-    if not any(images):
+    if not isinstance(on.heads, PerImage) and not on.heads:
         raise SiteError(
             f"heads={on.heads} names none: leave heads out for all of those of where=..., or name "
             "some, [(site, head), ...]"
