@@ -34,8 +34,8 @@ class Row(Made):
 
 
 @dataclass(frozen=True)
-class EditRow(Made):
-    """One edited picture; ``suite`` is the kind of edit."""
+class Judged:
+    """What an edited picture is worth; see ``bench.edit_suite``."""
 
     shown: float
     kept: float
@@ -44,6 +44,12 @@ class EditRow(Made):
     other: float
     tint: float
     confidence: float
+
+
+@dataclass(frozen=True)
+class EditRow(Judged, Made):
+    """One edited picture; ``suite`` is the kind of edit."""
+
     seconds: float
     memory: float
 

@@ -1,7 +1,7 @@
 """The header of a record, checked: types, ranges, and what its fields say of each other."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -72,13 +72,12 @@ class KeptHeader(_Part):
     checksums: dict[str, str]
 
 
+AnyHeader = TypeVar("AnyHeader", bound=_Part)
+
+
 def parsed_kept(text: str, file: Any) -> KeptHeader:
     """A header from JSON. Raises RecordError, which says which field of which file is wrong."""
-    require_version(text, file)
-    try:
-        header = KeptHeader.model_validate_json(text)
-    except ValidationError as error:
-        raise RecordError(f"{file} is no kept pass: {_first(error)}") from None
+    header = _validated(KeptHeader, text, file, "kept pass")
     facts = header.facts
     if facts and not 0 < len(facts.prompts) == len(facts.tokens):
         raise RecordError(f"{file} is no kept pass: prompts and tokens of its header do not fit")
@@ -87,14 +86,18 @@ def parsed_kept(text: str, file: Any) -> KeptHeader:
 
 def parsed(text: str, file: Any) -> Header:
     """A header from JSON. Raises RecordError, which says which field of which file is wrong."""
-    require_version(text, file)
-    try:
-        header = Header.model_validate_json(text)
-    except ValidationError as error:
-        raise RecordError(f"{file} is no attention record: {_first(error)}") from None
+    header = _validated(Header, text, file, "attention record")
     if wrong := next(_wrong(header), None):
         raise RecordError(f"{file} is no attention record: its header has {wrong}")
     return header
+
+
+def _validated(kind: type[AnyHeader], text: str, file: Any, what: str) -> AnyHeader:
+    require_version(text, file)
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise RecordError(f"{file} is no {what}: {_first(error)}") from None
 
 
 def require_version(text: str, file: Any) -> None:

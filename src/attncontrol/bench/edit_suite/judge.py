@@ -1,7 +1,6 @@
 """What an edited picture is worth; the measures are those of ``bench.edit_suite``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -9,25 +8,13 @@ from PIL import Image
 from attncontrol.bench.compare import box_iou
 from attncontrol.bench.edit_suite.sources import Case, mask, shifted
 from attncontrol.bench.edit_suite.tasks import Task
+from attncontrol.bench.rows import Judged
 from attncontrol.sprites.scorer import Detection, detect, shows
 
 SAME = 0.5  # IoU of what has kept its place
 MARGIN = 8  # pixels, two cells of the scorer, whose masks lack thin parts of what they find
 _NAN = float("nan")
 _ROUNDING = 1 / 12  # mean square of the error of 8 bits
-
-
-@dataclass(frozen=True)
-class Judged:
-    """See ``bench.edit_suite``."""
-
-    shown: float
-    kept: float
-    iou: float
-    outside: float
-    other: float
-    tint: float
-    confidence: float
 
 
 def judged(cases: Sequence[Case], pictures: Sequence[Image.Image]) -> list[Judged]:
