@@ -1,5 +1,7 @@
 """LocalBlend: whole runs against loops, and which words it finds."""
 
+import functools
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from attncontrol.edits import LocalBlend, Replace
 from attncontrol.errors import WordError
 from attncontrol.running.session import attach
 from attncontrol.verbs.edit import edit
+from attncontrol.verbs.keep import keep
 from attncontrol.verbs.places import On
 from tests.kit.runs import run, stepped
 from tests.kit.zoo import flux, pixart, sd, sd3
@@ -47,9 +50,14 @@ def test_blended_latents_equal_written_out_loops(name, threshold):
             for p, prompt in enumerate(PROMPTS[:2])],
         2: [positions(pipe, name, PROMPTS[0], "frog"), []],
     }  # fmt: skip
+    rest = {1: "frog", 2: "red cat"}
+    without = {
+        image: [positions(pipe, name, PROMPTS[k], word) for k in (0, image)]
+        for image, word in rest.items()
+    }
     places = Where(kind=("cross", "joint"), stride=1 if name == "sd" else 2)
     names = {site.name for site in places.select(attach(pipe).sites.values())}
-    oracle = slow.LocalBlended(words, names, 2, threshold, size)
+    oracle = slow.LocalBlended(words, without, names, 2, threshold, size)
     with slow.written_out(
         pipe, oracle, images=3, total=TOTAL, branches=branches,
         grids={96: (8, 12), 24: (4, 6), 6: (2, 3)},
@@ -84,3 +92,52 @@ def test_it_stands_before_edits_that_give_an_output():
     with edit(pipe, LocalBlend()), edit(pipe, Replace()):
         nested = run("sd", pipe, PROMPTS, steps=3)
     assert torch.equal(listed, nested)
+
+
+@pytest.mark.parametrize("name", ["sd", "flux"])
+def test_pictures_are_the_source_beyond_what_changes(name, monkeypatch):
+    make, _, (height, width), call = CASES[name]
+    pipe, decoded = make(), []
+    places = Where(kind=("cross", "joint"), stride=1 if name == "sd" else 2)
+    finish = pipe.image_processor.postprocess
+    monkeypatch.setattr(
+        pipe.image_processor, "postprocess", lambda x, **kw: decoded.append(x) or finish(x, **kw)
+    )
+    blend = functools.partial(LocalBlend, ("blue",), start=0.5, threshold=0.99)
+
+    def made(images, **more):
+        prompts = [PROMPTS[image] for image in images]
+        few = {k: v[: len(images)] if isinstance(v, list) else v for k, v in call.items()}
+        return run(name, pipe, prompts, steps=TOTAL, seed=[3] * len(images), **few, **more)
+
+    with keep(pipe, blend(), where=places) as kept:
+        made([0], output_type="pt")
+    with edit(pipe, blend(pixels=False), where=places):
+        latents = made([0, 1])
+        made([0, 1], output_type="pt")
+    with edit(pipe, blend(), where=places):
+        made([0, 1], output_type="pt")
+    with edit(pipe, blend(source=kept), where=places):
+        made([1], output_type="pt")
+    alone, (source, own), (same, blended), (of_kept,) = (x for x in decoded if x.shape[1] == 3)
+    differs = (latents[1] != latents[0]).any(-1 if name == "flux" else 0).view(height, width)
+    share = slow.faded(differs, *own.shape[-2:])
+    assert 0.05 < (share == 0).double().mean() < 0.9
+    torch.testing.assert_close(blended, source + share * (own - source), rtol=0, atol=1e-10)
+    torch.testing.assert_close(of_kept, blended, rtol=0, atol=1e-9)
+    assert torch.equal(same, source)
+    torch.testing.assert_close(alone[0], source, rtol=0, atol=1e-9)
+    assert not hasattr(vars(pipe.vae).get("decode"), "observers")
+
+
+def test_words_that_stay_can_be_said():
+    pipe = sd()
+    made = []
+    for without in (None, ("frog",), (), ("cat",)):
+        with edit(pipe, LocalBlend(("blue", "cat"), without=without, threshold=0.5)):
+            made.append(run("sd", pipe, PROMPTS[:2]))
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+    missing = "'dog' is not in the prompt"
+    with pytest.raises(WordError, match=missing), edit(pipe, LocalBlend(without=("dog",))):
+        run("sd", pipe, PROMPTS[:2])

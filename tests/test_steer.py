@@ -177,6 +177,20 @@ def test_each_image_descends_on_its_own_loss(pipe):
         assert [step.refinements[0] for step in one.steps] == [counts[i] for counts in refinements]
 
 
+def test_chosen_images_alone_are_steered(pipe):
+    plain = run(pipe)
+    with steer(pipe, OBJECTIVE, where=WHERE):
+        both = run(pipe)
+    with steer(pipe, OBJECTIVE, where=WHERE, images=(1,)) as trace:
+        second = run(pipe)
+    assert torch.equal(second[0], plain[0])
+    torch.testing.assert_close(second[1], both[1], rtol=0, atol=1e-7)
+    assert {(step.losses[0], step.refinements[0]) for step in trace.steps} == {(0.0, 0)}
+    missing = "makes \\[0, 1\\]: there is no image 2 to steer"
+    with pytest.raises(CouplingError, match=missing), steer(pipe, OBJECTIVE, images=(2,)):
+        run(pipe)
+
+
 def test_images_per_prompt_share_the_words(pipe):
     latents = noise(4)
     with steer(pipe, OBJECTIVE, where=WHERE):

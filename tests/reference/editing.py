@@ -390,12 +390,12 @@ class _Processor:
 
 
 class LocalBlended(Method):
-    """LocalBlend: ``words`` {image: (positions in the source, positions in the image)}; ``sites``
-    have one grid. ``after`` is called with the latents [image channel height width] or [image cell
-    channel] of every step."""
+    """LocalBlend: ``words`` {image: (positions in the source, positions in the image)}, ``without``
+    alike, of those that stay; ``sites`` have one grid. ``after`` is called with the latents [image
+    channel height width] or [image cell channel] of every step."""
 
-    def __init__(self, words, sites, first_step, threshold, size):
-        self.words, self.sites = words, sites
+    def __init__(self, words, without, sites, first_step, threshold, size):
+        self.words, self.without, self.sites = words, without, sites
         self.first_step, self.threshold, self.size = first_step, threshold, size
         self.sums, self.grid = {}, None
 
@@ -403,22 +403,27 @@ class LocalBlended(Method):
         a = matrix(q[row][head], k[row][head], mask)
         if at.name in self.sites and branch == "cond":
             self.grid = at.grid
-            for target, both in self.words.items():
-                for place, who in enumerate((0, target)):
-                    if image == who:
-                        for position in both[place]:
-                            column = a[:, at.text[position]][list(at.picture)]
-                            self.sums[target, place] = self.sums.get((target, place), 0) + column
+            for kind in (self.words, self.without):
+                for target, both in kind.items():
+                    for place, who in enumerate((0, target)):
+                        if image == who:
+                            self.add(kind is self.words, target, place, a, at, both[place])
         return a @ v[row][head]
+
+    def add(self, wanted, target, place, a, at, positions):
+        for position in positions:
+            column = a[:, at.text[position]][list(at.picture)]
+            key = wanted, target, place
+            self.sums[key] = self.sums.get(key, 0) + column
 
     def inside(self, target, y, x):
         """Of the cell of the maps in which a cell of the latents lies."""
         height, width = self.grid
         i, j = y * height // self.size[0], x * width // self.size[1]
         for place in (0, 1):
-            if (target, place) not in self.sums:
+            if (True, target, place) not in self.sums:
                 continue
-            cells = self.sums[target, place].reshape(height, width)
+            cells = self.sums[True, target, place].reshape(height, width)
             pooled = [
                 [
                     max(
@@ -430,8 +435,13 @@ class LocalBlended(Method):
                 ]
                 for a in range(height)
             ]
-            if pooled[i][j] / max(map(max, pooled)) > self.threshold:
-                return True
+            if pooled[i][j] / max(map(max, pooled)) <= self.threshold:
+                continue
+            if (False, target, place) in self.sums:
+                rest = self.sums[False, target, place].reshape(height, width)
+                if cells[i, j] / cells.max() < rest[i, j] / rest.max():
+                    continue
+            return True
         return False
 
     def after(self, step, latents):
@@ -442,3 +452,22 @@ class LocalBlended(Method):
                         if not self.inside(target, y, x):
                             cell = (y * self.size[1] + x,) if latents.ndim == 3 else (..., y, x)
                             latents[target][cell] = latents[0][cell]
+
+
+def faded(mask, height, width):
+    """The share [height width] of every pixel in a mask of cells, one cell wider and bilinear."""
+    rows, columns = mask.shape
+    wide = [
+        [bool(mask[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].any()) for j in range(columns)]
+        for i in range(rows)
+    ]
+    shares = torch.zeros(height, width, dtype=torch.float64)
+    for y in range(height):
+        for x in range(width):
+            down = min(max((y + 0.5) * rows / height - 0.5, 0.0), rows - 1.0)
+            across = min(max((x + 0.5) * columns / width - 0.5, 0.0), columns - 1.0)
+            i, j = int(down), int(across)
+            for a, u in ((i, 1 - down + i), (min(i + 1, rows - 1), down - i)):
+                for b, v in ((j, 1 - across + j), (min(j + 1, columns - 1), across - j)):
+                    shares[y, x] += u * v * wide[a][b]
+    return shares

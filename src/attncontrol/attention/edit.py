@@ -47,7 +47,7 @@ class Edit(ABC):
     """Texts beside that of the prompt: ``call.further`` in cross-attention, the hidden keys
     ``now.layout.further`` in joint attention."""
     blends: bool = False
-    """Whether ``stepped`` takes the latents of the source."""
+    """Whether ``stepped`` takes the latents of the source, and ``decoded`` its picture."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -84,6 +84,11 @@ class Edit(ABC):
         """The latents [image ...] after a step of the scheduler, whose cells lie in the grid of
         ``now.layout``: [image channel *grid], or [image cell channel]."""
         return latents
+
+    def decoded(self, pictures: Tensor, now: Moment) -> Tensor:  # noqa: ARG002
+        """The pictures [image channel ... height width] as the autoencoder gives them when all are
+        decoded in one call; ``now`` is that after the last step."""
+        return pictures
 
 
 def at(setting: float | Progress, progress: float, kind: Any = Share) -> float:

@@ -61,7 +61,7 @@ class Moment:
 
     ``layout`` says where picture and text lie in the sequences of the site, ``text`` what the
     words of every image are. The last ``riders`` images of a branch are sources alone: nothing
-    but edits looks at them. ``before`` are the latents before a step, for ``Edit.stepped`` alone.
+    but edits looks at them. ``before`` are the latents before a step, after it alone.
     """
 
     step: Step
@@ -152,17 +152,22 @@ class Moment:
     def output_of(self, source: Source, module: str, output: Any) -> Any:
         """The output of a module that is that of the source in every row. Raises CouplingError."""
         leaves, tree = tree_flatten(output)
-        theirs = [
-            self._of_source(source, f"output {k}", leaf, None, module)
-            if isinstance(leaf, Tensor) else leaf
-            for k, leaf in enumerate(leaves)
-        ]  # fmt: skip
+        theirs = [self._of_source(source, f"output {k}", leaf, None, module)
+                  if isinstance(leaf, Tensor) else leaf
+                  for k, leaf in enumerate(leaves)]  # fmt: skip
         return tree_unflatten(theirs, tree)
 
     def latents_of(self, source: Source, latents: Tensor) -> Tensor:
         """The latents [image ...] of the source of every image, of those after a step. Raises
         CouplingError."""
         return self._of_source(source, "latents", latents, None, "")
+
+    def pictures_of(self, source: Source, pictures: Tensor) -> Tensor | None:
+        """The decoded picture [image ...] of the source of every image; None of a kept source that
+        was not decoded. Raises CouplingError."""
+        if isinstance(source, SourcePass) and self.place("picture") not in source:
+            return None
+        return self._of_source(source, "picture", pictures, None, "")
 
     def before_of(self, source: Source) -> Tensor:
         """Those before the step. Raises CouplingError."""

@@ -49,7 +49,7 @@ def kept_names(taken: Taken, call: AttentionCall) -> Iterator[str]:
 
 class Place(NamedTuple):
     """Where in a pass a tensor [image ...] was: query, key, value, mask or maps of a site in a
-    branch, an output of a module, or the latents after the step."""
+    branch, an output of a module, the latents after the step, or the decoded picture."""
 
     name: str
     step: int

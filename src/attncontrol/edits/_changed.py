@@ -17,10 +17,14 @@ Positions = tuple[list[int], list[int]]
 def changed(now: Moment, source: Source, image: int) -> Positions:
     """Subjects that one of both prompts does not have or says otherwise, with all their words; the
     words that differ where no subject has any."""
-    alignment = aligned(now, source, image)
-    kept = alignment.kept, alignment.matrix[:, alignment.kept].any(1)
-    first, second = map(_with_subjects, _both(now, source, image), (kept[1], kept[0]))
+    (first, _), (second, _) = _compared(now, source, image)
     return first, second
+
+
+def shared(now: Moment, source: Source, image: int) -> Positions:
+    """Subjects that both prompts have and say alike; none where no subject is changed."""
+    (_, first), (_, second) = _compared(now, source, image)
+    return (first, second) if first and second else ([], [])
 
 
 def named(now: Moment, source: Source, image: int, words: Sequence[str]) -> Positions:
@@ -41,10 +45,19 @@ def _both(now: Moment, source: Source, image: int) -> tuple[tuple[Text, int], tu
     return now.told(source, image), (now.text, image)
 
 
-def _with_subjects(told: tuple[Text, int], same: Tensor) -> list[int]:
+def _compared(now: Moment, source: Source, image: int) -> tuple[Positions, Positions]:
+    """Of the source and of the image: positions of what is changed, and of what is not."""
+    alignment = aligned(now, source, image)
+    alike = alignment.matrix[:, alignment.kept].any(1), alignment.kept
+    first, second = map(_with_subjects, _both(now, source, image), alike)
+    return first, second
+
+
+def _with_subjects(told: tuple[Text, int], alike: Tensor) -> Positions:
     text, image = told
     tokens = text.tokens(image)
-    other = {token.index for token in tokens if not token.special and not same[token.index]}
-    subjects = text.subjects(None)[image]
-    whole = [set(subject.positions) for subject in subjects if other & set(subject.positions)]
-    return sorted(set().union(*whole) if whole else other)
+    other = {token.index for token in tokens if not token.special and not alike[token.index]}
+    subjects = [set(subject.positions) for subject in text.subjects(None)[image]]
+    whole = set[int]().union(*(each for each in subjects if other & each))
+    rest = set[int]().union(*(each for each in subjects if not other & each))
+    return (sorted(whole), sorted(rest - whole)) if whole or not other else (sorted(other), [])

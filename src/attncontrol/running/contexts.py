@@ -32,8 +32,8 @@ class Hooks:
     ``sites`` in every pass but those of an analysis, and takes images of number ``source`` along,
     or attention of ``kept`` passes; ``listen`` sees the pipeline's own pass alone. ``passed(name,
     inputs, output, now)`` returns the output of each of ``modules`` in the same passes as ``edit``.
-    ``stepped(latents, now)`` returns the latents after a step of the scheduler. ``texts`` follow
-    that of the prompt wherever ``shows(progress)``.
+    ``stepped(latents, now)`` returns the latents after a step of the scheduler, ``decoded(pictures,
+    now)`` the decoded pictures. ``texts`` follow that of the prompt wherever ``shows(progress)``.
     """
 
     sites: Sites = field(default_factory=dict)
@@ -44,6 +44,7 @@ class Hooks:
     modules: tuple[str, ...] = ()
     passed: Callable[[str, Mapping[str, Any], Any, Moment], Any] | None = None
     stepped: Callable[[Tensor, Moment], Tensor] | None = None
+    decoded: Callable[[Tensor, Moment], Tensor] | None = None
     texts: tuple[str, ...] = ()
     shows: Callable[[float], bool] = lambda _: True
     before: Callable[[DenoiserCall], Tensor | None] | None = None

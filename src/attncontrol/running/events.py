@@ -59,6 +59,8 @@ class Events:
             if hasattr(pipe, name):
                 self.installed.append(observe(pipe, name, observer))
         self.installed.append(observe(self.scheduler, "step", self._on_step, self._on_stepped))
+        if hasattr(getattr(pipe, "vae", None), "decode"):
+            self.installed.append(observe(pipe.vae, "decode", _nothing, self._on_decoded))
 
     def _on_start(self, _: dict[str, Any]) -> None:
         if caller() is not self.contexts.pipe:
@@ -187,6 +189,21 @@ class Events:
                 latents = prediction_of(output)
                 now = contexts.between(call, latents, seat.hooks.sites)
                 output = with_prediction(output, seat.hooks.stepped(latents, now))
+        contexts.track.latents = prediction_of(output)
+        return output
+
+    def _on_decoded(self, output: Any) -> Any:
+        contexts = self.contexts
+        call, latents = contexts.track.call, contexts.track.latents
+        if caller() is not contexts.pipe or call is None or latents is None:
+            return output
+        if call.step.index + 1 < call.step.total or len(prediction_of(output)) != len(call.images):
+            return output  # a preview, or pictures one by one
+        for seat in contexts.acting:
+            if seat.hooks.decoded:
+                now = contexts.between(call, latents, seat.hooks.sites)
+                pictures = seat.hooks.decoded(prediction_of(output), now)
+                output = with_prediction(output, pictures)
         return output
 
     def remove(self) -> None:
@@ -195,6 +212,9 @@ class Events:
         for thread in list(self.running):  # calls that were interrupted
             self.contexts.wiring.end(thread)
         self.running.clear()
+
+
+def _nothing(_: dict[str, Any]) -> None: ...
 
 
 def _moved(call: DenoiserCall, change: Tensor) -> DenoiserCall:

@@ -27,7 +27,7 @@ class Track:
     of the network input, hold until its end. ``views`` are the most of them that a step had so far.
     ``received`` are the rows of ids that reached each text encoder. ``further`` are texts of edits,
     ``kept`` what these keep during the run; ``call`` is the last one of the denoiser, ``before``
-    are the latents before the last step of the scheduler.
+    and ``latents`` are those before and after the last step of the scheduler.
     """
 
     prompts: list[str] | None = None
@@ -49,6 +49,7 @@ class Track:
     kept: dict[int, dict[Any, Any]] = field(default_factory=dict)
     call: DenoiserCall | None = None
     before: Tensor | None = None
+    latents: Tensor | None = None
 
     def again(self, pipe: Any, bound: Mapping[str, Any]) -> None:
         """A further call of ``encode_prompt``, whose prompt is the negative one if it takes one

@@ -49,7 +49,8 @@ def edit(
     plan = Plan.of(listed(edit, where, heads), run.sites, steps, localising(run))
     hooks = Hooks(
         sites=plan.sites, edit=plan, source=plan.sources, kept=plan.kept, modules=plan.modules,
-        passed=plan.passed, stepped=plan.stepped, texts=plan.texts, shows=plan.shows,
+        passed=plan.passed, stepped=plan.stepped, decoded=plan.decoded, texts=plan.texts,
+        shows=plan.shows,
     )  # fmt: skip
     with run.hooked(hooks):
         yield

@@ -40,9 +40,9 @@ def keep(
 
     ``edit`` is an edit with a source, or a list of these, with places of their own as ``On``; what
     is kept is what each says that it takes: queries, keys, values or maps, by site, step and
-    branch, latents, outputs of other modules. ``where`` and ``steps`` are as in ``edit``. Edits
-    that are open meanwhile change what is kept. The number ``source`` of the edits has no meaning
-    here: every image is kept.
+    branch, latents, outputs of other modules, the picture. ``where`` and ``steps`` are as in
+    ``edit``. Edits that are open meanwhile change what is kept. The number ``source`` of the edits
+    has no meaning here: every image is kept.
 
     A run that uses it has the same model, picture size, steps, timesteps and scheduler, and the
     branches that its edits take; prompts, guidance scale and the number of images are its own.
@@ -64,7 +64,7 @@ def keep(
         keeper = Keeper(run, plan, device, limit, files)
         hooks = Hooks(
             sites=plan.sites, before=keeper.before, listen=keeper.listen, modules=plan.modules,
-            passed=keeper.passed, stepped=keeper.stepped,
+            passed=keeper.passed, stepped=keeper.stepped, decoded=keeper.decoded,
         )  # fmt: skip
         with run.hooked(hooks):
             yield source

@@ -83,6 +83,12 @@ class Keeper:
             self._put(now.place("latents"), latents)
         return latents
 
+    def decoded(self, pictures: Tensor, now: Moment) -> Tensor:
+        """The pictures, for edits that blend to the end."""
+        if self.plan.blending(now.progress):
+            self._put(now.place("picture"), pictures)
+        return pictures
+
     def finish(self) -> Facts:
         """What run it was. Raises CouplingError for one that did not end, or gave nothing."""
         facts = self.facts

@@ -129,7 +129,9 @@ class Plan:
     def require_attention_alone(self) -> None:
         """Raises EditError for edits of other modules, of latents, or with texts of their own."""
         for edit in (one.edit for one in self.placed):
-            if edit.modules or edit.texts or type(edit).stepped is not Edit.stepped:
+            latents = type(edit).stepped is not Edit.stepped
+            pictures = type(edit).decoded is not Edit.decoded
+            if edit.modules or edit.texts or latents or pictures:
                 raise EditError(
                     f"{edit} changes more than attention, which a weakened pass of perturb cannot: "
                     "use it with edit"
@@ -179,6 +181,12 @@ class Plan:
         for one in self._acting(now.progress):
             latents = one.edit.stepped(latents, now)
         return latents
+
+    def decoded(self, pictures: Tensor, now: Moment) -> Tensor:
+        """The pictures after the last step."""
+        for one in self._acting(now.progress):
+            pictures = one.edit.decoded(pictures, now)
+        return pictures
 
 
 def _require_calls(

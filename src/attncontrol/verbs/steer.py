@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_map
 
 from attncontrol.attention.between import sites_with
 from attncontrol.attention.sites import Where
-from attncontrol.checks.arguments import Unchecked, checked
-from attncontrol.errors import ModelError, SettingError
+from attncontrol.checks.arguments import Index, Unchecked, checked
+from attncontrol.errors import CouplingError, ModelError, SettingError
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective, terms_of
 from attncontrol.prompts.tokens import Subject
@@ -34,7 +34,7 @@ Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 @dataclass(frozen=True)
 class TraceStep:
     """Losses per image before the update of a step, and the number of refinements each image
-    took."""
+    took; 0 of images that are not steered."""
 
     index: int
     timestep: float
@@ -69,6 +69,7 @@ def steer(
     *,
     where: Where | None = None,
     descent: Descent | None = None,
+    images: tuple[Index, ...] | None = None,
 ) -> Iterator[Trace]:
     """Test-time guidance: in the guided steps, x <- x - alpha_i grad L(maps(x)) before the
     pipeline's own denoiser call.
@@ -80,9 +81,10 @@ def steer(
     ``where``, and computes the loss in float32 or wider. Each image descends on its own loss.
     ``where`` and the step size default to the family's measured values, ``descent`` to the
     objective's. The words of the objective (None: the nouns of the prompt) are located in the
-    prompt that the pipeline is called with. Inside ``edit`` the loss sees the edited attention,
-    wherever the two contexts are opened; an image whose attention an edit replaces by another's has
-    no gradient there and is left as it is, with a warning.
+    prompt that the pipeline is called with. ``images`` are the numbers of those that are steered,
+    all if None: ``images=(1,)`` leaves the source of an edit as it is. Inside ``edit`` the loss
+    sees the edited attention, wherever the two contexts are opened; an image whose attention an
+    edit replaces by another's has no gradient there and is left as it is, with a warning.
 
     Yields a Trace. Raises WordError, SiteError, UnsupportedError (scheduler, attention backend),
     LossError, NonFiniteError, and CouplingError if the pipeline was not called inside the block.
@@ -96,6 +98,8 @@ def steer(
         raise ModelError(f"{type(pipe).__name__} can be recorded, not steered: {reason}")
     default_where, default_step = run.family.steering(known)
     where, descent = where or default_where, descent or objective.descent
+    if objective.compares and images is not None:
+        raise SettingError("an objective that compares with the first picture steers all images")
     if descent.thresholds and objective.compares:
         raise SettingError(
             "an objective that compares with the first picture takes no refinement: "
@@ -103,7 +107,7 @@ def steer(
         )
     trace = Trace(where, default_step if descent.step_size is None else descent.step_size)
     chosen = sites_with(known, "image->text", where)
-    steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace)
+    steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace, images)
     with run.hooked(Hooks(before=steering.before)), _frozen(run.denoiser):
         yield trace
 
@@ -117,6 +121,7 @@ class _Steering:
     gaze: Gaze
     descent: Descent
     trace: Trace
+    images: tuple[int, ...] | None = None
     view: View | None = None
 
     def before(self, call: DenoiserCall) -> Tensor | None:
@@ -137,14 +142,15 @@ class _Steering:
         target, updates = descent.target(index, total), descent.updates(index, total)
         if view is None or (target is None and not updates):
             return None
-        images = torch.arange(len(call.images), device=call.latents.device)
-        latents = call.latents[: len(images)]
+        images = self._chosen(call)
+        latents = call.latents[: len(call.images)]
         start = torch.zeros_like(latents, dtype=_wide(latents.dtype))
         if call.is_first:
             start = self._searched(call, start, latents)
         evaluate = functools.partial(loss_and_gradient, self.run, view, call)
         alpha = descent.alpha(index, total, self.trace.step_size)
-        losses, gradient = evaluate(images, start)
+        losses, gradient = start.new_zeros(len(start)), torch.zeros_like(start)
+        losses[images], gradient[images] = evaluate(images, start)
         before = tuple(losses.tolist())
         change, gradient, counts = _refine(
             evaluate, start, losses, gradient, alpha, target, descent.max_refinements
@@ -152,6 +158,17 @@ class _Steering:
         view.end_step()
         self.trace.steps.append(TraceStep(index, call.step.timestep, before, counts))
         return change - alpha * gradient if updates else change
+
+    def _chosen(self, call: DenoiserCall) -> Tensor:
+        """The places of the images that are steered. Raises CouplingError."""
+        chosen = call.images if self.images is None else self.images
+        if missing := set(chosen) - set(call.images):
+            raise CouplingError(
+                f"images={self.images}, but the pipeline makes {list(call.images)}: there is no "
+                f"image {min(missing)} to steer"
+            )
+        places = [call.images.index(image) for image in chosen]
+        return torch.tensor(places, device=call.latents.device)
 
     def _begin(self, call: DenoiserCall) -> None:
         self.trace.steps.clear()
@@ -171,7 +188,8 @@ class _Steering:
         gaze = Gaze.of(as_objective(search.objective), self.gaze.text, known)
         view = View.of(self.run.family, gaze, as_objective(search.objective), call.text)
         evaluate = functools.partial(loss_and_gradient, self.run, view, call)
-        return search.run(evaluate, latents.to(start))
+        found, images = search.run(evaluate, latents.to(start)), self._chosen(call)
+        return start.index_copy(0, images, found[images])
 
 
 def _refine(

@@ -1,0 +1,74 @@
+"""Where a picture is its own and not the source's: what changes, apart from what stays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.moment import Moment
+from attncontrol.attention.source import Source
+from attncontrol.edits._changed import Positions, changed, named, shared
+from attncontrol.edits._looking import look
+from attncontrol.edits._maps import mean, strong
+
+
+def look_apart(
+    notes: dict[Any, Any],
+    call: AttentionCall,
+    now: Moment,
+    source: Source,
+    words: Sequence[str],
+    without: Sequence[str] | None,
+) -> None:
+    """Adds a call to the maps of ``words`` and of those ``without`` of every image and its source;
+    see ``LocalBlend``. Raises WordError."""
+    for image in now.images if now.purpose == "own" and "cond" in now.branches else ():
+        if now.source_of(source, image) == image:
+            continue
+        seen = notes.setdefault(image, {})
+        if not seen:
+            seen |= {"words": _told_apart(now, source, image, words, without), "maps": ({}, {})}
+        for positions, maps in zip(seen["words"], seen["maps"], strict=True):
+            if any(positions):
+                look(maps, call, now, source, image, positions)
+
+
+def nearer(maps: dict[str, Tensor], rest: dict[str, Tensor], threshold: float) -> Tensor:
+    """Where ``maps`` are strong and, by shares of their maxima, no less than ``rest``, which may be
+    empty [image height width]."""
+    own = mean(maps)
+    where = strong(own, threshold)
+    return where & (_relative(own) >= _relative(mean(rest))) if rest else where
+
+
+def softly(mask: Tensor, pictures: Tensor) -> Tensor:
+    """How much of every pixel is inside of a mask [height width] of cells: all of what its cells
+    cover, fading over one and a half of a cell beside them."""
+    wide = F.max_pool2d(mask[None, None].to(pictures), 3, 1, 1)
+    size = tuple(pictures.shape[-2:])
+    return F.interpolate(wide, size, mode="bilinear")[0, 0]
+
+
+def _relative(maps: Tensor) -> Tensor:
+    tiny = torch.finfo(maps.dtype).tiny
+    return maps / maps.amax((1, 2), keepdim=True).clamp_min(tiny)
+
+
+def _told_apart(
+    now: Moment,
+    source: Source,
+    image: int,
+    words: Sequence[str],
+    without: Sequence[str] | None,
+) -> tuple[Positions, Positions]:
+    """Of ``words``, of what is changed if none are named; and of those ``without``, of the subjects
+    that stay if None. Raises WordError."""
+    of = now, source, image
+    inside = named(*of, words) if words else changed(*of)
+    outside = shared(*of) if without is None else named(*of, without)
+    first, second = ([k for k in out if k not in own]
+                     for own, out in zip(inside, outside, strict=True))  # fmt: skip
+    return inside, (first, second)
