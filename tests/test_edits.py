@@ -303,11 +303,11 @@ def test_words_take_the_place_of_others_and_new_ones_have_their_own(pipes, call,
     name, branches, arguments = CALLS[call]
     pipe = pipes[name]
     pairs = {i: KEPT[i] + (SWAPPED[i] if swapped else []) for i in KEPT}
-    what = Replace(cross=0.8, among=0.0, swapped=swapped, words={"frog": 0.4})
+    what = Replace(cross=0.8, among=0.4, cells=24, swapped=swapped, words={"frog": 0.4})
     plain = latents(pipe, name, UNEQUAL, **arguments)
     with edit(pipe, what):
         edited = latents(pipe, name, UNEQUAL, **arguments)
-    oracle = slow.Aligned(0, tables(pipe, pairs, 4, {"frog": 2}))
+    oracle = slow.Aligned(0, tables(pipe, pairs, 4, {"frog": 2}), among=0.4, cells=24)
     expected = by_hand(pipe, name, oracle, branches, UNEQUAL, **arguments)
     size = plain.abs().max()
     torch.testing.assert_close(edited / size, expected / size, rtol=0, atol=1e-13)

@@ -251,17 +251,22 @@ def of_each_word(tokenizer, prompt, length):
 
 
 class Aligned(Method):
-    """Prompt-to-prompt with words of different token counts, cross-attention alone: by image a
-    table {target position: (positions of the source, share of their sum, steps)}; in these steps
-    the column of the target position is that share of the sum of the columns of the source."""
+    """Prompt-to-prompt with words of different token counts: by image a table {target position:
+    (positions of the source, share of their sum, steps)}; in these steps the column of the target
+    position is that share of the sum of the columns of the source. Self-attention of at most
+    ``cells`` queries is the source's in the steps i < int(among T)."""
 
-    def __init__(self, source, tables, branches=("cond",)):
+    def __init__(self, source, tables, among=0.0, cells=0, branches=("cond",)):
         self.source, self.tables, self.branches = source, tables, branches
+        self.among, self.cells = among, cells
 
     def attend(self, at, image, branch, q, k, v, mask, row, head):
-        own = matrix(q[row][head], k[row][head], mask)
-        if at.kind == "cross" and branch in self.branches and image in self.tables:
-            other = row - image + self.source
+        own, other = matrix(q[row][head], k[row][head], mask), row - image + self.source
+        edited = branch in self.branches and image in self.tables
+        early = at.step < int(self.among * at.total)
+        if edited and at.kind == "self" and early and len(own) <= self.cells:
+            own = matrix(q[other][head], k[other][head], mask)
+        if edited and at.kind == "cross":
             theirs = matrix(q[other][head], k[other][head], mask)
             for position, (columns, share, steps) in self.tables[image].items():
                 if at.step < steps:

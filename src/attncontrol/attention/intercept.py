@@ -144,7 +144,7 @@ class ControlAttnProcessor:
 @functools.cache
 def _control_class(processor_class: type) -> type:
     """Subclass of the processor's class with the same ``__call__`` signature: diffusers inspects it
-    to choose arguments."""
+    in every call, to choose arguments."""
 
     @functools.wraps(processor_class.__call__)
     def call(self: Any, attn: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -163,6 +163,7 @@ def _control_class(processor_class: type) -> type:
     def deepcopy(self: Any, memo: dict[int, Any]) -> Any:
         return copy.deepcopy(self._control[0], memo)  # a copied model is not watched
 
+    vars(call)["__signature__"] = inspect.signature(processor_class.__call__)  # found at once
     body = {"__slots__": ("_control",), "__call__": call, "__deepcopy__": deepcopy}
     body["wrapped_class"] = processor_class
     return type(f"Control{processor_class.__name__}", (ControlAttnProcessor, processor_class), body)

@@ -33,6 +33,7 @@ class Text:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "read", functools.cache(self.read))
+        object.__setattr__(self, "tokens", functools.cache(self.tokens))
 
     def of(self, branch: str) -> "Text":
         """That of a branch: the negative prompts of "uncond"."""
