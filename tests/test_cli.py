@@ -380,6 +380,29 @@ def test_a_record_is_of_the_call_that_was_asked_for(model, tmp_path):
     assert "is no picture that can be read" in " ".join(error.replace("\u2502", " ").split())
 
 
+def test_auto_chooses_a_method_and_run_json_repeats_it(model, tmp_path):
+    size = "--model", model, "--seeds", "1", "--steps", 2, "--height", 64, "--width", 64
+    line = "edit", "a red cat and a frog", "--to", "a blue cat and a frog", "--method", "auto"
+    code, _, error = invoke(*line, *size, "--out", tmp_path / "one")
+    assert code == 0, error
+    settings = json.loads((tmp_path / "one/run.json").read_text())["settings"]
+    assert settings["method"] == "p2p+auto"
+    assert settings["chosen"].startswith("recolour (red cat -> blue cat) by p2p+auto: right in ")
+    assert settings["chosen"] in " ".join(error.split())
+    again = "--from", tmp_path / "one/run.json", "--out", tmp_path / "two"
+    code, _, error = invoke("edit", *again)
+    assert code == 0, error
+    files = sorted(path.name for path in (tmp_path / "one").glob("*.png"))
+    assert len(files) == 2
+    assert all(
+        np.array_equal(*(Image.open(tmp_path / run / name) for run in ("one", "two")))
+        for name in files
+    )
+    code, _, error = invoke(*line[:3], "A red cat  and a frog", *line[4:], *size)
+    assert code == 2
+    assert "there is nothing that auto could choose" in " ".join(error.split())
+
+
 @pytest.mark.parametrize("method", ["p2p", "masactrl"])
 def test_edits_keep_their_source(model, method, tmp_path):
     code, out, error = invoke(
@@ -403,4 +426,6 @@ def test_edits_keep_their_source(model, method, tmp_path):
     assert abs(source.astype(int) - np.asarray(alone).astype(int)).max() <= 1
     assert (edited != plain).any()
     assert (edited != source).any()
-    assert (tmp_path / report["pictures"][0]["compare_file"]).exists()
+    sheet = Image.open(tmp_path / report["pictures"][0]["compare_file"])
+    rows = 4 if method == "p2p" else 3  # the cells of LocalBlend
+    assert sheet.height == 60 + rows * 198

@@ -1,14 +1,25 @@
 """What ``attncontrol edit`` makes of its settings."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from attncontrol.batch.edit_changes import edits_for, place_of
+from attncontrol.batch.edit_changes import edits_for, objective_for, place_of
+from attncontrol.batch.edit_choice import CHOICES, STEERS, chosen
 from attncontrol.batch.edit_methods import METHODS, edits_of
+from attncontrol.batch.edit_names import editing
 from attncontrol.batch.settings import Editing, asked
+from attncontrol.batch.taken_over import TakenOver
 from attncontrol.cli import changes
-from attncontrol.edits import LocalBlend, Move, Regions, Remove, Replace
+from attncontrol.edits import LocalBlend, Move, PlugAndPlay, Regions, Remove, Replace
 from attncontrol.errors import SettingError
+from attncontrol.families.known import family_of
+from attncontrol.losses import Auto
+from attncontrol.maps.draw import faded
+from tests.kit.zoo import flux, pixart, sd
 
 RUN = {
     "prompt": "a cat", "to": "a dog", "seeds": [0], "compare": False, "model": "sprites",
@@ -50,10 +61,86 @@ def test_settings_that_contradict_each_other_are_refused(change):
 
 
 def test_unknown_methods_and_strengths_are_refused():
-    with pytest.raises(SettingError, match="no editing method 'p3p': p2p, replace"):
-        edits_of("p3p", 0)
-    with pytest.raises(SettingError, match=r"a strength is a number, such as p2p@0\.5"):
-        edits_of("p2p@much", 0)
+    for name, message in (
+        ("p3p", "'p3p' in 'p3p': choose from p2p, replace"),
+        ("p2p+blend@", r"'blend@' in 'p2p\+blend@': write its strength as blend@0\.4"),
+        ("p2p@much", r"write its strength as p2p@0\.4"),
+        ("p2p@nan", r"a strength is a share between 0 and 1, such as p2p@0\.5"),
+        ("auto", "'auto': auto stands once beside a method"),
+        ("p2p+auto@1", "auto has no strength"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            edits_of(name, 0)
+
+
+def test_auto_beside_a_method_steers():
+    steered = asked(Editing, **RUN, method="p2p+auto")
+    assert objective_for(steered) == Auto()
+    assert edits_for(steered, None) == edits_of("p2p", 0)
+    assert objective_for(asked(Editing, **RUN, method="p2p")) is None
+    assert objective_for(asked(Editing, **RUN, method="remove", remove="cat")) is None
+
+
+def test_plug_and_play_has_the_layers_of_its_unet():
+    (of_sd,), (of_sdxl,) = (edits_of("pnp@0.4", 0, pipe) for pipe in map(of_levels, (4, 3)))
+    assert of_sd.edit == PlugAndPlay(attention=0.25, residual=0.4)
+    assert of_sdxl.edit.block == PlugAndPlay.preset("sdxl").block == "up_blocks.0.resnets.1"
+    with pytest.raises(SettingError, match="UNets alone have: FluxPipeline has none; layout takes"):
+        edits_of("pnp", 0, flux())
+
+
+def of_levels(count):
+    unet = SimpleNamespace(config=SimpleNamespace(block_out_channels=(8,) * count))
+    return SimpleNamespace(unet=unet)
+
+
+@pytest.mark.parametrize(
+    ("make", "after", "method", "said"),
+    [
+        (sd, "a blue cat and a frog", "p2p+auto", "recolour (red cat -> blue cat) by p2p+auto: "),
+        (sd, "a red dog and a frog", "p2p", "swap (red cat -> red dog) by p2p: right in 84 % "),
+        (sd, "a red cat, a car and a frog", "p2p+auto", "add (nothing -> car) by p2p+auto: "),
+        (pixart, "a frog", "p2p", "remove (red cat -> nothing) by p2p: right in 75 % "),
+        (flux, "a blue cat and a frog", "layout@0.5+blend", "recolour (red cat -> blue cat) by "),
+        (flux, "a sketch of a red cat and a frog", "replace", "restyle (nothing -> a sketch of) "),
+        (flux, "a red cat and a jumping frog", "p2p", "recolour (frog -> jumping frog) by p2p: "),
+    ],
+)  # fmt: skip
+def test_auto_chooses_by_what_changes_and_by_the_model(make, after, method, said):
+    pipe = make()
+    found, why = chosen("a red cat and a frog", after, pipe, family_of(pipe))
+    assert found == method
+    assert why.startswith(said)
+    assert why.endswith(STEERS) == ("auto" in method)
+
+
+def test_every_choice_is_a_method():
+    for choice in CHOICES:
+        assert editing(choice.method)[0]
+    for form in ("joint", "cross"):
+        there = {choice.kind for choice in CHOICES if choice.on in (form, "any")}
+        assert there == {"add", "swap", "remove", "recolour", "restyle", "other"}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_cells_that_are_taken_over(packed):
+    latents = torch.rand(2, 3, 2, 4)
+    latents[1, :, 0, 1:3] = latents[0, :, 0, 1:3]
+    latents[1, 0, 1, 3] = latents[0, 0, 1, 3]  # one channel alone
+    now, seen = SimpleNamespace(layout=SimpleNamespace(grid=(2, 4))), TakenOver()
+    given = latents.flatten(2).mT if packed else latents
+    assert seen.see(given, now) is given
+    assert seen.cells.tolist() == [[False, True, True, False], [False] * 4]
+    assert seen.see(torch.rand(2, *given.shape[1:]), now) is not None
+    assert seen.cells.any()  # of the last step in which any were
+
+
+def test_what_is_taken_over_is_pale():
+    picture = Image.new("RGB", (8, 4), (200, 0, 0))
+    shown = np.asarray(faded(picture, [[False, True], [False, True]]))
+    assert (shown[:, :4] == (200, 0, 0)).all()
+    gray = picture.convert("L").getpixel((0, 0))
+    assert (shown[:, 4:] == round(0.35 * gray + 0.65 * 255)).all()
 
 
 def test_a_word_is_where_the_largest_strong_part_of_its_map_is():

@@ -341,8 +341,8 @@ def test_an_edit_goes_on_after_a_kill(edited, tmp_path, monkeypatch, late):
     line, finished = edited
     written = edit_command._written
 
-    def killed(made, run, out, seeds):
-        records = written(made, run, out, seeds) if late or seeds != (4,) else []
+    def killed(made, cells, run, out, seeds):
+        records = written(made, cells, run, out, seeds) if late or seeds != (4,) else []
         if seeds == (4,):
             os.kill(os.getpid(), signal.SIGKILL)
         return records

@@ -1,30 +1,43 @@
 """What a run of ``attncontrol edit`` does to the attention of one source and one edited picture."""
 
+from typing import Any
+
 import torch
 from scipy import ndimage
 from torch import Tensor
 
+from attncontrol import losses
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.regions import Box
 from attncontrol.batch.edit_methods import edits_of
+from attncontrol.batch.edit_names import AUTO, editing
 from attncontrol.batch.settings import Editing
 from attncontrol.edits.move import Move
 from attncontrol.edits.regions import Regions
 from attncontrol.edits.remove import Remove
+from attncontrol.objectives.objective import Objective
 from attncontrol.verbs.places import On
 
 STRONG = 0.5  # of the maximum of a map: what is above shows the thing
 
 
-def edits_for(settings: Editing, place: Box | None) -> Edit | list[On]:
-    """``place`` is that of the word of the settings, if they have one."""
+def edits_for(settings: Editing, place: Box | None, pipe: Any = None) -> Edit | list[On]:
+    """``place`` is that of the word of the settings, if they have one. Raises SettingError for a
+    method that the pipeline, if given, cannot have."""
     if settings.regions:
         return Regions(dict(settings.regions), images=(1,))
     if settings.remove and place:
         return Remove(place)
     if settings.move and place:
         return Move(place, by=settings.move[1:])
-    return edits_of(settings.method, 0)
+    return edits_of(settings.method, 0, pipe)
+
+
+def objective_for(settings: Editing) -> Objective | None:
+    """What steers source and edited picture."""
+    if settings.regions or settings.word or not editing(settings.method)[1]:
+        return None
+    return losses.method(AUTO)
 
 
 def place_of(word_map: Tensor) -> Box:

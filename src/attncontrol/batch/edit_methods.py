@@ -1,10 +1,15 @@
-"""Names of editing methods: what ``attncontrol edit --method`` and the bench mean by them."""
+"""What methods of editing are, by the names of ``edit_names``: for ``attncontrol edit --method``
+and the bench."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
+from attncontrol.batch.edit_names import USUAL, editing
 from attncontrol.edits.local_blend import LocalBlend
 from attncontrol.edits.mutual_attention import MutualAttention
+from attncontrol.edits.plug_and_play import PRESETS, PlugAndPlay
 from attncontrol.edits.replace import Replace
 from attncontrol.edits.share import Share
 from attncontrol.edits.style_aligned import StyleAligned
@@ -13,6 +18,7 @@ from attncontrol.verbs.places import On
 
 Sources = int | tuple[int, ...]
 """The number of the image that is the source, or for every image of a batch that of its own."""
+_LEVELS_OF_SDXL = 3  # SD 1 and 2 have 4
 Make = Callable[[Sources, float], Sequence[On]]
 
 
@@ -45,34 +51,46 @@ def _contents(source: Sources, stop: float) -> list[On]:
     return [On(Share(("key", "value"), source=source, stop=stop))]
 
 
+def _pnp(source: Sources, share: float) -> list[On]:
+    return [On(PlugAndPlay(source=source, attention=share * 5 / 8, residual=share))]
+
+
+_MAKES: Mapping[str, Make] = {
+    "p2p": _p2p,
+    "replace": _replace,
+    "blend": _blend,
+    "masactrl": _masactrl,
+    "style": _style,
+    "layout": _layout,
+    "contents": _contents,
+    "pnp": _pnp,
+}
 METHODS: Mapping[str, tuple[Make, float]] = MappingProxyType(
-    {
-        "p2p": (_p2p, 0.8),
-        "replace": (_replace, 0.8),
-        "blend": (_blend, 0.2),
-        "masactrl": (_masactrl, 0.08),
-        "style": (_style, 1.0),
-        "layout": (_layout, 0.3),
-        "contents": (_contents, 0.3),
-    }
+    {name: (_MAKES[name], usual) for name, usual in USUAL.items()}
 )
-"""Those that take attention from a source, with the strength that they have unless told: the share
-of the run in which they act, for masactrl and blend that from which on, for style the scale of the
-source's keys. p2p is prompt-to-prompt with LocalBlend, replace without; layout shares queries and
-keys, contents keys and values."""
+"""With their usual strengths. p2p is prompt-to-prompt with LocalBlend, replace without; layout
+shares queries and keys, contents keys and values; pnp is Plug-and-Play, for UNets alone."""
 
 
-def edits_of(name: str, source: Sources) -> list[On]:
-    """The edits of a method with its strength, "p2p" or "p2p@0.5", or of several, "layout+blend",
-    in their order. Raises SettingError."""
+def edits_of(name: str, source: Sources, pipe: Any = None) -> list[On]:
+    """The edits of a name in their order, ``auto`` not among them, with the layers that fit a
+    pipeline if one is given. Raises SettingError."""
     made: list[On] = []
-    for part in name.split("+"):
-        method, _, strength = part.partition("@")
-        if method not in METHODS:
-            raise SettingError(f"there is no editing method {method!r}: {', '.join(METHODS)}")
-        make, usual = METHODS[method]
-        try:
-            made += make(source, float(strength) if strength else usual)
-        except ValueError as error:
-            raise SettingError(f"{part!r}: a strength is a number, such as {method}@0.5") from error
-    return made
+    for part, strength in editing(name)[0]:
+        make, usual = METHODS[part]
+        made += make(source, usual if strength is None else strength)
+    return made if pipe is None else [replace(on, edit=_fitted(on.edit, pipe)) for on in made]
+
+
+def _fitted(edit: Any, pipe: Any) -> Any:
+    """Plug-and-Play has layers of its own for every UNet."""
+    if not isinstance(edit, PlugAndPlay):
+        return edit
+    unet = getattr(pipe, "unet", None)
+    if unet is None:
+        raise SettingError(
+            f"pnp takes residual features, which UNets alone have: {type(pipe).__name__} has none; "
+            "layout takes the layout of the source in every model"
+        )
+    levels = len(unet.config.block_out_channels)
+    return replace(edit, **PRESETS["sdxl" if levels == _LEVELS_OF_SDXL else "sd"])

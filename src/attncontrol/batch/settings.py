@@ -117,7 +117,8 @@ class Generation(Settings):
 
 class Editing(Settings):
     """Of ``attncontrol edit``. What is edited by ``regions``, by ``remove``, a word, or ``move``, a
-    word and how far, has the name of that for its method."""
+    word and how far, has the name of that for its method. ``chosen`` says why ``auto`` chose a
+    method."""
 
     prompt: Text
     to: Text
@@ -126,6 +127,7 @@ class Editing(Settings):
     regions: dict[Text, Box] = Field(default_factory=dict)
     remove: Text | None = None
     move: tuple[Text, Step, Step] | None = None
+    chosen: Text | None = None
 
     @model_validator(mode="after")
     def _one_change(self) -> "Editing":
@@ -144,9 +146,11 @@ class Editing(Settings):
 
     @property
     def roles(self) -> dict[str, str]:
-        """What is made of every seed, and its prompt."""
+        """What is made of every seed, and its prompt: the source, what is edited, and to compare
+        the second prompt from the same seed."""
         roles = {"source": self.prompt, plain(self.method): self.to}
-        return roles | ({"plain": self.to} if self.compare else {})
+        other = self.compare and self.to != self.prompt
+        return roles | ({"plain": self.to} if other else {})
 
     @property
     def units(self) -> list[Unit]:

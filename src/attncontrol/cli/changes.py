@@ -4,10 +4,13 @@ from typing import Any
 
 import typer
 
+from attncontrol.batch.edit_names import AUTO, USUAL, editing
 from attncontrol.cli import checks
+from attncontrol.errors import SettingError, WordError
 
-METHODS = ("p2p", "replace", "blend", "masactrl", "style", "layout", "contents")
-"""Those of ``batch.edit_methods``, known without torch."""
+METHODS = tuple(USUAL)
+NO_METHODS = ("regions", "remove", "move")
+"""What the settings of a run call a change that no method makes."""
 
 
 def change(given: Any) -> tuple[dict[str, Any], str]:
@@ -17,17 +20,19 @@ def change(given: Any) -> tuple[dict[str, Any], str]:
     if given.method is not None or not named:
         named = ["method", *named]
     checks.effects(f"--{named[0]}", **dict.fromkeys(named[1:], True))
-    if given.to is None and named[0] in ("method", "remove"):
+    if given.to is None and named[0] == "method":
         raise typer.BadParameter("say what the edited picture shall show: --to PROMPT")
+    if given.remove is not None:
+        word = given.remove.strip()
+        return {"method": "remove", "remove": word}, given.to or _without(given.prompt, word)
     to = given.to or given.prompt
     if given.region:
         return {"method": "regions", "regions": checks.boxes(given.region, "--region")}, to
-    if given.remove:
-        return {"method": "remove", "remove": given.remove.strip()}, to
-    if given.move:
+    if given.move is not None:
         return {"method": "move", "move": _by(given.move)}, to
     method = given.method or METHODS[0]
-    require_method(method)
+    if method != AUTO:
+        require_method(method)
     return {"method": method}, to
 
 
@@ -47,22 +52,18 @@ def _by(text: str) -> tuple[str, float, float]:
     return word.strip(), right, down
 
 
-def require_method(name: str) -> None:
-    for part in name.split("+"):
-        method, at, strength = part.partition("@")
-        if method not in METHODS:
-            raise typer.BadParameter(
-                f"{method!r}: choose from {', '.join(METHODS)}", param_hint="--method"
-            )
-        if at and not _is_share(strength):
-            raise typer.BadParameter(
-                f"{part!r}: a strength is a share between 0 and 1, such as {method}@0.5",
-                param_hint="--method",
-            )
+def _without(prompt: str, word: str) -> str:
+    from attncontrol.prompts.without import without
 
-
-def _is_share(text: str) -> bool:
     try:
-        return 0 <= float(text) <= 1
-    except ValueError:
-        return False
+        return without(prompt, word)
+    except WordError as error:
+        what = f"{error}, as --to PROMPT"
+        raise typer.BadParameter(what, param_hint="--remove") from error
+
+
+def require_method(name: str) -> None:
+    try:
+        editing(name)
+    except SettingError as error:
+        raise typer.BadParameter(str(error), param_hint="--method") from error

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +21,7 @@ Prompt = Annotated[
 To = Annotated[
     str | None,
     typer.Option(
-        help="What the edited picture shall show; for --region and --move PROMPT unless given.",
+        help="What the edited picture shall show; not needed for --region, --remove and --move.",
         callback=checks.prompt,
     ),
 ]
@@ -30,9 +29,10 @@ Method = Annotated[
     str | None,
     typer.Option(
         help=f"What the edited picture takes from that of PROMPT: {', '.join(changes.METHODS)}; "
-        "with a strength, p2p@0.5, or several, layout+blend. Default: p2p, prompt-to-prompt that "
-        "leaves alone what both prompts say alike.",
-        autocompletion=lambda: list(changes.METHODS),
+        "with a strength, p2p@0.5, or several, layout+blend. p2p+auto also steers both pictures as "
+        "generate --method auto does. auto alone chooses by the kind of change. Default: p2p, "
+        "prompt-to-prompt that leaves alone what both prompts say alike.",
+        autocompletion=lambda: [changes.AUTO, *changes.METHODS],
     ),
 ]
 Region = Annotated[
@@ -45,7 +45,8 @@ Region = Annotated[
 Remove = Annotated[
     str | None,
     typer.Option(
-        help="A word of PROMPT: what shows it is removed; --to says what is left.",
+        help="A word of PROMPT: what shows it is removed. --to says what is left, unless that is "
+        "PROMPT without the word.",
         callback=checks.plain,
     ),
 ]
@@ -90,8 +91,14 @@ def edit(
     is asked for alone, by editing attention."""
     given = SimpleNamespace(**locals())
     run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
+    pipe = None
+    if wanted.method == changes.AUTO:
+        pipe = _opened(wanted)
+        run, wanted = _chosen(run, pipe)
+    if wanted.chosen:
+        console.print(wanted.chosen, soft_wrap=True)
     folder = out or run.folder
-    done = _run(run, wanted, folder)
+    done = _run(run, wanted, folder, pipe)
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json")))
     elif done.pictures:
@@ -127,19 +134,37 @@ def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
     run = repeat.earlier(ctx, file, EditingRun)
     settings = run.settings
     with repeat.of_file(file):
-        if settings.method not in ("regions", "remove", "move"):
+        if settings.method not in changes.NO_METHODS:
             changes.require_method(settings.method)
         checks.texts([settings.prompt, settings.to])
         pipelines.require_call(settings.model, settings.call)
     return repeat.anew(ctx, run), settings
 
 
-def _run(run: Any, wanted: Any, out: Path) -> Any:
+def _opened(wanted: Any) -> Any:
+    return pipelines.opened(wanted.model, wanted.device, wanted.dtype)
+
+
+def _chosen(run: Any, pipe: Any) -> tuple[Any, Any]:
+    """The run with the method that fits what its prompts change, and its settings."""
+    from attncontrol.batch.edit_choice import chosen
+    from attncontrol.families.known import family_of
+
+    settings = run.settings
+    method, why = chosen(settings.prompt, settings.to, pipe, family_of(pipe))
+    settings = settings.model_copy(update={"method": method, "chosen": why})
+    return run.model_copy(update={"settings": settings}), settings
+
+
+def _run(run: Any, wanted: Any, out: Path, pipe: Any = None) -> Any:
     """Makes the pictures that ``out`` lacks; ``run`` as it then is."""
+    from attncontrol.batch.edit_changes import edits_for
     from attncontrol.batch.resume import carry_out, opened
 
     opened(out, run)  # refused before anything is loaded
-    pipe = pipelines.opened(wanted.model, wanted.device, wanted.dtype)
+    pipe = pipe or _opened(wanted)
+    if wanted.method not in changes.NO_METHODS:
+        edits_for(wanted, None, pipe)  # refuses what the pipeline cannot have
     run = run.model_copy(update={"settings": repeat.complete(pipe, wanted)})
     progress = partial(track, description="editing", console=console)
     with work():
@@ -148,37 +173,30 @@ def _run(run: Any, wanted: Any, out: Path) -> Any:
 
 def _made(pipe: Any, run: Any, out: Path, unit: Any) -> list[Any]:
     """The pictures of a few seeds by role, written, and a grid of them to compare."""
+    from attncontrol.batch.edit_changes import objective_for
+    from attncontrol.batch.edit_pictures import editing
     from attncontrol.batch.generate import generate
 
-    settings = run.settings
+    settings, cells = run.settings, list[Any]()
     made: dict[str, list[Any]] = {role: [] for role in settings.roles}
     _, edited_role, *_ = settings.roles
+    options = settings.call | {"objective": objective_for(settings), "batch": 2}
     for seed in unit.seeds:
         pair = [(settings.prompt, seed), (settings.to, seed)]  # one call: the source and its edit
-        around = partial(_editing, pipe, settings, seed)
-        source, edited = generate(pipe, pair, None, around=around, batch=2, **settings.call)
+        around = partial(editing, pipe, settings, seed, cells)
+        source, edited = generate(pipe, pair, None, around=around, **options)
         made["source"].append(source)
         made[edited_role].append(edited)
-        if settings.compare:
+        if "plain" in made:
             made["plain"] += generate(pipe, pair[1:], None, **settings.call)
-    return _written(made, run, out, unit.seeds)
+    return _written(made, cells, run, out, unit.seeds)
 
 
-def _editing(pipe: Any, settings: Any, seed: int) -> AbstractContextManager[Any]:
-    from attncontrol.batch.edit_changes import edits_for, place_of
-    from attncontrol.batch.generate import generate
-    from attncontrol.verbs.edit import edit
-
-    place = None
-    if settings.word:
-        job = [(settings.prompt, seed)]
-        (found,) = generate(pipe, job, [settings.word], batch=1, **settings.call)
-        place = place_of(found.maps[settings.word])
-    return edit(pipe, edits_for(settings, place))
-
-
-def _written(made: dict[str, list[Any]], run: Any, out: Path, seeds: Any) -> list[Any]:
+def _written(
+    made: dict[str, list[Any]], cells: list[Any], run: Any, out: Path, seeds: Any
+) -> list[Any]:
     """One record per picture."""
+    from attncontrol.batch.edit_pictures import compared
     from attncontrol.batch.runs import Edited
     from attncontrol.export.folder import save
     from attncontrol.export.names import name_of, sheet_of
@@ -188,10 +206,7 @@ def _written(made: dict[str, list[Any]], run: Any, out: Path, seeds: Any) -> lis
     about = settings.model_dump(mode="json", exclude={"seeds"})
     told, digests = {"settings": about, "versions": run.versions}, {}
     if settings.compare:
-        rows = {
-            f"{role}: {pictures[0].prompt}": [picture.image for picture in pictures]
-            for role, pictures in made.items()
-        }
+        rows = compared(made, cells, settings)
         columns = [f"seed {seed}" for seed in seeds]
         shown = grid(rows, columns, title=f"{settings.prompt} -> {settings.to}")
         sheet = sheet_of(settings.to, "compare", seeds)

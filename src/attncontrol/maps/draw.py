@@ -67,6 +67,16 @@ def boxed(picture: Image.Image, boxes: Mapping[str, Box]) -> Image.Image:
     return marked
 
 
+def faded(picture: Image.Image, cells: Any) -> Image.Image:
+    """The picture, pale and gray where ``cells`` [height width] are True."""
+    mask = Image.fromarray(np.asarray(cells, bool)).resize(picture.size, Image.Resampling.NEAREST)
+    gray = np.asarray(picture.convert("L"), dtype=np.float64)[..., None].repeat(3, -1)
+    pale = (0.35 * gray + 0.65 * 255).round()
+    own = np.asarray(picture.convert("RGB"))
+    shown = np.where(np.asarray(mask)[..., None], pale, own)
+    return Image.fromarray(shown.astype(np.uint8), "RGB")
+
+
 def grid(
     rows: Mapping[str, Sequence[Image.Image]],
     columns: Sequence[str],

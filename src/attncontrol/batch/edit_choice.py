@@ -1,0 +1,65 @@
+"""``attncontrol edit --method auto``: the method that was best for a kind of change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attncontrol.batch.edit_names import AUTO
+from attncontrol.errors import SettingError
+from attncontrol.families.family import Family
+from attncontrol.prompts.difference import difference
+
+
+@dataclass(frozen=True)
+class Choice:
+    """For a ``kind`` of change on a family, on models with "joint" or with "cross"-attention, or on
+    "any". Figures are those of bench/README.md, "Edits with a source": of pictures of the bundled
+    models in which what changes is shown and the rest kept."""
+
+    kind: str
+    on: str
+    method: str
+    why: str
+
+
+CHOICES = (
+    Choice("recolour", "cross", "p2p+auto", "right in 84 % on the UNet, p2p alone in 72"),
+    Choice("swap", "cross", "p2p", "right in 84 % on the UNet, with auto in 78"),
+    Choice("add", "cross", "p2p+auto", "right in 53 % on the UNet, p2p alone in 0"),
+    Choice(
+        "remove", "cross", "p2p", "right in 75 % on the UNet, with auto in 81 at 1.5 times the time"
+    ),
+    Choice("recolour", "flux", "layout@0.5+blend", "right in 29 %, p2p in 21"),
+    Choice("recolour", "joint", "p2p", "right in 21 % on SD3, as others, which change more"),
+    Choice("swap", "joint", "p2p", "right in 29 % on FLUX, 46 on SD3; layout+blend in 25 on both"),
+    Choice("add", "joint", "p2p", "not measured on transformers"),
+    Choice("remove", "joint", "p2p", "not measured on transformers"),
+    Choice("restyle", "any", "replace", "the layout stays, colours may change; not measured"),
+    Choice("other", "any", "p2p", "not measured"),
+)
+STEERS = f"{AUTO} also steers the source, by gradients, at 1.4 times the time"
+
+
+def chosen(before: str, after: str, pipe: Any, family: Family) -> tuple[str, str]:
+    """The name of a method for an edit from one prompt to another, and why it is this one, in a
+    line. Raises SettingError if the prompts are the same."""
+    found = difference(before, after)
+    if found.kind == "none":
+        raise SettingError(
+            f"both prompts say {before!r}: there is nothing that {AUTO} could choose a method for"
+        )
+    sites = family.sites(family.denoiser(pipe))
+    form = "joint" if any(site.kind == "joint" for site in sites) else "cross"
+    choice = _first(found.kind, (family.name, form, "any"))
+    method, why = choice.method, choice.why
+    if f"+{AUTO}" in method:
+        if isinstance(family.steering, str):
+            method, why = method.removesuffix(f"+{AUTO}"), f"cannot be steered: {family.steering}"
+        else:
+            why = f"{why}; {STEERS}"
+    return method, f"{found.kind} ({found.words}) by {method}: {why}"
+
+
+def _first(kind: str, places: Sequence[str]) -> Choice:
+    each = [choice for on in places for choice in CHOICES if (choice.kind, choice.on) == (kind, on)]
+    return each[0]

@@ -1,0 +1,67 @@
+"""How methods of editing are named: "p2p", with a strength "p2p@0.5", several "layout+blend". Known
+without torch."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from attncontrol.errors import SettingError
+
+USUAL: Mapping[str, float] = MappingProxyType(
+    {
+        "p2p": 0.8,
+        "replace": 0.8,
+        "blend": 0.2,
+        "masactrl": 0.08,
+        "style": 1.0,
+        "layout": 0.3,
+        "contents": 0.3,
+        "pnp": 0.8,
+    }
+)
+"""Methods that take attention from a source, with the strength that they have unless told: the
+share of the run in which they act, for masactrl and blend that from which on, for style the scale
+of the source's keys."""
+AUTO = "auto"
+"""Beside others the objective that ``generate --method auto`` steers by; alone, on the command
+line, the choice of ``edit_choice``."""
+
+
+class Part(NamedTuple):
+    """``strength`` is None unless it was told."""
+
+    name: str
+    strength: float | None
+
+
+def parts(name: str, known: Mapping[str, bool]) -> list[Part]:
+    """Those of a name in their order; ``known`` says of every method whether it has a strength.
+    Raises SettingError."""
+    found = []
+    for part in name.split("+"):
+        method, at, strength = part.partition("@")
+        if method not in known:
+            raise SettingError(f"{part!r} in {name!r}: choose from {', '.join(known)}")
+        if at and not known[method]:
+            raise SettingError(f"{part!r} in {name!r}: {method} has no strength")
+        try:
+            found.append(Part(method, float(strength) if at else None))
+        except ValueError:
+            raise SettingError(
+                f"{part!r} in {name!r}: write its strength as {method}@0.4"
+            ) from None
+    return found
+
+
+def editing(name: str) -> tuple[list[Part], bool]:
+    """The methods of a name with their strengths, and whether ``auto`` steers beside them. Raises
+    SettingError, also for a strength out of 0 .. 1."""
+    found = parts(name, dict.fromkeys(USUAL, True) | {AUTO: False})
+    if wrong := [part for part in found if not 0 <= (part.strength or 0) <= 1]:
+        raise SettingError(
+            f"{name!r}: a strength is a share between 0 and 1, such as {wrong[0].name}@0.5"
+        )
+    edits = [part for part in found if part.name != AUTO]
+    if not edits or len(found) - len(edits) > 1:
+        raise SettingError(f"{name!r}: {AUTO} stands once beside a method, such as p2p+{AUTO}")
+    return edits, len(edits) < len(found)

@@ -1,0 +1,56 @@
+"""What ``attncontrol edit`` has around its calls, and how it shows what came of it."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from attncontrol.batch.edit_changes import edits_for, place_of
+from attncontrol.batch.generate import Picture, generate
+from attncontrol.batch.settings import Editing
+from attncontrol.batch.taken_over import taken_over
+from attncontrol.maps.draw import boxed, faded
+from attncontrol.verbs.edit import edit
+
+
+@contextmanager
+def editing(pipe: Any, settings: Editing, seed: int, cells: list[Tensor | None]) -> Iterator[None]:
+    """Around a call for a source and its edit; ``cells`` gets those that are taken over."""
+    place = None
+    if settings.word:
+        job = [(settings.prompt, seed)]
+        (found,) = generate(pipe, job, [settings.word], batch=1, **settings.call)
+        place = place_of(found.maps[settings.word])
+    with (
+        warnings.catch_warnings(),
+        edit(pipe, edits_for(settings, place, pipe)),
+        taken_over(pipe) as seen,
+    ):
+        # auto is meant to steer what the edit takes, through the source
+        warnings.filterwarnings("ignore", "the loss of some images does not depend")
+        yield
+    cells.append(seen.cells)
+
+
+def compared(
+    made: Mapping[str, Sequence[Picture]], cells: Sequence[Tensor | None], settings: Editing
+) -> dict[str, list[Image.Image]]:
+    """Rows of pictures: the source, the second prompt from the same seed, what is edited, and which
+    of its cells are those of the source, if any are, or which its regions."""
+    images = {role: [picture.image for picture in some] for role, some in made.items()}
+    _, role, *_ = settings.roles
+    rows = {"source": images["source"]}
+    if "plain" in images:
+        rows["same seed, new prompt"] = images["plain"]
+    rows[settings.method] = edited = images[role]
+    if settings.regions:
+        rows["its regions"] = [boxed(image, settings.regions) for image in edited]
+    elif any(of_source is not None for of_source in cells):
+        rows["pale: cells of the source"] = [
+            image if of_source is None else faded(image, of_source)
+            for image, of_source in zip(edited, cells, strict=True)
+        ]
+    return rows
