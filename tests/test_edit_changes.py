@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from attncontrol.attention.call import Layout
 from attncontrol.batch.edit_changes import edits_for, objective_for, place_of
 from attncontrol.batch.edit_choice import CHOICES, STEERS, chosen
 from attncontrol.batch.edit_methods import METHODS, edits_of
@@ -19,6 +20,7 @@ from attncontrol.errors import SettingError
 from attncontrol.families.known import family_of
 from attncontrol.losses import Auto
 from attncontrol.maps.draw import faded
+from tests.kit.moments import moment
 from tests.kit.zoo import flux, pixart, sd
 
 RUN = {
@@ -103,7 +105,7 @@ def of_levels(count):
         (pixart, "a frog", "p2p", "remove (red cat -> nothing) by p2p: right in 75 % "),
         (flux, "a blue cat and a frog", "layout@0.5+blend", "recolour (red cat -> blue cat) by "),
         (flux, "a sketch of a red cat and a frog", "replace", "restyle (nothing -> a sketch of) "),
-        (flux, "a red cat and a jumping frog", "p2p", "recolour (frog -> jumping frog) by p2p: "),
+        (flux, "a red cat beside a frog", "p2p", "other (and -> beside) by p2p: "),
     ],
 )  # fmt: skip
 def test_auto_chooses_by_what_changes_and_by_the_model(make, after, method, said):
@@ -127,7 +129,7 @@ def test_cells_that_are_taken_over(packed):
     latents = torch.rand(2, 3, 2, 4)
     latents[1, :, 0, 1:3] = latents[0, :, 0, 1:3]
     latents[1, 0, 1, 3] = latents[0, 0, 1, 3]  # one channel alone
-    now, seen = SimpleNamespace(layout=SimpleNamespace(grid=(2, 4))), TakenOver()
+    now, seen = moment(Layout((2, 4)), images=2), TakenOver()
     given = latents.flatten(2).mT if packed else latents
     assert seen.see(given, now) is given
     assert seen.cells.tolist() == [[False, True, True, False], [False] * 4]

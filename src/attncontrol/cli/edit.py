@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.progress import track
 
+from attncontrol.batch.edit_names import AUTO
 from attncontrol.cli import changes, checks, pipelines, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, command_line, console
@@ -32,7 +33,7 @@ Method = Annotated[
         "with a strength, p2p@0.5, or several, layout+blend. p2p+auto also steers both pictures as "
         "generate --method auto does. auto alone chooses by the kind of change. Default: p2p, "
         "prompt-to-prompt that leaves alone what both prompts say alike.",
-        autocompletion=lambda: [changes.AUTO, *changes.METHODS],
+        autocompletion=lambda: [AUTO, *changes.METHODS],
     ),
 ]
 Region = Annotated[
@@ -92,7 +93,7 @@ def edit(
     given = SimpleNamespace(**locals())
     run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
     pipe = None
-    if wanted.method == changes.AUTO:
+    if wanted.method == AUTO:
         pipe = _opened(wanted)
         run, wanted = _chosen(run, pipe)
     if wanted.chosen:

@@ -40,7 +40,7 @@ def without(prompt: str, word: str) -> str:
     spans = sorted(_phrase(prompt, subject) for subject in subjects)
     at = spans.index(_phrase(prompt, _named(prompt, word, subjects)))
     if _in_sentence(prompt, spans):
-        raise _unclean(prompt, word, "it stands in a sentence")
+        raise WordError(_unclean(prompt, word, "it stands in a sentence"))
     first = last = at
     while first and _LISTED.fullmatch(prompt, spans[first - 1][1], spans[first][0]):
         first -= 1
@@ -48,16 +48,16 @@ def without(prompt: str, word: str) -> str:
         last += 1
     left, right = prompt[: spans[first][0]], prompt[spans[last][1] :]
     if at == last and not re.fullmatch(r"\s*(?:[.,;!].*)?", right, re.DOTALL):
-        raise _unclean(prompt, word, f"{right.strip()!r} may be said of it")
+        raise WordError(_unclean(prompt, word, f"{right.strip()!r} may be said of it"))
     joined = first and _BESIDE.fullmatch(prompt, spans[first - 1][1], spans[first][0])
     if first < last and (joined or not (first and at == first)):
         middle = _listed(prompt, spans[first : last + 1], at - first)
     elif first == last and joined:
         left, middle = prompt[: spans[at - 1][1]], ""
     else:
-        raise _unclean(prompt, word, "nothing would be left that stands by itself")
+        raise WordError(_unclean(prompt, word, "nothing would be left that stands by itself"))
     if _OWNERS.search(prompt, spans[at][1]):
-        raise _unclean(prompt, word, "others may be its own")
+        raise WordError(_unclean(prompt, word, "others may be its own"))
     rest = left + middle + right
     return rest[0].upper() + rest[1:] if prompt[0].isupper() else rest
 
@@ -109,7 +109,5 @@ def _listed(prompt: str, spans: Sequence[Range], gone: int) -> str:
     return things[0] + "".join(a + b for a, b in zip(joined, things[1:], strict=False))
 
 
-def _unclean(prompt: str, word: str, why: str) -> WordError:
-    return WordError(
-        f"{word!r} cannot be left out of {prompt!r}, {why}: write the prompt without it yourself"
-    )
+def _unclean(prompt: str, word: str, why: str) -> str:
+    return f"{word!r} cannot be left out of {prompt!r}, {why}: write the prompt without it yourself"
