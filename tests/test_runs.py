@@ -370,6 +370,7 @@ def test_run_json_repeats_an_edit(edited, finished, tmp_path):
     code, _, said = invoke("edit", "--from", edited[1] / "run.json", "--out", out)
     assert code == 0, said
     assert contents(out) == contents(edited[1])
+    assert "no method changes anything" not in said
     code, _, said = invoke("edit", "--from", out / "run.json", "--to", "a frog")
     assert code == 2
     assert "--to cannot be changed beside it" in said

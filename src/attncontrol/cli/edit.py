@@ -61,7 +61,11 @@ Move = Annotated[
 ]
 Compare = Annotated[
     bool,
-    typer.Option("--compare", help="Also generate the picture unedited and draw all in one grid."),
+    typer.Option(
+        "--compare",
+        help="Also generate TO from the same seed unedited, and draw all in one grid, with the "
+        "cells that the edited picture has of its source.",
+    ),
 ]
 
 
@@ -98,6 +102,8 @@ def edit(
         run, wanted = _chosen(run, pipe)
     if wanted.chosen:
         console.print(wanted.chosen, soft_wrap=True)
+    if wanted.method not in changes.NO_METHODS and wanted.prompt == wanted.to:
+        console.print("--to says what PROMPT says: from the same seed no method changes anything")
     folder = out or run.folder
     done = _run(run, wanted, folder, pipe)
     if as_json:
