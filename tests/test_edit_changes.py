@@ -12,6 +12,8 @@ from attncontrol.batch.edit_changes import edits_for, objective_for, place_of
 from attncontrol.batch.edit_choice import CHOICES, STEERS, chosen
 from attncontrol.batch.edit_methods import METHODS, edits_of
 from attncontrol.batch.edit_names import editing
+from attncontrol.batch.edit_pictures import compared
+from attncontrol.batch.generate import Picture
 from attncontrol.batch.settings import Editing, asked
 from attncontrol.batch.taken_over import TakenOver
 from attncontrol.cli import changes
@@ -135,6 +137,20 @@ def test_cells_that_are_taken_over(packed):
     assert seen.cells.tolist() == [[False, True, True, False], [False] * 4]
     assert seen.see(torch.rand(2, *given.shape[1:]), now) is not None
     assert seen.cells.any()  # of the last step in which any were
+
+
+def test_rows_that_are_compared():
+    picture = Picture("a cat", 0, "plain", Image.new("RGB", (8, 8)), {}, (), (), 0.0, 0.0)
+    settings = asked(Editing, **RUN | {"compare": True}, method="p2p")
+    made = {role: [picture] for role in settings.roles}
+    rows = ["source", "same seed, new prompt", "p2p"]
+    assert list(compared(made, [None], settings)) == rows
+    cells = torch.tensor([[True, False]])
+    assert list(compared(made, [cells], settings)) == [*rows, "pale: cells of the source"]
+    same = {"compare": True, "to": RUN["prompt"], "regions": {"a cat": BOX}}
+    settings = asked(Editing, **RUN | same, method="regions")
+    made = {role: [picture] for role in settings.roles}
+    assert list(compared(made, [None], settings)) == ["source", "regions", "its regions"]
 
 
 def test_what_is_taken_over_is_pale():
