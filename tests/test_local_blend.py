@@ -57,7 +57,7 @@ def test_blended_latents_equal_written_out_loops(name, threshold):
     }
     places = Where(kind=("cross", "joint"), stride=1 if name == "sd" else 2)
     names = {site.name for site in places.select(attach(pipe).sites.values())}
-    oracle = slow.LocalBlended(words, without, names, 2, threshold, size)
+    oracle = slow.LocalBlended(words, without, names, 2, threshold, 0.8, size)
     with slow.written_out(
         pipe, oracle, images=3, total=TOTAL, branches=branches,
         grids={96: (8, 12), 24: (4, 6), 6: (2, 3)},
@@ -65,7 +65,7 @@ def test_blended_latents_equal_written_out_loops(name, threshold):
     ), stepped(pipe.scheduler, oracle.after):  # fmt: skip
         expected = run(name, pipe, PROMPTS, steps=TOTAL, **call)
     plain = run(name, pipe, PROMPTS, steps=TOTAL, **call)
-    with edit(pipe, LocalBlend(start=0.5, threshold=threshold), where=places):
+    with edit(pipe, LocalBlend(start=0.5, threshold=threshold, held=0.8), where=places):
         blended = run(name, pipe, PROMPTS, steps=TOTAL, **call)
     torch.testing.assert_close(blended, expected, rtol=0, atol=1e-10)
     assert torch.equal(blended[0], plain[0])

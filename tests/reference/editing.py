@@ -397,11 +397,13 @@ class _Processor:
 class LocalBlended(Method):
     """LocalBlend: ``words`` {image: (positions in the source, positions in the image)}, ``without``
     alike, of those that stay; ``sites`` have one grid. ``after`` is called with the latents [image
-    channel height width] or [image cell channel] of every step."""
+    channel height width] or [image cell channel] of every step; before ``first_step``, but in the
+    first of all, those where what stays is above the threshold ``held`` are the source's."""
 
-    def __init__(self, words, without, sites, first_step, threshold, size):
+    def __init__(self, words, without, sites, first_step, threshold, held, size):
         self.words, self.without, self.sites = words, without, sites
         self.first_step, self.threshold, self.size = first_step, threshold, size
+        self.held = held
         self.sums, self.grid = {}, None
 
     def attend(self, at, image, branch, q, k, v, mask, row, head):
@@ -421,42 +423,60 @@ class LocalBlended(Method):
             key = wanted, target, place
             self.sums[key] = self.sums.get(key, 0) + column
 
-    def inside(self, target, y, x):
-        """Of the cell of the maps in which a cell of the latents lies."""
+    def cell(self, y, x):
+        """That of the maps in which a cell of the latents lies."""
         height, width = self.grid
-        i, j = y * height // self.size[0], x * width // self.size[1]
+        return y * height // self.size[0], x * width // self.size[1]
+
+    def pooled(self, key):
+        height, width = self.grid
+        cells = self.sums[key].reshape(height, width)
+        return [
+            [
+                max(
+                    float(cells[b, c])
+                    for b in range(max(a - 1, 0), min(a + 2, height))
+                    for c in range(max(d - 1, 0), min(d + 2, width))
+                )
+                for d in range(width)
+            ]
+            for a in range(height)
+        ]
+
+    def inside(self, target, y, x):
+        i, j = self.cell(y, x)
         for place in (0, 1):
             if (True, target, place) not in self.sums:
                 continue
-            cells = self.sums[True, target, place].reshape(height, width)
-            pooled = [
-                [
-                    max(
-                        float(cells[b, c])
-                        for b in range(max(a - 1, 0), min(a + 2, height))
-                        for c in range(max(d - 1, 0), min(d + 2, width))
-                    )
-                    for d in range(width)
-                ]
-                for a in range(height)
-            ]
+            pooled = self.pooled((True, target, place))
             if pooled[i][j] / max(map(max, pooled)) <= self.threshold:
                 continue
             if (False, target, place) in self.sums:
-                rest = self.sums[False, target, place].reshape(height, width)
-                if cells[i, j] / cells.max() < rest[i, j] / rest.max():
+                cells, rest = (self.sums[k, target, place] for k in (True, False))
+                at = i * self.grid[1] + j
+                if cells[at] / cells.max() < rest[at] / rest.max():
                     continue
             return True
         return False
 
+    def stays(self, target, y, x):
+        i, j = self.cell(y, x)
+        pooled = self.pooled((False, target, 0))
+        return pooled[i][j] / max(map(max, pooled)) > self.held
+
     def after(self, step, latents):
-        if step >= self.first_step:
-            for target in self.words:
-                for y in range(self.size[0]):
-                    for x in range(self.size[1]):
-                        if not self.inside(target, y, x):
-                            cell = (y * self.size[1] + x,) if latents.ndim == 3 else (..., y, x)
-                            latents[target][cell] = latents[0][cell]
+        if step == 0:
+            return
+        for target in self.words:
+            for y in range(self.size[0]):
+                for x in range(self.size[1]):
+                    if step < self.first_step:
+                        kept = self.stays(target, y, x)
+                    else:
+                        kept = not self.inside(target, y, x)
+                    if kept:
+                        cell = (y * self.size[1] + x,) if latents.ndim == 3 else (..., y, x)
+                        latents[target][cell] = latents[0][cell]
 
 
 def faded(mask, height, width):

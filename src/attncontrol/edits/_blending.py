@@ -1,6 +1,6 @@
 """Where a picture is its own and not the source's: what changes, apart from what stays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,17 +31,22 @@ def look_apart(
         seen = notes.setdefault(image, {})
         if not seen:
             seen |= {"words": _told_apart(now, source, image, words, without), "maps": ({}, {})}
-        for positions, maps in zip(seen["words"], seen["maps"], strict=True):
-            if any(positions):
-                look(maps, call, now, source, image, positions)
+        inside, outside = seen["words"]
+        look(seen["maps"][0], call, now, source, image, inside)
+        if any(outside):
+            look(seen["maps"][1], call, now, source, image, outside)
 
 
-def nearer(maps: dict[str, Tensor], rest: dict[str, Tensor], threshold: float) -> Tensor:
-    """Where ``maps`` are strong and, by shares of their maxima, no less than ``rest``, which may be
-    empty [image height width]."""
-    own = mean(maps)
+def own_cells(seen: Mapping[str, Any], threshold: float, held: float, early: bool) -> Tensor:
+    """Cells [height width] that are not the source's: ``early`` all but what stays in it; later
+    where in either picture what changes is strong, and by shares of the maxima no less than what
+    stays."""
+    maps, others = seen["maps"]
+    own, rest = mean(maps), mean(others or maps)
+    if early:
+        return ~strong(rest, held)[0] if others else torch.ones_like(own[0], dtype=torch.bool)
     where = strong(own, threshold)
-    return where & (_relative(own) >= _relative(mean(rest))) if rest else where
+    return (where & (_relative(own) >= _relative(rest)) if others else where).any(0)
 
 
 def softly(mask: Tensor, pictures: Tensor) -> Tensor:

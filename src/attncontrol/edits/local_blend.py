@@ -2,15 +2,16 @@
 2208.01626).
 
     A = attention to the words, mean over heads and layers, sum so far; R = that to ``without``
-    M = max over 3 x 3 cells of A
+    M = max over 3 x 3 cells of A, S of R in the source
     B = in either picture  M / max M > threshold  and  A / max A >= R / max R
-    z = z_source + B (z - z_source)                  after each step from the share ``start`` on
+    B = S / max S <= held                            before the share ``start`` of the steps
+    z = z_source + B (z - z_source)                  after each step but those of the first 5 %
     x = x_source + B (x - x_source)                  the decoded picture, a cell beyond B
 
 Officially A is of 16 x 16 cells for pictures of 512 pixels; here it is of the sites that know words
 best. The official threshold is 0.3, words are given, R / max R is below a threshold of its own, and
-only the version for real pictures has a ``start``, 0.2. The last line is not official: the layers
-of decoders carry what changes all over the picture. What each does is in bench/README.md.
+only the version for real pictures has a ``start``, 0.2. What is kept before it is not official, nor
+is the last line: decoders carry what changes all over the picture. Measured in bench/README.md.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import onto
 from attncontrol.attention.source import MAPS, Taken
 from attncontrol.checks.arguments import Share
-from attncontrol.edits._blending import look_apart, nearer, softly
+from attncontrol.edits._blending import look_apart, own_cells, softly
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class LocalBlend(Edit):
     source: Source = 0
     start: Share = 0.2
     threshold: Share = 0.15
+    held: Share = 0.3
     pixels: bool = True
     where = "localising"
     blends = True
@@ -58,12 +60,11 @@ class LocalBlend(Edit):
         return call
 
     def stepped(self, latents: Tensor, now: Moment) -> Tensor:
-        if now.progress < self.start:
+        if now.progress < min(self.start, 0.05):
             return latents
         result, sources = latents.clone(), now.latents_of(self.source, latents)
         for image, seen in now.notes(self).items():
-            maps, rest = seen["maps"]
-            seen["blend"] = nearer(maps, rest, self.threshold).any(0)
+            seen["blend"] = own_cells(seen, self.threshold, self.held, now.progress < self.start)
             inside, place = onto(seen["blend"], latents, now.layout.grid), now.images.index(image)
             result[place] = torch.where(inside, latents[place], sources[place])
         return result
