@@ -396,9 +396,10 @@ class _Processor:
 
 class LocalBlended(Method):
     """LocalBlend: ``words`` {image: (positions in the source, positions in the image)}, ``without``
-    alike, of those that stay; ``sites`` have one grid. ``after`` is called with the latents [image
-    channel height width] or [image cell channel] of every step; before ``first_step``, but in the
-    first of all, those where what stays is above the threshold ``held`` are the source's."""
+    {image: positions in the source} of those that stay; ``sites`` have one grid. ``after`` is
+    called with the latents [image channel height width] or [image cell channel] of every step;
+    before ``first_step``, but in the first of all, those where what stays is above the threshold
+    ``held`` are the source's."""
 
     def __init__(self, words, without, sites, first_step, threshold, held, size):
         self.words, self.without, self.sites = words, without, sites
@@ -410,17 +411,18 @@ class LocalBlended(Method):
         a = matrix(q[row][head], k[row][head], mask)
         if at.name in self.sites and branch == "cond":
             self.grid = at.grid
-            for kind in (self.words, self.without):
-                for target, both in kind.items():
-                    for place, who in enumerate((0, target)):
-                        if image == who:
-                            self.add(kind is self.words, target, place, a, at, both[place])
+            for target, both in self.words.items():
+                for place, who in enumerate((0, target)):
+                    if image == who:
+                        self.add((target, place), a, at, both[place])
+            for target, positions in self.without.items():
+                if image == 0:
+                    self.add((target, "rest"), a, at, positions)
         return a @ v[row][head]
 
-    def add(self, wanted, target, place, a, at, positions):
+    def add(self, key, a, at, positions):
         for position in positions:
             column = a[:, at.text[position]][list(at.picture)]
-            key = wanted, target, place
             self.sums[key] = self.sums.get(key, 0) + column
 
     def cell(self, y, x):
@@ -446,22 +448,20 @@ class LocalBlended(Method):
     def inside(self, target, y, x):
         i, j = self.cell(y, x)
         for place in (0, 1):
-            if (True, target, place) not in self.sums:
+            if (target, place) not in self.sums:
                 continue
-            pooled = self.pooled((True, target, place))
+            pooled = self.pooled((target, place))
             if pooled[i][j] / max(map(max, pooled)) <= self.threshold:
                 continue
-            if (False, target, place) in self.sums:
-                cells, rest = (self.sums[k, target, place] for k in (True, False))
-                at = i * self.grid[1] + j
-                if cells[at] / cells.max() < rest[at] / rest.max():
-                    continue
-            return True
+            cells, rest = self.sums[target, place], self.sums[target, "rest"]
+            at = i * self.grid[1] + j
+            if cells[at] / cells.max() >= rest[at] / rest.max():
+                return True
         return False
 
     def stays(self, target, y, x):
         i, j = self.cell(y, x)
-        pooled = self.pooled((False, target, 0))
+        pooled = self.pooled((target, "rest"))
         return pooled[i][j] / max(map(max, pooled)) > self.held
 
     def after(self, step, latents):

@@ -11,7 +11,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.source import Source
 from attncontrol.edits._changed import Positions, changed, named, shared
-from attncontrol.edits._looking import look
+from attncontrol.edits._looking import look, look_at_source
 from attncontrol.edits._maps import mean, strong
 
 
@@ -23,30 +23,30 @@ def look_apart(
     words: Sequence[str],
     without: Sequence[str] | None,
 ) -> None:
-    """Adds a call to the maps of ``words`` and of those ``without`` of every image and its source;
-    see ``LocalBlend``. Raises WordError."""
+    """Adds a call to the maps of ``words`` of every image and its source, and to those of the words
+    ``without`` of the source; see ``LocalBlend``. Raises WordError."""
     for image in now.images if now.purpose == "own" and "cond" in now.branches else ():
         if now.source_of(source, image) == image:
             continue
         seen = notes.setdefault(image, {})
         if not seen:
-            seen |= {"words": _told_apart(now, source, image, words, without), "maps": ({}, {})}
+            seen["words"] = _told_apart(now, source, image, words, without)
+            seen["own"], seen["rest"] = {}, {}
         inside, outside = seen["words"]
-        look(seen["maps"][0], call, now, source, image, inside)
-        if any(outside):
-            look(seen["maps"][1], call, now, source, image, outside)
+        look(seen["own"], call, now, source, image, inside)
+        if outside:
+            look_at_source(seen["rest"], call, now, source, image, outside)
 
 
 def own_cells(seen: Mapping[str, Any], threshold: float, held: float, early: bool) -> Tensor:
     """Cells [height width] that are not the source's: ``early`` all but what stays in it; later
     where in either picture what changes is strong, and by shares of the maxima no less than what
     stays."""
-    maps, others = seen["maps"]
-    own, rest = mean(maps), mean(others or maps)
+    own, rest = mean(seen["own"]), mean(seen["rest"]) if seen["rest"] else None
     if early:
-        return ~strong(rest, held)[0] if others else torch.ones_like(own[0], dtype=torch.bool)
+        return torch.ones_like(own[0], dtype=torch.bool) if rest is None else ~strong(rest, held)[0]
     where = strong(own, threshold)
-    return (where & (_relative(own) >= _relative(rest)) if others else where).any(0)
+    return (where if rest is None else where & (_relative(own) >= _relative(rest))).any(0)
 
 
 def softly(mask: Tensor, pictures: Tensor) -> Tensor:
@@ -68,12 +68,10 @@ def _told_apart(
     image: int,
     words: Sequence[str],
     without: Sequence[str] | None,
-) -> tuple[Positions, Positions]:
-    """Of ``words``, of what is changed if none are named; and of those ``without``, of the subjects
-    that stay if None. Raises WordError."""
+) -> tuple[Positions, list[int]]:
+    """Of ``words``, of what is changed if none are named; and in the source of those ``without``,
+    of the subjects that stay if None. Raises WordError."""
     of = now, source, image
     inside = named(*of, words) if words else changed(*of)
-    outside = shared(*of) if without is None else named(*of, without)
-    first, second = ([k for k in out if k not in own]
-                     for own, out in zip(inside, outside, strict=True))  # fmt: skip
-    return inside, (first, second)
+    outside = shared(*of) if without is None else named(*of, without)[0]
+    return inside, [position for position in outside if position not in inside[0]]

@@ -21,10 +21,11 @@ def changed(now: Moment, source: Source, image: int) -> Positions:
     return first, second
 
 
-def shared(now: Moment, source: Source, image: int) -> Positions:
-    """Subjects that both prompts have and say alike; none where no subject is changed."""
+def shared(now: Moment, source: Source, image: int) -> list[int]:
+    """Subjects that both prompts have and say alike, in that of the source; none where no subject
+    is changed."""
     (_, first), (_, second) = _compared(now, source, image)
-    return (first, second) if first and second else ([], [])
+    return first if second else []
 
 
 def named(now: Moment, source: Source, image: int, words: Sequence[str]) -> Positions:

@@ -26,6 +26,18 @@ def look(
     _add(sums, call, [theirs, _of_image(call, now, image, positions[1])])
 
 
+def look_at_source(
+    sums: dict[str, Any],
+    call: AttentionCall,
+    now: Moment,
+    source: Source,
+    image: int,
+    positions: Sequence[int],
+) -> None:
+    """The same of the source of an image alone [1 height width]."""
+    _add(sums, call, [_of_source(call, now, source, image, positions)])
+
+
 def look_at(
     sums: dict[str, Any], call: AttentionCall, now: Moment, image: int, positions: Sequence[int]
 ) -> None:

@@ -1,8 +1,8 @@
 """The source but where what changes is: LocalBlend of prompt-to-prompt (Hertz et al. 2022, arXiv
 2208.01626).
 
-    A = attention to the words, mean over heads and layers, sum so far; R = that to ``without``
-    M = max over 3 x 3 cells of A, S of R in the source
+    A = attention to the words, mean over heads and layers, sum so far; R = the source's to others
+    M = max over 3 x 3 cells of A, S of R
     B = in either picture  M / max M > threshold  and  A / max A >= R / max R
     B = S / max S <= held                            before the share ``start`` of the steps
     z = z_source + B (z - z_source)                  after each step but those of the first 5 %
@@ -37,7 +37,7 @@ class LocalBlend(Edit):
         with edit(pipe, LocalBlend()), edit(pipe, Replace()):
             cat, dog = pipe(["a cat and a car", "a dog and a car"], generator=same_seeds).images
 
-    ``without`` are words that stay; None: the subjects that both prompts have and say alike.
+    ``without`` are words that stay, R; None: the subjects that both prompts have and say alike.
     ``pixels=False`` leaves the decoded picture as it is. Attention stays as it is. Raises
     SettingError, WordError; CouplingError if the pipeline makes no image of that number.
     """
