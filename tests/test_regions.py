@@ -271,3 +271,22 @@ def test_settings_that_make_no_sense_are_refused(settings, problem):
 def test_a_picture_that_is_not_made_is_refused(pipes):
     with pytest.raises(CouplingError, match="images=\\(3,\\)"):
         inside(pipes["sd"], Regions(HALVES, images=(3,)))
+
+
+@pytest.mark.parametrize("base", [0.0, 0.3])
+def test_pieces_of_keys_are_the_softmax_over_all(pipes, monkeypatch, base):
+    """The picture is looked at once, where the kernel gives its normaliser, else under a mask."""
+    what, merged, found = Regions({CAT: LEFT, FROG: MASK}, base=base), [], {}
+    own = attncontrol.edits._joined._merged
+
+    def counted(*args):
+        merged.append(own(*args))
+        return merged[-1]
+
+    for name, function in (("pieces", counted), ("masks", lambda *_: None)):
+        monkeypatch.setattr(attncontrol.edits._joined, "_merged", function)
+        with edit(pipes["flux"], what):
+            found[name] = made("flux", pipes["flux"])
+    assert merged
+    assert all(output is not None for output in merged)
+    same(found["pieces"], found["masks"], 1e-9)

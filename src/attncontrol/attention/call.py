@@ -96,18 +96,23 @@ class AttentionCall:
     def run_with_normaliser(self) -> "tuple[Tensor, AttentionCall]":
         """run(), and the call with its normaliser where the same kernel gives it: long keys without
         mask or gradient on a CPU, and nobody below."""
-        special = self.dropout or self.is_causal or self.enable_gqa or torch.is_grad_enabled()
-        plain = self.mask is None and not special
-        alone = self.below is None and not _get_current_function_mode_stack()
-        inputs = (self.query, self.key, self.value)
-        worth = plain and alone and self.key.shape[2] > _SHORT and self.query.device.type == "cpu"
-        flash = SDPBackend.FLASH_ATTENTION.value
-        if not (worth and torch._fused_sdp_choice(*inputs, scale=self.scale) == flash):
-            return self.run(), self
-        output, normaliser = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            *inputs, scale=self.scale
+        worth = self.below is None and self.key.shape[2] > _SHORT
+        found = self.kernel_with_normaliser() if worth else None
+        return (
+            (self.run(), self) if found is None else (found[0], replace(self, normaliser=found[1]))
         )
-        return output, replace(self, normaliser=normaliser)
+
+    def kernel_with_normaliser(self) -> tuple[Tensor, Tensor] | None:
+        """kernel(), and its normaliser where the same kernel gives it: without mask or gradient on
+        a CPU."""
+        special = self.dropout or self.is_causal or self.enable_gqa or torch.is_grad_enabled()
+        plain = self.mask is None and not special and not _get_current_function_mode_stack()
+        inputs = (self.query, self.key, self.value)
+        flash = SDPBackend.FLASH_ATTENTION.value
+        if not (plain and self.query.device.type == "cpu"
+                and torch._fused_sdp_choice(*inputs, scale=self.scale) == flash):  # fmt: skip
+            return None
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*inputs, scale=self.scale)
 
     def replace(self, **changes: Any) -> "AttentionCall":
         """The call with another ``query``, ``key``, ``value``, ``mask`` or ``scale``."""

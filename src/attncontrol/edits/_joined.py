@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
+from attncontrol.edits._pieces import from_pieces
 from attncontrol.edits._regions import Group
 from attncontrol.edits._view import View, view_of
 
@@ -16,6 +17,8 @@ def joined(
 ) -> Tensor:
     """The output of joint attention."""
     views = [view_of(group, call, layout, separate) for group in groups]
+    if call.below is None and (merged := _merged(call, views, base)) is not None:
+        return merged
     output = _by_parts(call, views) if call.below is None else _whole(call, views)
     for view in views if base else ():
         at, cells = view.group.at, view.inside.nonzero()[:, 0]
@@ -26,6 +29,22 @@ def joined(
         result = output[at].clone()
         result[:, :, cells] = result[:, :, cells].lerp(plain, base)
         output[at] = result
+    return output
+
+
+def _merged(call: AttentionCall, views: Sequence[View], base: float) -> Tensor | None:
+    """The same without masks of pairs, where that can be."""
+    output = None
+    for view in views:
+        found = from_pieces(call, view, base, max(_MASK // call.query.shape[2], 1))
+        if found is None:
+            return None
+        if output is None:
+            output = call.query.new_empty(*call.query.shape[:3], call.value.shape[-1])
+        output[view.group.at] = found
+    rest = sorted(set(range(len(call.query))) - {row for view in views for row in view.group.rows})
+    if rest and output is not None:
+        output[rest] = call.rows(rest).kernel()
     return output
 
 
