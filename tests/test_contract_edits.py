@@ -33,6 +33,10 @@ FILES = [name for name in MODULES if name != "merge" and not name.startswith("_"
 CLASSES = [getattr(edits, name) for name in edits.__all__]
 EDITS = [cls for cls in CLASSES if issubclass(cls, Edit)]
 PROMPTS = ("a red cat and a frog", "a red dog and a frog", "a red frog and a bird")
+DIRECTIONS = {
+    site: torch.linspace(-1, 1, 32, dtype=torch.float64).reshape(shape)
+    for site, shape in (("there", (4, 8)), ("transformer_blocks.0.attn", (2, 16)))
+}
 SELF_ONLY = {"SoftIdentity", "LogLinear", "FisherRao"}  # cross-attention has no identity
 ALONE = [cls for cls in EDITS if cls.stepped is Edit.stepped and cls.passed is Edit.passed]
 each = pytest.mark.parametrize("cls", ALONE, ids=lambda cls: cls.__name__)  # attention alone
@@ -51,7 +55,8 @@ def shown(cls):
 def example(cls):
     """The edit that the example of its docstring makes, acting in the first step."""
     made = ast.unparse(shown(cls).items[0].context_expr.args[1])
-    what = eval(made, {name: getattr(edits, name) for name in edits.__all__})
+    known = {name: getattr(edits, name) for name in edits.__all__} | {"directions": DIRECTIONS}
+    what = eval(made, known)
     early = {"start": 0.0, "joint": 0.5, "first": 0.5}
     return replace(what, **{name: v for name, v in early.items() if hasattr(what, name)})
 

@@ -10,10 +10,12 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.edits import (
     GRAG,
     TACA,
+    AllToKey,
     BoundedAttention,
     DenseDiffusion,
     KeyMask,
     MutualAttention,
+    OmissionSignal,
     Redistribute,
     Replace,
     Reweight,
@@ -33,7 +35,7 @@ from tests.kit.moments import moment
 from tests.kit.runs import run
 from tests.kit.zoo import flux, pixart, sd, sd3, sd35
 from tests.reference import editing as slow
-from tests.reference import modulation
+from tests.reference import keys, modulation
 
 PROMPTS = ["a red cat and a frog", "a blue cat and a frog", "a red cat and a blue turtle"]
 SAME = ["a red cat and a frog", "a blue cat and a frog", "a red dog and a frog"]  # equal lengths
@@ -146,6 +148,17 @@ def found(pipe, name, prompts, seen):
     return modulation.MutualWords(1, among, texts, seen, 0.4)
 
 
+def along():
+    """By site of the joint models at hand: two heads of 16 each."""
+    rng = torch.Generator().manual_seed(5)
+    return {
+        f"transformer_blocks.{n}.attn": torch.randn(2, 16, generator=rng, dtype=torch.float64)
+        for n in (0, 1)
+    }
+
+
+ALONG = along()
+
 # name: edit, where, the oracle of (pipe, name, prompts), the prompts, and whose latents stay
 METHODS = {
     "hidden region": (
@@ -218,6 +231,20 @@ METHODS = {
         Replace(source=2, cross=1.0, among=0.2, joint=1.0), None,
         lambda *_: slow.Replaced(2, 1.0, 0.2, 1.0, 32 * 32), SAME, (2,),
     ),
+    "distributed": (
+        AllToKey(size=3, alpha=0.7, beta=0.2), None,
+        lambda *_: keys.Distributed(0, 3, 0.7, 0.2), PROMPTS, (0,),
+    ),
+    "progressive": (
+        AllToKey("progressive", source=2, size=3), None,
+        lambda *_: keys.Progressive(2, 3), PROMPTS, (2,),
+    ),
+    "told": (
+        OmissionSignal(ALONG, ["cat"], 0.8, first=0.4), None,
+        lambda p, n, prompts: keys.Told(
+            ALONG, [tokens(p, n, t, "cat") for t in prompts], 0.8, 2
+        ), PROMPTS, (),
+    ),
     "tempered": (TACA(1.3, 0.4), None, lambda *_: modulation.Tempered(1.3, 2), PROMPTS, ()),
     "deviating": (
         GRAG(0.7, bias=1.1, region=(0.2, 0.0, 0.7, 1.0)), None,
@@ -241,7 +268,7 @@ METHODS = {
 }  # fmt: skip
 UNBIASED = ("sd guided", "sd")  # whose projection of keys has no bias, as DesignEdit's
 WITH_JOINT = tuple(call for call in CALLS if CALLS[call][0] in JOINT)
-ONLY = {"zero keys": UNBIASED, "tempered": WITH_JOINT, "deviating": WITH_JOINT}
+ONLY = {"zero keys": UNBIASED, "told": WITH_JOINT, "tempered": WITH_JOINT, "deviating": WITH_JOINT}
 ONLY |= {"mutual words": UNBIASED, "mutual words of all": WITH_JOINT}
 CASES = [(call, method) for call in CALLS for method in METHODS if call in ONLY.get(method, CALLS)]
 
@@ -640,6 +667,8 @@ SETTINGS = {
     "union and words": (MutualAttention, {"union": True, "words": ["a"]}, "choose one of union="),
     "regions": (BoundedAttention, {"regions": {}}, "regions map words to boxes, such as"),
     "region": (DenseDiffusion, {"regions": {"cat": (0.5, 0.0, 0.2, 1.0)}}, "the box of 'cat' must"),
+    "no directions": (OmissionSignal, {"directions": {}, "words": ["a"]}, "give directions of"),
+    "size": (AllToKey, {"size": 0}, "AllToKey.size must be an integer of at least 1, not 0"),
     "gamma": (TACA, {"gamma": 0.0}, "TACA.gamma must be a number above 0, not 0.0"),
     "delta": (GRAG, {"delta": -1.0}, "GRAG.delta must be a number of at least 0"),
     "start": (

@@ -66,7 +66,8 @@ class AttentionCall:
 
     ``normaliser`` is the logarithm of the sum over keys of exp(logits) [batch heads query], where
     it is known. ``below`` is what ``run`` reaches: further edits and those who listen, None for the
-    kernel itself. ``further`` are key and value of the texts of edits in cross-attention.
+    kernel itself. ``further`` are key and value of the texts of edits in cross-attention, ``heads``
+    the numbers of the heads at the site, None for all of them.
     """
 
     site: Site
@@ -81,6 +82,7 @@ class AttentionCall:
     normaliser: Tensor | None = field(default=None, repr=False)
     below: "Callable[[AttentionCall], Tensor] | None" = field(default=None, repr=False)
     further: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    heads: tuple[int, ...] | None = None
 
     def run(self) -> Tensor:
         """The attention output [batch heads query dim], after the edits below this one."""
@@ -143,7 +145,8 @@ class AttentionCall:
         if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
             mask = mask[:, at]
         part = self._at((slice(None), at))
-        return replace(self, mask=mask, normaliser=None, below=self._part, **part)
+        own = tuple(at if self.heads is None else (self.heads[head] for head in at))
+        return replace(self, mask=mask, normaliser=None, below=self._part, heads=own, **part)
 
     def of_queries(self, queries: slice | Tensor) -> "AttentionCall":
         """The call restricted to some queries."""

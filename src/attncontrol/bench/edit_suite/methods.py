@@ -14,17 +14,16 @@ from attncontrol.attention.edit import Edit
 from attncontrol.attention.regions import Box
 from attncontrol.batch.edit_methods import METHODS
 from attncontrol.batch.options import image_to_image
+from attncontrol.bench.edit_suite import placing
 from attncontrol.bench.edit_suite.sources import Case, draw, mask
 from attncontrol.bench.prompts import groups_of
 from attncontrol.bench.suites import EDITS
 from attncontrol.edits.add_it import AddIt
-from attncontrol.edits.dense_diffusion import DenseDiffusion
 from attncontrol.edits.move import Move
-from attncontrol.edits.regions import Regions
 from attncontrol.edits.remove import Remove
 from attncontrol.errors import SettingError
 from attncontrol.objectives.objective import Objective
-from attncontrol.sprites.scenes import SIZE, caption
+from attncontrol.sprites.scenes import SIZE
 from attncontrol.sprites.scorer import detect
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.places import On
@@ -33,7 +32,8 @@ from attncontrol.verbs.steer import steer
 _CURVE = "curve"
 _MARGIN = 4  # pixels around what the scorer finds
 ALL = tuple(EDITS)
-WITH_SOURCE = tuple(kind for kind in EDITS if kind != "regions")
+PLACED = ("regions",)
+WITH_SOURCE = tuple(kind for kind in EDITS if kind not in PLACED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,24 +87,6 @@ def _taking(name: str) -> Callable[[Batch, float | None], list[On]]:
     return lambda of, u: list(make(of.sources, usual if u is None else u))
 
 
-def _dense(of: Batch, u: float | None) -> tuple[Edit, ...]:
-    return tuple(
-        DenseDiffusion(dict(case.task.boxes.items()), images=(image,), **_with(cross=u))
-        for image, case in enumerate(of.cases)
-    )
-
-
-def _regions(of: Batch, u: float | None) -> tuple[Edit, ...]:
-    return tuple(
-        Regions(_texts(case), images=(image,), **_with(base=u))
-        for image, case in enumerate(of.cases)
-    )
-
-
-def _texts(case: Case) -> dict[str, Box]:
-    return {caption((thing,))[0]: case.task.boxes[thing.noun] for thing in case.task.target}
-
-
 def _remove(of: Batch, u: float | None) -> tuple[Edit, ...]:
     return tuple(
         Remove(_place(case), source=source, **_with(masked=u)) for case, source in _alone(of)
@@ -153,8 +135,11 @@ _CURVES: Mapping[str, tuple[float, ...]] = {
 }
 PARTS: Mapping[str, Part] = {
     **{name: Part(_taking(name), _CURVES.get(name, (0.2, 0.4, 0.6, 0.8, 1.0))) for name in METHODS},
-    "dense": Part(_dense, (0.5, 1.0, 2.0), ("regions",)),
-    "regions": Part(_regions, (0.0, 0.2, 0.4), ("regions",)),
+    "dense": Part(lambda of, u: placing.dense(of.cases, u), (0.5, 1.0, 2.0), PLACED),
+    "regions": Part(lambda of, u: placing.regions(of.cases, u), (0.0, 0.2, 0.4), PLACED),
+    "bounded": Part(lambda of, _: placing.bounded(of.cases), (), PLACED),
+    "refined": Part(lambda of, _: placing.bounded(of.cases, placing.REFINE), (), PLACED),
+    "guided": Part(lambda of, _: placing.guided(of.cases), (), PLACED),
     "remove": Part(_remove, (0.4, 0.6, 0.8), ("remove",)),
     "move": Part(_move, (0.4, 0.6, 0.8), ("move",)),
     "add-it": Part(_add_it, (1.0, 1.05, 1.1, 1.2), ("add",)),
