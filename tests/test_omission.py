@@ -4,11 +4,14 @@ import pytest
 import torch
 
 from attncontrol.analysis.omission import directions, word_keys
+from attncontrol.attention.sites import Where
 from attncontrol.edits import OmissionSignal
 from attncontrol.errors import SettingError, SiteError
 from attncontrol.verbs.edit import edit
 from tests.kit.runs import run
 from tests.kit.zoo import flux, sd
+
+JOINT = Where(kind="joint")
 
 
 def drawn(seed, mean):
@@ -48,7 +51,7 @@ def test_keys_of_words_are_those_before_the_change_of_an_outer_edit():
         return call
 
     plain = run("flux", pipe, prompts)
-    with word_keys(pipe, ["cat"], noise=(0.3, 1.0)) as keys, edit(pipe, look):
+    with word_keys(pipe, ["cat"], noise=(0.3, 1.0)) as keys, edit(pipe, look, where=JOINT):
         assert torch.equal(run("flux", pipe, prompts), plain)
     assert keys["cat"].keys() == seen.keys()
     for site, found in keys["cat"].items():

@@ -81,7 +81,8 @@ def directions(
     """
     if not (absent and present):
         raise SettingError("directions need keys of words that are absent, and that are present")
-    along, right = {}, {}
+    along: dict[str, Tensor] = {}
+    right: dict[Head, float] = {}
     for site in absent[0]:
         tested, learned = [], []
         for kind in (absent, present):

@@ -2,6 +2,7 @@
 of a batch, whose numbers are those of the images."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.regions import Box
@@ -18,20 +19,21 @@ REFINE = Where(kind=("self", "cross"), layers=("up_blocks.0.attentions.1",))
 
 
 def dense(cases: Sequence[Case], cross: float | None) -> tuple[Edit, ...]:
-    more = {} if cross is None else {"cross": cross}
+    more: dict[str, Any] = {} if cross is None else {"cross": cross}
     return tuple(
-        DenseDiffusion(_phrases(case), images=(image,), **more) for image, case in enumerate(cases)
+        DenseDiffusion(dict(_phrases(case).items()), images=(image,), **more)
+        for image, case in enumerate(cases)
     )
 
 
 def regions(cases: Sequence[Case], base: float | None) -> tuple[Edit, ...]:
-    more = {} if base is None else {"base": base}
+    more: dict[str, Any] = {} if base is None else {"base": base}
     return tuple(Regions(_texts(case), images=(image,), **more) for image, case in enumerate(cases))
 
 
 def bounded(cases: Sequence[Case], refine: Where | None = None) -> tuple[Edit, ...]:
     return tuple(
-        BoundedAttention(_phrases(case), images=(image,), refine=refine)
+        BoundedAttention(dict(_phrases(case).items()), images=(image,), refine=refine)
         for image, case in enumerate(cases)
     )
 
