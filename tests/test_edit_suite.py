@@ -15,7 +15,7 @@ from attncontrol import sprites
 from attncontrol.batch.options import load_pipeline
 from attncontrol.bench.edit_suite.compare import run
 from attncontrol.bench.edit_suite.judge import judged
-from attncontrol.bench.edit_suite.methods import expanded, fits, judged_by, make
+from attncontrol.bench.edit_suite.methods import Batch, expanded, fits, judged_by, make, parts
 from attncontrol.bench.edit_suite.sources import Case, cases, draw, shifted
 from attncontrol.bench.edit_suite.tasks import FIRST_SEED, Task, task, tasks
 from attncontrol.bench.prompts import things_of
@@ -210,15 +210,24 @@ def test_names_of_methods():
     assert fits("same-seed", "regions")
     assert fits("dense+auto", "regions")
     assert not fits("replace+auto", "regions")
+    assert fits("regions+placement", "regions")
     for name, message in (
         ("p3p", "'p3p' in 'p3p': choose from same-seed, sdedit, p2p"),
         ("replace+sdedit@0.3", "'sdedit@0.3' in .*: choose from p2p"),
-        ("replace@much", "write its strength as replace@0.4, or all"),
+        ("replace@much", "write its strength as replace@0.4"),
         ("sdedit", "sdedit needs a strength"),
         ("auto@1", "auto has no strength"),
     ):
         with pytest.raises(SettingError, match=message):
             expanded([name])
+
+
+def test_placement_has_the_boxes_of_coloured_things():
+    of = task("regions", 0)
+    ((part, _),) = parts("placement")
+    first, second = of.target
+    boxes = {f"{thing.color} {thing.noun}": of.boxes[thing.noun] for thing in (first, second)}
+    assert part.make(Batch([Case(of)]), None).layout == {of.prompt: boxes}
 
 
 def test_pictures_are_judged_by_their_sources_which_stay_unless_they_are_steered():

@@ -12,6 +12,7 @@ from PIL import Image
 from attncontrol import losses
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.regions import Box
+from attncontrol.batch import edit_names
 from attncontrol.batch.edit_methods import METHODS
 from attncontrol.batch.options import image_to_image
 from attncontrol.bench.edit_suite import placing
@@ -140,6 +141,7 @@ PARTS: Mapping[str, Part] = {
     "bounded": Part(lambda of, _: placing.bounded(of.cases), (), PLACED),
     "refined": Part(lambda of, _: placing.bounded(of.cases, placing.REFINE), (), PLACED),
     "guided": Part(lambda of, _: placing.guided(of.cases), (), PLACED),
+    "placement": Part(lambda of, _: placing.placement(of.cases), (), PLACED),
     "remove": Part(_remove, (0.4, 0.6, 0.8), ("remove",)),
     "move": Part(_move, (0.4, 0.6, 0.8), ("move",)),
     "add-it": Part(_add_it, (1.0, 1.05, 1.1, 1.2), ("add",)),
@@ -171,22 +173,11 @@ def expanded(names: Sequence[str]) -> list[str]:
 
 def parts(name: str) -> list[tuple[Part, float | None]]:
     """With their strengths. Raises SettingError."""
-    found = []
-    for one in name.split("+"):
-        base, at, strength = one.partition("@")
-        known = PARTS if "+" in name else {**WHOLE, **PARTS}
-        if base not in known:
-            raise SettingError(f"{one!r} in {name!r}: choose from {', '.join(known)}")
-        if at and not known[base].strengths:
-            raise SettingError(f"{one!r} in {name!r}: {base} has no strength")
-        try:
-            found.append((known[base], float(strength) if at else None))
-        except ValueError:
-            wrong = f"write its strength as {base}@0.4, or all of its curve as {base}@{_CURVE}"
-            raise SettingError(f"{one!r} in {name!r}: {wrong}") from None
+    known = PARTS if "+" in name else {**WHOLE, **PARTS}
+    found = edit_names.parts(name, {base: bool(part.strengths) for base, part in known.items()})
     if name == "sdedit":
         raise SettingError(f"sdedit needs a strength: sdedit@0.6, or sdedit@{_CURVE}")
-    return found
+    return [(known[one.name], one.strength) for one in found]
 
 
 def fits(name: str, kind: str) -> bool:

@@ -12,6 +12,7 @@ from attncontrol.edits.bounded_attention import BoundedAttention
 from attncontrol.edits.dense_diffusion import DenseDiffusion
 from attncontrol.edits.regions import Regions
 from attncontrol.losses.bounded_guidance import BoundedGuidance
+from attncontrol.losses.placement import Placement
 from attncontrol.sprites.scenes import caption
 
 REFINE = Where(kind=("self", "cross"), layers=("up_blocks.0.attentions.1",))
@@ -40,6 +41,10 @@ def bounded(cases: Sequence[Case], refine: Where | None = None) -> tuple[Edit, .
 
 def guided(cases: Sequence[Case]) -> BoundedGuidance:
     return BoundedGuidance({case.task.prompt: _phrases(case) for case in cases})
+
+
+def placement(cases: Sequence[Case]) -> Placement:
+    return Placement({case.task.prompt: _phrases(case) for case in cases})
 
 
 def _texts(case: Case) -> dict[str, Box]:
