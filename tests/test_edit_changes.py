@@ -66,7 +66,7 @@ def test_settings_that_contradict_each_other_are_refused(change):
 
 def test_unknown_methods_and_strengths_are_refused():
     for name, message in (
-        ("p3p", "'p3p' in 'p3p': choose from p2p, replace"),
+        ("p3p", "'p3p': choose from p2p, replace"),
         ("p2p+blend@", r"'blend@' in 'p2p\+blend@': write its strength as blend@0\.4"),
         ("p2p@much", r"write its strength as p2p@0\.4"),
         ("p2p@nan", r"a strength is a share between 0 and 1, such as p2p@0\.5"),

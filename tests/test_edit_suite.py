@@ -212,7 +212,7 @@ def test_names_of_methods():
     assert not fits("replace+auto", "regions")
     assert fits("regions+placement", "regions")
     for name, message in (
-        ("p3p", "'p3p' in 'p3p': choose from same-seed, sdedit, p2p"),
+        ("p3p", "'p3p': choose from same-seed, sdedit, p2p"),
         ("replace+sdedit@0.3", "'sdedit@0.3' in .*: choose from p2p"),
         ("replace@much", "write its strength as replace@0.4"),
         ("sdedit", "sdedit needs a strength"),
@@ -277,7 +277,7 @@ def test_the_table_and_the_curves(tmp_path):
     [
         (["--kind", "repaint"], "'repaint': choose from recolour, swap, add"),
         (["--kind", "swap,swap"], "names a kind twice"),
-        (["--methods", "p3p"], "'p3p' in 'p3p': choose from same-seed, sdedit"),
+        (["--methods", "p3p"], "'p3p': choose from same-seed, sdedit"),
         (["--kind", "swap", "--methods", "dense"], "dense does nothing for swap"),
         (["--seeds", "0-7"], "it has no effect with --suite edits"),
         (["--suite", "pairs", "--pairs", "5"], "it has no effect with --suite pairs"),

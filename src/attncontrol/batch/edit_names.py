@@ -40,16 +40,15 @@ def parts(name: str, known: Mapping[str, bool]) -> list[Part]:
     found = []
     for part in name.split("+"):
         method, at, strength = part.partition("@")
+        told = repr(part) if part == name else f"{part!r} in {name!r}"
         if method not in known:
-            raise SettingError(f"{part!r} in {name!r}: choose from {', '.join(known)}")
+            raise SettingError(f"{told}: choose from {', '.join(known)}")
         if at and not known[method]:
-            raise SettingError(f"{part!r} in {name!r}: {method} has no strength")
+            raise SettingError(f"{told}: {method} has no strength")
         try:
             found.append(Part(method, float(strength) if at else None))
         except ValueError:
-            raise SettingError(
-                f"{part!r} in {name!r}: write its strength as {method}@0.4"
-            ) from None
+            raise SettingError(f"{told}: write its strength as {method}@0.4") from None
     return found
 
 
