@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from torch import Tensor, nn
 
-from attncontrol.sprites.training.fit import compiled, fit
+from attncontrol.sprites.training.fit import autocast, compiled, fit
 from attncontrol.sprites.training.grounding import eager_attention, grounding_loss
 from attncontrol.sprites.training.latents import Examples, load_latents
 
@@ -90,7 +90,7 @@ def train_diffusion(
         loss = compiled(loss_on, parts, example(0))
 
         def loss_of(step: int) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast():
                 return loss(*example(step))
 
         fit(parts, loss_of, steps=steps, lr=lr, checkpoint=work / f"{recipe.name}.pt")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from attncontrol.sprites.scenes import SIZE, Scene, render, sample
-from attncontrol.sprites.training.fit import to_tensor
+from attncontrol.sprites.training.fit import autocast, to_tensor
 from attncontrol.sprites.training.text import MAX_TOKENS, make_tokenizer, t5_ids
 
 
@@ -42,7 +42,7 @@ def make_latents(work: Path, *, seed: int, count: int, batch: int = 100) -> None
     for start in track(range(0, count, batch), description="latents"):
         scenes = [sample(np.random.default_rng((seed, 2, i))) for i in range(start, start + batch)]
         pictures, masks = zip(*(render(scene) for scene in scenes), strict=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             pixels = to_tensor(np.stack(pictures)).contiguous(memory_format=torch.channels_last)
             latents = vae.encode(pixels).latent_dist.mean
         tokens = tokenizer(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attncontrol.sprites.scenes import COLORS, NOUNS, Scene, Thing, compose, render, sample
 from attncontrol.sprites.scorer import STRIDE, WEIGHTS, Scorer, detect
-from attncontrol.sprites.training.fit import fit, to_tensor
+from attncontrol.sprites.training.fit import autocast, fit, to_tensor
 
 IGNORED = -100
 BATCH = 32
@@ -103,7 +103,7 @@ def train(work: Path, *, seed: int, steps: int, lr: float = 3e-3) -> Scorer:
 
     def loss_of(step: int) -> Tensor:
         pictures, nouns, colors = make_batch(seed, step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             noun_logits, color_logits = network(
                 pictures.contiguous(memory_format=torch.channels_last)
             )

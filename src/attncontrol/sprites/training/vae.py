@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from attncontrol.sprites.scenes import SIZE, render, sample
-from attncontrol.sprites.training.fit import compiled, fit, to_tensor
+from attncontrol.sprites.training.fit import autocast, compiled, fit, to_tensor
 
 CROP = 64
 POSTERIOR_STD = 0.05  # of the standard deviation of the latents
@@ -86,7 +86,7 @@ def train_decoder(work: Path, *, seed: int, steps: int = 3000, batch: int = 16) 
         pictures = _crops(np.random.default_rng((seed, 5, step)), batch).contiguous(
             memory_format=torch.channels_last
         )
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             mean = vae.encode(pictures).latent_dist.mean.float()
         noise = torch.randn(
             mean.shape, generator=torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -97,7 +97,7 @@ def train_decoder(work: Path, *, seed: int, steps: int = 3000, batch: int = 16) 
 
     def loss_of(step: int) -> Tensor:
         latents, pictures = example(step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             return loss(latents, pictures)
 
     fit(vae.decoder, loss_of, steps=steps, lr=1e-3, checkpoint=work / "decoder.pt", decay=0.995)
@@ -118,7 +118,7 @@ def train_vae(work: Path, *, seed: int, steps: int = 5000, batch: int = 16) -> A
     loss = compiled(functools.partial(_vae_loss, vae), vae, example(0))
 
     def loss_of(step: int) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             return loss(*example(step))
 
     fit(vae, loss_of, steps=steps, lr=1.2e-3, checkpoint=work / "vae.pt")
