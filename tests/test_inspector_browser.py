@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from attncontrol.inspector.page import page
+from attncontrol.maps.taken import TakenOver
 from tests.kit.records import DOWN, PROMPT, UP, made
 
 CHROMIUM = (
@@ -438,3 +439,93 @@ def test_nothing_is_asked_of_the_network_and_nothing_is_complained_about(browser
 def test_the_prompt_keeps_its_words(opened):
     assert opened.one(".prompt").text == PROMPT
     assert [word.text for word in opened.all(".word")] == ["red", "cat", "frog"]
+
+
+PAIR = """
+    const canvas = document.querySelector("canvas.cells");
+    const [x, y] = [canvas.width, canvas.height].map((side, k) => Math.floor(arguments[k] * side));
+    const pixels = canvas.getContext("2d").getImageData(x, y, 16, 16).data;
+    return Array.from(pixels).filter((_, k) => k % 4 === 3).some((alpha) => alpha > 20);
+"""
+
+
+def edited():
+    """A source and its edit, "cat" taking the place of "cow": 0.4 in the left half of the source,
+    0.2 in that of the edit. Its upper half is the source's after the last two of four steps, and
+    all of the attention to "cat" in the first."""
+    maps = torch.zeros(2, 1, 4, 2, 8, 8, 2)
+    maps[..., :4, 0] = torch.tensor([0.4, 0.2]).view(2, 1, 1, 1, 1, 1)
+    maps[..., 4:, 1] = 0.1
+    first = made({DOWN: maps, UP: maps.clone()}, ["cow", "frog"], prompt="a cow and a frog")
+    second = made({DOWN: maps, UP: maps.clone()}, ["cat", "frog"], prompt="a cat and a frog")
+    cells, words = torch.zeros(2, 4, 16, 16, dtype=torch.uint8), torch.zeros(2, 4, 2)
+    cells[1, 2:, :8], words[1, 0, 0] = 1, 1.0
+    both = {name: (getattr(first, name)[0], getattr(second, name)[0])
+            for name in ("prompts", "tokens", "spans")}  # fmt: skip
+    pictures = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
+    taken = TakenOver((0, 0), cells, {DOWN: words})
+    return first.replace(**both, pictures=pictures, taken=taken)
+
+
+def test_a_source_and_its_edit_side_by_side(browser, tmp_path):
+    opened = Page(browser, tmp_path, edited())
+    assert [title.text for title in opened.all(".record-title")] == ["source", "edited"]
+    assert [word.text for word in opened.all(".word")] == ["cow", "frog", "cat", "frog"]
+    name = "cow \u2192 cat"
+    assert [bar[0] for bar in opened.bars()] == [name, name]  # the change is what one sees first
+    assert [bar[2] for bar in opened.bars()] == [
+        pytest.approx(0.4, rel=0.01),
+        pytest.approx(0.2, rel=0.01),
+    ]
+    row = opened.one(f'.taken [data-word="{name}"]')
+    assert row.get_attribute("data-agreement") == "1.00"
+    share = f'.taken [data-word="{name}"] [data-share]'
+    assert (
+        opened.one(share).get_attribute("data-share") == "0.125"
+    )  # a step of four, a layer of two
+    assert opened.one(".taken-cells").text == "25 % of the cells, mean over steps"
+    opened.one("#step").send_keys(Keys.ARROW_RIGHT)
+    assert opened.one(share).get_attribute("data-share") == "0.500"
+    assert opened.one(".taken-cells").text.startswith("No cells, after this step")
+    assert not browser.execute_script(PAIR, 0.3, 0.1)
+    opened.one("#step").send_keys(Keys.END)
+    assert opened.one(".taken-cells").text == "50 % of the cells, after this step"
+    assert browser.execute_script(PAIR, 0.3, 0.1)
+    assert not browser.execute_script(PAIR, 0.3, 0.8)
+    opened.one("#cells").send_keys(Keys.SPACE)
+    assert not browser.execute_script(PAIR, 0.3, 0.1)
+    Select(opened.one("#group")).select_by_visible_text("down")
+    opened.one("#step").send_keys(Keys.HOME, Keys.ARROW_RIGHT)
+    assert opened.one(share).get_attribute("data-share") == "1.000"
+
+
+def test_the_edited_picture_turns_into_its_source(browser, tmp_path):
+    opened = Page(browser, tmp_path, edited())
+    Select(opened.one("#scale")).select_by_value("shared")
+    source = opened.one(".ground img.source")
+    assert source.value_of_css_property("opacity") == "0"
+    before = alpha(opened, 0.2, 0.2, 1)
+    opened.one("#mix").send_keys(Keys.END)
+    assert opened.one("#mix").get_attribute("aria-valuetext") == "source"
+    assert source.value_of_css_property("opacity") == "1"
+    assert alpha(opened, 0.2, 0.2, 1) == alpha(opened, 0.2, 0.2, 0) > before
+    opened.one("#blink").send_keys(Keys.ENTER)
+    assert opened.one("#blink").get_attribute("aria-pressed") == "true"
+    WebDriverWait(browser, 5, 0.05).until(lambda _: source.value_of_css_property("opacity") == "0")
+    opened.one("#blink").send_keys(Keys.SPACE)
+    assert opened.one("#blink").get_attribute("aria-pressed") == "false"
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_a_pair_fits_into_narrow_and_wide_windows(browser, tmp_path, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        opened = Page(browser, tmp_path, edited())
+        tops = [stage.location["y"] for stage in opened.all(".stage")]
+        assert (tops[0] == tops[1]) == (width == 1600)
+        script = "return document.documentElement.scrollWidth <= innerWidth"
+        assert browser.execute_script(script)
+        assert opened.logs()[0] == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -10,6 +10,7 @@ from attncontrol.batch.runs import Failure, Picture, R, Run, load_run, sealed
 from attncontrol.batch.settings import Settings, Unit
 from attncontrol.errors import ResultsError, WriteError
 from attncontrol.export.folder import is_picture
+from attncontrol.maps.store import is_record
 from attncontrol.writing import locked
 
 _LATE = ("scheduler", "parameters")  # known when the pipeline is there
@@ -33,9 +34,10 @@ def opened(out: Path, run: R) -> R:
         )
     ours = {name for picture in before.pictures for name in picture.sha256}
     for unit in run.settings.units:
-        names = {*run.settings.pictures(unit), *run.settings.sheets(unit)}
+        settings = run.settings
+        names = {*settings.pictures(unit), *settings.sheets(unit), *settings.records(unit)}
         for name in names & there - ours:
-            if not is_picture(out / name):
+            if not (is_picture(out / name) or is_record(out / name)):
                 raise WriteError(f"{out / name} was not made by this command; move it elsewhere")
     kept = [picture for picture in before.pictures if picture.is_whole(out)]
     return run.model_copy(update={"pictures": kept})

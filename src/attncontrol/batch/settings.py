@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from typing_extensions import TypedDict
 
 from attncontrol.errors import SettingError
-from attncontrol.export.names import name_of, plain, sheet_of
+from attncontrol.export.names import name_of, plain, record_of, sheet_of
 
 
 def _once(values: list[Any]) -> list[Any]:
@@ -108,6 +108,9 @@ class Generation(Settings):
         kinds = [*(f"{arm}.maps" for arm in arms), *(["compare"] if len(arms) > 1 else [])]
         return [sheet_of(unit.prompt, kind, unit.seeds) for kind in kinds]
 
+    def records(self, unit: Unit) -> list[str]:  # noqa: ARG002  # as of an edit
+        return []
+
     @property
     def order(self) -> list[str]:
         """All pictures."""
@@ -118,7 +121,7 @@ class Generation(Settings):
 class Editing(Settings):
     """Of ``attncontrol edit``. What is edited by ``regions``, by ``remove``, a word, or ``move``, a
     word and how far, has the name of that for its method. ``chosen`` says why ``auto`` chose a
-    method."""
+    method. ``record`` are the words of both prompts whose maps are kept."""
 
     prompt: Text
     to: Text
@@ -128,6 +131,7 @@ class Editing(Settings):
     remove: Text | None = None
     move: tuple[Text, Step, Step] | None = None
     chosen: Text | None = None
+    record: Words | None = None
 
     @model_validator(mode="after")
     def _one_change(self) -> "Editing":
@@ -163,6 +167,10 @@ class Editing(Settings):
 
     def sheets(self, unit: Unit) -> list[str]:
         return [sheet_of(self.to, "compare", unit.seeds)] if self.compare else []
+
+    def records(self, unit: Unit) -> list[str]:
+        """Of the source and the edited picture of every seed."""
+        return [record_of(self.to, seed) for seed in unit.seeds] if self.record else []
 
     @property
     def order(self) -> list[str]:

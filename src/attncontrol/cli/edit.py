@@ -15,6 +15,7 @@ from attncontrol.cli import changes, checks, pipelines, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, command_line, console
 from attncontrol.cli.failures import work
+from attncontrol.cli.records import words_of
 
 Prompt = Annotated[
     str | None, typer.Argument(help='For example "a cat and a frog".', callback=checks.prompt)
@@ -69,6 +70,16 @@ Compare = Annotated[
 ]
 
 
+Record = Annotated[
+    bool,
+    typer.Option(
+        "--record",
+        help="Also keep what the words attended to in both pictures, and what the edited one took "
+        "over, for attncontrol inspect FOLDER.",
+    ),
+]
+
+
 @app.command(cls=PromptCommand)
 def edit(
     ctx: typer.Context,
@@ -83,6 +94,7 @@ def edit(
     seeds: of.Seeds = "0-3",
     out: of.RunFolder = None,
     compare: Compare = False,
+    record: Record = False,
     steps: of.Steps = None,
     guidance: of.Guidance = None,
     negative: of.Negative = None,
@@ -110,6 +122,8 @@ def edit(
         typer.echo(json.dumps(done.model_dump(mode="json")))
     elif done.pictures:
         console.print(f"{len(done.pictures)} pictures and run.json are in {folder}/")
+        if run.settings.record:
+            console.print(f"attncontrol inspect {folder} --open", soft_wrap=True)
     repeat.end(done)
 
 
@@ -118,7 +132,7 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     if given.prompt is None:
         raise typer.BadParameter("give a prompt, or --from run.json")
     change, to = changes.change(given)
-    numbers = checks.seeds(given.seeds)
+    numbers, words = checks.seeds(given.seeds), _words(given.prompt, to) if given.record else None
 
     from attncontrol.batch.runs import EditingRun  # slow to import
     from attncontrol.batch.settings import Call, Editing, asked
@@ -126,12 +140,18 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
 
     size = given.steps, given.guidance, given.negative, given.height, given.width
     settings = asked(
-        Editing, prompt=given.prompt, to=to, seeds=numbers, compare=given.compare, **change,
-        model=given.model, device=given.device, dtype=given.dtype,
+        Editing, prompt=given.prompt, to=to, seeds=numbers, compare=given.compare, record=words,
+        **change, model=given.model, device=given.device, dtype=given.dtype,
         call=cast(Call, pipelines.call_of(given.model, *size)),
     )  # fmt: skip
     command = shlex.join(command_line(ctx))
     return EditingRun(command=command, settings=settings, versions=versions()), settings
+
+
+def _words(prompt: str, to: str) -> list[str]:
+    """Nouns and modifiers of both prompts."""
+    found = [word for text in (prompt, to) for word in words_of(text, None) or ()]
+    return list(dict.fromkeys(found))
 
 
 def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
@@ -144,6 +164,8 @@ def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
         if settings.method not in changes.NO_METHODS:
             changes.require_method(settings.method)
         checks.texts([settings.prompt, settings.to])
+        if missing := set(settings.record or ()) - {*_words(settings.prompt, settings.to)}:
+            raise typer.BadParameter(f"record names {min(missing)!r}, which no prompt has")
         pipelines.require_call(settings.model, settings.call)
     return repeat.anew(ctx, run), settings
 
@@ -181,22 +203,23 @@ def _run(run: Any, wanted: Any, out: Path, pipe: Any = None) -> Any:
 def _made(pipe: Any, run: Any, out: Path, unit: Any) -> list[Any]:
     """The pictures of a few seeds by role, written, and a grid of them to compare."""
     from attncontrol.batch.edit_changes import objective_for
-    from attncontrol.batch.edit_pictures import editing
+    from attncontrol.batch.edit_records import around_call, with_records
     from attncontrol.batch.generate import generate
 
-    settings, cells = run.settings, list[Any]()
+    settings, cells, kept = run.settings, list[Any](), list[Any]()
     made: dict[str, list[Any]] = {role: [] for role in settings.roles}
     _, edited_role, *_ = settings.roles
     options = settings.call | {"objective": objective_for(settings), "batch": 2}
     for seed in unit.seeds:
         pair = [(settings.prompt, seed), (settings.to, seed)]  # one call: the source and its edit
-        around = partial(editing, pipe, settings, seed, cells)
+        around = partial(around_call, pipe, settings, seed, cells, kept)
         source, edited = generate(pipe, pair, None, around=around, **options)
         made["source"].append(source)
         made[edited_role].append(edited)
         if "plain" in made:
             made["plain"] += generate(pipe, pair[1:], None, **settings.call)
-    return _written(made, cells, run, out, unit.seeds)
+    rows = _written(made, cells, run, out, unit.seeds)
+    return with_records(rows, kept, made["source"], out) if kept else rows
 
 
 def _written(

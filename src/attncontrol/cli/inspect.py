@@ -3,7 +3,7 @@
 import json
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,8 @@ def inspect(
     record: Annotated[
         Path,
         typer.Argument(
-            help="A record: a file of attncontrol.save, or a folder of steps.",
+            help="A record: a file of attncontrol.save, a folder of steps, or the folder of "
+            "attncontrol edit --record.",
             callback=paths.existing,
         ),
     ],
@@ -48,13 +49,21 @@ def inspect(
     from attncontrol.writing import require_free, whole
 
     require_free(target, is_page, inputs=records)
-    maps = [loaded(path, limit) for path in records]
+    maps = [_opened(path, limit) for path in records]
     text = page(*maps, titles=_titles(records))
     with work(), whole(target, is_page, inputs=records) as part:
         part.write_text(text, "utf-8")
     if open_it:
         webbrowser.open(target.resolve().as_uri())
     _report(target, records, partial_in(*maps), as_json)
+
+
+def _opened(path: Path, limit: float) -> Any:
+    if not (path / "run.json").is_file():
+        return loaded(path, limit)
+    from attncontrol.batch.edit_records import records_in
+
+    return records_in(path, limit * 2**30)
 
 
 def _report(target: Path, records: list[Path], partial: dict[str, str], as_json: bool) -> None:

@@ -8,6 +8,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Result
 from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.source import LOOK, Source, Taken
+from attncontrol.attention.taken import note
 from attncontrol.prompts.alignment import Alignment, align
 
 
@@ -46,6 +47,7 @@ def with_source_text(
             continue
         alignment = aligned(now, source, image)
         share = shares(alignment, now, image).to(moved)
+        note(call, now, image, share)
         moved[row, here, here], own[row, here] = alignment.matrix.to(moved) * share, 1 - share
         one_to_one &= alignment.is_identity and bool((share == 1).all())
     if not moved.any():

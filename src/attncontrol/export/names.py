@@ -30,6 +30,11 @@ def sheet_of(prompt: str, kind: str, seeds: Sequence[int]) -> str:
     return f"{stem_of(prompt)}.{plain(kind)}.{span}.png"
 
 
+def record_of(prompt: str, seed: int) -> str:
+    """The file of the maps of a picture."""
+    return f"{stem_of(prompt)}.{seed}.safetensors"
+
+
 def plain(method: str) -> str:
     """The name of a method, ``module:Name`` too, in a file name."""
     return re.sub(r"[^\w.+-]", "-", method)[-40:]

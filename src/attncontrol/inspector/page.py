@@ -13,9 +13,10 @@ from PIL import Image
 
 from attncontrol.checks.arguments import Such, checked
 from attncontrol.errors import RecordError, SettingError
-from attncontrol.inspector import payload
+from attncontrol.inspector import payload, reductions
+from attncontrol.inspector.pairs import CHANGE, Names, Pair, pair_of, renamed, taken_over
 from attncontrol.inspector.quantise import text
-from attncontrol.inspector.wording import entities, segments, shown_words
+from attncontrol.inspector.wording import Shown, entities, segments, shown_words
 from attncontrol.maps.recorded import AttentionMaps
 
 CELLS = 3_500_000
@@ -32,7 +33,8 @@ def page(
     titles: Titles = ("first", "second"),
 ) -> str:
     """HTML that needs neither network nor server. ``other`` is shown beside ``maps``, under the
-    same controls. Without it branches that read other words are shown side by side.
+    same controls. Without it the sources and the edits of a record are shown side by side, or
+    branches that read other words.
 
     Maps are stored with 8 bits, value = m (q / 255)^2, m the maximum of each map; grids, steps and
     words are reduced until they fit, and the page says how. Raises SizeError; RecordError for
@@ -44,12 +46,8 @@ def page(
         raise SettingError(f"titles={titles!r}: each of the {len(given)} records has one")
     for each in given:
         require_picture_maps(each)
-    shown = [part for each in given for part in _apart(each)[: 3 - len(given)]]
-    titles = titles if len(shown) == len(given) else maps.branches
-    records = [
-        content(each, title, CELLS // len(shown))
-        for each, title in zip(shown, titles[: len(shown)], strict=True)
-    ]
+    pair = pair_of(_apart(maps)[0]) if other is None else None
+    records = _pair(pair) if pair else _alone(given, titles)
     folder = files("attncontrol.inspector").joinpath("template")
     environment = Environment(
         loader=PackageLoader("attncontrol.inspector", "template"),
@@ -57,11 +55,30 @@ def page(
         undefined=StrictUndefined,
     )
     return environment.get_template("page.html.j2").render(
-        title=" · ".join(dict.fromkeys(prompt for each in shown for prompt in each.prompts)),
+        title=" · ".join(
+            dict.fromkeys(image["prompt"] for each in records for image in each["images"])
+        ),
         style=folder.joinpath("style.css").read_text("utf-8"),
         imports=json.dumps({"imports": _modules(folder)}),
         records=records,
     )
+
+
+def _alone(given: Sequence[AttentionMaps], titles: Sequence[str]) -> list[dict[str, Any]]:
+    shown = [part for each in given for part in _apart(each)[: 3 - len(given)]]
+    titles = titles if len(shown) == len(given) else given[0].branches
+    return [
+        content(each, title, CELLS // len(shown))
+        for each, title in zip(shown, titles[: len(shown)], strict=True)
+    ]
+
+
+def _pair(pair: Pair) -> list[dict[str, Any]]:
+    """The sources and the edits."""
+    return [
+        content(maps, title, CELLS // 2, pair.names(side)) | {"role": title}
+        for side, (title, maps) in enumerate(zip(("source", "edited"), pair.sides, strict=True))
+    ]
 
 
 def _apart(maps: AttentionMaps) -> list[AttentionMaps]:
@@ -104,31 +121,28 @@ def require_picture_maps(maps: AttentionMaps) -> None:
         )
 
 
-def content(maps: AttentionMaps, title: str, cells: int) -> dict[str, Any]:
-    """JSON of one record, with at most ``cells`` cells of maps."""
+def content(
+    maps: AttentionMaps, title: str, cells: int, names: Sequence[Names] | None = None
+) -> dict[str, Any]:
+    """JSON of one record, with at most ``cells`` cells of maps; ``names`` are those of words on the
+    page, for every image, where they are others."""
     words = [shown_words(maps, image, most=payload.WORDS) for image in range(len(maps.prompts))]
+    if names is not None:
+        words = [renamed(of_image, of) for of_image, of in zip(words, names, strict=True)]
     axes = payload.axes_of(maps, [[word.index for word in of_image] for of_image in words])
     detail = payload.fit(axes, cells)
-    images = [
-        {
-            "prompt": prompt,
-            "words": [word.name for word in of_image],
-            "segments": segments(prompt, of_image),
-            "entities": entities(prompt, of_image),
-            "picture": _picture(maps.ground(image)) if image < len(maps.pictures) else None,
-        }
-        for image, (prompt, of_image) in enumerate(zip(maps.prompts, words, strict=True))
-    ]
     finest = max(axes.grids.values(), key=math.prod)
     left_out = max(
         len(spans) - len(of_image) for spans, of_image in zip(maps.spans, words, strict=True)
     )
     numbers = payload.numbers(maps, axes, detail)
-    absent = _absent(numbers.pop("empty"))
+    absent = reductions.absent(numbers.pop("empty"))
     return numbers | {
         "title": title,
+        "role": None,
+        "taken": None if names is None else taken_over(maps, axes, detail),
         "partial": maps.partial,
-        "images": images,
+        "images": [_image(maps, image, of_image) for image, of_image in enumerate(words)],
         "branches": list(maps.branches),
         "frames": axes.frames,
         "steps": _steps(maps, axes, detail),
@@ -138,18 +152,32 @@ def content(maps: AttentionMaps, title: str, cells: int) -> dict[str, Any]:
             for key, value in maps.about.items()
             if value not in (None, [], {})
         },
-        "reduced": [*_before(maps, axes), *absent, *_reduced(axes, detail, left_out)],
+        "reduced": [
+            *reductions.before(maps, axes),
+            *absent,
+            *reductions.reduced(axes, detail, left_out),
+        ],
     }
 
 
-def _absent(steps: int) -> list[str]:
-    """About steps in which layers did not run."""
-    if not steps:
-        return []
-    return [
-        f"Layers did not run in {steps} of their steps; means leave these out, "
-        "and their own maps are empty."
-    ]
+def _image(maps: AttentionMaps, image: int, words: tuple[Shown, ...]) -> dict[str, Any]:
+    prompt = maps.prompts[image]
+    return {
+        "prompt": prompt,
+        "words": [word.name for word in words],
+        "segments": segments(prompt, words),
+        "entities": entities(prompt, words),
+        "changed": [word.name for word in words if CHANGE in word.name],
+        "seed": _seed(maps, image),
+        "picture": _picture(maps.ground(image)) if image < len(maps.pictures) else None,
+    }
+
+
+def _seed(maps: AttentionMaps, image: int) -> str | None:
+    """Of an image, in digits: numbers of JavaScript are too short for some."""
+    seeds = maps.about.get("seeds")
+    known = isinstance(seeds, list) and len(seeds) == len(maps.prompts)
+    return str(seeds[image]) if known else None
 
 
 def _steps(maps: AttentionMaps, axes: payload.Axes, detail: payload.Detail) -> list[dict[str, Any]]:
@@ -166,59 +194,6 @@ def _steps(maps: AttentionMaps, axes: payload.Axes, detail: payload.Detail) -> l
         }
         for part in payload.bins(axes.steps, detail.steps)
     ]
-
-
-def _before(maps: AttentionMaps, axes: payload.Axes) -> list[str]:
-    """What the recording did."""
-    said = [f"Recorded as: {', '.join(maps.reductions)}."] if maps.reductions else []
-    missing = [
-        axis
-        for axis, gone in (
-            ("step", axes.steps == 1 < len(maps.steps)),
-            ("head", not axes.has_heads),
-        )
-        if gone
-    ]
-    if missing:
-        means = " and ".join(f"{axis}s" for axis in missing)
-        said.append(f"Means over {means}; record with keep={tuple(missing)} to see them apart.")
-    return said
-
-
-def _reduced(axes: payload.Axes, detail: payload.Detail, left_out: int) -> list[str]:
-    """What the page does on top of that."""
-    side = max(max(grid) for grid in axes.grids.values())
-    said = [
-        "8 bits per cell on a square-root scale: value = m (q / 255)², m the maximum of each map; "
-        "off by less than 0.4 % of m."
-    ]
-    if side > detail.mean:
-        said.append(
-            f"Means over steps: grids of at most {detail.mean} cells per side (recorded: {side})."
-        )
-    if axes.steps > 1 and side > detail.step:
-        said.append(
-            f"Single steps: grids of at most {detail.step} cells per side (recorded: {side})."
-        )
-    if axes.steps > detail.steps:
-        said.append(f"{axes.steps} steps are shown as {detail.steps} means of neighbours.")
-    if axes.has_heads:
-        over = "steps and frames" if axes.frames > 1 else "steps"
-        small = (
-            f", grids of at most {detail.head} cells per side (recorded: {side})"
-            if side > detail.head
-            else ""
-        )
-        said.append(
-            f"Heads: means over {over}{small}. "
-            "Entropy and top share are computed on the recorded grid."
-        )
-    if left_out:
-        said.append(
-            f"{left_out} text positions are left out: repeated special tokens and all after "
-            f"{payload.WORDS} words."
-        )
-    return said
 
 
 def _finite(value: float | None) -> float | None:

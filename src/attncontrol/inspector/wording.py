@@ -33,6 +33,8 @@ def shown_words(maps: AttentionMaps, image: int, *, most: int) -> tuple[Shown, .
             [(t.start, t.end) for p in span.positions if (t := tokens.get(p)) and not t.special],
             maps.prompts[image],
         )
+        if tokens and not span.positions:  # a word of other images
+            continue
         seen[span.text] += 1
         if tokens and not ranges and seen[span.text] > 1:
             continue

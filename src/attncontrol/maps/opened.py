@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attncontrol.errors import RecordError, SettingError
 from attncontrol.maps.recording import Shape
+from attncontrol.maps.taken import names_in
 
 if TYPE_CHECKING:
     from attncontrol.maps.schema import Header
@@ -62,6 +63,11 @@ class Part:
         with opened(self.file) as tensors:
             found = self._read(tensors, "pictures")
         return tuple(map(Image.fromarray, found.numpy()))
+
+    def taken(self) -> dict[str, Tensor]:
+        """What images have of their sources."""
+        with opened(self.file) as tensors:
+            return {name: self._read(tensors, name) for name in names_in(self.tensors)}
 
     def _read(self, tensors: Any, name: str) -> Tensor:
         """The file may be another one than before."""

@@ -17,6 +17,7 @@ from attncontrol.errors import RecordError, SizeError
 from attncontrol.maps.opened import Part, path_of, read, read_pictures
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.recording import BranchText, Shape, Unread
+from attncontrol.maps.taken import joined
 
 PICTURES = "pictures.safetensors"
 STEP = r"step-\d{4,}\.safetensors"
@@ -62,9 +63,7 @@ def load(
         layers=layers,
         sites=sites,
         **vars(_text(first.images)),
-        others={
-            branch: _text(images) for part in parts for branch, images in part.header.others.items()
-        },
+        others={name: _text(of) for part in parts for name, of in part.header.others.items()},
         branches=first.branches,
         steps=tuple(step for part in parts for step in part.header.steps),
         timesteps=tuple(t for part in parts for t in part.header.timesteps),
@@ -73,6 +72,7 @@ def load(
         reductions=first.reductions,
         about=_about(parts, sites),
         partial=partial,
+        taken=joined([(part.header.sources, part.taken()) for part in parts]),
         pictures=pictures,
     )
 
@@ -168,7 +168,7 @@ def _require_agreement(part: Part, first: Part) -> None:
         raise RecordError(
             f"{part.file} is of another run than {first.file.name}: keep the files of one run"
         )
-    names = ("dims", "encoding", "images", "branches", "direction", "reductions")
+    names = ("dims", "encoding", "images", "branches", "direction", "reductions", "sources")
     compared = names if header.sites and first.header.sites else names[1:]
     for name in compared:
         if getattr(header, name) != getattr(first.header, name):

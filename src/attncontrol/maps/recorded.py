@@ -13,9 +13,10 @@ from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Site
 from attncontrol.axes import Means, Recorded, WordMap
 from attncontrol.errors import CouplingError, RecordError, SettingError, WordError
-from attncontrol.maps import draw, shown
+from attncontrol.maps import shown
 from attncontrol.maps.functional import mean_where_known
-from attncontrol.maps.recording import BranchText, Recording, Shape, Unread
+from attncontrol.maps.recording import BranchText, Recording, Shape
+from attncontrol.maps.taken import TakenOver
 from attncontrol.prompts.tokens import Span, Token
 
 
@@ -118,7 +119,7 @@ class AttentionMaps:
 
     @property
     def sigmas(self) -> tuple[float | None, ...]:
-        """The scheduler's own, or noise per signal, of the recorded steps; None if not known."""
+        """The scheduler's own, or noise per signal, of the recorded steps; None if unknown."""
         return self.recording.sigmas
 
     @property
@@ -142,10 +143,14 @@ class AttentionMaps:
         return self.recording.partial
 
     @property
+    def taken(self) -> TakenOver | None:
+        """What edited images have of their sources; None where no edit had one."""
+        return self.recording.taken
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """What the layers are read from; empty if they are in memory."""
-        layers = self.recording.layers
-        return layers.files if isinstance(layers, Unread) else ()
+        return getattr(self.recording.layers, "files", ())
 
     @property
     def others(self) -> Mapping[str, BranchText]:
@@ -156,10 +161,6 @@ class AttentionMaps:
     def labels(self) -> tuple[tuple[str, ...], ...]:
         """The names along the token axis, for every image."""
         return tuple(tuple(span.text for span in of_image) for of_image in self.spans)
-
-    @property
-    def _words(self) -> list[str]:
-        return [*dict.fromkeys(label for labels in self.labels for label in labels)]
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -186,7 +187,7 @@ class AttentionMaps:
         """One branch alone, with its own prompts, tokens and words. Raises SettingError if it was
         not recorded."""
         b = self._branch(branch)
-        text = vars(self.others[branch]) if branch in self.others else {}
+        text = vars(self.others[branch]) | {"taken": None} if branch in self.others else {}
         layers = {name: of_layer[:, b : b + 1] for name, of_layer in self.layers.items()}
         return self.replace(layers=layers, branches=(branch,), others={}, **text)
 
@@ -194,8 +195,8 @@ class AttentionMaps:
         """[image height width], of videos [image frame height width]: ``mean`` of a word in the
         first branch; NaN for images that do not have it. Raises WordError if none has it."""
         name = str(word)
-        if name not in self._words:
-            raise WordError(f"{name!r} was not recorded; recorded are: {', '.join(self._words)}")
+        if name not in (words := shown.words(self)):
+            raise WordError(f"{name!r} was not recorded; recorded are: {', '.join(words)}")
         each = zip(self.mean(), self.labels, strict=True)
         maps = [of[..., w.index(name)] if name in w else of[..., 0] * torch.nan for of, w in each]
         return torch.stack(maps)
@@ -218,8 +219,7 @@ class AttentionMaps:
         to its maximum. Raises WordError; RecordError for videos and other directions than
         image->text."""
         self.require_drawable()
-        grounds = [self.ground(i) for i in range(len(self.prompts))]
-        return draw.word_sheet(grounds, self[word], str(word))
+        return shown.word_sheet(self, word)
 
     def sheet(self, image: int = 0) -> Image.Image:
         """The picture of one image, and over it the map of every word. Raises RecordError as

@@ -11,6 +11,7 @@ from torch import Tensor
 from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Site
 from attncontrol.axes import Recorded
+from attncontrol.maps.taken import TakenOver
 from attncontrol.prompts.tokens import Span, Token
 
 Shape = tuple[int, ...]
@@ -58,6 +59,7 @@ class Recording:
     about: Mapping[str, Any] = field(default_factory=dict)
     others: Mapping[str, BranchText] = field(default_factory=dict)
     partial: str | None = None
+    taken: TakenOver | None = None
 
     @property
     def shapes(self) -> dict[str, Shape]:

@@ -10,6 +10,8 @@ from attncontrol.attention.sites import Site
 from attncontrol.attention.source import Facts
 from attncontrol.errors import RecordError
 from attncontrol.maps.recording import Shape
+from attncontrol.maps.taken import expected as expected_taken
+from attncontrol.maps.taken import wrong_sources
 from attncontrol.prompts.tokens import Span, Token
 
 SCHEMA = 1
@@ -60,6 +62,7 @@ class Header(_Part):
     index: Annotated[int, Field(ge=0)] | None = None
     total: Annotated[int, Field(ge=1)] | None = None
     partial: str | None = None
+    sources: tuple[int, ...] = ()
 
 
 class KeptHeader(_Part):
@@ -141,6 +144,8 @@ def _wrong(header: Header) -> Iterator[str]:
     for site in header.sites:
         if not site.name or min(site.heads, site.stride) < 1:
             yield f"a site {site.name!r} with {site.heads} heads and stride {site.stride}"
+    if wrong := wrong_sources(header.sources, len(header.images)):
+        yield wrong
     yield from _wrong_in_run(header)
     for branch, images in (("", header.images), *header.others.items()):
         if branch and (branch not in header.branches or len(images) not in (0, len(header.images))):
@@ -185,7 +190,7 @@ def misfit(header: Header, kept: Mapping[str, tuple[str, Shape]]) -> str | None:
 
 
 def _misfits(header: Header, kept: Mapping[str, tuple[str, Shape]]) -> Iterator[str]:
-    expected: dict[str, tuple[str, Shape]] = {}
+    expected = expected_taken(kept, header)
     for site in header.sites:
         name = f"maps/{site.name}"
         dtype, shape = kept.get(name, ("", ()))

@@ -30,6 +30,17 @@ def ground(maps: Any, image: int) -> Image.Image:
     return maps.pictures[image]
 
 
+def words(maps: Any) -> list[str]:
+    """Of all images, each once."""
+    return [*dict.fromkeys(label for labels in maps.labels for label in labels)]
+
+
+def word_sheet(maps: Any, word: str | int) -> Image.Image:
+    """See ``AttentionMaps.show``."""
+    grounds = [maps.ground(i) for i in range(len(maps.prompts))]
+    return draw.word_sheet(grounds, maps[word], str(word))
+
+
 def sheet(maps: Any, image: int) -> Image.Image:
     """See ``AttentionMaps.sheet``."""
     under = ground(maps, image)
@@ -53,8 +64,8 @@ def require_pictures(pictures: Any, count: int) -> None:
 
 def described(maps: Any) -> str:
     """Images, steps, sites, words and size."""
-    words = maps._words
-    shown = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+    named = words(maps)
+    shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
     return (
         f"AttentionMaps({len(maps.prompts)} images, {len(maps.steps)} steps, "
         f"{len(maps.shapes)} sites on {grid_names(s[-3:-1] for s in maps.shapes.values())}, "

@@ -19,14 +19,17 @@ is JSON:
     run, index, total   in a folder: the name of the run, the same in all files; the place of the
                 step among those recorded; in the last file how many there are, null in the others
     partial     what is missing, null of a whole record
+    sources     beside an edit with a source the number of the image that each image takes from
 
 The maps of layer NAME are the tensor ``maps/NAME``, NaN in steps in which its site or branch did
 not run; the file of a step may leave such a site out. In "sqrt8" that is q (uint8) and
 ``scale/NAME`` is m (float32, one number for every image, branch, step, head and token), where
 probability = m (q / 255)^2, off by less than 0.4 % of m; m is NaN where the site did not run.
-Numbers of the header that are not finite are null. ``pictures`` is uint8 [image height width 3].
-The metadata entry ``attncontrol.checksum`` is the CRC-32 of the header. Records of other programs
-may leave out all checksums.
+Where there are sources, ``taken`` (uint8 [image step height width]) and ``taken/NAME`` (float32
+[image step token]) are ``cells`` and ``words`` of ``maps.taken``. Numbers of the header that are
+not finite are null. ``pictures`` is uint8 [image height width 3]. The metadata entry
+``attncontrol.checksum`` is the CRC-32 of the header. Records of other programs may leave out all
+checksums.
 """
 
 import json
@@ -72,6 +75,7 @@ def save(maps: AttentionMaps, file: Path | str, *, encoding: Encoding = "float32
     said = header(maps, encoding)
     with whole(path, is_record, inputs=maps.files) as part:
         tensors = encoded_layers(maps.layers, encoding)
+        tensors |= maps.taken.tensors if maps.taken else {}
         if len(maps.pictures):
             tensors["pictures"] = pixels(maps.pictures, len(maps.prompts))
         write(part, tensors, said, path)
@@ -170,6 +174,7 @@ def header(maps: AttentionMaps | Recording, encoding: Encoding) -> dict[str, Any
         "others": {branch: _images(of) for branch, of in maps.others.items()},
         "sites": [asdict(maps.sites[name]) for name in maps.layers],
         "partial": maps.partial,
+        "sources": list(maps.taken.sources) if maps.taken else [],
     } | {name: finite(getattr(maps, name)) for name in named}
 
 

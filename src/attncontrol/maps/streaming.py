@@ -39,6 +39,7 @@ class Stream:
             "total": self.written + 1 if last else None,
         }
         tensors = encoded_layers(step.layers, self.encoding)
+        tensors |= step.taken.tensors if step.taken else {}
         if pictures is not None:
             tensors["pictures"] = pictures
         file = self.folder / step_file(step.steps[0])

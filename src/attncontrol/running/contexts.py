@@ -32,19 +32,23 @@ class Hooks:
     ``sites`` in every pass but those of an analysis, and takes images of number ``source`` along,
     or attention of ``kept`` passes; ``listen`` sees the pipeline's own pass alone. ``passed(name,
     inputs, output, now)`` returns the output of each of ``modules`` in the same passes as ``edit``.
-    ``stepped(latents, now)`` returns the latents after a step of the scheduler, ``decoded(pictures,
-    now)`` the decoded pictures. ``texts`` follow that of the prompt wherever ``shows(progress)``.
+    ``stepped(latents, now)`` returns the latents after a step of the scheduler, ``ended`` sees them
+    when all contexts have changed them, ``decoded(pictures, now)`` returns the decoded pictures.
+    ``source_of(image)`` is the image that another one takes from. ``texts`` follow that of the
+    prompt wherever ``shows(progress)``.
     """
 
     sites: Sites = field(default_factory=dict)
     edit: Editor | None = None
     listen: Listener | None = None
     source: tuple[int, ...] = ()
+    source_of: Callable[[int], int] = lambda image: image
     kept: tuple[SourcePass, ...] = ()
     modules: tuple[str, ...] = ()
     passed: Callable[[str, Mapping[str, Any], Any, Moment], Any] | None = None
     stepped: Callable[[Tensor, Moment], Tensor] | None = None
     decoded: Callable[[Tensor, Moment], Tensor] | None = None
+    ended: Callable[[Tensor, Moment], None] | None = None
     texts: tuple[str, ...] = ()
     shows: Callable[[float], bool] = lambda _: True
     before: Callable[[DenoiserCall], Tensor | None] | None = None
@@ -91,6 +95,11 @@ class Contexts:
     def sources(self) -> tuple[int, ...]:
         """The images that edits of open contexts take attention from."""
         return tuple(dict.fromkeys(image for seat in self.acting for image in seat.hooks.source))
+
+    def source_of(self, image: int) -> int:
+        """The image that another one takes attention from; itself if from none."""
+        found = (seat.hooks.source_of(image) for seat in self.acting)
+        return next((of for of in found if of != image), image)
 
     @property
     def kept(self) -> tuple[SourcePass, ...]:

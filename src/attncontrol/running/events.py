@@ -189,6 +189,10 @@ class Events:
                 latents = prediction_of(output)
                 now = contexts.between(call, latents, seat.hooks.sites)
                 output = with_prediction(output, seat.hooks.stepped(latents, now))
+        for seat in contexts.acting:
+            if seat.hooks.ended:
+                latents = prediction_of(output)
+                seat.hooks.ended(latents, contexts.between(call, latents, seat.hooks.sites))
         contexts.track.latents = prediction_of(output)
         return output
 

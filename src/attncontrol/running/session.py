@@ -116,6 +116,10 @@ class Session:
         """The images that edits of open contexts take attention from."""
         return self.contexts.sources
 
+    def source_of(self, image: int) -> int:
+        """The image that another one takes attention from; itself if from none."""
+        return self.contexts.source_of(image)
+
     @property
     def takes(self) -> bool:
         """Whether edits of open contexts take attention from a source."""

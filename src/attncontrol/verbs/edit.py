@@ -48,8 +48,9 @@ def edit(
     run = attach(pipe)
     plan = Plan.of(listed(edit, where, heads), run.sites, steps, localising(run))
     hooks = Hooks(
-        sites=plan.sites, edit=plan, source=plan.sources, kept=plan.kept, modules=plan.modules,
-        passed=plan.passed, stepped=plan.stepped, decoded=plan.decoded, texts=plan.texts,
+        sites=plan.sites, edit=plan, source=plan.sources, source_of=plan.source_of, kept=plan.kept,
+        modules=plan.modules, passed=plan.passed, stepped=plan.stepped, decoded=plan.decoded,
+        texts=plan.texts,
         shows=plan.shows,
     )  # fmt: skip
     with run.hooked(hooks):

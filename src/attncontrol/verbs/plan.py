@@ -65,6 +65,14 @@ class Plan:
         listed = [(source,) if isinstance(source, int) else source for source in every]
         return tuple(dict.fromkeys(image for images in listed for image in images))
 
+    def source_of(self, image: int) -> int:
+        """The image that another one takes from; itself if from none."""
+        for of in self._every:
+            number = of[image] if isinstance(of, tuple) and image < len(of) else of
+            if isinstance(number, int) and number != image:
+                return number
+        return image
+
     @property
     def kept(self) -> tuple[SourcePass, ...]:
         """The kept passes from which attention is taken."""

@@ -18,6 +18,7 @@ from attncontrol.maps.streaming import Stream, placed
 from attncontrol.prompts.words import Words
 from attncontrol.running.session import Hooks, attach
 from attncontrol.verbs.recorder import Axis, Recorder, Wish
+from attncontrol.verbs.taking import Taking
 
 _WORDS = Such(
     "a non-empty list such as ['cat', 'frog'], or one for each prompt, {prompt: [...]}",
@@ -84,8 +85,9 @@ def record(
     with nullcontext() if folder is None else placed(folder) as place:
         stream = None if place is None else Stream(place, encoding)
         wish = Wish(words, sites, direction, kept, tuple(branches), steps, limit, stream)
-        recorder, maps = Recorder(run, wish), AttentionMaps()
-        with run.hooked(Hooks(sites=sites, listen=recorder.listen, before=recorder.before)):
+        recorder, maps = Recorder(run, wish, Taking(run)), AttentionMaps()
+        seen = {"listen": recorder.listen, "before": recorder.before}
+        with run.hooked(Hooks(sites=sites, ended=recorder.taking.ended, **seen)):
             yield maps
         recording = recorder.finish(maps.pictures)
     if folder is not None:

@@ -22,6 +22,7 @@ from attncontrol.running.wiring import Sites
 from attncontrol.verbs.about import about, reductions, sigma
 from attncontrol.verbs.branches import filled, texts_of, without_absent
 from attncontrol.verbs.room import bytes_of, require_room
+from attncontrol.verbs.taking import Taking
 
 Axis = Literal["step", "head"]
 
@@ -75,11 +76,12 @@ class Recorder:
     """``sums`` holds, by site and branch, one sum per kept step, or one for all under None.
 
     ``texts`` of the branches and ``known`` (what ran) are there from the first step on. ``met``
-    are the branches that ran, ``seen`` the steps.
+    are the branches that ran, ``seen`` the steps, ``taking`` knows sources.
     """
 
     run: Session
     wish: Wish
+    taking: Taking
     sums: dict[tuple[str, str], dict[int | None, _Sum]] = field(default_factory=dict)
     texts: dict[str, BranchText] = field(default_factory=dict)
     known: dict[str, Any] = field(default_factory=dict)
@@ -115,6 +117,7 @@ class Recorder:
         if not wish.has_step(index):
             return call.run()
         output, call = call.run_with_normaliser()
+        self.taking.listen(call, now, self.texts.get("cond"))
         key = index if "step" in wish.kept else None
         for branch in set(wish.branches) & set(now.branches):
             if branch not in self.texts:
@@ -213,6 +216,7 @@ class Recorder:
             sigmas=tuple(step.sigma for step in steps),
             direction=wish.direction,
             reductions=reductions(wish.kept, wish.direction),
+            taken=self.taking.of([step.index for step in steps]),
             **self.known,
         )
 

@@ -1,4 +1,5 @@
 /** The bar of controls that all records share; controls with one choice are left out. */
+import { compareControls } from "inspector/compare";
 import { el } from "inspector/dom";
 
 const KINDS = { all: "All", block: "Blocks", grid: "Grids", layer: "Single layers" };
@@ -14,6 +15,7 @@ export function createControls(records, state) {
     scaleControl(state),
     opacityControl(state),
     smoothControl(state),
+    ...compareControls(records, state),
   ].filter(Boolean);
 }
 
@@ -25,7 +27,10 @@ function imageControl(records, state) {
   const count = Math.max(...records.map(({ images }) => images.length));
   if (count < 2) return null;
   const select = el("select", { id: "image", onchange: () => state.set({ image: Number(select.value) }) });
-  for (let k = 0; k < count; k++) select.append(el("option", { value: k }, `${k + 1} of ${count}`));
+  for (let k = 0; k < count; k++) {
+    const seed = records[0].images[k]?.seed;
+    select.append(el("option", { value: k }, `${k + 1} of ${count}${seed ? `, seed ${seed}` : ""}`));
+  }
   return field("Image", select);
 }
 

@@ -25,7 +25,7 @@ export async function openAtlas(stored) {
   let cell = 0;
   let first = 0;
   stored.grids.forEach(([height, width], k) => {
-    const entry = { height, width, cell, first };
+    const entry = { height, width, cell, first, count: stored.counts[k] };
     undoDifferences(cells, entry, stored.counts[k], stored.run);
     entries.push(entry);
     cell += height * width * stored.counts[k];

@@ -1,5 +1,6 @@
 /** The picture under its maps. The pointer, or the arrow keys, choose a cell; a click or Enter keeps it. */
 import { wordColor } from "inspector/colors";
+import { paintCells, sourceOf } from "inspector/compare";
 import { el } from "inspector/dom";
 import { paintOverlay, rangeOf } from "inspector/paint";
 import { shownWords, VIEW } from "inspector/state";
@@ -9,16 +10,20 @@ const SIDE = 512;
 export function createPicture(record, records, state) {
   const ground = el("div", { class: "ground" });
   const canvas = el("canvas", { class: "overlay" });
+  const cells = el("canvas", { class: "cells", "aria-hidden": true });
+  const source = sourceOf(record, records);
   const marker = el("div", { class: "cell", hidden: true });
   const label = "Picture with maps; the arrow keys choose a cell, Enter keeps it";
-  const stage = el("div", { class: "stage", tabindex: 0, role: "group", "aria-label": label }, ground, canvas, marker);
+  const stage = el("div", { class: "stage", tabindex: 0, role: "group", "aria-label": label }, ground, canvas, source && cells, marker);
   const frame = el("div", { class: "frame" }, stage, headNote(record, state));
-  state.on(["image"], () => setGround(record, state, { stage, ground, canvas }));
-  state.on([...VIEW, "words", "preview", "opacity", "smooth", "scale"], () => {
-    const layers = layersOf(record, records, state);
+  state.on(["image"], () => setGround(record, state, { stage, ground, canvas, cells }, source));
+  state.on([...VIEW, "words", "preview", "opacity", "smooth", "scale", "mix"], () => {
+    const layers = layersOf(source && state.mix > 0.5 ? source : record, records, state);
     stage.classList.toggle("covered", layers.length > 0);
     paintOverlay(canvas, layers, state);
   });
+  state.on(["mix"], () => stage.style.setProperty("--mix", state.mix));
+  if (source) state.on([...VIEW, "cells"], () => paintCells(cells, state.cells ? record.takenCells(state) : null));
   state.on([...VIEW, "cell", "pinned"], () => mark(record, state, marker));
   listen(record, state, stage);
   return frame;
@@ -35,13 +40,19 @@ export function layersOf(record, records, state) {
   });
 }
 
-function setGround(record, state, { stage, ground, canvas }) {
+function setGround(record, state, { stage, ground, canvas, cells }, source) {
   const picture = record.images[state.image]?.picture;
   const aspect = picture ? picture.width / picture.height : record.aspect;
   stage.style.setProperty("--aspect", aspect);
-  ground.replaceChildren(...(picture ? [el("img", { src: picture.uri, alt: record.images[state.image].prompt })] : []));
-  canvas.width = Math.round(SIDE * Math.min(1, aspect));
-  canvas.height = Math.round(SIDE / Math.max(1, aspect));
+  const other = source?.images[state.image]?.picture;
+  ground.replaceChildren(
+    ...(picture ? [el("img", { src: picture.uri, alt: record.images[state.image].prompt })] : []),
+    ...(other ? [el("img", { class: "source", src: other.uri, alt: "" })] : []),
+  );
+  for (const each of [canvas, cells]) {
+    each.width = Math.round(SIDE * Math.min(1, aspect));
+    each.height = Math.round(SIDE / Math.max(1, aspect));
+  }
 }
 
 function headNote(record, state) {

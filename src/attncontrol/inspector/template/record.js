@@ -4,6 +4,8 @@ import { floats, openAtlas } from "inspector/decode";
 export async function openRecord(stored) {
   const [mean, step, head] = await Promise.all([stored.mean, stored.step, stored.head].map(openAtlas));
   const stats = stored.stats && floats(stored.stats);
+  const cells = stored.taken && (await openAtlas(stored.taken.cells));
+  const shares = stored.taken?.words && floats(stored.taken.words);
   const wide = Math.max(...stored.images.map((image) => image.words.length));
   const { branches, frames, images, groups, heads, steps } = stored;
 
@@ -73,7 +75,24 @@ export async function openRecord(stored) {
     return { entropy: stats[from], share: stats[from + 1] };
   }
 
-  return { ...stored, stats, map, peak, stepAt, headMap, headPeak, headStats, hasHeads: Boolean(head) };
+  /** Which cells are the source's after a step, or in which share of the steps, or null. */
+  function takenCells(view) {
+    if (!cells || !images[view.image]) return null;
+    const count = cells.entries[1].count / images.length;
+    return steps.length && view.step ? cells.map(1, view.image * count + stepAt(view) - 1) : cells.map(0, view.image);
+  }
+
+  /** Which share of the attention to a word is the source's; null if the edit does not say. */
+  function takenShare(view, name) {
+    const at = place(view, name);
+    const group = groups.findIndex(({ kind, name: own }) => `${kind} ${own}` === view.group);
+    if (!shares || !at || group < 0) return null;
+    const count = shares.length / (groups.length * images.length * wide);
+    const step = steps.length && view.step ? stepAt(view) : 0;
+    return shares[((group * images.length + at.image) * wide + at.word) * count + step];
+  }
+
+  return { ...stored, takenCells, takenShare, stats, map, peak, stepAt, headMap, headPeak, headStats, hasHeads: Boolean(head) };
 }
 
 /** The sum of the maps of several words, or null if one is missing. */

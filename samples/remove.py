@@ -1,0 +1,22 @@
+"""Remove a thing, the rest stays: prompt-to-prompt with LocalBlend.
+
+python samples/remove.py            writes edit-remove.png
+"""
+
+import torch
+from diffusers import DiffusionPipeline
+
+from attncontrol import edit, sprites, steer
+from attncontrol.edits import LocalBlend, Replace
+from attncontrol.losses import Auto
+from attncontrol.maps.draw import grid
+
+SOURCE, TARGET, SEEDS = "a red cat and a frog", "a red cat", range(8)
+
+pipe = DiffusionPipeline.from_pretrained(sprites.path("sd"))
+generators = [torch.Generator().manual_seed(seed) for seed in SEEDS for _ in range(2)]
+of = tuple(k - k % 2 for k in range(2 * len(SEEDS)))  # every second picture is a source
+with steer(pipe, Auto()), edit(pipe, LocalBlend(source=of)), edit(pipe, Replace(source=of)):
+    made = pipe([SOURCE, TARGET] * len(SEEDS), generator=generators, **sprites.call("sd")).images
+rows, columns = {"source": made[::2], "edited": made[1::2]}, [f"seed {s}" for s in SEEDS]
+grid(rows, columns, cell=112, title=f"{SOURCE} / {TARGET}").save("edit-remove.png")
