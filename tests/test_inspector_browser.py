@@ -524,8 +524,11 @@ def test_a_pair_fits_into_narrow_and_wide_windows(browser, tmp_path, width):
         opened = Page(browser, tmp_path, edited())
         tops = [stage.location["y"] for stage in opened.all(".stage")]
         assert (tops[0] == tops[1]) == (width == 1600)
-        script = "return document.documentElement.scrollWidth <= innerWidth"
-        assert browser.execute_script(script)
+        rights = [
+            each.rect["x"] + each.rect["width"]
+            for each in opened.all(".card, .stage, .controls > *, .taken li")
+        ]
+        assert max(rights) <= width
         assert opened.logs()[0] == []
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
