@@ -70,16 +70,6 @@ Compare = Annotated[
 ]
 
 
-Record = Annotated[
-    bool,
-    typer.Option(
-        "--record",
-        help="Also keep what the words attended to in both pictures, and what the edited one took "
-        "over, for attncontrol inspect FOLDER.",
-    ),
-]
-
-
 @app.command(cls=PromptCommand)
 def edit(
     ctx: typer.Context,
@@ -94,7 +84,7 @@ def edit(
     seeds: of.Seeds = "0-3",
     out: of.RunFolder = None,
     compare: Compare = False,
-    record: Record = False,
+    record: of.RecordToo = False,
     steps: of.Steps = None,
     guidance: of.Guidance = None,
     negative: of.Negative = None,

@@ -97,3 +97,11 @@ Strength = Annotated[
         help="How much of the heads becomes the identity (SoftPAG), 0 to 1.", callback=checks.unit
     ),
 ]
+RecordToo = Annotated[
+    bool,
+    typer.Option(
+        "--record",
+        help="Also keep what the words attended to in both pictures, and what the edited one took "
+        "over, for attncontrol inspect FOLDER.",
+    ),
+]
