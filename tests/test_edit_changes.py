@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from attncontrol.batch.taken_over import TakenOver
 from PIL import Image
 
 from attncontrol.attention.call import Layout
@@ -15,7 +16,6 @@ from attncontrol.batch.edit_names import editing
 from attncontrol.batch.edit_pictures import compared
 from attncontrol.batch.generate import Picture
 from attncontrol.batch.settings import Editing, asked
-from attncontrol.batch.taken_over import TakenOver
 from attncontrol.cli import changes
 from attncontrol.edits import LocalBlend, Move, PlugAndPlay, Regions, Remove, Replace
 from attncontrol.errors import SettingError

@@ -11,15 +11,17 @@ from torch import Tensor
 from attncontrol.batch.edit_changes import edits_for, place_of
 from attncontrol.batch.generate import Picture, generate
 from attncontrol.batch.settings import Editing
-from attncontrol.batch.taken_over import taken_over
 from attncontrol.maps.draw import boxed, faded
+from attncontrol.running.session import Hooks, attach
 from attncontrol.verbs.edit import edit
+from attncontrol.verbs.taking import Taking
 
 
 @contextmanager
 def editing(pipe: Any, settings: Editing, seed: int, cells: list[Tensor | None]) -> Iterator[None]:
     """Around a call for a source and its edit; ``cells`` gets those that are taken over."""
-    place = None
+    run, place = attach(pipe), None
+    taking, sites = Taking(run), dict(list(run.sites.items())[:1])  # of the grid of cells
     if settings.word:
         job = [(settings.prompt, seed)]
         (found,) = generate(pipe, job, [settings.word], batch=1, **settings.call)
@@ -27,12 +29,12 @@ def editing(pipe: Any, settings: Editing, seed: int, cells: list[Tensor | None])
     with (
         warnings.catch_warnings(),
         edit(pipe, edits_for(settings, place, pipe)),
-        taken_over(pipe) as seen,
+        run.hooked(Hooks(sites=sites, ended=taking.ended)),
     ):
         # auto is meant to steer what the edit takes, through the source
         warnings.filterwarnings("ignore", "the loss of some images does not depend")
         yield
-    cells.append(seen.cells)
+    cells.append(None if taking.last is None else taking.last[1])
 
 
 def compared(

@@ -86,8 +86,11 @@ def record(
         stream = None if place is None else Stream(place, encoding)
         wish = Wish(words, sites, direction, kept, tuple(branches), steps, limit, stream)
         recorder, maps = Recorder(run, wish, Taking(run)), AttentionMaps()
-        seen = {"listen": recorder.listen, "before": recorder.before}
-        with run.hooked(Hooks(sites=sites, ended=recorder.taking.ended, **seen)):
+        hooks = Hooks(
+            sites=sites, listen=recorder.listen, before=recorder.before,
+            ended=recorder.taking.ended,
+        )  # fmt: skip
+        with run.hooked(hooks):
             yield maps
         recording = recorder.finish(maps.pictures)
     if folder is not None:

@@ -56,6 +56,13 @@ class Taking:
         return TakenOver(self.sources, whole, words)
 
     @property
+    def last(self) -> Tensor | None:
+        """Cells [image height width] of the last step after which any were a source's."""
+        return next(
+            (each for _, each in sorted(self.cells.items(), reverse=True) if each.any()), None
+        )
+
+    @property
     def _takes(self) -> bool:
         return any(of != image for image, of in enumerate(self.sources))
 
