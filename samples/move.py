@@ -17,7 +17,7 @@ pipe, rows = DiffusionPipeline.from_pretrained(sprites.path("sd")), {"source": [
 again = [torch.Generator().manual_seed(seed) for seed in SEEDS]
 plain = pipe([PROMPT] * len(SEEDS), generator=again, **sprites.call("sd")).images
 for seed, found in zip(SEEDS, detect(plain), strict=True):
-    left, top, width, height = found[0].box
+    left, top, width, height = found[0].box if found else (32, 32, 64, 64)
     edges = left - 6, top - 6, left + width + 6, top + height + 6
     box = tuple(min(max(edge / SIZE, 0.0), 1.0) for edge in edges)
     by = (0.3 if box[0] + box[2] < 1 else -0.3, 0.0)

@@ -1,11 +1,11 @@
 """What ``attncontrol edit`` makes of its settings."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from attncontrol.batch.taken_over import TakenOver
 from PIL import Image
 
 from attncontrol.attention.call import Layout
@@ -22,6 +22,7 @@ from attncontrol.errors import SettingError
 from attncontrol.families.known import family_of
 from attncontrol.losses import Auto
 from attncontrol.maps.draw import faded
+from attncontrol.verbs.taking import Taking
 from tests.kit.moments import moment
 from tests.kit.zoo import flux, pixart, sd
 
@@ -131,12 +132,13 @@ def test_cells_that_are_taken_over(packed):
     latents = torch.rand(2, 3, 2, 4)
     latents[1, :, 0, 1:3] = latents[0, :, 0, 1:3]
     latents[1, 0, 1, 3] = latents[0, 0, 1, 3]  # one channel alone
-    now, seen = moment(Layout((2, 4)), images=2), TakenOver()
+    now, seen = moment(Layout((2, 4)), images=2), Taking(SimpleNamespace(source_of=lambda _: 0))
     given = latents.flatten(2).mT if packed else latents
-    assert seen.see(given, now) is given
-    assert seen.cells.tolist() == [[False, True, True, False], [False] * 4]
-    assert seen.see(torch.rand(2, *given.shape[1:]), now) is not None
-    assert seen.cells.any()  # of the last step in which any were
+    assert seen.last is None
+    seen.ended(given, now)
+    later = replace(now, step=replace(now.step, index=now.step.index + 1))
+    seen.ended(torch.rand(2, *given.shape[1:]), later)
+    assert seen.last.tolist() == [[[0] * 4] * 2, [[0, 1, 1, 0], [0] * 4]]
 
 
 def test_rows_that_are_compared():

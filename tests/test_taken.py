@@ -32,7 +32,8 @@ def recorded(pipe, name, prompts, *edits, outside=False, **options):
 @pytest.mark.parametrize(("make", "outside"), [(sd, True), (sd, False), (flux, True)])
 def test_cells_are_those_whose_latents_are_the_sources(make, outside):
     source = (0, 0, 0)
-    edits = LocalBlend(source=source, start=0.5, threshold=0.9), Replace(source=source)
+    blend = LocalBlend(source=source, start=0.5, threshold=0.9, held=1.0)
+    edits = blend, Replace(source=source)
     maps, latents = recorded(make(), make.__name__, PROMPTS, *edits, outside=outside)
     taken = maps.taken
     assert taken.sources == source

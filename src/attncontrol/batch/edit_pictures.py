@@ -1,6 +1,5 @@
 """What ``attncontrol edit`` has around its calls, and how it shows what came of it."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,13 +25,8 @@ def editing(pipe: Any, settings: Editing, seed: int, cells: list[Tensor | None])
         job = [(settings.prompt, seed)]
         (found,) = generate(pipe, job, [settings.word], batch=1, **settings.call)
         place = place_of(found.maps[settings.word])
-    with (
-        warnings.catch_warnings(),
-        edit(pipe, edits_for(settings, place, pipe)),
-        run.hooked(Hooks(sites=sites, ended=taking.ended)),
-    ):
-        # auto is meant to steer what the edit takes, through the source
-        warnings.filterwarnings("ignore", "the loss of some images does not depend")
+    hooks = Hooks(sites=sites, ended=taking.ended)
+    with edit(pipe, edits_for(settings, place, pipe)), run.hooked(hooks):
         yield
     cells.append(None if taking.last is None else taking.last[1])
 

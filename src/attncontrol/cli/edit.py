@@ -111,10 +111,14 @@ def edit(
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json")))
     elif done.pictures:
-        console.print(f"{len(done.pictures)} pictures and run.json are in {folder}/")
-        if run.settings.record:
-            console.print(f"attncontrol inspect {folder} --open", soft_wrap=True)
+        _say(done, folder)
     repeat.end(done)
+
+
+def _say(done: Any, folder: Path) -> None:
+    console.print(f"{len(done.pictures)} pictures and run.json are in {folder}/")
+    if done.settings.record:
+        console.print(f"attncontrol inspect {folder} --open", soft_wrap=True)
 
 
 def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:

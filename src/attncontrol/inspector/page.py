@@ -176,8 +176,9 @@ def _image(maps: AttentionMaps, image: int, words: tuple[Shown, ...]) -> dict[st
 def _seed(maps: AttentionMaps, image: int) -> str | None:
     """Of an image, in digits: numbers of JavaScript are too short for some."""
     seeds = maps.about.get("seeds")
-    known = isinstance(seeds, list) and len(seeds) == len(maps.prompts)
-    return str(seeds[image]) if known else None
+    if not isinstance(seeds, list) or len(seeds) != len(maps.prompts):
+        return None
+    return str(seeds[image])
 
 
 def _steps(maps: AttentionMaps, axes: payload.Axes, detail: payload.Detail) -> list[dict[str, Any]]:

@@ -66,10 +66,10 @@ def _gradient(run: Session, losses: Tensor, x: Tensor, dtype: torch.dtype) -> Te
         gradient = gradient / boost
     else:  # all the maps are those of a source
         gradient = torch.zeros_like(x)
-    if run.takes and not gradient.flatten(1).any(1).all():
+    if run.takes and not gradient.any():
         warnings.warn(
-            "the loss of some images does not depend on their latents, since an edit gives them "
-            "the attention of its source: they are not steered. Steer other layers than the edit's",
+            "no loss depends on the latents of its image, since an edit gives it the attention of "
+            "a source that is not steered: nothing is. Steer other layers than the edit's",
             stacklevel=2,
         )
     return gradient

@@ -84,7 +84,8 @@ def steer(
     prompt that the pipeline is called with. ``images`` are the numbers of those that are steered,
     all if None: ``images=(1,)`` leaves the source of an edit as it is. Inside ``edit`` the loss
     sees the edited attention, wherever the two contexts are opened; an image whose attention an
-    edit replaces by another's has no gradient there and is left as it is, with a warning.
+    edit replaces by another's has no gradient there and is left as it is: a warning says so if no
+    image has one.
 
     Yields a Trace. Raises WordError, SiteError, UnsupportedError (scheduler, attention backend),
     LossError, NonFiniteError, and CouplingError if the pipeline was not called inside the block.
