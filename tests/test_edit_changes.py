@@ -132,7 +132,7 @@ def test_cells_that_are_taken_over(packed):
     latents = torch.rand(2, 3, 2, 4)
     latents[1, :, 0, 1:3] = latents[0, :, 0, 1:3]
     latents[1, 0, 1, 3] = latents[0, 0, 1, 3]  # one channel alone
-    now, seen = moment(Layout((2, 4)), images=2), Taking(SimpleNamespace(source_of=lambda _: 0))
+    now, seen = moment(Layout((2, 4)), images=2), Taking(lambda _: 0)
     given = latents.flatten(2).mT if packed else latents
     assert seen.last is None
     seen.ended(given, now)

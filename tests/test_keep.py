@@ -190,8 +190,7 @@ def test_steering_has_no_gradient_into_the_source(name):
     def steered():
         return steer(pipe, objective, descent=Descent(step_size=5.0, thresholds={}, guided=1.0))
 
-    with pytest.warns(UserWarning, match="does not depend"):
-        whole = made(name, (0, 1), [edit(pipe, what), steered()])
+    whole = made(name, (0, 1), [edit(pipe, what), steered()])
     source, _ = keeping(name, what)
     moved = made(name, (1,), [edit(pipe, replace(what, source=source)), steered()])
     close(moved, whole[1:])

@@ -20,7 +20,7 @@ from attncontrol.verbs.taking import Taking
 def editing(pipe: Any, settings: Editing, seed: int, cells: list[Tensor | None]) -> Iterator[None]:
     """Around a call for a source and its edit; ``cells`` gets those that are taken over."""
     run, place = attach(pipe), None
-    taking, sites = Taking(run), dict(list(run.sites.items())[:1])  # of the grid of cells
+    taking, sites = Taking(run.source_of), dict(list(run.sites.items())[:1])  # of the grid of cells
     if settings.word:
         job = [(settings.prompt, seed)]
         (found,) = generate(pipe, job, [settings.word], batch=1, **settings.call)

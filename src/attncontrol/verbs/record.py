@@ -85,7 +85,7 @@ def record(
     with nullcontext() if folder is None else placed(folder) as place:
         stream = None if place is None else Stream(place, encoding)
         wish = Wish(words, sites, direction, kept, tuple(branches), steps, limit, stream)
-        recorder, maps = Recorder(run, wish, Taking(run)), AttentionMaps()
+        recorder, maps = Recorder(run, wish, Taking(run.source_of)), AttentionMaps()
         hooks = Hooks(
             sites=sites, listen=recorder.listen, before=recorder.before,
             ended=recorder.taking.ended,

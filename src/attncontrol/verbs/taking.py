@@ -1,6 +1,6 @@
 """What ``record`` sees of sources: which cells of edited images are theirs, and which attention."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,21 +11,21 @@ from attncontrol.attention.moment import Moment
 from attncontrol.attention.taken import noted
 from attncontrol.maps.recording import BranchText
 from attncontrol.maps.taken import TakenOver
-from attncontrol.running.session import Session
 
 
 @dataclass(eq=False)
 class Taking:
-    """``cells`` [image height width] by step, ``words`` [image token] by site and step."""
+    """``cells`` [image height width] by step, ``words`` [image token] by site and step.
+    ``source_of`` gives the source of an image, itself if it has none."""
 
-    run: Session
+    source_of: Callable[[int], int]
     sources: tuple[int, ...] = ()
     cells: dict[int, Tensor] = field(default_factory=dict)
     words: dict[str, dict[int, Tensor]] = field(default_factory=dict)
 
     def ended(self, latents: Tensor, now: Moment) -> None:
         """The latents after a step, when all edits have changed them."""
-        of, grid = [self.run.source_of(image) for image in now.images], now.layout.grid
+        of, grid = [self.source_of(image) for image in now.images], now.layout.grid
         self.sources = tuple(s if of[s] == s else i for i, s in enumerate(of))
         if self._takes and len(grid) == 2 and len(latents) == len(of):
             same = latents == latents[list(self.sources)]
