@@ -52,6 +52,7 @@ RIGHT = {
     "objective": torch.sum, "regions": {"cat": (0.0, 0.0, 0.5, 1.0)}, "delta": 1.1,
     "subject": "cat", "by": (0.3, 0.0), "share": 0.5,
 }  # fmt: skip
+MORE = {"OmissionSignal": {"directions": {"mid": torch.zeros(2, 4)}, "words": ["cat"]}}
 ODD = [math.nan, object(), b"x", -1.5, "x", [object()], {"x": object()}]
 OWN = {
     "On": {"edit"},  # whoever runs it says what an edit is
@@ -75,7 +76,7 @@ def public():
 def test_every_field_of_every_class_is_checked_when_it_is_given(cls):
     """No field takes all of the odd values, and what is refused is refused by name."""
     names = [each.name for each in fields(cls)]
-    right = {name: RIGHT[name] for name in names if name in RIGHT}
+    right = {name: RIGHT[name] for name in names if name in RIGHT} | MORE.get(cls.__name__, {})
     cls(**right)
     for name in set(names) - OWN.get(cls.__name__, set()):
         refusals = [refusal(cls, right | {name: odd}) for odd in ODD]

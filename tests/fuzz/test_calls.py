@@ -159,10 +159,12 @@ OWN = {
     "DenseDiffusion": {"regions": BOXES}, "Redistribute": {"share": 0.5},
     "Regions": {"regions": {"a red cat": BOXES["cat"]}}, "Move": {"by": (0.3, 0.0)},
     "GRAG": {"delta": 1.5}, "AddIt": {"subject": "cat"},
+    "OmissionSignal": {"directions": {"mid": torch.zeros(2, 4)}, "words": ["cat"]},
 }  # fmt: skip
 # of transformers, of GLIGEN, of larger UNets
 NEED_MORE = ("concept_attention", "loss Rearrange", "loss InitNO", *(
-    f"edit {name}" for name in ("AddIt", "AdapterRegion", "GRAG", "PlugAndPlay", "ReGround", "TACA")
+    f"edit {name}" for name in ("AddIt", "AdapterRegion", "GRAG", "OmissionSignal", "PlugAndPlay",
+                                "ReGround", "TACA")
 ))  # fmt: skip
 
 

@@ -19,15 +19,16 @@ from attncontrol.verbs.taking import Taking
 @contextmanager
 def editing(pipe: Any, settings: Editing, seed: int, cells: list[Tensor | None]) -> Iterator[None]:
     """Around a call for a source and its edit; ``cells`` gets those that are taken over."""
-    run, place = attach(pipe), None
-    taking, sites = Taking(run.source_of), dict(list(run.sites.items())[:1])  # of the grid of cells
+    place = None
     if settings.word:
         job = [(settings.prompt, seed)]
         (found,) = generate(pipe, job, [settings.word], batch=1, **settings.call)
         place = place_of(found.maps[settings.word])
-    hooks = Hooks(sites=sites, ended=taking.ended)
-    with edit(pipe, edits_for(settings, place, pipe)), run.hooked(hooks):
-        yield
+    with edit(pipe, edits_for(settings, place, pipe)):
+        run = attach(pipe)
+        taking, sites = Taking(run.source_of), dict(list(run.sites.items())[:1])  # of the grid
+        with run.hooked(Hooks(sites=sites, ended=taking.ended)):
+            yield
     cells.append(None if taking.last is None else taking.last[1])
 
 
