@@ -1,6 +1,5 @@
 """``attncontrol edit --method auto``: the method that was best for a kind of change."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,9 @@ from attncontrol.prompts.difference import difference
 
 @dataclass(frozen=True)
 class Choice:
-    """For a ``kind`` of change on a family, on models with "joint" or with "cross"-attention, or on
-    "any". Figures are those of bench/README.md, "Edits with a source": of pictures of the bundled
-    models in which what changes is shown and the rest kept."""
+    """For a ``kind`` of change on models with "joint" or with "cross"-attention, or on "any".
+    Figures are those of bench/README.md, "Edits with a source": of pictures of the bundled models
+    in which what changes is shown and the rest kept."""
 
     kind: str
     on: str
@@ -49,7 +48,7 @@ def chosen(before: str, after: str, pipe: Any, family: Family) -> tuple[str, str
         )
     sites = family.sites(family.denoiser(pipe))
     form = "joint" if any(site.kind == "joint" for site in sites) else "cross"
-    choice = _first(found.kind, (family.name, form, "any"))
+    choice = next(each for each in CHOICES if each.kind == found.kind and each.on in (form, "any"))
     method, why = choice.method, choice.why
     if f"+{AUTO}" in method:
         if isinstance(family.steering, str):
@@ -57,8 +56,3 @@ def chosen(before: str, after: str, pipe: Any, family: Family) -> tuple[str, str
         else:
             why = f"{why}; {STEERS}"
     return method, f"{found.kind} ({found.words}) by {method}: {why}"
-
-
-def _first(kind: str, places: Sequence[str]) -> Choice:
-    each = [choice for on in places for choice in CHOICES if (choice.kind, choice.on) == (kind, on)]
-    return each[0]

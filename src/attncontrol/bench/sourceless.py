@@ -21,8 +21,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -30,6 +28,7 @@ from attncontrol.analysis.omission import Keys, directions, word_keys
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.sites import Where
 from attncontrol.batch.options import load_pipeline, parse_seeds
+from attncontrol.bench.edit_suite.sources import draw
 from attncontrol.bench.prompts import things_of
 from attncontrol.bench.rates import gain
 from attncontrol.bench.tasks import tasks
@@ -45,7 +44,8 @@ from attncontrol.verbs.edit import edit
 
 CELLS, WORDS = Where(kind=("self", "joint")), Where(kind=("cross", "joint"))
 Make = Callable[[Sequence[Thing]], Edit]
-EDITS: Mapping[str, tuple[Make, Where | None]] = {
+Edits = Mapping[str, tuple[Make, Where | None]]
+EDITS: Edits = {
     "taca": (lambda _: TACA(), None),
     "reweight": (lambda things: Reweight({things[1].noun: 2.0}), None),
     "reweight-logit": (lambda things: Reweight({things[1].noun: 2.0}, form="logit"), None),
@@ -65,8 +65,7 @@ def osi(pipe: Any, strength: float, every: int = 1, **call: Any) -> Make:
     for task in track(chosen, "keys of words", console=_STDERR):
         nouns = [thing.noun for thing in things_of(task.prompt)]
         with word_keys(pipe, nouns) as keys:
-            picture = _picture(pipe, task.prompt, 300, **call)
-        found = detect([picture])[0]
+            found = detect(draw(pipe, [(task.prompt, 300)], call))[0]
         for noun in nouns:
             kinds[noun][shows(found, Thing(noun))].append(keys[noun])
     absent: list[Keys] = []
@@ -119,22 +118,12 @@ def measure(
 _RATES = ("present", "bound", "first", "second")
 
 
-Made = Mapping[str, tuple[Make, Where | None]]
-
-
-def _picture(pipe: Any, prompt: str, seed: int, **call: Any) -> Image.Image:
-    picture: Image.Image = pipe(
-        prompt, generator=torch.Generator().manual_seed(seed), **call
-    ).images[0]
-    return picture
-
-
-def _hits(pipe: Any, edits: Made, name: str, prompt: str, seed: int, **call: Any) -> list[bool]:
+def _hits(pipe: Any, edits: Edits, name: str, prompt: str, seed: int, **call: Any) -> list[bool]:
     things = things_of(prompt)
     make, where = edits.get(name, (None, None))
     with nullcontext() if make is None else edit(pipe, make(things), where=where):
-        picture = _picture(pipe, prompt, seed, **call)
-    found = detect([picture])[0]
+        pictures = draw(pipe, [(prompt, seed)], call)
+    found = detect(pictures)[0]
     first, second = (shows(found, Thing(thing.noun)) for thing in things)
     return [first and second, all(shows(found, thing) for thing in things), first, second]
 

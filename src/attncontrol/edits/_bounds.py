@@ -60,10 +60,11 @@ def bound(
     conditional = range(len(call.query))[now.rows("cond")]
     shape = len(call.query), 1, call.query.shape[2], call.key.shape[2]
     allowed = torch.ones(shape, dtype=torch.bool, device=call.query.device)
+    among = {} if call.site.kind == "cross" else {id(own): near(own) for own in cells}
     for row, own in zip(rows, cells, strict=True):
         picture, text = positions(call, now, row)
-        if call.site.kind != "cross":
-            allowed[row, 0, picture[:, None], picture] = near(own)
+        if among:
+            allowed[row, 0, picture[:, None], picture] = among[id(own)]
         if call.site.kind != "self" and row in conditional:
             shown = seen(subjects, hidden, own, call, now, row)
             allowed[row, 0, picture[:, None], text] = shown[:, text]

@@ -42,21 +42,21 @@ def add_maps(
 
 
 def cells_of(
-    found: dict[str, Any], now: Moment, regions: Mapping[Word, Region], device: torch.device
+    found: dict[str, Any], now: Moment, regions: Mapping[Word, Region], boxes: Tensor
 ) -> Tensor:
-    """Which cells lie in each region [region cell]: in ``regions`` before the share FIRST of the
-    run, then in clusters, which are found again at every share EVERY."""
+    """Which cells lie in each region [region cell]: ``boxes``, those of ``regions``, before the
+    share FIRST of the run, then clusters, which are found again at every share EVERY."""
     first, every = steps_in(FIRST, now.step.total), max(steps_in(EVERY, now.step.total), 1)
     number = (now.step.index - first) // every
     looked = "cells" in found and "words" in found
     if looked and number >= 0 and found.get("number") != number:
-        boxes = inside(regions.values(), Layout(found["grid"]), device)
-        before, centres = found.get("masks", boxes), found.get("centres")
+        coarse = inside(regions.values(), Layout(found["grid"]), boxes.device)
+        before, centres = found.get("masks", coarse), found.get("centres")
         found["masks"], found["centres"] = refined(
-            found["cells"], found["words"], before, boxes, centres
+            found["cells"], found["words"], before, coarse, centres
         )
         found["number"] = number
     if "masks" not in found:
-        return inside(regions.values(), now.layout, device)
-    coarse = found["masks"].reshape(1, -1, *found["grid"]).float()
-    return F.interpolate(coarse, now.layout.grid, mode="nearest-exact")[0].flatten(1) > 0
+        return boxes
+    masks = found["masks"].reshape(1, -1, *found["grid"]).float()
+    return F.interpolate(masks, now.layout.grid, mode="nearest-exact")[0].flatten(1) > 0

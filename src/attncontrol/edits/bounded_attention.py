@@ -22,7 +22,7 @@ from attncontrol.attention.sites import Where
 from attncontrol.checks.arguments import Index
 from attncontrol.edits._bounds import bound
 from attncontrol.edits._looked import add_maps, cells_of
-from attncontrol.edits._places import require_regions
+from attncontrol.edits._places import inside, require_regions
 from attncontrol.edits.merge import is_chosen
 from attncontrol.prompts.words import Word
 
@@ -52,7 +52,8 @@ class BoundedAttention(Edit):
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         rows = [row for row in range(len(call.query)) if is_chosen(self.images, row, now)]
         notes = [now.notes(self).setdefault(now.image_of_row(row), {}) for row in rows]
-        cells = [cells_of(found, now, self.regions, call.query.device) for found in notes]
+        boxes = inside(self.regions.values(), now.layout, call.query.device)
+        cells = [cells_of(found, now, self.regions, boxes) for found in notes]
         masked = bound(self.regions, self.hidden, cells, call, now, rows)
         if self.refine and self.refine.matches(call.site) and now.purpose == "own":
             for row, found in zip(rows, notes, strict=True):

@@ -17,6 +17,7 @@ from attncontrol.inspector import payload, reductions
 from attncontrol.inspector.pairs import CHANGE, Names, Pair, pair_of, renamed, taken_over
 from attncontrol.inspector.quantise import text
 from attncontrol.inspector.wording import Shown, entities, segments, shown_words
+from attncontrol.maps.images import seeds_of
 from attncontrol.maps.recorded import AttentionMaps
 
 CELLS = 3_500_000
@@ -161,24 +162,17 @@ def content(
 
 
 def _image(maps: AttentionMaps, image: int, words: tuple[Shown, ...]) -> dict[str, Any]:
-    prompt = maps.prompts[image]
+    prompt, seeds = maps.prompts[image], seeds_of(maps)
+    seed = str(seeds[image]) if seeds else None  # numbers of JavaScript are too short for some
     return {
         "prompt": prompt,
         "words": [word.name for word in words],
         "segments": segments(prompt, words),
         "entities": entities(prompt, words),
         "changed": [word.name for word in words if CHANGE in word.name],
-        "seed": _seed(maps, image),
+        "seed": seed,
         "picture": _picture(maps.ground(image)) if image < len(maps.pictures) else None,
     }
-
-
-def _seed(maps: AttentionMaps, image: int) -> str | None:
-    """Of an image, in digits: numbers of JavaScript are too short for some."""
-    seeds = maps.about.get("seeds")
-    if not isinstance(seeds, list) or len(seeds) != len(maps.prompts):
-        return None
-    return str(seeds[image])
 
 
 def _steps(maps: AttentionMaps, axes: payload.Axes, detail: payload.Detail) -> list[dict[str, Any]]:

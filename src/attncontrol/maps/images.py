@@ -24,7 +24,7 @@ def images_of(maps: AttentionMaps, numbers: Sequence[int]) -> AttentionMaps:
         layers={name: of_layer[chosen] for name, of_layer in maps.layers.items()},
         **_text(maps, chosen),
         others={branch: BranchText(**_text(of, chosen)) for branch, of in maps.others.items()},
-        about=_about(maps, _picked(_seeds(maps), chosen)),
+        about=_about(maps, _picked(seeds_of(maps), chosen)),
         taken=taken and TakenOver(tuple(range(len(chosen))), cells, words),
         pictures=_picked(maps.pictures, chosen),
     )
@@ -47,7 +47,7 @@ def joined(records: Sequence[AttentionMaps]) -> AttentionMaps:
             branch: BranchText(**_texts([each.others[branch] for each in records]))
             for branch in first.others
         },
-        about=_about(first, [seed for each in records for seed in _seeds(each)]),
+        about=_about(first, [seed for each in records for seed in seeds_of(each)]),
         taken=_taken(records),
         pictures=pictures if len(pictures) == count else (),
     )
@@ -66,7 +66,7 @@ def _picked(values: Sequence[Any], chosen: Sequence[int]) -> list[Any]:
     return [values[number] for number in chosen] if len(values) else []
 
 
-def _seeds(maps: AttentionMaps) -> list[Any]:
+def seeds_of(maps: AttentionMaps) -> list[Any]:
     """One for every image, or none."""
     seeds = maps.about.get("seeds")
     return seeds if isinstance(seeds, list) and len(seeds) == len(maps.prompts) else []

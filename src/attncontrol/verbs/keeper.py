@@ -85,7 +85,7 @@ class Keeper:
 
     def decoded(self, pictures: Tensor, now: Moment) -> Tensor:
         """The pictures, for edits that blend to the end."""
-        if self.plan.blending(now.progress):
+        if self.plan.shows_source(now.progress):
             self._put(now.place("picture"), pictures)
         return pictures
 

@@ -114,6 +114,10 @@ class Plan:
         return [one.edit for one in self._acting(progress)
                 if one.edit.blends and one.edit.source is not None]  # fmt: skip
 
+    def shows_source(self, progress: float) -> bool:
+        """Whether an acting edit takes the decoded picture of its source."""
+        return any(type(edit).decoded is not Edit.decoded for edit in self.blending(progress))
+
     def changes(self, module: str, progress: float) -> bool:
         """Whether an acting edit with a source takes the output of a module."""
         return any(path_matches(module, pattern) for one in self._acting(progress)
