@@ -1,6 +1,7 @@
 """Moments of a run that is none, and what edits make of a call."""
 
 from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.edit import Seen
 from attncontrol.attention.moment import Moment, Step
 from attncontrol.prompts.text import Text
 
@@ -24,4 +25,13 @@ def moment(
 
 def output_of(result):
     """The output of an edit that returned a call or an output."""
-    return result.run() if isinstance(result, AttentionCall) else result
+    if isinstance(result, AttentionCall):
+        return result.run()
+    return result.output if isinstance(result, Seen) else result
+
+
+def seen_of(result, call):
+    """The call that those who look at the attention see of what an edit made of ``call``."""
+    if isinstance(result, AttentionCall):
+        return result
+    return result.call if isinstance(result, Seen) else call

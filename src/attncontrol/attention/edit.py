@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from torch import Tensor
@@ -13,7 +14,16 @@ from attncontrol.attention.source import SourcePass, Taken
 from attncontrol.checks.arguments import Index, Share, Such, check, check_fields
 from attncontrol.errors import SettingError
 
-Result = AttentionCall | Tensor
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An output, and the call that those who look at the attention see beside it."""
+
+    output: Tensor
+    call: AttentionCall
+
+
+Result = AttentionCall | Tensor | Seen
 Editor = Callable[[AttentionCall, Moment], Result]
 Setting = TypeVar("Setting")
 Source = Annotated[
@@ -32,7 +42,8 @@ class Edit(ABC):
     It is called with an attention call and the moment of it, and returns the changed call wherever
     there is one, so that what looks at the attention sees the change:
     ``return call.replace(key=...)``. Only where no call has the wanted output it returns the output
-    [batch heads query dim], computed of ``call.run()``. Heads are independent of each other.
+    [batch heads query dim], computed of ``call.run()``, or ``Seen``, which has a call beside it:
+    what is seen of an image must not depend on the others. Heads are independent of each other.
     Fields are what their annotations say; a ``__post_init__`` of its own calls this one first.
     """
 

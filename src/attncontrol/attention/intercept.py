@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.edit import Editor
+from attncontrol.attention.edit import Editor, Seen
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site
 from attncontrol.errors import BackendError, EditError
@@ -36,8 +36,8 @@ def attend(
 ) -> Tensor:
     """The output of a call after the edits, outermost first; listeners see what these made of it.
 
-    The listeners of an edit that returned an output see the call which that edit was given, and its
-    output. Runs within an edit reach the edits after it, no listener.
+    The listeners of an edit that returned an output see the call which that edit was given, or the
+    one of ``Seen``, and its output. Runs within an edit reach the edits after it, no listener.
     """
     heard = functools.partial(_heard, now=now, listeners=listeners)
     return _edited(call, now, editors, heard)
@@ -54,9 +54,10 @@ def _edited(
     _require_attention(result, call, editor)
     if isinstance(result, AttentionCall):
         return _edited(result, now, inner, end)
+    seen = result if isinstance(result, Seen) else Seen(result, call)
     if end is not AttentionCall.kernel:
-        end(call, output=result)
-    return result
+        end(seen.call, output=seen.output)
+    return seen.output
 
 
 def _heard(
@@ -85,6 +86,9 @@ def _heard_without_riders(
 
 def _require_attention(result: Any, call: AttentionCall, editor: Any) -> None:
     wanted = (*call.query.shape[:3], call.value.shape[-1])
+    if isinstance(result, Seen):
+        _require_attention(result.call, call, editor)
+        result = result.output
     if isinstance(result, AttentionCall):
         if result.query.shape == call.query.shape and result.value.shape[-1] == wanted[-1]:
             return

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.edit import Result
+from attncontrol.attention.edit import Result, Seen
+from attncontrol.attention.heads import with_heads
 from attncontrol.attention.moment import Moment, steps_in
 from attncontrol.attention.source import LOOK, Source, Taken
 from attncontrol.attention.taken import note
@@ -34,13 +36,14 @@ def with_source_text(
     """Cross-attention in which conditional rows give a share of their attention to every token as
     the source does: a_j sum_i A_source,i M_ij + (1 - a_j) A_j, with a [token] from ``shares``.
 
-    The changed call where all is the source's, token by token; else the output.
+    The changed call where all is the source's, token by token; else the output, beside the call in
+    which that is so in such rows.
     """
     keys, text = call.key.shape[2], range(call.key.shape[2])[now.layout.text]
     here = slice(text.start, text.stop)
     moved = call.value.new_zeros(len(call.value), keys, keys)
     own = call.value.new_ones(len(call.value), keys)
-    one_to_one = True
+    exact = torch.ones(*call.query.shape[:2], 1, 1, dtype=torch.bool, device=call.query.device)
     for row in range(len(call.query))[now.rows("cond")]:
         image = now.image_of_row(row)
         if now.source_of(source, image) == image:
@@ -49,14 +52,16 @@ def with_source_text(
         share = shares(alignment, now, image).to(moved)
         note(call, now, image, share)
         moved[row, here, here], own[row, here] = alignment.matrix.to(moved) * share, 1 - share
-        one_to_one &= alignment.is_identity and bool((share == 1).all())
+        exact[row] = alignment.is_identity and bool((share == 1).all())
     if not moved.any():
         return call
     there = now.source(call, source, *taken)
-    if one_to_one:
+    if exact.all():
         return there
     theirs = there.replace(value=moved[:, None] @ call.value)
-    return theirs.run() + call.replace(value=own[:, None, :, None] * call.value).run()
+    rest = call.replace(value=own[:, None, :, None] * call.value)
+    seen = with_heads(call, there, range(call.query.shape[1]), exact)
+    return Seen(theirs.run() + rest.run(), seen or call)
 
 
 def aligned(now: Moment, source: Source, image: int) -> Alignment:

@@ -8,6 +8,7 @@ from attncontrol.attention.edit import Editor
 from attncontrol.attention.sites import TEXT, Where
 from attncontrol.checks.arguments import Shares, Unchecked, checked
 from attncontrol.running.session import Hooks, Session, attach
+from attncontrol.verbs.idle import Watch
 from attncontrol.verbs.places import Heads, On, PerImage, listed
 from attncontrol.verbs.plan import Plan
 
@@ -41,20 +42,23 @@ def edit(
     of the source is bit-identical to that of the same call without edit; or it takes that of a pass
     which ``keep`` kept.
 
-    Raises SiteError, SettingError and EditError before anything is changed; CouplingError if the
-    pipeline was not called inside the block, or makes no image of that number;
-    also if a kept pass is of another kind of run, or lacks what the edit takes.
+    An edit of which nothing can have come says why in a warning: no step of the run lies where it
+    acts, or its source is the only image. Raises SiteError, SettingError and EditError before
+    anything is changed; CouplingError if the pipeline was not called inside the block, or makes no
+    image of that number; also if a kept pass is of another kind of run, or lacks what the edit
+    takes.
     """
     run = attach(pipe)
     plan = Plan.of(listed(edit, where, heads), run.sites, steps, localising(run))
+    watch = Watch(plan)
     hooks = Hooks(
         sites=plan.sites, edit=plan, source=plan.sources, source_of=plan.source_of, kept=plan.kept,
         modules=plan.modules, passed=plan.passed, stepped=plan.stepped, decoded=plan.decoded,
-        texts=plan.texts,
-        shows=plan.shows,
+        texts=plan.texts, shows=plan.shows, before=watch.see,
     )  # fmt: skip
     with run.hooked(hooks):
         yield
+    watch.warn()
 
 
 def localising(run: Session) -> Where:

@@ -77,6 +77,8 @@ class Keeper:
         if now.step.index == 0:
             steps = sum(bool(self.plan.blending(then.progress)) for then in each_step(now))
             self._grow((steps + bool(steps)) * latents.nbytes)
+            if any(self.plan.shows_source(then.progress) for then in each_step(now)):
+                self._grow(_bytes_of_pictures(self.run.pipe, latents))
             if steps and now.before is not None:
                 self._put(now.place("latents")._replace(step=-1), now.before)
         if self.plan.blending(now.progress):
@@ -152,6 +154,12 @@ def _part(call: AttentionCall, now: Moment, place: Place) -> Tensor:
     if call.site.kind == "joint" and not with_text:
         return tensor[:, :, now.layout.rows(rows).image_slice]
     return tensor
+
+
+def _bytes_of_pictures(pipe: Any, latents: Tensor) -> int:
+    """As the autoencoder gives them, of latents in a grid or as cells."""
+    places = latents.numel() // pipe.vae.config.latent_channels
+    return int(places * pipe.vae_scale_factor**2 * 3 * latents.element_size())
 
 
 def _bytes_of_maps(call: AttentionCall, now: Moment) -> int:

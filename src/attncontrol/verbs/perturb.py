@@ -18,6 +18,7 @@ from attncontrol.running.calls import DenoiserCall, prediction_of
 from attncontrol.running.reuse import Prefix, prefix_before
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.running.skip import SkippedBlocks, watched_blocks
+from attncontrol.verbs.idle import Watch
 from attncontrol.verbs.places import Heads, On, PerImage, listed
 from attncontrol.verbs.plan import Plan
 
@@ -71,10 +72,11 @@ def perturb(
         skipped = stack.enter_context(watched_blocks(run.denoiser, layers, purpose))
         changed = [*plan.sites, *layers]
         prefix = stack.enter_context(prefix_before(run.denoiser, changed, purpose))
-        guidance = _Guidance(run, plan, skipped, prefix, scale, rescale)
+        guidance = _Guidance(run, plan, Watch(plan), skipped, prefix, scale, rescale)
         hooks = Hooks(before=prefix.begin, after=guidance.after, kept=plan.kept)
         stack.enter_context(run.hooked(hooks))
         yield
+    guidance.watch.warn()
 
 
 @dataclass(eq=False)
@@ -83,6 +85,7 @@ class _Guidance:
 
     run: Session
     plan: Plan
+    watch: Watch
     skipped: SkippedBlocks
     prefix: Prefix
     scale: float | Callable[[float], float]
@@ -90,6 +93,7 @@ class _Guidance:
     difference: Tensor | None = None
 
     def after(self, call: DenoiserCall, prediction: Tensor) -> Tensor:
+        self.watch.see(call)
         if not call.nth:
             self.difference = None
         if "cond" in call.branches and self._acts(call.step.progress):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.edit import Edit, Result
+from attncontrol.attention.edit import Edit, Result, Seen
 from attncontrol.attention.heads import with_heads
 from attncontrol.attention.moment import Moment, each_step
 from attncontrol.attention.sites import Site, Where, path_matches
@@ -170,16 +170,16 @@ class Plan:
             chosen = _of_rows(one.heads[call.site.name], now).to(call.query.device)
             _require_calls(outputs, chosen, one, call)
             result = _on_heads(one.edit, call, now, chosen)
-            if isinstance(result, AttentionCall):
-                call = result
-            else:
-                outputs.append((one, chosen, result))
+            if isinstance(result, Seen):
+                outputs.append((one, chosen, result.output))
+                result = result.call
+            call = result
         if not outputs:
             return call
         output = call.run()
         for _, chosen, changed in outputs:
             output = torch.where(chosen, changed, output)
-        return output
+        return Seen(output, call)
 
     def passed(self, name: str, inputs: Mapping[str, Any], output: Any, now: Moment) -> Any:
         """The output of a module."""
@@ -230,20 +230,24 @@ def _of_rows(heads: Tensor, now: Moment) -> Tensor:
     return heads[..., None, None]
 
 
-def _on_heads(edit: Edit, call: AttentionCall, now: Moment, chosen: Tensor) -> Result:
-    """The call in which the edit has changed the chosen heads, or the output that it gives, whose
-    other heads are not to be used. Only the chosen heads are computed where that can be."""
+def _on_heads(edit: Edit, call: AttentionCall, now: Moment, chosen: Tensor) -> AttentionCall | Seen:
+    """The call in which the edit has changed the chosen heads, or beside it the output that it
+    gives, whose other heads are not to be used. Only the chosen heads are computed where that can
+    be."""
     heads: Any = chosen.flatten(1).any(0).nonzero()[:, 0].tolist()
     whole = call.below is not None or isinstance(edit.source, SourcePass)
     if chosen.all() or whole:  # edits inside this one, and sources, know whole calls only
         heads = list(range(call.query.shape[1]))
     result = edit(call if len(heads) == call.query.shape[1] else call.of_heads(heads), now)
+    changed = result.call if isinstance(result, Seen) else result
+    merged = None
+    if isinstance(changed, AttentionCall):
+        merged = changed if chosen.all() else with_heads(call, changed, heads, chosen)
     if isinstance(result, AttentionCall):
-        if chosen.all():
-            return result
-        if (merged := with_heads(call, result, heads, chosen)) is not None:
+        if merged is not None:
             return merged
         result = result.run()
-    output = result.new_zeros(len(result), call.query.shape[1], *result.shape[2:])
-    output[:, heads] = result
-    return output
+    given = result.output if isinstance(result, Seen) else result
+    output = given.new_zeros(len(given), call.query.shape[1], *given.shape[2:])
+    output[:, heads] = given
+    return Seen(output, call if merged is None else merged)

@@ -1,0 +1,43 @@
+"""Edits of which nothing came, and why."""
+
+import warnings
+from dataclasses import dataclass, field
+
+from attncontrol.attention.edit import Edit
+from attncontrol.running.calls import DenoiserCall
+from attncontrol.verbs.plan import Plan
+
+_NO_STEP = "no step of the run lies where it acts; those of n steps lie at 0, 1 / (n - 1) ... 1"
+_NO_OTHER = "its source is the only image; give a prompt for every image, the source's too"
+
+
+@dataclass(eq=False)
+class Watch:
+    """The shares of the run at which the denoiser was called, and the images of these calls."""
+
+    plan: Plan
+    progress: set[float] = field(default_factory=set)
+    images: set[int] = field(default_factory=set)
+
+    def see(self, call: DenoiserCall) -> None:
+        self.progress.add(call.step.progress)
+        self.images.update(call.images)
+
+    def warn(self) -> None:
+        """One warning for every edit that had nothing to do, not for one that never has."""
+        steps = "" if self.plan.steps == (0.0, 1.0) else f" with steps={self.plan.steps}"
+        for one in self.plan.placed:
+            if why := self._why_idle(one.edit):
+                warnings.warn(f"{one.edit} changed nothing{steps}: {why}", stacklevel=6)
+
+    def _why_idle(self, edit: Edit) -> str | None:
+        start, end = self.plan.steps
+        acting = [share for share in self.progress if start <= share <= end and edit.acts(share)]
+        if self.progress and not acting:
+            return _NO_STEP if any(edit.acts(percent / 100) for percent in range(101)) else None
+        of = edit.source
+        own = of if isinstance(of, tuple) else (of,) if isinstance(of, int) else None
+        if own is None or not self.images:
+            return None
+        alone = all(image == own[image % len(own)] for image in self.images)
+        return _NO_OTHER if alone else None
