@@ -20,6 +20,7 @@ from attncontrol.bench.edit_suite.sources import Case, draw, mask
 from attncontrol.bench.prompts import groups_of
 from attncontrol.bench.suites import EDITS
 from attncontrol.edits.add_it import AddIt
+from attncontrol.edits.all_to_key import AllToKey
 from attncontrol.edits.move import Move
 from attncontrol.edits.remove import Remove
 from attncontrol.errors import SettingError
@@ -145,6 +146,8 @@ PARTS: Mapping[str, Part] = {
     "remove": Part(_remove, (0.4, 0.6, 0.8), ("remove",)),
     "move": Part(_move, (0.4, 0.6, 0.8), ("move",)),
     "add-it": Part(_add_it, (1.0, 1.05, 1.1, 1.2), ("add",)),
+    "distributed": Part(lambda of, _: AllToKey("distributed", of.sources)),
+    "progressive": Part(lambda of, _: AllToKey("progressive", of.sources)),
     "auto": Part(_auto, (), ALL, sources=True),
 }
 WHOLE: Mapping[str, Part] = {
