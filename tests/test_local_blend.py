@@ -7,6 +7,7 @@ import torch
 
 from attncontrol.attention.sites import Where
 from attncontrol.edits import LocalBlend, Replace
+from attncontrol.edits._maps import strong
 from attncontrol.errors import WordError
 from attncontrol.running.session import attach
 from attncontrol.verbs.edit import edit
@@ -119,7 +120,7 @@ def test_pictures_are_the_source_beyond_what_changes(name, monkeypatch):
     alone, (source, own), (same, blended), (of_kept,) = (x for x in decoded if x.shape[1] == 3)
     differs = (latents[1] != latents[0]).any(-1 if name == "flux" else 0).view(height, width)
     share = slow.faded(differs, *own.shape[-2:])
-    assert 0.05 < (share == 0).double().mean() < 0.9
+    assert 0.05 < (share == 0).double().mean() < 0.99
     torch.testing.assert_close(blended, source + share * (own - source), rtol=0, atol=1e-10)
     torch.testing.assert_close(of_kept, blended, rtol=0, atol=1e-9)
     assert torch.equal(same, source)
@@ -138,3 +139,13 @@ def test_words_that_stay_can_be_said():
     missing = "'dog' is not in the prompt"
     with pytest.raises(WordError, match=missing), edit(pipe, LocalBlend(without=("dog",))):
         run("sd", pipe, PROMPTS[:2])
+
+
+@pytest.mark.parametrize("size", [(8, 12), (16, 24), (40, 33)])
+def test_what_is_strong_reaches_a_sixteenth_of_the_picture(size):
+    maps = torch.rand(2, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = torch.tensor([slow.widest(cells) for cells in maps], dtype=torch.float64)
+    for share in (0.5, 0.9, 0.99):
+        found = strong(maps, share)
+        assert torch.equal(found, expected > share * expected.amax((1, 2), keepdim=True))
+        assert 0 < found.double().mean() < 1 or share == 0.5

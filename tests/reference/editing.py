@@ -431,19 +431,7 @@ class LocalBlended(Method):
         return y * height // self.size[0], x * width // self.size[1]
 
     def pooled(self, key):
-        height, width = self.grid
-        cells = self.sums[key].reshape(height, width)
-        return [
-            [
-                max(
-                    float(cells[b, c])
-                    for b in range(max(a - 1, 0), min(a + 2, height))
-                    for c in range(max(d - 1, 0), min(d + 2, width))
-                )
-                for d in range(width)
-            ]
-            for a in range(height)
-        ]
+        return widest(self.sums[key].reshape(*self.grid))
 
     def inside(self, target, y, x):
         i, j = self.cell(y, x)
@@ -479,8 +467,31 @@ class LocalBlended(Method):
                         latents[target][cell] = latents[0][cell]
 
 
+def widest(cells):
+    """The largest cell that is at most a sixteenth of the shorter side away, across or down."""
+    height, width = cells.shape
+    reach = min(height, width) // 16
+    return [
+        [
+            max(
+                float(cells[b, c])
+                for b in range(max(a - reach, 0), min(a + reach + 1, height))
+                for c in range(max(d - reach, 0), min(d + reach + 1, width))
+            )
+            for d in range(width)
+        ]
+        for a in range(height)
+    ]
+
+
 def faded(mask, height, width):
-    """The share [height width] of every pixel in a mask of cells, one cell wider and bilinear."""
+    """The share [height width] of every pixel in a mask of cells, one cell wider and bilinear;
+    of cells that are split where they are larger than a sixteenth of the shorter side."""
+    parts = -(-16 // min(mask.shape))
+    mask = torch.tensor(
+        [[bool(mask[i // parts, j // parts]) for j in range(parts * mask.shape[1])]
+         for i in range(parts * mask.shape[0])]
+    )  # fmt: skip
     rows, columns = mask.shape
     wide = [
         [bool(mask[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].any()) for j in range(columns)]

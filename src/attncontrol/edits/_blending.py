@@ -1,5 +1,6 @@
 """Where a picture is its own and not the source's: what changes, apart from what stays."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,16 +33,19 @@ def look_apart(
         if not seen:
             seen["words"] = _told_apart(now, source, image, words, without)
             seen["own"], seen["rest"] = {}, {}
+            seen["joint"] = call.site.kind == "joint"
         inside, outside = seen["words"]
         look(seen["own"], call, now, source, image, inside)
         if outside:
             look_at_source(seen["rest"], call, now, source, image, outside)
 
 
-def own_cells(seen: Mapping[str, Any], threshold: float, held: float, early: bool) -> Tensor:
+def own_cells(seen: Mapping[str, Any], threshold: float | None, held: float, early: bool) -> Tensor:
     """Cells [height width] that are not the source's: ``early`` all but what stays in it; later
     where in either picture what changes is strong, and by shares of the maxima no less than what
     stays."""
+    if threshold is None:
+        threshold = 0.3 if seen["joint"] else 0.15
     own, rest = mean(seen["own"]), mean(seen["rest"]) if seen["rest"] else None
     if early:
         return torch.ones_like(own[0], dtype=torch.bool) if rest is None else ~strong(rest, held)[0]
@@ -51,8 +55,11 @@ def own_cells(seen: Mapping[str, Any], threshold: float, held: float, early: boo
 
 def softly(mask: Tensor, pictures: Tensor) -> Tensor:
     """How much of every pixel is inside of a mask [height width] of cells: all of what its cells
-    cover, fading over one and a half of a cell beside them."""
-    wide = F.max_pool2d(mask[None, None].to(pictures), 3, 1, 1)
+    cover, fading over one and a half of a cell beside them; of parts of cells, so that there are
+    16 across at least."""
+    parts = math.ceil(16 / min(mask.shape))
+    fine = mask.repeat_interleave(parts, 0).repeat_interleave(parts, 1)
+    wide = F.max_pool2d(fine[None, None].to(pictures), 3, 1, 1)
     size = tuple(pictures.shape[-2:])
     return F.interpolate(wide, size, mode="bilinear")[0, 0]
 

@@ -15,8 +15,10 @@ def mean(sums: dict[str, Tensor]) -> Tensor:
 
 
 def strong(maps: Tensor, threshold: float) -> Tensor:
-    """Where the maximum over 3 x 3 cells is above a share of that of the whole map."""
-    most = F.max_pool2d(maps[:, None], 3, 1, 1)[:, 0]
+    """Where the maximum over a sixteenth of the picture on each side, in whole cells, is above a
+    share of that of the whole map."""
+    reach = min(maps.shape[-2:]) // 16
+    most = F.max_pool2d(maps[:, None], 2 * reach + 1, 1, reach)[:, 0]
     return most > threshold * most.amax((1, 2), keepdim=True)
 
 

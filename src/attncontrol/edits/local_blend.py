@@ -2,16 +2,17 @@
 2208.01626).
 
     A = attention to the words, mean over heads and layers, sum so far; R = the source's to others
-    M = max over 3 x 3 cells of A, S of R
+    M = max over 3 x 3 of 16 x 16 cells of A, S of R
     B = in either picture  M / max M > threshold  and  A / max A >= R / max R
     B = S / max S <= held                            before the share ``start`` of the steps
     z = z_source + B (z - z_source)                  after each step but those of the first 5 %
     x = x_source + B (x - x_source)                  the decoded picture, a cell beyond B
 
 Officially A is of 16 x 16 cells for pictures of 512 pixels; here it is of the sites that know words
-best. The official threshold is 0.3, words are given, R / max R is below a threshold of its own, and
-only the version for real pictures has a ``start``, 0.2. What is kept before it is not official, nor
-is the last line: decoders carry what changes all over the picture. Measured in bench/README.md.
+best, and M reaches as far on grids of other sizes, not at all on those of less than 16 cells. The
+official threshold is 0.3, words are given, R / max R is below a threshold of its own, and only the
+version for real pictures has a ``start``, 0.2. What is kept before it is not official, nor is the
+last line: decoders carry what changes all over the picture. Measured in bench/README.md.
 """
 
 from collections.abc import Sequence
@@ -38,15 +39,16 @@ class LocalBlend(Edit):
             cat, dog = pipe(["a cat and a car", "a dog and a car"], generator=same_seeds).images
 
     ``without`` are words that stay, R; None: the subjects that both prompts have and say alike.
-    ``pixels=False`` leaves the decoded picture as it is. Attention stays as it is. Raises
-    SettingError, WordError; CouplingError if the pipeline makes no image of that number.
+    ``threshold`` is 0.15 unless given, 0.3 in joint attention. ``pixels=False`` leaves the decoded
+    picture as it is. Attention stays as it is. Raises SettingError, WordError; CouplingError if the
+    pipeline makes no image of that number.
     """
 
     words: Sequence[str] = ()
     without: Sequence[str] | None = None
     source: Source = 0
     start: Share = 0.2
-    threshold: Share = 0.15
+    threshold: Share | None = None
     held: Share = 0.3
     pixels: bool = True
     where = "localising"
