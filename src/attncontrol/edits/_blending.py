@@ -24,16 +24,15 @@ def look_apart(
     words: Sequence[str],
     without: Sequence[str] | None,
 ) -> None:
-    """Adds a call to the maps of ``words`` of every image and its source, and to those of the words
-    ``without`` of the source; see ``LocalBlend``. Raises WordError."""
+    """Adds a call to the maps of ``words`` of an image and its source, and to those ``without`` of
+    the source; see ``LocalBlend``. Raises WordError."""
     for image in now.images if now.purpose == "own" and "cond" in now.branches else ():
         if now.source_of(source, image) == image:
             continue
         seen = notes.setdefault(image, {})
         if not seen:
             seen["words"] = _told_apart(now, source, image, words, without)
-            seen["own"], seen["rest"] = {}, {}
-            seen["joint"] = call.site.kind == "joint"
+            seen |= {"own": {}, "rest": {}, "joint": call.site.kind == "joint"}
         inside, outside = seen["words"]
         look(seen["own"], call, now, source, image, inside)
         if outside:
@@ -42,21 +41,18 @@ def look_apart(
 
 def own_cells(seen: Mapping[str, Any], threshold: float | None, held: float, early: bool) -> Tensor:
     """Cells [height width] that are not the source's: ``early`` all but what stays in it; later
-    where in either picture what changes is strong, and by shares of the maxima no less than what
-    stays."""
-    if threshold is None:
-        threshold = 0.3 if seen["joint"] else 0.15
+    where in either picture what changes is strong, and no less than what stays."""
+    usual = 0.3 if seen["joint"] else 0.15
     own, rest = mean(seen["own"]), mean(seen["rest"]) if seen["rest"] else None
     if early:
         return torch.ones_like(own[0], dtype=torch.bool) if rest is None else ~strong(rest, held)[0]
-    where = strong(own, threshold)
+    where = strong(own, usual if threshold is None else threshold)
     return (where if rest is None else where & (_relative(own) >= _relative(rest))).any(0)
 
 
 def softly(mask: Tensor, pictures: Tensor) -> Tensor:
-    """How much of every pixel is inside of a mask [height width] of cells: all of what its cells
-    cover, fading over one and a half of a cell beside them; of parts of cells, so that there are
-    16 across at least."""
+    """How much of every pixel is inside of a mask [height width]: all of its cells, fading over one
+    and a half beside them; of parts of cells, so that there are 16 across at least."""
     parts = math.ceil(16 / min(mask.shape))
     fine = mask.repeat_interleave(parts, 0).repeat_interleave(parts, 1)
     wide = F.max_pool2d(fine[None, None].to(pictures), 3, 1, 1)
@@ -76,8 +72,8 @@ def _told_apart(
     words: Sequence[str],
     without: Sequence[str] | None,
 ) -> tuple[Positions, list[int]]:
-    """Of ``words``, of what is changed if none are named; and in the source of those ``without``,
-    of the subjects that stay if None. Raises WordError."""
+    """Of ``words``, or of what is changed; and in the source of those ``without``, or of the
+    subjects that stay. Raises WordError."""
     of = now, source, image
     inside = named(*of, words) if words else changed(*of)
     outside = shared(*of) if without is None else named(*of, without)[0]

@@ -9,10 +9,9 @@
     x = x_source + B (x - x_source)                  the decoded picture, a cell beyond B
 
 Officially A is of 16 x 16 cells for pictures of 512 pixels; here it is of the sites that know words
-best, and M reaches as far on grids of other sizes, not at all on those of less than 16 cells. The
-official threshold is 0.3, words are given, R / max R is below a threshold of its own, and only the
-version for real pictures has a ``start``, 0.2. What is kept before it is not official, nor is the
-last line: decoders carry what changes all over the picture. Measured in bench/README.md.
+best, and M reaches as far on other grids. The official threshold is 0.3, words are given, R / max R
+has one of its own, and only the version for real pictures has a ``start``, 0.2. What is kept before
+it is not official, nor is the last line: decoders carry what changes all over the picture.
 """
 
 from collections.abc import Sequence
@@ -39,9 +38,8 @@ class LocalBlend(Edit):
             cat, dog = pipe(["a cat and a car", "a dog and a car"], generator=same_seeds).images
 
     ``without`` are words that stay, R; None: the subjects that both prompts have and say alike.
-    ``threshold`` is 0.15 unless given, 0.3 in joint attention. ``pixels=False`` leaves the decoded
-    picture as it is. Attention stays as it is. Raises SettingError, WordError; CouplingError if the
-    pipeline makes no image of that number.
+    ``threshold`` is 0.15, in joint attention 0.3. Attention stays as it is; ``pixels=False``: so
+    does the decoded picture. Raises SettingError, WordError; CouplingError if there is no source.
     """
 
     words: Sequence[str] = ()

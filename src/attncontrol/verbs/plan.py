@@ -9,12 +9,12 @@ from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Seen
-from attncontrol.attention.heads import with_heads
 from attncontrol.attention.moment import Moment, each_step
 from attncontrol.attention.sites import Site, Where, path_matches
 from attncontrol.attention.source import Place, SourcePass, kept_names
-from attncontrol.errors import CouplingError, EditError
+from attncontrol.errors import EditError
 from attncontrol.verbs.places import On, as_edit, chosen_heads
+from attncontrol.verbs.some_heads import of_rows, on_heads
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,9 +167,9 @@ class Plan:
             return here[0].edit(call, now)
         outputs: list[tuple[_Placed, Tensor, Tensor]] = []
         for one in here:
-            chosen = _of_rows(one.heads[call.site.name], now).to(call.query.device)
+            chosen = of_rows(one.heads[call.site.name], now).to(call.query.device)
             _require_calls(outputs, chosen, one, call)
-            result = _on_heads(one.edit, call, now, chosen)
+            result = on_heads(one.edit, call, now, chosen)
             if isinstance(result, Seen):
                 outputs.append((one, chosen, result.output))
                 result = result.call
@@ -215,39 +215,3 @@ def _require_calls(
                 "call of these heads to change: put it before, on other heads, or in an edit(...) "
                 "inside this one"
             )
-
-
-def _of_rows(heads: Tensor, now: Moment) -> Tensor:
-    """[row head 1 1] of [image head]."""
-    if len(heads) > 1:
-        count = len(now.text.prompts)
-        if len(heads) != count:
-            raise CouplingError(
-                f"heads are given per image for {len(heads)}, not for {count} images"
-            )
-        rows = range(len(now.branches) * len(now.images))
-        heads = heads[[now.image_of_row(row) for row in rows]]
-    return heads[..., None, None]
-
-
-def _on_heads(edit: Edit, call: AttentionCall, now: Moment, chosen: Tensor) -> AttentionCall | Seen:
-    """The call in which the edit has changed the chosen heads, or beside it the output that it
-    gives, whose other heads are not to be used. Only the chosen heads are computed where that can
-    be."""
-    heads: Any = chosen.flatten(1).any(0).nonzero()[:, 0].tolist()
-    whole = call.below is not None or isinstance(edit.source, SourcePass)
-    if chosen.all() or whole:  # edits inside this one, and sources, know whole calls only
-        heads = list(range(call.query.shape[1]))
-    result = edit(call if len(heads) == call.query.shape[1] else call.of_heads(heads), now)
-    changed = result.call if isinstance(result, Seen) else result
-    merged = None
-    if isinstance(changed, AttentionCall):
-        merged = changed if chosen.all() else with_heads(call, changed, heads, chosen)
-    if isinstance(result, AttentionCall):
-        if merged is not None:
-            return merged
-        result = result.run()
-    given = result.output if isinstance(result, Seen) else result
-    output = given.new_zeros(len(given), call.query.shape[1], *given.shape[2:])
-    output[:, heads] = given
-    return Seen(output, call if merged is None else merged)
