@@ -32,10 +32,11 @@ class Regional(Method):
         other, cells = row - image + self.source, list(at.picture)
         theirs = k[other][head][cells], v[other][head][cells]
         text = [] if at.kind == "self" else list(at.text)
+        pooled = self.pooled(at, theirs)
         for region in self.regions(at):
+            of_picture = pooled or self.best(at, query[cells], region, theirs)
             for cell in region.values():
                 i = cells[cell]
-                of_picture = self.seen(at, query[cells], region, theirs)
                 s = [query[i] @ a / math.sqrt(len(a)) for a, _ in of_picture]
                 s += [
                     query[i] @ key[p] / math.sqrt(len(key[p]))
@@ -48,7 +49,7 @@ class Regional(Method):
 
 
 class Distributed(Regional):
-    def seen(self, at, query, region, theirs):  # noqa: ARG002
+    def pooled(self, at, theirs):
         pooled = []
         for other in self.regions(at):
             keys, values = ([of[cell] for cell in other.values()] for of in theirs)
@@ -65,7 +66,10 @@ class Distributed(Regional):
 
 
 class Progressive(Regional):
-    def seen(self, at, query, region, theirs):
+    def pooled(self, at, theirs):  # noqa: ARG002
+        return []
+
+    def best(self, at, query, region, theirs):
         def product(other):
             both = region.keys() & other.keys()
             return sum(float(query[region[y]] @ theirs[0][other[y]]) for y in both)
