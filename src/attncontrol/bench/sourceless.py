@@ -6,6 +6,7 @@ Rates, each with its gain and a 95 % bootstrap interval over prompts:
 
 present  both nouns are shown                bound   in their colours
 second   the second noun is shown            first   the first noun is shown
+peaks    both are, and the maps of their words, mean over layers and steps, peak in what is shown
 
 ``osi`` has directions of keys of both nouns in the 276 pictures of "a cat and a frog" of seed 300,
 as many that are absent as present of every noun; in 22 % of the heads, as in its paper for FLUX.
@@ -23,12 +24,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from attncontrol.analysis.omission import Keys, directions, word_keys
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.sites import Where
 from attncontrol.batch.options import load_pipeline, parse_seeds
-from attncontrol.bench.edit_suite.sources import draw
+from attncontrol.bench.edit_suite.sources import draw, mask
 from attncontrol.bench.prompts import things_of
 from attncontrol.bench.rates import gain
 from attncontrol.bench.tasks import tasks
@@ -41,6 +43,7 @@ from attncontrol.sprites import models
 from attncontrol.sprites.scenes import Thing
 from attncontrol.sprites.scorer import detect, shows
 from attncontrol.verbs.edit import edit
+from attncontrol.verbs.record import record
 
 CELLS, WORDS = Where(kind=("self", "joint")), Where(kind=("cross", "joint"))
 Make = Callable[[Sequence[Thing]], Edit]
@@ -53,6 +56,7 @@ EDITS: Edits = {
     "key-mask-soft": (lambda things: KeyMask(words=(things[1].noun,), soft=True), None),
     "redistribute": (lambda _: Redistribute(0.6), CELLS),
     "redistribute-words": (lambda _: Redistribute(0.6), WORDS),
+    "without-sinks": (lambda _: Redistribute(0.0), WORDS),
     "redistribute-most": (lambda _: Redistribute(0.6, factor=1.5, most=0.3), CELLS),
 }
 """What is made of the things of a prompt, and where it acts; of words it is the second noun."""
@@ -115,17 +119,29 @@ def measure(
     }
 
 
-_RATES = ("present", "bound", "first", "second")
+_RATES = ("present", "bound", "first", "second", "peaks")
 
 
 def _hits(pipe: Any, edits: Edits, name: str, prompt: str, seed: int, **call: Any) -> list[bool]:
     things = things_of(prompt)
     make, where = edits.get(name, (None, None))
-    with nullcontext() if make is None else edit(pipe, make(things), where=where):
+    nouns = [thing.noun for thing in things]
+    changing = nullcontext() if make is None else edit(pipe, make(things), where=where)
+    with record(pipe, nouns) as maps, changing:
         pictures = draw(pipe, [(prompt, seed)], call)
     found = detect(pictures)[0]
-    first, second = (shows(found, Thing(thing.noun)) for thing in things)
-    return [first and second, all(shows(found, thing) for thing in things), first, second]
+    first, second = (shows(found, Thing(noun)) for noun in nouns)
+    bound = all(shows(found, thing) for thing in things)
+    peaks = all(_lies_in(maps[noun][0], mask(found, Thing(noun))) for noun in nouns)
+    return [first and second, bound, first, second, first and second and peaks]
+
+
+def _lies_in(cells: Tensor, where: np.ndarray) -> bool:
+    """Whether the middle of the cell with the largest number is inside of a mask of pixels."""
+    rows, columns = cells.shape
+    y, x = divmod(int(cells.argmax()), columns)
+    height, width = where.shape
+    return bool(where[int((y + 0.5) * height / rows), int((x + 0.5) * width / columns)])
 
 
 def main() -> None:
