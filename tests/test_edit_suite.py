@@ -24,6 +24,7 @@ from attncontrol.bench.suites import EDITS
 from attncontrol.bench.summary import markdown, summary
 from attncontrol.cli import app
 from attncontrol.errors import ResultsError, SettingError
+from attncontrol.export import chart
 from attncontrol.export.chart import curves, is_chart
 from attncontrol.sprites.scenes import Scene, Thing, caption, render
 from attncontrol.sprites.scorer import detect
@@ -270,6 +271,22 @@ def test_the_table_and_the_curves(tmp_path):
     assert " | 41.0 (+20.0; 20.0 to 20.0) | " in markdown(lines)
     curves(lines, "outside", "shown", tmp_path / "curves.png")
     assert is_chart(tmp_path / "curves.png")
+
+
+def test_the_usual_strength_is_no_point_of_its_curve(tmp_path, monkeypatch):
+    """A curve goes from strength to strength; the default has a place of its own beside it."""
+    drawn = []
+    monkeypatch.setattr(chart, "_written", lambda figure, _: drawn.append(figure))
+    names = {"same-seed": 20.0, "p2p@0.2": 30.0, "p2p": 33.0, "p2p@0.4": 35.0, "p2p+auto": 40.0}
+    lines = [
+        {"method": name, "outside": at, "shown": 0.5, "shown_gain": 0.0, "shown_interval": (0, 0)}
+        for name, at in names.items()
+    ]
+    curves(lines, "outside", "shown", tmp_path / "curves.png")
+    found = {bars.get_label(): list(bars[0].get_xdata()) for bars in drawn[0].axes[0].containers}
+    assert found == {
+        "same-seed": [20.0], "p2p": [30.0, 35.0], "p2p (usual)": [33.0], "p2p+auto": [40.0],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
