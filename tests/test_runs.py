@@ -328,7 +328,7 @@ def test_what_fails_while_it_is_made_ends_with_1(arguments, edited, tmp_path, mo
 def edited(model, tmp_path_factory):
     """Two units of two or four seeds, by its line and its folder."""
     out = tmp_path_factory.mktemp("edited") / "run"
-    line = ["edit", "a red cat", "--to", "a red dog", "--method", "masactrl", "--seeds", "0-4",
+    line = ["edit", "a red cat", "--to", "a red dog", "--method", "masactrl@0", "--seeds", "0-4",
             "--compare", "--model", model, "--height", 64, "--width", 64, "--steps", 1]  # fmt: skip
     code, _, said = invoke(*line, "--out", out)
     assert code == 0, said

@@ -161,6 +161,7 @@ OWN = {
     "GRAG": {"delta": 1.5}, "AddIt": {"subject": "cat"},
     "OmissionSignal": {"directions": {"mid": torch.zeros(2, 4)}, "words": ["cat"]},
 }  # fmt: skip
+pytestmark = pytest.mark.filterwarnings("ignore:.*changed nothing")  # its source is all
 # of transformers, of GLIGEN, of larger UNets
 NEED_MORE = ("concept_attention", "loss Rearrange", "loss InitNO", *(
     f"edit {name}" for name in ("AddIt", "AdapterRegion", "GRAG", "OmissionSignal", "PlugAndPlay",
