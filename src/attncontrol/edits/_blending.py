@@ -42,7 +42,7 @@ def look_apart(
 def own_cells(seen: Mapping[str, Any], threshold: float | None, held: float, early: bool) -> Tensor:
     """Cells [height width] that are not the source's: ``early`` all but what stays in it; later
     where in either picture what changes is strong, and no less than what stays."""
-    usual = 0.3 if seen["joint"] else 0.15
+    usual = 0.2 if seen["joint"] else 0.15
     own, rest = mean(seen["own"]), mean(seen["rest"]) if seen["rest"] else None
     if early:
         return torch.ones_like(own[0], dtype=torch.bool) if rest is None else ~strong(rest, held)[0]

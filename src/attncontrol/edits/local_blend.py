@@ -38,7 +38,7 @@ class LocalBlend(Edit):
             cat, dog = pipe(["a cat and a car", "a dog and a car"], generator=same_seeds).images
 
     ``without`` are words that stay, R; None: the subjects that both prompts have and say alike.
-    ``threshold`` is 0.15, in joint attention 0.3. Attention stays as it is; ``pixels=False``: so
+    ``threshold`` is 0.15, in joint attention 0.2. Attention stays as it is; ``pixels=False``: so
     does the decoded picture. Raises SettingError, WordError; CouplingError if there is no source.
     """
 
