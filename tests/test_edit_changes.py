@@ -103,9 +103,9 @@ def of_levels(count):
     ("make", "after", "method", "said"),
     [
         (sd, "a blue cat and a frog", "p2p+auto", "recolour (red cat -> blue cat) by p2p+auto: "),
-        (sd, "a red dog and a frog", "p2p", "swap (red cat -> red dog) by p2p: right in 81 % "),
+        (sd, "a red dog and a frog", "p2p+auto", "swap (red cat -> red dog) by p2p+auto: "),
         (sd, "a red cat, a car and a frog", "blend@0.3+auto", "add (nothing -> car) by blend@0.3"),
-        (pixart, "a frog", "p2p", "remove (red cat -> nothing) by p2p: right in 85 % "),
+        (pixart, "a frog", "p2p", "remove (red cat -> nothing) by p2p: right in 91 % "),
         (flux, "a blue cat and a frog", "p2p", "recolour (red cat -> blue cat) by p2p: "),
         (flux, "a sketch of a red cat and a frog", "replace", "restyle (nothing -> a sketch of) "),
         (flux, "a red cat beside a frog", "p2p", "other (and -> beside) by p2p: "),

@@ -40,31 +40,34 @@ def positions(pipe, name, prompt, word):
 
 
 @pytest.mark.parametrize(
-    ("name", "threshold"),
-    [("sd", 0.9), ("sd3", 0.9), ("sd3", 0.97), ("flux", 0.9), ("flux", 0.97), ("pixart", 0.9)],
-)
-def test_blended_latents_equal_written_out_loops(name, threshold):
+    ("name", "threshold", "thing"),
+    [("sd", 0.9, "cat"), ("sd3", 0.9, "cat"), ("sd3", 0.97, "cat"), ("flux", 0.9, "cat"),
+     ("flux", 0.97, "cat"), ("pixart", 0.9, "cat"), ("sd3", 0.97, "dog"), ("sd", 0.97, "dog")],
+)  # fmt: skip
+def test_blended_latents_equal_written_out_loops(name, threshold, thing):
     make, branches, size, call = CASES[name]
-    pipe = make()
+    pipe, prompts = make(), [PROMPTS[0], f"a blue {thing} and a frog", PROMPTS[2]]
     words = {
-        1: [positions(pipe, name, prompt, "red cat" if p == 0 else "blue cat")
-            for p, prompt in enumerate(PROMPTS[:2])],
-        2: [positions(pipe, name, PROMPTS[0], "frog"), []],
+        1: [positions(pipe, name, prompts[0], "red cat"),
+            positions(pipe, name, prompts[1], f"blue {thing}")],
+        2: [positions(pipe, name, prompts[0], "frog"), []],
     }  # fmt: skip
     rest = {1: "frog", 2: "red cat"}
     without = {image: positions(pipe, name, PROMPTS[0], word) for image, word in rest.items()}
     places = Where(kind=("cross", "joint"), stride=1 if name == "sd" else 2)
     names = {site.name for site in places.select(attach(pipe).sites.values())}
-    oracle = slow.LocalBlended(words, without, names, 2, threshold, 0.8, size)
+    oracle = slow.LocalBlended(
+        words, without, names, 2, threshold, 0.8, size, {1} if thing == "dog" else ()
+    )
     with slow.written_out(
         pipe, oracle, images=3, total=TOTAL, branches=branches,
         grids={96: (8, 12), 24: (4, 6), 6: (2, 3)},
         texts={"sd3": CLIP + 16, "flux": 16}.get(name, 0), picture_first=name != "flux",
     ), stepped(pipe.scheduler, oracle.after):  # fmt: skip
-        expected = run(name, pipe, PROMPTS, steps=TOTAL, **call)
-    plain = run(name, pipe, PROMPTS, steps=TOTAL, **call)
+        expected = run(name, pipe, prompts, steps=TOTAL, **call)
+    plain = run(name, pipe, prompts, steps=TOTAL, **call)
     with edit(pipe, LocalBlend(start=0.5, threshold=threshold, held=0.8), where=places):
-        blended = run(name, pipe, PROMPTS, steps=TOTAL, **call)
+        blended = run(name, pipe, prompts, steps=TOTAL, **call)
     torch.testing.assert_close(blended, expected, rtol=0, atol=1e-10)
     assert torch.equal(blended[0], plain[0])
     shares = [(one == plain[0]).double().mean() for one in blended[1:]]

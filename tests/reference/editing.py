@@ -395,16 +395,18 @@ class _Processor:
 
 
 class LocalBlended(Method):
-    """LocalBlend: ``words`` {image: (positions in the source, positions in the image)}, ``without``
+    """LocalBlend, with a noun of their own in the images ``new``.
+
+    ``words`` {image: (positions in the source, positions in the image)}, ``without``
     {image: positions in the source} of those that stay; ``sites`` have one grid. ``after`` is
     called with the latents [image channel height width] or [image cell channel] of every step;
     before ``first_step``, but in the first of all, those where what stays is above the threshold
     ``held`` are the source's."""
 
-    def __init__(self, words, without, sites, first_step, threshold, held, size):
+    def __init__(self, words, without, sites, first_step, threshold, held, size, new=()):
         self.words, self.without, self.sites = words, without, sites
         self.first_step, self.threshold, self.size = first_step, threshold, size
-        self.held = held
+        self.held, self.new = held, new
         self.sums, self.grid = {}, None
 
     def attend(self, at, image, branch, q, k, v, mask, row, head):
@@ -431,7 +433,8 @@ class LocalBlended(Method):
         return y * height // self.size[0], x * width // self.size[1]
 
     def pooled(self, key):
-        return widest(self.sums[key].reshape(*self.grid))
+        least = int(key[0] in self.new and key[1] != "rest")
+        return widest(self.sums[key].reshape(*self.grid), least)
 
     def inside(self, target, y, x):
         i, j = self.cell(y, x)
@@ -467,10 +470,11 @@ class LocalBlended(Method):
                         latents[target][cell] = latents[0][cell]
 
 
-def widest(cells):
-    """The largest cell that is at most a sixteenth of the shorter side away, across or down."""
+def widest(cells, least=0):
+    """The largest cell that is at most a sixteenth of the shorter side away, or ``least`` cells,
+    across or down."""
     height, width = cells.shape
-    reach = min(height, width) // 16
+    reach = max(min(height, width) // 16, least)
     return [
         [
             max(

@@ -22,16 +22,14 @@ class Choice:
 
 
 CHOICES = (
-    Choice("recolour", "cross", "p2p+auto", "right in 85 % on the UNet, p2p alone in 81"),
-    Choice("swap", "cross", "p2p", "right in 81 % on the UNet, with auto in 79"),
-    Choice("add", "cross", "blend@0.3+auto", "right in 58 % on the UNet, p2p+auto in 43"),
-    Choice(
-        "remove", "cross", "p2p", "right in 85 % on the UNet, with auto in 88 at 1.5 times the time"
-    ),
-    Choice("recolour", "joint", "p2p", "right in 33 % on SD3, 29 on FLUX, as others or better"),
-    Choice("swap", "joint", "p2p", "right in 42 % on SD3, 33 on FLUX, layout+blend in 19 and 21"),
-    Choice("add", "joint", "blend@0.3+auto", "right in 29 % on SD3, 33 on FLUX, same seed in 0"),
-    Choice("remove", "joint", "p2p", "right in 46 % on SD3, 54 on FLUX, same seed in 0"),
+    Choice("recolour", "cross", "p2p+auto", "right in 81 % on the UNet, p2p alone in 72"),
+    Choice("swap", "cross", "p2p+auto", "right in 87 % on the UNet, p2p alone in 77"),
+    Choice("add", "cross", "blend@0.3+auto", "right in 66 % on the UNet, the same seed in 13"),
+    Choice("remove", "cross", "p2p", "right in 91 % on the UNet, with auto in 92 at more cost"),
+    Choice("recolour", "joint", "p2p", "@"),
+    Choice("swap", "joint", "p2p", "@"),
+    Choice("add", "joint", "blend@0.3+auto", "@"),
+    Choice("remove", "joint", "p2p", "@"),
     Choice("restyle", "any", "replace", "the layout stays, colours may change; not measured"),
     Choice("other", "any", "p2p", "not measured"),
 )

@@ -11,9 +11,9 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.source import Source
-from attncontrol.edits._changed import Positions, changed, named, shared
+from attncontrol.edits._changed import Positions, changed, has_new_things, named, shared
 from attncontrol.edits._looking import look, look_at_source
-from attncontrol.edits._maps import mean, strong
+from attncontrol.edits._maps import mean, relative, strong
 
 
 def look_apart(
@@ -31,8 +31,12 @@ def look_apart(
             continue
         seen = notes.setdefault(image, {})
         if not seen:
-            seen["words"] = _told_apart(now, source, image, words, without)
-            seen |= {"own": {}, "rest": {}, "joint": call.site.kind == "joint"}
+            seen |= {
+                "words": _told_apart(now, source, image, words, without),
+                "own": {},
+                "rest": {},
+            }
+            seen |= {"joint": call.site.kind == "joint", "new": has_new_things(now, source, image)}
         inside, outside = seen["words"]
         look(seen["own"], call, now, source, image, inside)
         if outside:
@@ -46,8 +50,8 @@ def own_cells(seen: Mapping[str, Any], threshold: float | None, held: float, ear
     own, rest = mean(seen["own"]), mean(seen["rest"]) if seen["rest"] else None
     if early:
         return torch.ones_like(own[0], dtype=torch.bool) if rest is None else ~strong(rest, held)[0]
-    where = strong(own, usual if threshold is None else threshold)
-    return (where if rest is None else where & (_relative(own) >= _relative(rest))).any(0)
+    where = strong(own, usual if threshold is None else threshold, int(seen["new"]))
+    return (where if rest is None else where & (relative(own) >= relative(rest))).any(0)
 
 
 def softly(mask: Tensor, pictures: Tensor) -> Tensor:
@@ -58,11 +62,6 @@ def softly(mask: Tensor, pictures: Tensor) -> Tensor:
     wide = F.max_pool2d(fine[None, None].to(pictures), 3, 1, 1)
     size = tuple(pictures.shape[-2:])
     return F.interpolate(wide, size, mode="bilinear")[0, 0]
-
-
-def _relative(maps: Tensor) -> Tensor:
-    tiny = torch.finfo(maps.dtype).tiny
-    return maps / maps.amax((1, 2), keepdim=True).clamp_min(tiny)
 
 
 def _told_apart(

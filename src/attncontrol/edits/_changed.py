@@ -28,6 +28,12 @@ def shared(now: Moment, source: Source, image: int) -> list[int]:
     return first if second else []
 
 
+def has_new_things(now: Moment, source: Source, image: int) -> bool:
+    """Whether the prompt of an image has a noun that that of its source has not."""
+    kept, subjects = aligned(now, source, image).kept, now.text.subjects(None)[image]
+    return any(not kept[list(subject.noun.positions)].any() for subject in subjects)
+
+
 def named(now: Moment, source: Source, image: int, words: Sequence[str]) -> Positions:
     """Of words that are in one of both prompts at least. Raises WordError."""
     found: Positions = [], []

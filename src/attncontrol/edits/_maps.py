@@ -14,12 +14,18 @@ def mean(sums: dict[str, Tensor]) -> Tensor:
     return torch.cat(fine, 1).mean(1)
 
 
-def strong(maps: Tensor, threshold: float) -> Tensor:
-    """Where the maximum over a sixteenth of the picture on each side, in whole cells, is above a
-    share of that of the whole map."""
-    reach = min(maps.shape[-2:]) // 16
+def strong(maps: Tensor, threshold: float, cells: int = 0) -> Tensor:
+    """Where the maximum over a sixteenth of the picture on each side, in whole cells and at least
+    so many, is above a share of that of the whole map."""
+    reach = max(min(maps.shape[-2:]) // 16, cells)
     most = F.max_pool2d(maps[:, None], 2 * reach + 1, 1, reach)[:, 0]
     return most > threshold * most.amax((1, 2), keepdim=True)
+
+
+def relative(maps: Tensor) -> Tensor:
+    """In shares of the largest value of every map."""
+    tiny = torch.finfo(maps.dtype).tiny
+    return maps / maps.amax((1, 2), keepdim=True).clamp_min(tiny)
 
 
 def smooth(maps: Tensor) -> Tensor:

@@ -9,9 +9,9 @@
     x = x_source + B (x - x_source)                  the decoded picture, a cell beyond B
 
 Officially A is of 16 x 16 cells for pictures of 512 pixels; here it is of the sites that know words
-best, and M reaches as far on other grids. The official threshold is 0.3, words are given, R / max R
-has one of its own, and only the version for real pictures has a ``start``, 0.2. What is kept before
-it is not official, nor is the last line: decoders carry what changes all over the picture.
+best, and M reaches as far on other grids, a cell at least for new nouns. The official threshold is
+0.3, words are given, R / max R has one of its own, and only the version for real pictures has a
+``start``, 0.2. What is kept before it is not official, nor is the last line: decoders carry far.
 """
 
 from collections.abc import Sequence
