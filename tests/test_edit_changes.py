@@ -103,7 +103,10 @@ def of_levels(count):
     ("make", "after", "method", "said"),
     [
         (sd, "a blue cat and a frog", "p2p+auto", "recolour (red cat -> blue cat) by p2p+auto: "),
-        (sd, "a red dog and a frog", "p2p+auto", "swap (red cat -> red dog) by p2p+auto: "),
+        (
+            sd, "a red dog and a frog", "p2p+auto",
+            "swap (red cat -> red dog) by p2p+auto: right in 87 % ",
+        ),
         (sd, "a red cat, a car and a frog", "blend@0.3+auto", "add (nothing -> car) by blend@0.3"),
         (pixart, "a frog", "p2p", "remove (red cat -> nothing) by p2p: right in 91 % "),
         (flux, "a blue cat and a frog", "p2p", "recolour (red cat -> blue cat) by p2p: "),

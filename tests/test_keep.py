@@ -34,6 +34,7 @@ from attncontrol.verbs.steer import steer
 from tests.kit.runs import run
 from tests.kit.state import changes, left_behind, state
 from tests.kit.zoo import flux, pixart, sd, sd3
+from tests.kit.zoo_chat import qwenimage
 
 PROMPTS = ["a red cat and a frog", "a blue cat and a frog", "a big red turtle and a frog"]
 MAKE = {"sd": sd, "sd3": sd3, "flux": flux, "pixart": pixart}
@@ -377,3 +378,15 @@ def test_the_estimate_is_what_is_kept(name):
     with pytest.raises(SizeError), keep(pipe_of(name), what, limit=size - 1):
         made(name, (0,), output_type="pt", callback_on_step_end=lambda *of: steps.append(of))
     assert not steps
+
+
+def test_pictures_of_an_autoencoder_of_videos_are_counted():
+    """Its configuration names the channels of latents ``z_dim``."""
+    pipe = qwenimage()
+    with keep(pipe, LocalBlend()) as source:
+        run("qwenimage", pipe, "a red cat", output_type="pt")
+    size = float(source.nbytes)
+    with keep(pipe, LocalBlend(), limit=size):
+        run("qwenimage", pipe, "a red cat", output_type="pt")
+    with pytest.raises(SizeError), keep(pipe, LocalBlend(), limit=size - 1):
+        run("qwenimage", pipe, "a red cat", output_type="pt")

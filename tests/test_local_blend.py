@@ -104,7 +104,7 @@ def test_pictures_are_the_source_beyond_what_changes(name, monkeypatch):
     monkeypatch.setattr(
         pipe.image_processor, "postprocess", lambda x, **kw: decoded.append(x) or finish(x, **kw)
     )
-    blend = functools.partial(LocalBlend, ("blue",), start=0.5, threshold=0.99)
+    blend = functools.partial(LocalBlend, ("blue",), start=0.5, threshold=0.97)
 
     def made(images, **more):
         prompts = [PROMPTS[image] for image in images]
@@ -123,7 +123,7 @@ def test_pictures_are_the_source_beyond_what_changes(name, monkeypatch):
     alone, (source, own), (same, blended), (of_kept,) = (x for x in decoded if x.shape[1] == 3)
     differs = (latents[1] != latents[0]).any(-1 if name == "flux" else 0).view(height, width)
     share = slow.faded(differs, *own.shape[-2:])
-    assert 0.05 < (share == 0).double().mean() < 0.99
+    assert 0.05 < (share == 0).double().mean() < 0.9
     torch.testing.assert_close(blended, source + share * (own - source), rtol=0, atol=1e-10)
     torch.testing.assert_close(of_kept, blended, rtol=0, atol=1e-9)
     assert torch.equal(same, source)

@@ -28,10 +28,3 @@ def output_of(result):
     if isinstance(result, AttentionCall):
         return result.run()
     return result.output if isinstance(result, Seen) else result
-
-
-def seen_of(result, call):
-    """The call that those who look at the attention see of what an edit made of ``call``."""
-    if isinstance(result, AttentionCall):
-        return result
-    return result.call if isinstance(result, Seen) else call

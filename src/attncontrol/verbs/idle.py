@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass, field
 
 from attncontrol.attention.edit import Edit
+from attncontrol.attention.source import SourcePass
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.verbs.plan import Plan
 
@@ -36,8 +37,7 @@ class Watch:
         if self.progress and not acting:
             return _NO_STEP if any(edit.acts(percent / 100) for percent in range(101)) else None
         of = edit.source
-        own = of if isinstance(of, tuple) else (of,) if isinstance(of, int) else None
-        if own is None or not self.images:
+        if of is None or isinstance(of, SourcePass) or not self.images:
             return None
-        alone = all(image == own[image % len(own)] for image in self.images)
+        alone = all(image == (of if isinstance(of, int) else of[image]) for image in self.images)
         return _NO_OTHER if alone else None

@@ -158,7 +158,8 @@ def _part(call: AttentionCall, now: Moment, place: Place) -> Tensor:
 
 def _bytes_of_pictures(pipe: Any, latents: Tensor) -> int:
     """As the autoencoder gives them, of latents in a grid or as cells."""
-    places = latents.numel() // pipe.vae.config.latent_channels
+    config = pipe.vae.config  # autoencoders of videos name their channels otherwise
+    places = latents.numel() // (config.get("latent_channels") or config["z_dim"])
     return int(places * pipe.vae_scale_factor**2 * 3 * latents.element_size())
 
 
