@@ -386,8 +386,10 @@ def test_auto_chooses_a_method_and_run_json_repeats_it(model, tmp_path):
     code, _, error = invoke(*line, *size, "--out", tmp_path / "one")
     assert code == 0, error
     settings = json.loads((tmp_path / "one/run.json").read_text())["settings"]
-    assert settings["method"] == "p2p+auto"
-    assert settings["chosen"].startswith("recolour (red cat -> blue cat) by p2p+auto: right in ")
+    assert settings["method"] == "p2p@0.6+auto"
+    assert settings["chosen"].startswith(
+        "recolour (red cat -> blue cat) by p2p@0.6+auto: right in "
+    )
     assert settings["chosen"] in " ".join(error.split())
     again = "--from", tmp_path / "one/run.json", "--out", tmp_path / "two"
     code, _, error = invoke("edit", *again)

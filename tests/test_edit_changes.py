@@ -102,7 +102,10 @@ def of_levels(count):
 @pytest.mark.parametrize(
     ("make", "after", "method", "said"),
     [
-        (sd, "a blue cat and a frog", "p2p+auto", "recolour (red cat -> blue cat) by p2p+auto: "),
+        (
+            sd, "a blue cat and a frog", "p2p@0.6+auto",
+            "recolour (red cat -> blue cat) by p2p@0.6+auto: right in 85 % ",
+        ),
         (
             sd, "a red dog and a frog", "p2p+auto",
             "swap (red cat -> red dog) by p2p+auto: right in 87 % ",

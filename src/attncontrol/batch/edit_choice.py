@@ -22,7 +22,7 @@ class Choice:
 
 
 CHOICES = (
-    Choice("recolour", "cross", "p2p+auto", "right in 81 % on the UNet, p2p alone in 72"),
+    Choice("recolour", "cross", "p2p@0.6+auto", "right in 85 % on the UNet, p2p alone in 72"),
     Choice("swap", "cross", "p2p+auto", "right in 87 % on the UNet, p2p alone in 77"),
     Choice("add", "cross", "blend@0.3+auto", "right in 66 % on the UNet, the same seed in 13"),
     Choice("remove", "cross", "p2p", "right in 91 % on the UNet, with auto in 92 at more cost"),
