@@ -345,6 +345,20 @@ def test_the_report_repeats_the_run(model, tmp_path):
     assert report["versions"]["attncontrol"] == attncontrol.__version__
 
 
+def test_a_step_may_be_a_share_and_run_json_repeats_it(model, tmp_path):
+    size = "--model", model, "--seeds", "1", "--steps", 2, "--height", 64, "--width", 64
+    line = "generate", "a red cat", "--method", "syngen", "--step-size", "6%"
+    code, _, error = invoke(*line, *size, "--out", tmp_path / "one")
+    assert code == 0, error
+    settings = json.loads((tmp_path / "one/run.json").read_text())["settings"]
+    assert settings["step_size"] == "6%"
+    assert settings["parameters"]["descent"]["step_size"] == "6 %"
+    again = "generate", "--from", tmp_path / "one/run.json", "--out", tmp_path / "two"
+    assert invoke(*again)[0] == 0
+    one, two = (next((tmp_path / name).glob("*.png")).read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
 def test_a_negative_prompt_is_that_of_the_pipeline(tmp_path):
     """On the default model, which takes one for each prompt."""
     common = ("--seeds", "3-4", "--steps", 2, "--method", "plain", "--negative", "red")

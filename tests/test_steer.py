@@ -15,7 +15,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from attncontrol import Descent, Where, record, steer
+from attncontrol import Descent, Relative, Where, record, steer
 from attncontrol.errors import (
     CouplingError,
     ModelError,
@@ -104,6 +104,25 @@ def test_equals_the_slow_restatement_at_every_step(pipe, scheduler, guidance):
         assert (ours - untouched).abs().max() > 1e-3
     assert any(sum(step.refinements) for step in trace.steps)
     assert [step.index for step in trace.steps] == list(range(total // 2))
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerDiscreteScheduler])
+def test_relative_steps_equal_the_slow_restatement(pipe, scheduler):
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    thresholds = {0.0: 0.05, 0.34: 0.5}
+    descent = Descent(step_size=Relative(0.06), thresholds=thresholds, max_refinements=3)
+    seen = []
+    with steer(pipe, OBJECTIVE, where=WHERE, descent=descent) as trace:
+        run(pipe, seen=seen, guidance_scale=5.0, negative_prompt=["blue", "green"])
+    expected = reference(
+        pipe, PROMPTS, POSITIONS, noise(), num_inference_steps=6, guidance_scale=5.0,
+        negative_prompts=["blue", "green"], grid=(4, 6), scale_factor=0.06, relative=True,
+        max_iter_to_alter=3, thresholds={0: 0.05, 2: 0.5}, max_refinement_steps=3,
+    )  # fmt: skip
+    for ours, theirs in zip(seen, expected, strict=True):
+        assert (ours - theirs).abs().max() < 1e-6 * theirs.abs().max()
+    assert any(sum(step.refinements) for step in trace.steps)
+    assert "steps of size 6 %" in repr(trace)
 
 
 def test_words_compete_with_words_alone_in_stable_diffusion_2():
@@ -249,6 +268,20 @@ def test_early_thresholds_refine_in_every_step_of_the_first_fifth(total, refined
     descent = Descent(thresholds=early(0.8))
     targets = [descent.target(index, total) for index in range(total)]
     assert targets == [pytest.approx(0.2)] * refined + [None] * (total - refined)
+
+
+def test_relative_steps_of_a_loss_do_not_depend_on_its_scale_and_stop_without_gradient(pipe):
+    def loss(factor):
+        return lambda maps: factor * maps.mean()[..., 2].flatten(1).mean(1)
+
+    descent = Descent(step_size=Relative(0.1), thresholds={}, guided=1.0)
+    pictures = {}
+    for factor in (0.0, 1.0, 1e-6, -1.0):
+        with steer(pipe, loss(factor), where=WHERE, descent=descent):
+            pictures[factor] = run(pipe)
+    assert torch.equal(pictures[0.0], run(pipe))
+    assert torch.allclose(pictures[1.0], pictures[1e-6], rtol=0, atol=1e-9)
+    assert (pictures[1.0] - pictures[-1.0]).abs().mean() > 0.1
 
 
 def test_step_size_zero_changes_nothing(pipe):
@@ -417,6 +450,8 @@ def test_clear_errors(pipe):
         Descent(guided=25.0)
     with pytest.raises(SettingError, match=r"Descent\.step_size must be a number of at least 0"):
         Descent(step_size=-1.0)
+    with pytest.raises(SettingError, match=r"Relative\.share must be a number of at least 0"):
+        Relative(-0.1)
 
 
 def test_nouns_are_the_default_words(pipe):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from attncontrol.maps.step import StepMaps as StepMaps
     from attncontrol.maps.store import save
     from attncontrol.objectives.descent import Descent
+    from attncontrol.objectives.descent import Relative as Relative
     from attncontrol.objectives.objective import Objective
     from attncontrol.verbs.edit import edit
     from attncontrol.verbs.keep import keep
@@ -55,6 +56,7 @@ _HOMES = {
     "KeptPass": "maps.kept",
     "Objective": "objectives.objective",
     "On": "verbs.places",
+    "Relative": "objectives.descent",
     "StepMaps": "maps.step",
     "Where": "attention.sites",
     "edit": "verbs.edit",

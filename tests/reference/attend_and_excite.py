@@ -17,7 +17,8 @@ text).
     m_s      max over (y, x) of G(B[:,:,s-1]), without G if smooth=False
     L(z)     max over s in S of max(0, 1 - m_s)
     alpha_i  scale_factor * sqrt(linspace(1, 0.5, N)[i])
-    update   z <- z - alpha_i / c^2 * dL/dz, skipped when L is exactly 0
+    update   z <- z - alpha_i / c^2 * dL/dz, skipped when L is exactly 0; relative=True: the input
+             x = c z of the network moves by -alpha_i g / sqrt(mean g^2), g = dL/dx
 
 Step i, for each sample by itself:
  1. L at z.
@@ -130,6 +131,7 @@ def attend_and_excite(
     negative_prompts: list[str] | None = None,
     grid: tuple[int, int],
     scale_factor: float = 20.0,
+    relative: bool = False,
     max_iter_to_alter: int = 25,
     thresholds: Mapping[int, float] = THRESHOLDS,
     max_refinement_steps: int = 20,
@@ -159,6 +161,13 @@ def attend_and_excite(
             else 1.0
         )
         alpha = scale_factor * math.sqrt(1.0 - 0.5 * i / max(len(scheduler.timesteps) - 1, 1))
+
+        def moved(z: Tensor, gradient: Tensor, c: float = c, alpha: float = alpha) -> Tensor:
+            if relative:
+                of_input = gradient / c
+                return z - alpha * of_input / of_input.pow(2).mean().sqrt() / c
+            return z - alpha / c**2 * gradient
+
         guided = []
         for sample, tokens in enumerate(token_indices):
             one, prompt = z[sample : sample + 1], text[sample : sample + 1]
@@ -170,11 +179,11 @@ def attend_and_excite(
                 while loss > 1 - thresholds[i] and inner < max_refinement_steps:
                     loss, gradient = loss_and_gradient(unet, one, *given)
                     if loss != 0:
-                        one = one - alpha / c**2 * gradient
+                        one = moved(one, gradient)
                     inner += 1
                 loss, gradient = loss_and_gradient(unet, one, *given)
             if i < max_iter_to_alter and loss != 0:
-                one = one - alpha / c**2 * gradient
+                one = moved(one, gradient)
             guided.append(one)
         z = torch.cat(guided)
 

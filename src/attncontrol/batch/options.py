@@ -2,6 +2,7 @@
 them. torch and diffusers are imported when a model is loaded."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from attncontrol.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
     import torch
+
+    from attncontrol.objectives.descent import Relative
 
 DTYPES = ("float32", "float16", "bfloat16")
 """Precisions of a pipeline, as torch names them."""
@@ -95,6 +98,24 @@ def guided(call: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
     it as it is."""
     key = "true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"
     return dict(call) if scale is None else {**call, key: scale}
+
+
+def parse_step(text: str) -> "float | Relative":
+    """A step size, "8", or how far a picture moves, "6%". Raises SettingError."""
+    number = text.removesuffix("%")
+    try:
+        size = float(number)
+    except ValueError:
+        size = math.nan
+    if not 0 <= size < math.inf:
+        raise SettingError(
+            f"{text!r}: a step size is a finite number, 0 or larger, or a share, such as 6%"
+        )
+    if number == text:
+        return size
+    from attncontrol.objectives.descent import Relative
+
+    return Relative(size / 100)
 
 
 def parse_seeds(text: str) -> list[int]:

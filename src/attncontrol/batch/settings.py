@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypedDict
 
+from attncontrol.batch.options import parse_step
 from attncontrol.errors import SettingError
 from attncontrol.export.names import name_of, plain, record_of, sheet_of
 
@@ -15,6 +16,11 @@ def _once(values: list[Any]) -> list[Any]:
     if twice := [value for value, times in Counter(values).items() if times > 1]:
         raise SettingError(f"{twice[0]!r} is there twice")
     return values
+
+
+def _step(text: str) -> str:
+    parse_step(text)
+    return text
 
 
 def _box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -28,6 +34,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Step = Annotated[float, Field(gt=-1, lt=1)]
 Scale = Annotated[float, Field(ge=0, le=1000)]
 Box = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], AfterValidator(_box)]
+Share = Annotated[str, Field(pattern="%$"), AfterValidator(_step)]
 Pixels = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1_000_000), AfterValidator(_once)]
@@ -80,7 +87,7 @@ class Generation(Settings):
     method: Text
     words: Annotated[list[Words], Field(min_length=1)] | None
     boxes: dict[Text, Box]
-    step_size: Annotated[float, Field(ge=0)] | None
+    step_size: Annotated[float, Field(ge=0)] | Share | None
     heads: Annotated[list[Head], Field(min_length=1), AfterValidator(_once)] | None
     heads_scale: Scale
     u: Fraction

@@ -26,7 +26,7 @@ from attncontrol.batch.results import same_settings
 from attncontrol.bench.prompts import groups_of, things_of
 from attncontrol.bench.rows import Row, append, read
 from attncontrol.bench.tasks import Task, tasks
-from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.descent import Descent, Relative
 from attncontrol.objectives.objective import Objective
 from attncontrol.sprites.scenes import SIZE
 from attncontrol.sprites.scorer import Detection, detect, shows
@@ -41,7 +41,7 @@ def run(
     *,
     every: int = 1,
     batch: int = 8,
-    step_sizes: Mapping[str, float],
+    step_sizes: Mapping[str, float | Relative],
     refinements: int | None = None,
     progress: Callable[[Iterable[Any], str], Iterable[Any]],
     **call: Any,
@@ -81,7 +81,7 @@ def run(
 
 
 def _descent(
-    objective: Objective | None, step_size: float | None, refinements: int | None
+    objective: Objective | None, step_size: float | Relative | None, refinements: int | None
 ) -> Descent:
     """That of the objective, with other numbers where they are given."""
     descent = Descent() if objective is None else objective.descent

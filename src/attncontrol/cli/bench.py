@@ -1,7 +1,6 @@
 """``attncontrol bench``."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from attncontrol import sprites
+from attncontrol.batch.options import parse_step
 from attncontrol.bench.suites import EDITS, SUITES
 from attncontrol.cli import checks, methods, paths, pipelines
 from attncontrol.cli import options as of
@@ -69,7 +69,7 @@ Pairs = Annotated[
 Every = Annotated[int, typer.Option(help="Every n-th of the 276 prompts.", min=1, max=276)]
 StepSizes = Annotated[
     list[str] | None,
-    typer.Option(help="method=size, repeated. Default: that of the method."),
+    typer.Option(help="method=size, repeated; 6% for a share. Default: that of the method."),
 ]
 Refinements = Annotated[
     int | None,
@@ -208,24 +208,20 @@ def _chosen(names: str | None, suite: str) -> list[str]:
     return chosen
 
 
-def _step_sizes(texts: list[str] | None, chosen: list[str]) -> Mapping[str, float]:
-    """``["syngen=4"]`` -> {"syngen": 4.0}."""
+def _step_sizes(texts: list[str] | None, chosen: list[str]) -> Mapping[str, Any]:
+    """``["syngen=4", "ebama=6%"]`` -> {"syngen": 4.0, "ebama": Relative(0.06)}."""
     sizes = {}
     for text in texts or []:
-        name, _, size = text.partition("=")
+        name, given, size = text.partition("=")
         try:
-            sizes[name] = float(size)
-        except ValueError as error:
-            raise typer.BadParameter(
-                f"{text!r}: a step size is written method=number", param_hint="--step-size"
-            ) from error
+            if not given:
+                raise SettingError(f"{text!r}: a step size is written method=number or method=6%")
+            sizes[name] = parse_step(size)
+        except SettingError as error:
+            raise typer.BadParameter(str(error), param_hint="--step-size") from error
         if name not in chosen:
             raise typer.BadParameter(
                 f"{name!r} is none of the methods {', '.join(chosen)}", param_hint="--step-size"
-            )
-        if not 0 <= sizes[name] < math.inf:
-            raise typer.BadParameter(
-                f"{text}: a step size is a finite number, 0 or larger", param_hint="--step-size"
             )
     return sizes
 

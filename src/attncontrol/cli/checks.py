@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from attncontrol.batch.options import DTYPES, parse_seeds
+from attncontrol.batch.options import DTYPES, parse_seeds, parse_step
 from attncontrol.errors import SettingError, WordError
 
 Box = tuple[float, float, float, float]
@@ -46,10 +46,13 @@ scale = between(0.0, 1000.0)
 unit = between(0.0, 1.0)
 
 
-def step_size(value: float | None) -> float | None:
-    if value is not None and not 0 <= value < math.inf:
-        raise typer.BadParameter(f"{value}: a step size is a finite number, 0 or larger")
-    return value
+def step_size(text: str | None) -> str | None:
+    try:
+        if text is not None:
+            parse_step(text)
+    except SettingError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
 
 
 def strengths(text: str) -> str:

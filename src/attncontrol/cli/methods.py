@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from attncontrol import losses
+from attncontrol.batch.options import parse_step
 from attncontrol.errors import LossError, SettingError
 
 _FIRST = ("auto", "attend-and-excite", "syngen")  # to try first
@@ -54,7 +55,7 @@ def objective(
     method: str,
     words: Sequence[Sequence[str]] | None,
     boxes: Mapping[str, Any],
-    step_size: float | None = None,
+    step_size: str | float | None = None,
     option: str = "--method",
 ) -> tuple[Any, Any]:
     """What ``steer`` takes: an objective, None for plain, and a descent with this step size, None
@@ -65,7 +66,8 @@ def objective(
         made = losses.method(method, None if boxes else words, boxes or None)
     except (SettingError, LossError) as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
-    return made, None if step_size is None else replace(made.descent, step_size=step_size)
+    size = None if step_size is None else parse_step(str(step_size))
+    return made, None if size is None else replace(made.descent, step_size=size)
 
 
 def parameters(objective: Any, descent: Any) -> dict[str, Any] | None:
@@ -80,7 +82,11 @@ def parameters(objective: Any, descent: Any) -> dict[str, Any] | None:
     steps = vars(descent or objective.descent)
     return own | {
         "descent": {
-            name: sorted(map(list, value.items())) if isinstance(value, Mapping) else value
+            name: sorted(map(list, value.items()))
+            if isinstance(value, Mapping)
+            else value
+            if isinstance(value, int | float | None)
+            else str(value)
             for name, value in steps.items()
         }
     }
@@ -91,7 +97,7 @@ def steering(
     method: str,
     words: Sequence[Sequence[str]] | None,
     boxes: Mapping[str, Any],
-    step_size: float | None,
+    step_size: str | float | None,
 ) -> AbstractContextManager[Any]:
     """The context of the method; one without effect for plain."""
     from attncontrol.verbs.steer import steer

@@ -1,6 +1,7 @@
 """The losses of an objective and their gradient in the latents: one more pass of the denoiser."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 
 import torch
@@ -12,6 +13,9 @@ from attncontrol.errors import NonFiniteError
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Session
 from attncontrol.verbs.looking import Seen, View
+
+Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(images, change) -> losses [image] and gradients at x + change, for some images."""
 
 
 class _Enough(Exception):  # noqa: N818 - a signal, not an error
@@ -73,3 +77,12 @@ def _gradient(run: Session, losses: Tensor, x: Tensor, dtype: torch.dtype) -> Te
             stacklevel=2,
         )
     return gradient
+
+
+def in_units(evaluate: Evaluate, images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    """With gradients of unit root mean square in every image; zeros stay."""
+    losses, gradient = evaluate(images, change)
+    gradient = gradient.to(change)
+    sizes = gradient.flatten(1).square().mean(1).sqrt()
+    sizes = sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
+    return losses, gradient / sizes.view(-1, *[1] * (gradient.ndim - 1))

@@ -1,7 +1,7 @@
 """``steer``: move the latents against the gradient of an objective while any pipeline samples."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from attncontrol.attention.between import sites_with
 from attncontrol.attention.sites import Where
 from attncontrol.checks.arguments import Index, Unchecked, checked
 from attncontrol.errors import CouplingError, ModelError, SettingError
-from attncontrol.objectives.descent import Descent
+from attncontrol.objectives.descent import Descent, Relative
 from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective, terms_of
 from attncontrol.prompts.tokens import Subject
 from attncontrol.running.calls import DenoiserCall
@@ -24,11 +24,8 @@ from attncontrol.running.refuse import (
     require_true_gradients,
 )
 from attncontrol.running.session import Hooks, Session, attach
-from attncontrol.verbs.gradient import loss_and_gradient
+from attncontrol.verbs.gradient import Evaluate, in_units, loss_and_gradient
 from attncontrol.verbs.looking import Gaze, View, without_idle
-
-Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(images, change) -> losses [image] and gradients at x + change, for some images."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Trace:
     """What a steered run did, step by step, and the settings it used."""
 
     where: Where
-    step_size: float
+    step_size: float | Relative
     subjects: tuple[tuple[Subject, ...], ...] = ()
     steps: list[TraceStep] = field(default_factory=list)
 
@@ -148,7 +145,9 @@ class _Steering:
         start = torch.zeros_like(latents, dtype=_wide(latents.dtype))
         if call.is_first:
             start = self._searched(call, start, latents)
-        evaluate = functools.partial(loss_and_gradient, self.run, view, call)
+        evaluate: Evaluate = functools.partial(loss_and_gradient, self.run, view, call)
+        if isinstance(self.trace.step_size, Relative):
+            evaluate = functools.partial(in_units, evaluate)
         alpha = descent.alpha(index, total, self.trace.step_size)
         losses, gradient = start.new_zeros(len(start)), torch.zeros_like(start)
         losses[images], gradient[images] = evaluate(images, start)
