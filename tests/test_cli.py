@@ -416,7 +416,19 @@ def test_auto_chooses_a_method_and_run_json_repeats_it(model, tmp_path):
     )
     code, _, error = invoke(*line[:3], "A red cat  and a frog", *line[4:], *size)
     assert code == 2
-    assert "there is nothing that auto could choose" in " ".join(error.split())
+    said = " ".join(error.replace("\u2502", " ").split())
+    assert "it says what PROMPT says, 'a red cat and a frog', so auto would change nothing" in said
+
+
+def test_the_style_of_the_same_prompt_at_another_scale_is_a_change(model, tmp_path):
+    code, out, error = invoke(
+        "edit", "a cat", "--to", "a cat", "--method", "style@0.5", "--seeds", "1", "--steps", 3,
+        "--model", model, "--out", tmp_path, "--json",
+    )  # fmt: skip
+    assert code == 0, error
+    files = [row["file"] for row in json.loads(out)["pictures"]]
+    source, edited = (np.asarray(Image.open(tmp_path / file)) for file in files)
+    assert (source != edited).any()
 
 
 @pytest.mark.parametrize("method", ["p2p", "masactrl"])

@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from attncontrol.cli import app, checks
+from attncontrol.cli import app, checks, pipelines
 from attncontrol.cli.pipelines import call_of
 from attncontrol.errors import SettingError
 
@@ -105,8 +105,6 @@ def said(*arguments):
         (["edit", "a cat", "--remove", "cat"], "write the prompt without it yourself, as --to"),
         (["edit", "a cat", "--remove", "dog"], "'dog' is not in the prompt 'a cat'"),
         (["edit", "a cat", "--to", "a dog", "--method", "auto+auto"], "auto stands once beside"),
-        (["edit", "a cat", "--move", "cat=0,0"], "write word=right,down"),
-        (["edit", "a cat", "--move", "cat=0.3,0", "--method", "p2p"], "no effect with --method"),
         (["edit", "a cat", "--region", "a cat=0,0,2,1"], "these look like pixels"),
         (["edit", "a cat", "--to", ""], "the prompt is empty"),
     ],
@@ -114,6 +112,43 @@ def said(*arguments):
 )
 def test_messages(arguments, message):
     assert message in said(*arguments)
+
+
+SAME = "it says what PROMPT says, 'a cat', so {} would change nothing: say what the edited picture"
+A_CAT, TWO = ["edit", "a cat"], ["edit", "a cat and a cat"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*A_CAT, "--move", "cat=0,0"], "'cat=0,0': nothing would move; write how far"),
+        ([*A_CAT, "--move", "cat=1,0"], "write word=right,down in widths and heights of the"),
+        ([*A_CAT, "--move", "cat=nan,0"], "write word=right,down"),
+        ([*A_CAT, "--move", "dog=0.3,0"], "--move: 'dog' is not in the prompt 'a cat'; its"),
+        ([*TWO, "--move", "cat#3=0.3,0"], "--move: 'cat#3': the prompt 'a cat and a cat' has 2"),
+        ([*A_CAT, "--remove", "dog", "--to", "x"], "--remove: 'dog' is not in the prompt 'a cat'"),
+        ([*A_CAT, "--remove", "dog"], "'dog' is not in the prompt 'a cat'; its words are: a, cat"),
+        ([*TWO, "--remove", "cat"], "'cat' is 2 times in 'a cat and a cat': say which, cat#1"),
+        ([*A_CAT, "--remove", "cat", "--method", "p2p"], "--method: it has no effect with --rem"),
+        ([*A_CAT, "--move", "cat=0.3,0", "--method", "p2p"], "--method: it has no effect with --m"),
+        (
+            [*A_CAT, "--remove", "cat", "--region", "x=0,0,1,1"],
+            "--remove: an edit makes one change, and --region is another: leave one of them out",
+        ),
+        ([*A_CAT, "--to", "a cat"], SAME.format("p2p")),
+        ([*A_CAT, "--to", " a  cat", "--method", "layout+blend"], SAME.format("layout+blend")),
+        ([*A_CAT, "--to", "a cat", "--method", "p2p+auto"], SAME.format("p2p+auto")),
+        ([*A_CAT, "--to", "a cat", "--method", "style"], SAME.format("style")),
+        ([*A_CAT, "--to", "A cat", "--method", "auto"], SAME.format("auto")),
+    ],
+)
+def test_edits_that_cannot_be_are_refused_before_a_model(arguments, message, monkeypatch, tmp_path):
+    monkeypatch.setattr(pipelines, "opened", lambda *_: pytest.fail("it was loaded"))
+    out = tmp_path / "out"
+    shown = said(*arguments, "--out", out)
+    assert message in shown
+    assert "as --to PROMPT" not in shown
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,11 @@ def test_every_change_has_its_edit():
     assert made(BOX, method="move", move=("cat", 0.3, 0.0)) == Move(BOX, by=(0.3, 0.0))
 
 
+def test_a_shift_out_of_the_picture_is_told_as_a_shift():
+    with pytest.raises(SettingError, match=r"^the shift by=\(0\.9, 0\.0\) leaves nothing of it in"):
+        made((0.5, 0.0, 1.0, 1.0), method="move", move=("cat", 0.9, 0.0))
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -187,6 +187,9 @@ def test_a_report_from_elsewhere_is_checked(finished, tmp_path, monkeypatch, cha
     [
         ({"to": "a \x9b dog"}, "run.json: 'a \\x9b dog': prompts, names and paths hold no control"),
         ({"method": "magic"}, "run.json: 'magic': choose from p2p, replace"),
+        ({"to": "a red cat"}, "run.json: it says what PROMPT says, 'a red cat', so masactrl@0"),
+        ({"method": "remove", "remove": "dog"}, "run.json: 'dog' is not in the prompt 'a red cat'"),
+        ({"method": "move", "move": ["dog", 0.3, 0]}, "run.json: 'dog' is not in the prompt"),
         ({"call": {"num_inference_steps": 1000, "width": 12}}, "settings.call.width"),
     ],
 )

@@ -104,8 +104,6 @@ def edit(
         run, wanted = _chosen(run, pipe)
     if wanted.chosen:
         console.print(wanted.chosen, soft_wrap=True)
-    if wanted.method not in changes.NO_METHODS and wanted.prompt == wanted.to:
-        console.print("--to says what PROMPT says: from the same seed no method changes anything")
     folder = out or run.folder
     done = _run(run, wanted, folder, pipe)
     if as_json:
@@ -126,6 +124,7 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     if given.prompt is None:
         raise typer.BadParameter("give a prompt, or --from run.json")
     change, to = changes.change(given)
+    changes.require(change, given.prompt, to)
     numbers, words = checks.seeds(given.seeds), _words(given.prompt, to) if given.record else None
 
     from attncontrol.batch.runs import EditingRun  # slow to import
@@ -155,9 +154,8 @@ def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
     run = repeat.earlier(ctx, file, EditingRun)
     settings = run.settings
     with repeat.of_file(file):
-        if settings.method not in changes.NO_METHODS:
-            changes.require_method(settings.method)
         checks.texts([settings.prompt, settings.to])
+        changes.require(settings.model_dump(), settings.prompt, settings.to)
         if missing := set(settings.record or ()) - {*_words(settings.prompt, settings.to)}:
             raise typer.BadParameter(f"record names {min(missing)!r}, which no prompt has")
         pipelines.require_call(settings.model, settings.call)

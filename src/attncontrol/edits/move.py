@@ -55,7 +55,7 @@ class Move(Edit):
         if self._shift == Shift(self.region, (0.0, 0.0), 1.0, False):
             raise SettingError("say what changes: by=(0.3, 0.0), scale=1.5 or flip=True")
         if not self._shift.places(64, 64)[1].any():
-            raise SettingError(f"by={self.by} leaves nothing of it in the picture")
+            raise SettingError(f"the shift by={self.by} leaves nothing of it in the picture")
 
     @property
     def _shift(self) -> Shift:

@@ -62,6 +62,11 @@ def without(prompt: str, word: str) -> str:
     return rest[0].upper() + rest[1:] if prompt[0].isupper() else rest
 
 
+def require_thing(prompt: str, word: str) -> None:
+    """Raises WordError for a word that names no thing of the prompt, or several."""
+    _named(prompt, word, tell_apart(prompt)[0])
+
+
 def _named(prompt: str, word: str, subjects: Sequence[Entity]) -> Entity:
     """The thing that a word, such as "cat", "red cat" or "cat#2", names."""
     phrase, _, number = word.partition("#")
