@@ -102,7 +102,7 @@ def test_prompt_files(model, tmp_path):
     [
         (["a cat", "--words", "frog"], "'frog' is not in the prompt 'a cat'"),
         (["very quickly"], "no noun was found"),
-        (["a cat", "--model", "no/such/folder"], "model could be neither found nor downloaded"),
+        (["a cat", "--model", "no/such/folder"], "no folder of that name, and it is no hub id"),
         (["a cat", "--method", "magic"], "choose from auto, attend-and-excite, syngen"),
         (["a cat", "--seeds", "3-1"], "write seeds as 0-3,8"),
         (["a cat", "--prompts", __file__], "give either a prompt or --prompts FILE"),

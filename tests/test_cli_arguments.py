@@ -1,11 +1,15 @@
 """Mistakes on the command line: exit code 2 and one message that says what to write."""
 
+from pathlib import Path
+
 import pytest
+from diffusers import DiffusionPipeline
 from typer.testing import CliRunner
 
+from attncontrol.batch.options import load_pipeline
 from attncontrol.cli import app, checks, pipelines
 from attncontrol.cli.pipelines import call_of
-from attncontrol.errors import SettingError
+from attncontrol.errors import ModelError, SettingError
 
 BROKEN_HEADS = [
     "", "{", "[]", "null", '{"heads": []}', '{"heads": [1]}', '{"heads": [["a", -1]]}',
@@ -149,6 +153,52 @@ def test_edits_that_cannot_be_are_refused_before_a_model(arguments, message, mon
     assert message in shown
     assert "as --to PROMPT" not in shown
     assert not out.exists()
+
+
+BUNDLED = " Use sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder or a hub id"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sprites-sd2", "there is no such model or folder; did you mean sprites-sd3?" + BUNDLED),
+        ("Sprite", "there is no such model or folder; did you mean sprites?" + BUNDLED),
+        ("no/such/folder", "there is no folder of that name, and it is no hub id, owner/name."),
+        (__file__, "this is a file; a model is a folder with model_index.json." + BUNDLED),
+        (".ci", "this folder is no diffusers pipeline: it has no model_index.json." + BUNDLED),
+        (" ", "the name is empty." + BUNDLED),
+    ],
+)
+@pytest.mark.parametrize("line", [GENERATE, RECORD, ["edit", "a cat", "--to", "a dog"]])
+def test_names_of_no_model_are_refused_at_once(line, name, message, monkeypatch, tmp_path):
+    monkeypatch.setattr(pipelines, "opened", lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.chdir(Path(__file__).parents[1])
+    shown = said(*line, "--model", name, "--out", tmp_path / "out").replace(" ", "")
+    assert f"'--model': {name!r}: {message}".replace(" ", "") in shown
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        ("OSError", "Cannot load it"),
+        ("RepositoryNotFoundError", "the hub has no such model, or it is private"),
+        ("OfflineModeIsEnabled", "HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_a_model_that_cannot_be_downloaded_says_so_in_a_clause(cause, message, monkeypatch):
+    def fails(*_, **__):
+        raise OSError("Cannot load it. Please check the root cause.") from type(
+            cause, (OSError,), {}
+        )("pass local_files_only=False")
+
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", fails)
+    with pytest.raises(ModelError) as told:
+        load_pipeline("nowhere/folder")
+    assert str(told.value) == (
+        "'nowhere/folder': there is no folder of that name, and it could not be downloaded: "
+        f"{message}.{BUNDLED}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,7 @@ def test_the_scheduler_of_the_run_is_that_of_its_repetition(finished, tmp_path):
         ({"boxes": {"cat": [0, 0, 1, 1]}}, "run.json: syngen takes no boxes"),
         ({"heads": []}, "settings.heads"),
         ({"heads_scale": -5.0}, "settings.heads_scale"),
+        ({"model": "no/such/folder"}, "run.json: 'no/such/folder': there is no folder of that"),
         ({"u": 0.5}, "run.json: it has no effect with no --heads"),
         ({"words": [["dog"]]}, "run.json: 'dog' is not in the prompt"),
         ({"call": {"height": 100000}}, "less than or equal to 8192"),

@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,33 +24,73 @@ DTYPES = ("float32", "float16", "bfloat16")
 _LARGEST_SEED = 2**64 - 1  # of torch.Generator
 _MOST_SEEDS = 1_000_000  # what is more is a slip of the finger, and would fill the memory
 
+_MODELS = f"Use {', '.join(sprites.MODELS)} (bundled), a local pipeline folder or a hub id"
+_CAUSES = {
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
+    "GatedRepoError": "its licence must be accepted on the hub first",
+    "RepositoryNotFoundError": "the hub has no such model, or it is private",
+    "LocalEntryNotFoundError": "the hub cannot be reached",
+    "EntryNotFoundError": "the hub has no pipeline of that name",
+    "ConnectionError": "the hub cannot be reached",
+    "ConnectError": "the hub cannot be reached",
+}
+"""Errors of the hub by the names of their classes, which its versions keep in different places."""
+
 
 def load_pipeline(
     model: str, *, device: str = "cpu", dtype: "str | torch.dtype" = "float32"
 ) -> Any:
     """A bundled model by its name, a local folder or a hub id. Raises ModelError if there is no
     such model, SettingError if there is no such device."""
+    require_model(model)
     import torch
     from diffusers import DiffusionPipeline
 
     precision = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     _check(device)
-    if model in sprites.MODELS:
-        pipe = DiffusionPipeline.from_pretrained(sprites.path(model), dtype=precision)
-    else:
-        try:
-            pipe = DiffusionPipeline.from_pretrained(model, dtype=precision)
-        except (OSError, ValueError) as error:
-            kind = (
-                "folder is not a diffusers pipeline"
-                if Path(model).is_dir()
-                else "model could be neither found nor downloaded"
-            )
-            raise ModelError(
-                f"{model!r}: this {kind} ({error}). Use one of {', '.join(sprites.MODELS)}, "
-                "a local pipeline folder or a hub id"
-            ) from error
+    source = sprites.path(model) if model in sprites.MODELS else model
+    try:
+        pipe = DiffusionPipeline.from_pretrained(source, dtype=precision)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{model!r}: "
+            + ("this folder is no whole diffusers pipeline" if Path(source).is_dir() else
+               "there is no folder of that name, and it could not be downloaded")
+            + f": {_why(error)}. {_MODELS}"
+        ) from error  # fmt: skip
     return pipe.to(device)
+
+
+def require_model(name: str) -> None:
+    """Raises ModelError for a name that can be none of a model, before anything is imported or
+    downloaded: a slip in that of a bundled one, a file, a folder of something else."""
+    if name in sprites.MODELS:
+        return
+    wrong, path = None, Path(name)
+    if not name.strip():
+        wrong = "the name is empty"
+    elif path.is_file():
+        wrong = "this is a file; a model is a folder with model_index.json"
+    elif path.is_dir():
+        if not (path / "model_index.json").is_file():
+            wrong = "this folder is no diffusers pipeline: it has no model_index.json"
+    elif near := "/" not in name and get_close_matches(name.lower(), sprites.MODELS, 1, 0.75):
+        wrong = f"there is no such model or folder; did you mean {near[0]}?"
+    elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII):
+        wrong = "there is no folder of that name, and it is no hub id, owner/name"
+    if wrong:
+        raise ModelError(f"{name!r}: {wrong}{'' if wrong.endswith('?') else '.'} {_MODELS}")
+
+
+def _why(error: BaseException) -> str:
+    """What a library failed for, in a clause."""
+    each: BaseException | None = error
+    while each is not None:
+        for kind in type(each).__mro__:
+            if kind.__name__ in _CAUSES:
+                return _CAUSES[kind.__name__]
+        each = each.__cause__ or each.__context__
+    return " ".join(str(error).split()).split(". ")[0].rstrip(".") or type(error).__name__
 
 
 def _check(device: str) -> None:

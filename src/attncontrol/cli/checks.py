@@ -10,8 +10,8 @@ from typing import Any
 
 import typer
 
-from attncontrol.batch.options import DTYPES, parse_seeds, parse_step
-from attncontrol.errors import SettingError, WordError
+from attncontrol.batch.options import DTYPES, parse_seeds, parse_step, require_model
+from attncontrol.errors import ModelError, SettingError, WordError
 
 Box = tuple[float, float, float, float]
 
@@ -22,6 +22,14 @@ LONGEST_PROMPT = 10_000  # characters; the longest text of any model is a tenth 
 def device(name: str) -> str:
     if not re.fullmatch(r"[a-z]+(:\d+)?", name):
         raise typer.BadParameter(f"{name!r}: write a device of torch, such as cpu, cuda or cuda:1")
+    return name
+
+
+def model(name: str) -> str:
+    try:
+        require_model(name)
+    except ModelError as error:
+        raise typer.BadParameter(str(error)) from error
     return name
 
 

@@ -13,7 +13,8 @@ Prompt = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder, or a hub id."
+        help="sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder, or a hub id.",
+        callback=checks.model,
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps ...", callback=checks.device)]

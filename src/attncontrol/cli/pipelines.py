@@ -5,7 +5,7 @@ from typing import Any
 
 from attncontrol import sprites
 from attncontrol.batch import model_files
-from attncontrol.batch.options import guided, load_pipeline, quiet
+from attncontrol.batch.options import guided, load_pipeline, quiet, require_model
 from attncontrol.errors import SettingError
 
 
@@ -42,7 +42,9 @@ def call_of(
 
 
 def require_call(name: str, call: Mapping[str, Any]) -> None:
-    """Raises SettingError for a call of an earlier run that the model cannot do or would ignore."""
+    """Raises SettingError for a call of an earlier run that the model cannot do or would ignore,
+    ModelError for a name that is none of a model."""
+    require_model(name)
     about = model_files.read(name)
     known = about.arguments()
     if known and (unknown := sorted(call.keys() - known.keys())):
