@@ -57,6 +57,11 @@ class Edit(ABC):
     texts: tuple[str, ...] = ()
     """Texts beside that of the prompt: ``call.further`` in cross-attention, the hidden keys
     ``now.layout.further`` in joint attention."""
+    own_words: tuple[str, ...] = ()
+    """Fields with words, of mappings the keys, that the prompt of every edited image has: they are
+    looked for before the first pass."""
+    either_words: tuple[str, ...] = ()
+    """The same of words that its source's prompt may have instead."""
     blends: bool = False
     """Whether ``stepped`` takes the latents of the source, and ``decoded`` its picture."""
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.source import Source
-from attncontrol.edits._changed import Positions, changed, has_new_things, named, shared
+from attncontrol.attention.words import Positions, named
+from attncontrol.edits._changed import changed, has_new_things, shared
 from attncontrol.edits._looking import look, look_at_source
 from attncontrol.edits._maps import mean, relative, strong
 

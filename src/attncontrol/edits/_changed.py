@@ -1,17 +1,12 @@
 """What two prompts say differently."""
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.source import Source
+from attncontrol.attention.words import Positions, both
 from attncontrol.edits._source import aligned
-from attncontrol.prompts.spelling import places
 from attncontrol.prompts.text import Text
-
-Positions = tuple[list[int], list[int]]
-"""In the text of the source and in that of the image that takes from it."""
 
 
 def changed(now: Moment, source: Source, image: int) -> Positions:
@@ -34,29 +29,11 @@ def has_new_things(now: Moment, source: Source, image: int) -> bool:
     return any(not kept[list(subject.noun.positions)].any() for subject in subjects)
 
 
-def named(now: Moment, source: Source, image: int, words: Sequence[str]) -> Positions:
-    """Of words that are in one of both prompts at least. Raises WordError."""
-    found: Positions = [], []
-    told = _both(now, source, image)
-    for word in words:
-        having = [k for k, (text, number) in enumerate(told)
-                  if places(str(text.prompts[number]), word)]  # fmt: skip
-        for k in having or [1]:
-            text, number = told[k]
-            found[k].extend(text.span(word, number).positions)
-    return found
-
-
-def _both(now: Moment, source: Source, image: int) -> tuple[tuple[Text, int], tuple[Text, int]]:
-    """The texts of the source and of the image, and their numbers in these."""
-    return now.told(source, image), (now.text, image)
-
-
 def _compared(now: Moment, source: Source, image: int) -> tuple[Positions, Positions]:
     """Of the source and of the image: positions of what is changed, and of what is not."""
     alignment = aligned(now, source, image)
     alike = alignment.matrix[:, alignment.kept].any(1), alignment.kept
-    first, second = map(_with_subjects, _both(now, source, image), alike)
+    first, second = map(_with_subjects, both(now, source, image), alike)
     return first, second
 
 

@@ -10,7 +10,7 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.regions import Region, require_region
 from attncontrol.attention.source import Source
-from attncontrol.edits._changed import named
+from attncontrol.attention.words import named
 from attncontrol.edits._looking import look
 from attncontrol.edits._maps import mean, shown
 from attncontrol.edits._places import inside, positions

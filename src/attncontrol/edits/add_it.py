@@ -52,6 +52,7 @@ class AddIt(Edit):
     blend: Share | None = 0.5
     layers: tuple[str, ...] = ()
     where = Where(kind="joint")
+    own_words = ("subject",)
     blends = True
 
     def takes(self, call: AttentionCall, now: Moment) -> Taken | None:

@@ -44,6 +44,7 @@ class BoundedAttention(Edit):
     images: tuple[Index, ...] | None = None
     refine: Where | None = None
     where = Where(kind=("self", "cross", "joint"))
+    own_words = ("regions", "hidden")
 
     def __post_init__(self) -> None:
         super().__post_init__()

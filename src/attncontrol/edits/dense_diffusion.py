@@ -49,6 +49,7 @@ class DenseDiffusion(Edit):
     first: Share = 0.3
     images: tuple[Index, ...] | None = None
     where = Where(kind=("self", "cross", "joint"))
+    own_words = ("regions",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,15 +33,15 @@ class KeyMask(Edit):
         with edit(pipe, KeyMask((0.0, 0.0, 0.5, 1.0))):
             image = pipe(prompt).images[0]
 
-    ``soft`` zeroes the keys instead. A boolean mask hides the cells that are covered by more than
-    half. Raises SettingError if nothing is to be hidden, or nothing left; SiteError where there are
-    no such keys; WordError, CouplingError.
+    ``soft`` zeroes the keys instead. A boolean mask hides cells covered by more than half. Raises
+    SettingError if nothing is hidden or left; SiteError without such keys; WordError, CouplingError
     """
 
     region: Region | None = None
     words: Sequence[Word] = ()
     soft: bool = False
     images: tuple[Index, ...] | None = None
+    own_words = ("words",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -49,8 +49,8 @@ class LocalBlend(Edit):
     threshold: Share | None = None
     held: Share = 0.3
     pixels: bool = True
-    where = "localising"
-    blends = True
+    where, blends = "localising", True
+    either_words = ("words", "without")
 
     def takes(self, call: AttentionCall, now: Moment) -> Taken:  # noqa: ARG002
         return MAPS

@@ -47,6 +47,7 @@ class MutualAttention(Edit):
     threshold: Share = 0.1
     maps: Where | None = None
     layers: tuple[str, ...] = ()
+    either_words = ("words",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

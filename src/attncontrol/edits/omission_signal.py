@@ -49,6 +49,7 @@ class OmissionSignal(Edit):
     first: Share = 0.5
     images: tuple[Index, ...] | None = None
     where = Where(kind="joint")
+    own_words = ("words",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

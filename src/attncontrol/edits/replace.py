@@ -50,6 +50,7 @@ class Replace(Edit):
     swapped: bool = True
     words: Mapping[str, Share] = field(default_factory=dict)
     where = Where(kind=("self", "cross", "joint"))
+    own_words = ("words",)
 
     def acts(self, progress: float) -> bool:
         return progress <= max(self.cross, self.among, self.joint, *self.words.values())

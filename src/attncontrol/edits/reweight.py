@@ -41,6 +41,7 @@ class Reweight(Edit):
     form: Literal["value", "logit"] = "value"
     images: tuple[Index, ...] | None = None
     where = TEXT
+    own_words = ("factors",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

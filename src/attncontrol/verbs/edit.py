@@ -54,7 +54,7 @@ def edit(
     hooks = Hooks(
         sites=plan.sites, edit=plan, source=plan.sources, source_of=plan.source_of, kept=plan.kept,
         modules=plan.modules, passed=plan.passed, stepped=plan.stepped, decoded=plan.decoded,
-        texts=plan.texts, shows=plan.shows, before=watch.see,
+        texts=plan.texts, shows=plan.shows, before=watch.begin,
     )  # fmt: skip
     with run.hooked(hooks):
         yield

@@ -3,7 +3,9 @@
 import warnings
 from dataclasses import dataclass, field
 
+from attncontrol.attention.call import Layout
 from attncontrol.attention.edit import Edit
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.source import SourcePass
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.verbs.plan import Plan
@@ -20,7 +22,11 @@ class Watch:
     progress: set[float] = field(default_factory=set)
     images: set[int] = field(default_factory=set)
 
-    def see(self, call: DenoiserCall) -> None:
+    def begin(self, call: DenoiserCall) -> None:
+        """Before a pass. Raises WordError for words that no prompt has, before the first one."""
+        if call.is_first:
+            run = call.branches, call.images, call.text
+            self.plan.require_words(Moment(call.step, Layout(()), "own", *run))
         self.progress.add(call.step.progress)
         self.images.update(call.images)
 

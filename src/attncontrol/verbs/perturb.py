@@ -73,7 +73,7 @@ def perturb(
         changed = [*plan.sites, *layers]
         prefix = stack.enter_context(prefix_before(run.denoiser, changed, purpose))
         guidance = _Guidance(run, plan, Watch(plan), skipped, prefix, scale, rescale)
-        hooks = Hooks(before=prefix.begin, after=guidance.after, kept=plan.kept)
+        hooks = Hooks(before=guidance.before, after=guidance.after, kept=plan.kept)
         stack.enter_context(run.hooked(hooks))
         yield
     guidance.watch.warn()
@@ -92,8 +92,11 @@ class _Guidance:
     rescale: float
     difference: Tensor | None = None
 
+    def before(self, call: DenoiserCall) -> None:
+        self.watch.begin(call)
+        self.prefix.begin(call)
+
     def after(self, call: DenoiserCall, prediction: Tensor) -> Tensor:
-        self.watch.see(call)
         if not call.nth:
             self.difference = None
         if "cond" in call.branches and self._acts(call.step.progress):

@@ -12,6 +12,7 @@ from attncontrol.attention.edit import Edit, Result, Seen
 from attncontrol.attention.moment import Moment, each_step
 from attncontrol.attention.sites import Site, Where, path_matches
 from attncontrol.attention.source import Place, SourcePass, kept_names
+from attncontrol.attention.words import require_words
 from attncontrol.errors import EditError
 from attncontrol.verbs.places import On, as_edit, chosen_heads
 from attncontrol.verbs.some_heads import of_rows, on_heads
@@ -137,6 +138,12 @@ class Plan:
             for edit in self.blending(then.progress):
                 if isinstance(edit.source, SourcePass):
                     edit.source.require(then.place("latents"))
+
+    def require_words(self, now: Moment) -> None:
+        """Raises WordError for words that edits name where they look at text, and no prompt has."""
+        for one in self.placed:
+            if any(self.sites[name].kind != "self" for name in one.heads):
+                require_words(one.edit, now)
 
     def require_attention_alone(self) -> None:
         """Raises EditError for edits of other modules, of latents, or with texts of their own."""
