@@ -205,8 +205,9 @@ class _Stream:
         self, site: Site, purpose: Purpose, block: nn.Module, args: Any, kwargs: Any, _: Any
     ) -> None:
         if self.call is not None and self.states is not None and self.run.purpose == purpose:
-            arguments = inspect.signature(block.forward).bind(*args, **kwargs).arguments
-            self.step(site, self.call, block, arguments)
+            bound = inspect.signature(type(block).forward).bind(block, *args, **kwargs)
+            _, *named = bound.arguments.items()
+            self.step(site, self.call, block, dict(named))
 
     def step(self, site: Site, call: DenoiserCall, block: Any, arguments: dict[str, Any]) -> None:
         """One block: the concepts' turn comes after the model's own, whose attention output is

@@ -144,7 +144,7 @@ def patch_layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 def default_encoding(pipe: Any) -> dict[str, Any]:
     """The arguments of ``encode_prompt`` in a call of the pipeline that says nothing about them."""
     defaults: dict[str, Any] = {}
-    for method in (pipe.encode_prompt, type(pipe).__call__):
+    for method in (type(pipe).encode_prompt, type(pipe).__call__):
         parameters = inspect.signature(method).parameters.values()
         defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}
     return defaults

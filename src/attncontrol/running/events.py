@@ -227,6 +227,12 @@ def _moved(call: DenoiserCall, change: Tensor) -> DenoiserCall:
 
 
 def _named(denoiser: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = inspect.signature(denoiser.forward).parameters
-    names = [name for name, _ in zip(parameters, args, strict=False)]
-    return dict(zip(names, args, strict=True)) | dict(kwargs)
+    """By the names of the class, whatever was put over its method. Raises CouplingError."""
+    _, *known = inspect.signature(type(denoiser).forward).parameters.values()
+    parameters = [each.name for each in known if each.kind == each.POSITIONAL_OR_KEYWORD]
+    if len(args) > len(parameters):
+        raise CouplingError(
+            f"the denoiser got {len(args)} arguments without names, and {type(denoiser).__name__} "
+            f"names {len(parameters)}: call it as its class declares"
+        )
+    return dict(zip(parameters, args, strict=False)) | dict(kwargs)

@@ -51,5 +51,6 @@ def _passed(
     now = Moment(
         call.step, Layout(()), one.purpose, call.branches, call.images, call.text, one.riders
     )
-    inputs = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-    return function(name, inputs, output, now)
+    bound = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
+    _, *inputs = bound.arguments.items()
+    return function(name, dict(inputs), output, now)

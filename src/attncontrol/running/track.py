@@ -92,6 +92,11 @@ def begun(pipe: Any, bound: Mapping[str, Any]) -> Track:
 
 def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]) -> DenoiserCall:
     """The call of the denoiser that comes now. Raises CouplingError if its rows are not known."""
+    if missing := [name for name in (family.sample, family.time) if name not in arguments]:
+        raise CouplingError(
+            f"the denoiser, a {type(family.denoiser(pipe)).__name__}, was called without "
+            f"{missing[0]} by that name, so its rows are not known"
+        )
     scheduler, sample = pipe.scheduler, arguments[family.sample]
     timestep = torch.as_tensor(arguments[family.time]).flatten()[0]
     track.move(pipe, float(timestep))
