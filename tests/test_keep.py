@@ -24,6 +24,7 @@ from attncontrol.edits import (
 )
 from attncontrol.errors import CouplingError, EditError, RecordError, SizeError, WriteError
 from attncontrol.maps.kept import kept
+from attncontrol.maps.reading import load
 from attncontrol.objectives.descent import Descent
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.keep import keep
@@ -390,3 +391,17 @@ def test_pictures_of_an_autoencoder_of_videos_are_counted():
         run("qwenimage", pipe, "a red cat", output_type="pt")
     with pytest.raises(SizeError), keep(pipe, LocalBlend(), limit=size - 1):
         run("qwenimage", pipe, "a red cat", output_type="pt")
+
+
+def test_what_is_no_kept_pass_is_told_as_what_it_is(tmp_path):
+    text = tmp_path / "notes.json"
+    text.write_text('{"a": 1}')
+    none = "it is no file of safetensors, or not all of one; write one with keep"
+    with pytest.raises(RecordError, match=rf"notes\.json is not a kept pass: {none}"):
+        kept(text)
+    with pytest.raises(RecordError, match=r"notes\.json is not an attention record: it is no file"):
+        load(text)
+    told = "is a folder that holds no kept pass; give one that keep"
+    with pytest.raises(RecordError, match=rf"{tmp_path.name} {told}") as error:
+        kept(tmp_path)
+    assert "notes" not in str(error.value).replace(str(tmp_path), "")

@@ -11,7 +11,7 @@ import attncontrol.edits._joined
 from attncontrol import Descent, record, steer
 from attncontrol.attention.sites import TEXT, Where
 from attncontrol.edits import KeyMask, Regions, Replace, Reweight
-from attncontrol.errors import CouplingError, SettingError
+from attncontrol.errors import CouplingError, SettingError, WordError
 from attncontrol.losses import AttendAndExcite
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.places import On
@@ -266,6 +266,18 @@ def test_controlnet_reads_the_prompt():
 def test_settings_that_make_no_sense_are_refused(settings, problem):
     with pytest.raises(SettingError, match=problem):
         Regions(**settings)
+
+
+@pytest.mark.parametrize("name", ["sd", "sd3", "flux"])
+def test_a_text_that_is_not_read_to_its_end_is_refused_before_the_first_pass(pipes, name):
+    pipe, passes = pipes[name], []
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    hook = denoiser.register_forward_hook(lambda *_: passes.append(1))
+    long = "the text 'a cat a cat .* of an edit is longer than the model reads: what follows "
+    with pytest.raises(WordError, match=long), edit(pipe, Regions({"a cat " * 300: LEFT})):
+        made(name, pipe)
+    hook.remove()
+    assert not passes
 
 
 def test_a_picture_that_is_not_made_is_refused(pipes):

@@ -136,6 +136,11 @@ def kept(path: Path | str) -> KeptPass:
     SettingError for what is no path.
     """
     path = path_of(path)
+    if path.is_dir() and not any(map(is_kept, path.iterdir())):
+        raise RecordError(
+            f"{path} is a folder that holds no kept pass; give one that keep(pipe, edit, to=...) "
+            "wrote, or a file of source.save(...)"
+        )
     inside = sorted(path.iterdir()) if path.is_dir() else [path]
     files = tuple(file for file in inside if not is_passing(file.name))
     headers = [_header(file) for file in files]

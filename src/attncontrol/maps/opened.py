@@ -86,11 +86,17 @@ def opened(
     """Raises RecordError for what is no file of safetensors."""
     try:
         if not file.is_file():  # a pipe would be waited for
-            raise RecordError(f"{file} is not {what}: there is no such file")
+            found = "it is a folder" if file.is_dir() else "there is no such file"
+            raise RecordError(f"{file} is not {what}: {found}")
         with safe_open(file, "pt") as tensors:
             yield tensors
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise RecordError(f"{file} is not {what} ({error}); write one with {by}") from error
+    except SafetensorError as error:
+        raise RecordError(
+            f"{file} is not {what}: it is no file of safetensors, or not all of one; write one "
+            f"with {by}"
+        ) from error
 
 
 def read(file: Path) -> Part:

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall, Layout
-from attncontrol.errors import ModelError
+from attncontrol.checks.arguments import shown
+from attncontrol.errors import ModelError, WordError
 from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
 from attncontrol.prompts.tokens import Token
@@ -75,7 +76,8 @@ def require_further(pipe: Any, family: Family) -> None:
 def read(
     pipe: Any, family: Family, texts: Sequence[str], encoding: Mapping[str, Any]
 ) -> Further | None:
-    """What the text encoders make of texts, in the way of the prompt of the same run."""
+    """What the text encoders make of texts, in the way of the prompt of the same run. Raises
+    WordError for one that none of them reads to its end."""
     if not texts:
         return None
     method = type(pipe).encode_prompt  # not that of the object, which contexts observe
@@ -87,13 +89,24 @@ def read(
     known = default_encoding(pipe) | dict(encoding)
     states, places, start = [], {}, 0
     for text in dict.fromkeys(texts):
+        tokens = family.tokens(pipe, text, known)
+        _require_whole(text, tokens)
         of_text = method(pipe, **named | {"prompt": text})[0]
         if family.further == "words":
-            of_text = of_text[:, _words(family.tokens(pipe, text, known))]
+            of_text = of_text[:, _words(tokens)]
         states.append(of_text)
         places[text] = slice(start, start + of_text.shape[1])
         start += of_text.shape[1]
     return Further(torch.cat(states, 1), places)
+
+
+def _require_whole(text: str, tokens: Sequence[Token]) -> None:
+    end = max((token.end for token in tokens if not token.special), default=0)
+    if any(map(str.isalnum, text[end:])):
+        raise WordError(
+            f"the text {shown(text)} of an edit is longer than the model reads: what follows "
+            f"{text[:end][-30:]!r}, {len(text[end:].split())} words, is left out; shorten it"
+        )
 
 
 def _words(tokens: Sequence[Token]) -> list[int]:
