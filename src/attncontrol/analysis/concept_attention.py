@@ -206,8 +206,7 @@ class _Stream:
     ) -> None:
         if self.call is not None and self.states is not None and self.run.purpose == purpose:
             bound = inspect.signature(type(block).forward).bind(block, *args, **kwargs)
-            _, *named = bound.arguments.items()
-            self.step(site, self.call, block, dict(named))
+            self.step(site, self.call, block, dict([*bound.arguments.items()][1:]))
 
     def step(self, site: Site, call: DenoiserCall, block: Any, arguments: dict[str, Any]) -> None:
         """One block: the concepts' turn comes after the model's own, whose attention output is

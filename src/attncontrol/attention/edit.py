@@ -52,6 +52,8 @@ class Edit(ABC):
     where: Where | Literal["localising"] | None = None
     """Where the edit belongs unless the user says so: "localising" are the sites that know best
     where words are, those of ``steer``; None: that must be said."""
+    made_for: str = ""
+    """For which models its layers are, to be said where they are not found."""
     modules: tuple[str, ...] = ()
     """Other modules whose outputs it changes: paths, their leading parts or shell patterns."""
     texts: tuple[str, ...] = ()

@@ -1,15 +1,19 @@
 """Boxes and masks of a picture on a grid of cells."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from attncontrol.checks.arguments import Such
 from attncontrol.errors import SettingError
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in fractions of the picture."""
-Region = Box | Tensor
+Region = (
+    Annotated[Box, Such("a box (left, top, right, bottom) in fractions of the picture")]
+    | Annotated[Tensor, Such("a mask [height width]")]
+)
 """A box, or a mask [height width] of any size."""
 
 
@@ -27,10 +31,18 @@ def require_region(region: Any, name: str = "the region") -> None:
         return
     left, top, right, bottom = region
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        wrong = [
+            f"{small} ({a:g}) must be less than {large} ({b:g})"
+            for small, a, large, b in (
+                ("left", left, "right", right),
+                ("top", top, "bottom", bottom),
+            )
+            if a >= b
+        ]
         raise SettingError(
             f"the box of {name} must be (left, top, right, bottom) in fractions of the picture, "
-            f"not {region}"
-        )
+            f"not {region}" + f": {' and '.join(wrong)}" * bool(wrong)
+        )  # fmt: skip
 
 
 def coverage(region: Region, height: int, width: int) -> Tensor:

@@ -38,5 +38,14 @@ SHARES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "kv-edit": {"what": ("key", "value")},
     }
 )
+MADE_FOR = "FLUX.1, with 19 double and 38 single blocks (dev, schnell, Kontext)"
+
+
+def made_for(layers: tuple[str, ...]) -> str:
+    """Of which models those of a preset are; empty for others."""
+    names = [name for name, of in SHARES.items() if layers and of.get("layers") == layers]
+    return f"layers of the preset {names[0]}, which is for {MADE_FOR}" if names else ""
+
+
 OUTSIDE = frozenset({"consistedit-outside", "kv-edit"})
 """Those that are of all cells but a region."""

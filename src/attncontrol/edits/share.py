@@ -3,8 +3,7 @@ what many editing methods for transformers have in common.
 
     X' = X_source for X in ``what``, at the cells of the picture; the text stays
 
-``Share.preset("stable-flow")`` has the layers and steps of Avrahami et al. 2024 (arXiv 2411.14430);
-seven more are in ``edits/_presets.py``.
+``Share.preset("stable-flow")`` is Avrahami et al. 2024 (arXiv 2411.14430); see ``_presets.py``.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from attncontrol.attention.regions import Region, coverage, require_region
 from attncontrol.attention.sites import Where
 from attncontrol.attention.source import Taken
 from attncontrol.checks import arguments
-from attncontrol.edits._presets import OUTSIDE, SHARES
+from attncontrol.edits._presets import OUTSIDE, SHARES, made_for
 from attncontrol.errors import SettingError
 
 
@@ -48,6 +47,7 @@ class Share(Edit):
             raise SettingError(f"start={self.start} lies after stop={self.stop}")
         if self.outside is not None:
             require_region(self.outside, "outside")
+        object.__setattr__(self, "made_for", made_for(self.layers))
         object.__setattr__(self, "where", Where(kind=("self", "joint"), layers=self.layers))
 
     @classmethod

@@ -14,7 +14,7 @@ from attncontrol.maps.opened import path_of
 from attncontrol.running.session import Hooks, attach
 from attncontrol.verbs.edit import localising
 from attncontrol.verbs.keeper import Keeper
-from attncontrol.verbs.places import On
+from attncontrol.verbs.places import On, require_edits
 from attncontrol.verbs.plan import Plan
 
 
@@ -75,6 +75,7 @@ def keep(
 
 def _with_source(edit: Any, where: Where | None) -> list[On]:
     """Raises EditError."""
+    require_edits(edit)
     several = isinstance(edit, Sequence)
     listed = list(edit) if several else [edit]
     placed = [each if isinstance(each, On) else On(each, where) for each in listed]
@@ -84,6 +85,4 @@ def _with_source(edit: Any, where: Where | None) -> list[On]:
                 f"{on.edit!r} takes nothing from a source; edits with a source are kept for, such "
                 "as Replace()"
             )
-    if not placed:
-        raise EditError("an empty list keeps nothing; name edits with a source: [Replace()]")
     return placed

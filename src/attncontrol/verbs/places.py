@@ -59,14 +59,29 @@ class _Function(Edit):
 def listed(edit: Any, where: Where | None, heads: Heads | PerImage | None) -> Sequence[On]:
     """Edits with their places: one with ``where`` and ``heads``, or a list of ``On``. Raises
     EditError."""
+    require_edits(edit)
     if not isinstance(edit, Sequence):
         return [On(edit, where, heads)]
-    if not edit or where or heads is not None or not all(isinstance(one, On) for one in edit):
+    if where or heads is not None or not all(isinstance(one, On) for one in edit):
         raise EditError(
             f"several edits are a list of On(edit, where=..., heads=...), each with its own place, "
             f"not {edit!r} with where={where} and heads={heads}"
         )
     return edit
+
+
+def require_edits(edit: Any) -> None:
+    """Raises EditError for a name and for an empty list."""
+    if isinstance(edit, str):
+        raise EditError(
+            f"{edit!r} is a string, no edit: write an object of attncontrol.edits, such as "
+            "Replace(), or a function (call, now); names of methods are for the command line"
+        )
+    if isinstance(edit, Sequence) and not edit:
+        raise EditError(
+            f"{edit!r} holds no edit: write an object of attncontrol.edits, such as Replace(), or "
+            "a list of On(edit, where=..., heads=...)"
+        )
 
 
 def as_edit(given: Any) -> Edit:

@@ -13,7 +13,7 @@ from attncontrol.attention.moment import Moment, each_step
 from attncontrol.attention.sites import Site, Where, path_matches
 from attncontrol.attention.source import Place, SourcePass, kept_names
 from attncontrol.attention.words import require_words
-from attncontrol.errors import EditError
+from attncontrol.errors import EditError, SiteError
 from attncontrol.verbs.places import On, as_edit, chosen_heads
 from attncontrol.verbs.some_heads import of_rows, on_heads
 
@@ -52,7 +52,13 @@ class Plan:
         for on in placed:
             edit = as_edit(on.edit)
             own = localising if edit.where == "localising" else edit.where
-            edits.append(_Placed(edit, chosen_heads(own, on, known)))
+            try:
+                edits.append(_Placed(edit, chosen_heads(own, on, known)))
+            except SiteError as error:
+                own_place = on.where is None and on.heads is None
+                if own_place and edit.made_for:
+                    raise SiteError(f"{edit.made_for}: {error}") from error
+                raise
         names = {name for one in edits for name in one.heads}
         if any(one.edit.texts for one in edits):  # where they are hidden
             names |= {site.name for site in known.values() if site.kind in ("cross", "joint")}
