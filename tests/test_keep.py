@@ -1,6 +1,7 @@
 """``keep``: an edit with a kept source is the edit with the source in the batch."""
 
 import functools
+import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -405,3 +406,17 @@ def test_what_is_no_kept_pass_is_told_as_what_it_is(tmp_path):
     with pytest.raises(RecordError, match=rf"{tmp_path.name} {told}") as error:
         kept(tmp_path)
     assert "notes" not in str(error.value).replace(str(tmp_path), "")
+
+
+def test_a_source_with_guidance_in_a_run_without_is_told_once():
+    call = {"num_inference_steps": 2, "output_type": "latent"}
+    pipe = pipe_of("sd")
+    with keep(pipe, Replace()) as source:
+        pipe(PROMPTS[0], guidance_scale=2.0, **call)
+    told = "the source was kept with guidance, this run has none: its 'uncond' branch was not used"
+    with pytest.warns(UserWarning, match=told) as warned, edit(pipe, Replace(source=source)):
+        pipe(PROMPTS[1], guidance_scale=1.0, **call)
+    assert len(warned) == 1
+    with warnings.catch_warnings(), edit(pipe, Replace(source=source)):
+        warnings.simplefilter("error")
+        pipe(PROMPTS[1], guidance_scale=3.0, **call)

@@ -21,6 +21,7 @@ class Watch:
     plan: Plan
     progress: set[float] = field(default_factory=set)
     images: set[int] = field(default_factory=set)
+    branches: set[str] = field(default_factory=set)
 
     def begin(self, call: DenoiserCall) -> None:
         """Before a pass. Raises WordError for words that no prompt has, before the first one."""
@@ -29,13 +30,22 @@ class Watch:
             self.plan.require_words(Moment(call.step, Layout(()), "own", *run))
         self.progress.add(call.step.progress)
         self.images.update(call.images)
+        self.branches.update(call.branches)
 
     def warn(self) -> None:
-        """One warning for every edit that had nothing to do, not for one that never has."""
+        """One warning for every edit that had nothing to do, not for one that never has, and for
+        every kept source of a run with guidance where this one had none."""
         steps = "" if self.plan.steps == (0.0, 1.0) else f" with steps={self.plan.steps}"
         for one in self.plan.placed:
             if why := self._why_idle(one.edit):
                 warnings.warn(f"{one.edit} changed nothing{steps}: {why}", stacklevel=6)
+        for source in self.plan.kept if self.branches else ():
+            if gone := sorted(set(source.facts.branches) - self.branches):
+                warnings.warn(
+                    f"the source was kept with guidance, this run has none: its {gone[0]!r} branch "
+                    "was not used; run both with or both without",
+                    stacklevel=6,
+                )
 
     def _why_idle(self, edit: Edit) -> str | None:
         start, end = self.plan.steps

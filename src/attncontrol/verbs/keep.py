@@ -45,7 +45,8 @@ def keep(
     has no meaning here: every image is kept.
 
     A run that uses it has the same model, picture size, steps, timesteps and scheduler, and the
-    branches that its edits take; prompts, guidance scale and the number of images are its own.
+    branches that its edits take; prompts, guidance scale and the number of images are its own. A
+    warning says where the source had guidance and the run has none.
     Where ``steer`` and ``perturb`` run the denoiser once more, the source is as in its own pass.
 
     Tensors keep their type and lie on ``device``, or, with ``to``, in a folder that takes its place
