@@ -44,6 +44,16 @@ def test_size(folder):
     )
 
 
+def test_what_models_share_is_stored_once():
+    weights = Path(sprites.path("sd")).parent
+    known = [file.read_bytes() for file in weights.rglob("*.safetensors")]
+    assert len(known) == len(set(known)) == 11
+    assert sum(map(len, known)) < 29e6
+    for name in ("sd3", "flux"):
+        autoencoder = Path(sprites.path(name)) / "vae"
+        assert autoencoder.resolve() == (weights / "sd" / "vae").resolve()
+
+
 def test_names():
     known = ", ".join(sorted(sprites.MODELS.values()))
     with pytest.raises(ValueError, match=f"no bundled model is called 'sd9'; there are: {known}"):
