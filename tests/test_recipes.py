@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attncontrol.sprites.training import flux, sd, sd3
+from attncontrol.sprites.training import flux, pixart, sd, sd3
 from attncontrol.sprites.training.grounding import eager_attention
 from attncontrol.sprites.training.text import MAX_TOKENS, make_t5_tokenizer, make_tokenizer, t5_ids
 from attncontrol.sprites.training.vae import make_vae
@@ -24,7 +24,7 @@ def test_t5_ids_are_those_of_the_tokenizer():
     assert torch.equal(t5_ids(clip_ids(PROMPTS)), expected)
 
 
-@pytest.mark.parametrize("module", [sd, sd3, flux], ids=lambda module: module.RECIPE.name)
+@pytest.mark.parametrize("module", [sd, sd3, flux, pixart], ids=lambda module: module.RECIPE.name)
 def test_predict_equals_the_pipeline(module, monkeypatch):
     torch.manual_seed(0)
     recipe = module.RECIPE
@@ -44,6 +44,8 @@ def test_predict_equals_the_pipeline(module, monkeypatch):
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     packed = latents if recipe.name != "flux" else pipe._pack_latents(latents, 2, 4, 16, 16)
     extra = {} if recipe.name == "sd" else {"max_sequence_length": MAX_TOKENS}
+    if recipe.name == "pixart":
+        extra |= {"clean_caption": False, "use_resolution_binning": False}
     size = {"height": 128, "width": 128}
     pipe(
         PROMPTS[:2],
@@ -70,7 +72,7 @@ def test_predict_equals_the_pipeline(module, monkeypatch):
     torch.testing.assert_close(predicted, out, rtol=0, atol=1e-4)
     assert out.std() > 0.01
     maps, positions = recipe.attended(kept)
-    assert len(maps) == {"sd": 7, "sd3": 6, "flux": 9}[recipe.name]
+    assert len(maps) == {"sd": 7, "sd3": 6, "flux": 9, "pixart": 12}[recipe.name]
     assert all(p.shape[2] == len(positions) and p.shape[1] in (64, 256) for p in maps)
     size = (
         sum(p.numel() for p in parts.parameters()) * 2

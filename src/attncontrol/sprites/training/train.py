@@ -11,12 +11,12 @@ from it.
 import argparse
 from pathlib import Path
 
-from attncontrol.sprites.training import flux, sd, sd3
+from attncontrol.sprites.training import flux, pixart, sd, sd3
 from attncontrol.sprites.training.diffusion import export, train_diffusion
 from attncontrol.sprites.training.latents import make_latents
 from attncontrol.sprites.training.vae import train_decoder, train_vae
 
-RECIPES = {module.RECIPE.name: module.RECIPE for module in (sd, sd3, flux)}
+RECIPES = {module.RECIPE.name: module.RECIPE for module in (sd, sd3, flux, pixart)}
 
 
 def main() -> None:
