@@ -96,7 +96,7 @@ def said(*arguments):
         (["bench", "--methods", "boxdiff"], "for the suite pairs choose from auto"),
         (
             ["bench", "--model", "x"],
-            "pictures can be scored for sprites, sprites-sd3, sprites-flux",
+            "pictures can be scored for sprites, sprites-sd3, sprites-flux, sprites-pixart",
         ),
         (["bench", "--step-size", "ebama"], "a step size is written method=number"),
         (["bench", "--step-size", "ebama=nan"], "a step size is a finite number"),
@@ -269,10 +269,10 @@ def test_one_side_gives_the_other(tmp_path):
     """By the files of the model; without them, both must be given."""
     sizes = [
         [call_of(model, **given).get(side) for side in ("height", "width")]
-        for model in ("sprites", "sprites-sd3", "sprites-flux")
+        for model in ("sprites", "sprites-sd3", "sprites-flux", "sprites-pixart")
         for given in ({"height": 64}, {"width": 96}, {"height": 64, "width": 96})
     ]
-    assert sizes == [[64, 128], [128, 96], [64, 96]] * 3
+    assert sizes == [[64, 128], [128, 96], [64, 96]] * 4
     assert "height" not in call_of("sprites")
     (tmp_path / "scheduler").mkdir()
     scheduler = tmp_path / "scheduler" / "scheduler_config.json"

@@ -167,6 +167,7 @@ def test_arms(pipe):
         ("sprites", ("mid_block.attentions.0.transformer_blocks.0.attn1",)),
         ("sprites-sd3", ("transformer_blocks.2.attn", "transformer_blocks.3.attn")),
         ("sprites-flux", ("single_transformer_blocks.1.attn",)),
+        ("sprites-pixart", ("transformer_blocks.5.attn1", "transformer_blocks.6.attn1")),
     ],
 )
 def test_the_middle(model, layers):

@@ -51,7 +51,7 @@ def test_python_blocks_of_the_main_readme(tmp_path, monkeypatch):
     assert len(namespace["losses"]) == 4  # the first half of the steps
 
 
-@pytest.mark.parametrize("model", ["sd3", "flux"])
+@pytest.mark.parametrize("model", ["sd3", "flux", "pixart"])
 def test_python_blocks_of_the_main_readme_on_the_transformers(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fewer_steps(monkeypatch, 2)

@@ -30,7 +30,7 @@ NARROWER = {  # than the order alone allows
     "edits": VALUES | {"prompts", "attention"},
     "export": VALUES | {"writing", "prompts", "maps"},
     "inspector": VALUES | {"prompts", "maps"},
-    "sprites": VALUES | {"prompts"},
+    "sprites": VALUES | {"prompts", "writing"},
 }
 EXTERNAL = {  # package: where it may be imported
     "diffusers": ("attention", "families", "running", "sprites", "batch"),

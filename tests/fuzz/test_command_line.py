@@ -88,7 +88,7 @@ COUNT = of("1|2|8", "0|-1|x||1.5|nan|99999999999999999999")
 DTYPE = of("float32|float16|bfloat16", "int8|float64||FLOAT32|[/b]")
 DEVICE = of("cpu", "cuda|cuda:99|mps|GPU 1||cpu:x|meta!|:0|cpu:99999999999999999999|xpu|tpux")
 MODEL = of(
-    "sprites|sprites-sd3|sprites-flux",
+    "sprites|sprites-sd3|sprites-flux|sprites-pixart",
     "|no/such/model|[/b]|a b|.|..|https://x.y/z|\ud800|../../etc",
 )
 KEEP = of("step|head|step,head|head,step", "x|step,x|step;head")

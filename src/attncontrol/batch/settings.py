@@ -55,6 +55,8 @@ class Call(TypedDict, total=False):
     max_sequence_length: Annotated[int, Field(ge=1)]
     height: Pixels
     width: Pixels
+    clean_caption: bool
+    use_resolution_binning: bool
 
 
 class Exact(BaseModel):

@@ -8,8 +8,8 @@ Arms, all from the same prompts and seeds, those of the captions of true scenes:
 
 plain              without classifier-free guidance
 pag, seg           SoftIdentity, SmoothedQuery of infinite sigma, at the self-attention of the
-                   middle block of a UNet, or at the joint attention of the middle one or two blocks
-                   of a transformer
+                   middle block of a UNet, or at the joint, or else self-attention of the
+                   middle one or two blocks of a transformer
 softpag            SoftIdentity(u) at the heads of a search
 cfg, cfg+pag ...   classifier-free guidance as in ``sprites.call``, alone and with one of these
 
@@ -105,8 +105,8 @@ def arms(
 
 
 def middle(pipe: Any) -> Where:
-    """Self-attention of the middle block of a UNet; joint attention of the middle block of a
-    transformer, the middle two of an even number."""
+    """Self-attention of the middle block of a UNet; of a transformer joint, or else self-attention
+    of the middle block, the middle two of an even number."""
     sites = [site for site in attach(pipe).sites.values() if site.kind != "cross"]
     names = [site.name for site in sites if site.name.startswith("mid_block")]
     names = names or [site.name for site in sites[(len(sites) - 1) // 2 : len(sites) // 2 + 1]]

@@ -207,9 +207,10 @@ def main() -> None:
     args = _options()
     pipe = load_pipeline(args.model)
     pipe.set_progress_bar_config(disable=True)
-    options = guided(models.call(args.model) if args.model in models.MODELS else {}, args.guidance)
+    known = args.model in models.MODELS
+    options = guided(models.call(args.model) if known else {}, args.guidance)
     seeds = parse_seeds(args.seeds)
-    reading = {k: v for k, v in options.items() if k == "max_sequence_length"}
+    reading = models.reading(args.model) if known else {}
     result: Any
     if args.measure == "single":
         result = single(pipe, seeds, **options)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from attncontrol import sprites
 from attncontrol.cli import checks, methods, paths
 
 Prompt = Annotated[
@@ -13,7 +14,7 @@ Prompt = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder, or a hub id.",
+        help=f"{', '.join(sprites.MODELS)} (bundled), a local pipeline folder, or a hub id.",
         callback=checks.model,
     ),
 ]

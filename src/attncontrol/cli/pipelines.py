@@ -118,5 +118,5 @@ def _require_taken(name: str, option: str, argument: str) -> None:
 
 
 def reading_of(model: str) -> dict[str, Any]:
-    """Of the call, what changes how the prompt is read."""
-    return {key: value for key, value in call_of(model).items() if key == "max_sequence_length"}
+    """Of the call, what changes how the prompt and a picture are read."""
+    return sprites.models.reading(model) if model in sprites.MODELS else {}
