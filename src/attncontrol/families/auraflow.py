@@ -38,5 +38,5 @@ FAMILY = Family(
     branches=one_call,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint", layers=("joint_transformer_blocks",)), 20.0),
+    steering=lambda _: (Where(kind="joint", layers=("joint_transformer_blocks",)), None),
 )

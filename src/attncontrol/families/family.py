@@ -33,17 +33,17 @@ class Family:
     positions the keys of cross- or joint attention stand for, one after another; ``negative`` are
     arguments of ``encode_prompt`` that differ for the negative prompt. ``layout(denoiser,
     arguments, site)`` says where text and picture lie in the sequences of a site.
-    ``steering(sites)`` is the default of sites and step size for test-time losses; a string says
-    why there can be none. ``encode(pipe, pictures)`` makes clean latents in the denoiser's own
-    shape from pictures [batch 3 height width] in [-1, 1]. ``contrast`` are the text positions that
-    compete in a softmax over tokens; None means the tokens of the prompt alone: special and padding
-    positions are not looked at. ``sample`` is the argument that holds the noisy latents, and
-    ``latents(denoiser, arguments)`` the part of it that is denoised (not the mask channels of
-    inpainting, not the reference tokens of editing models). ``time`` is the argument that holds the
-    timestep. ``batch_axis`` names the arguments whose batch axis is not the first one, None where
-    there is none. ``further`` says how other texts may follow that of the prompt: with all
-    positions of their encoders, or without padding where that is masked or costs the attention of
-    the picture too; None if they may not.
+    ``steering(sites)`` is the default of sites for test-time losses and the step size of the
+    papers, None if they have none; a string says why there can be none. ``encode(pipe, pictures)``
+    makes clean latents in the denoiser's own shape from pictures [batch 3 height width] in [-1, 1].
+    ``contrast`` are the text positions that compete in a softmax over tokens; None means the tokens
+    of the prompt alone: special and padding positions are not looked at. ``sample`` is the argument
+    that holds the noisy latents, and ``latents(denoiser, arguments)`` the part of it that is
+    denoised (not the mask channels of inpainting, not the reference tokens of editing models).
+    ``time`` is the argument that holds the timestep. ``batch_axis`` names the arguments whose batch
+    axis is not the first one, None where there is none. ``further`` says how other texts may follow
+    that of the prompt: with all positions of their encoders, or without padding where that is
+    masked or costs the attention of the picture too; None if they may not.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Family:
     branches: Callable[[Any, int, int | None], tuple[str, ...]]
     encoders: Callable[[Any], tuple[Encoder, ...]]
     layout: Callable[[Any, Arguments, Site], Layout]
-    steering: Callable[[tuple[Site, ...]], tuple[Where, float]] | str
+    steering: Callable[[tuple[Site, ...]], tuple[Where, float | None]] | str
     contrast: slice | None = None
     sample: str = "hidden_states"
     latents: Callable[[Any, Arguments], tuple[slice, ...]] = _all

@@ -65,16 +65,16 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
     return packed
 
 
-def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
+def _steering(sites: tuple[Site, ...]) -> tuple[Where, float | None]:
     """The last double-stream blocks 15 to 18 of the 19 of FLUX.1 with step 20. In smaller models
-    the first two thirds of the single-stream blocks: in the bundled model these localise words, its
-    double-stream blocks do not. The step is measured there.
+    the first two thirds of the single-stream blocks, which localise words best in the
+    bundled model.
     """
     single = [site.name for site in sites if site.name.startswith("single")]
     double = [site.name for site in sites if site.name not in single]
     if double[15:]:
         return Where(kind="joint", layers=tuple(double[15:19])), 20.0
-    return Where(kind="joint", layers=tuple(single[: -(-2 * len(single) // 3)] or double)), 8.0
+    return Where(kind="joint", layers=tuple(single[: -(-2 * len(single) // 3)] or double)), None
 
 
 FAMILY = Family(

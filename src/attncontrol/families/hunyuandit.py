@@ -33,6 +33,6 @@ FAMILY = Family(
     branches=one_call,
     encoders=lambda _: _ENCODERS,
     layout=patch_layout,
-    steering=lambda _: (Where(kind="cross"), 20.0),
+    steering=lambda _: (Where(kind="cross"), None),
     batch_axis={"image_rotary_emb": None},
 )

@@ -52,5 +52,5 @@ FAMILY = Family(
     encoders=lambda _: (Encoder("gemma", "text_encoder", _read),),
     negative={"system_prompt": False},  # it is read without one
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), 20.0),
+    steering=lambda _: (Where(kind="joint"), None),
 )

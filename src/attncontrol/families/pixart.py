@@ -15,6 +15,6 @@ FAMILY = Family(
     branches=one_call,
     encoders=t5,
     layout=patch_layout,
-    steering=lambda _: (Where(kind="cross"), 20.0),
+    steering=lambda _: (Where(kind="cross"), None),
     further="words",
 )

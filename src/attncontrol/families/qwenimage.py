@@ -75,7 +75,7 @@ FAMILY = Family(
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), 20.0),
+    steering=lambda _: (Where(kind="joint"), None),
     latents=lambda _, arguments: (slice(None), slice(math.prod(_grids(arguments)[0]))),
     encode=_encode,
     further="words",

@@ -55,6 +55,6 @@ FAMILY = Family(
     encoders=lambda _: (Encoder("text", "text_encoder", _read, kept=_kept),),
     negative={"complex_human_instruction": None},
     layout=patch_layout,
-    steering=lambda _: (Where(kind="cross"), 20.0),
+    steering=lambda _: (Where(kind="cross"), None),
     encode=_encode,
 )

@@ -88,5 +88,5 @@ FAMILY = Family(
     branches=_branches,
     encoders=_encoders,
     layout=patch_layout,
-    steering=lambda _: (Where(kind="cross"), 20.0),
+    steering=lambda _: (Where(kind="cross"), None),
 )

@@ -63,7 +63,7 @@ FAMILY = Family(
     branches=_branches,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), 20.0),
+    steering=lambda _: (Where(kind="joint"), None),
     sample="x",
     encode=_encode,
     time="t",

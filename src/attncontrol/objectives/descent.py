@@ -34,6 +34,10 @@ class Relative:
         return f"{100 * self.share:g} %"
 
 
+USUAL = Relative(0.06)
+"""Where no step of a paper fits: measured on the bundled models, bench/README.md."""
+
+
 @dataclass(frozen=True)
 class Descent:
     """Gradient descent on the latents of one image: x <- x - alpha_i grad L(x) at step i of N.
@@ -42,8 +46,8 @@ class Descent:
     variance-preserving schedulers (DDIM, PNDM, DPM++) that is the latents, for sigma-parametrised
     ones (Euler, LMS) this is a step of alpha (sigma^2 + 1) in the latents, which keeps published
     step sizes meaningful. ``step_size`` is that of the papers, which fits one model;
-    ``Relative(0.06)`` moves every image equally far on all of them; None takes the measured default
-    of the model family.
+    ``Relative(0.06)`` moves every image equally far on all of them; None takes the default of the
+    model family: the papers' on Stable Diffusion 1 and 2, on most others ``Relative(0.06)``.
 
     Updates happen in the first ``guided`` fraction of the steps. ``thresholds`` maps a fraction of
     the run to a value v: at that step each image is first refined until L <= 1 - v, by at most

@@ -14,7 +14,7 @@ from attncontrol.attention.between import sites_with
 from attncontrol.attention.sites import Where
 from attncontrol.checks.arguments import Index, Unchecked, checked
 from attncontrol.errors import CouplingError, ModelError, SettingError
-from attncontrol.objectives.descent import Descent, Relative
+from attncontrol.objectives.descent import USUAL, Descent, Relative
 from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective, terms_of
 from attncontrol.prompts.tokens import Subject
 from attncontrol.running.calls import DenoiserCall
@@ -94,7 +94,7 @@ def steer(
     if isinstance(run.family.steering, str):
         reason = run.family.steering
         raise ModelError(f"{type(pipe).__name__} can be recorded, not steered: {reason}")
-    default_where, default_step = run.family.steering(known)
+    default_where, published = run.family.steering(known)
     where, descent = where or default_where, descent or objective.descent
     if objective.compares and images is not None:
         raise SettingError("an objective that compares with the first picture steers all images")
@@ -103,7 +103,8 @@ def steer(
             "an objective that compares with the first picture takes no refinement: "
             "Descent(thresholds={})"
         )
-    trace = Trace(where, default_step if descent.step_size is None else descent.step_size)
+    sizes = (descent.step_size, published, USUAL)
+    trace = Trace(where, next(size for size in sizes if size is not None))
     chosen = sites_with(known, "image->text", where)
     steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace, images)
     with run.hooked(Hooks(before=steering.before)), _frozen(run.denoiser):
