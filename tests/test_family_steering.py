@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from attncontrol import Descent, Where, steer
+from attncontrol import Descent, Relative, Where, steer
+from attncontrol.families.known import family_of
 from attncontrol.losses import AttendAndExcite
 from tests.kit.runs import ALL, HEIGHT, OPTIONS, PROMPTS, WIDTH, run
 from tests.kit.zoo_chat import CHAT
@@ -222,3 +223,18 @@ def test_steering_equals_a_hand_written_loop(name, monkeypatch, guided_by_negati
     assert (guided - plain).abs().max() > 1e-3
     tolerance = 1e-4 if name == "zimage" else 1e-6  # parts of Z-Image compute in float32
     assert (guided - expected).abs().max() < tolerance * expected.abs().max()
+
+
+@pytest.mark.parametrize(("name", "size"), [("sd", 20.0), ("pixart", Relative(0.06))])
+def test_steps_are_those_of_papers_or_relative_with_three_refinements_at_most(name, size):
+    pipe = ALL[name]()
+    if name == "sd":  # at the resolution of the papers' layers
+        assert any(site.stride == 4 for site in family_of(pipe).sites(pipe.unet))
+    loss = AttendAndExcite(["cat", "turtle"], descent=Descent(thresholds={0.0: 2.0}))
+    with steer(pipe, loss) as trace:
+        run(name, pipe)
+    assert trace.step_size == size
+    assert trace.steps[0].refinements == ((20,) if name == "sd" else (3,))
+    with steer(pipe, loss, descent=Descent(size, thresholds={0.0: 2.0})) as trace:
+        run(name, pipe)
+    assert trace.steps[0].refinements == (20,)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from attncontrol.attention.moment import steps_in
@@ -47,7 +47,8 @@ class Descent:
     ones (Euler, LMS) this is a step of alpha (sigma^2 + 1) in the latents, which keeps published
     step sizes meaningful. ``step_size`` is that of the papers, which fits one model;
     ``Relative(0.06)`` moves every image equally far on all of them; None takes the default of the
-    model family: the papers' on Stable Diffusion 1 and 2, on most others ``Relative(0.06)``.
+    model family: the papers' on Stable Diffusion 1 and 2, on most others ``Relative(0.06)``, with
+    which a step is refined three times at most.
 
     Updates happen in the first ``guided`` fraction of the steps. ``thresholds`` maps a fraction of
     the run to a value v: at that step each image is first refined until L <= 1 - v, by at most
@@ -75,6 +76,11 @@ class Descent:
         progress = index / max(total - 1, 1)
         size = step_size.share if isinstance(step_size, Relative) else step_size
         return float(size * (1 + (self.final - 1) * progress) ** 0.5)
+
+    def usual(self) -> "Descent":
+        """With ``USUAL`` and few refinements: twenty would move a picture by more than its own
+        deviation."""
+        return replace(self, step_size=USUAL, max_refinements=min(self.max_refinements, 3))
 
     def updates(self, index: int, total: int) -> bool:
         return index < steps_in(self.guided, total)

@@ -103,8 +103,9 @@ def steer(
             "an objective that compares with the first picture takes no refinement: "
             "Descent(thresholds={})"
         )
-    sizes = (descent.step_size, published, USUAL)
-    trace = Trace(where, next(size for size in sizes if size is not None))
+    size = published if descent.step_size is None else descent.step_size
+    descent = descent.usual() if size is None else descent
+    trace = Trace(where, USUAL if size is None else size)
     chosen = sites_with(known, "image->text", where)
     steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace, images)
     with run.hooked(Hooks(before=steering.before)), _frozen(run.denoiser):
