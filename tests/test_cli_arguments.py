@@ -155,7 +155,10 @@ def test_edits_that_cannot_be_are_refused_before_a_model(arguments, message, mon
     assert not out.exists()
 
 
-BUNDLED = " Use sprites, sprites-sd3, sprites-flux (bundled), a local pipeline folder or a hub id"
+BUNDLED = (
+    " Use sprites, sprites-sd3, sprites-flux, sprites-pixart (bundled), a local pipeline folder or "
+    "a hub id"
+)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ SEED = of("0|5|18446744073709551615", f"-1|x||1.5|nan|{BIG}")
 STEPS = of("1|2|1000", "0|-1|1001|x||1.5|1e3|999999999999999999999999")
 GUIDANCE = of("0|1|2.5|7|1e2", "nan|inf|-inf|-1|x||1e30|1e400")
 PIXELS = of("64|128|256", "0|-8|65|x||1e3|8.5|800000000")
-STEP_SIZE = of("0|1|2.5|20", "-1|nan|inf|x||1e400")
+STEP_SIZE = of("0|1|2.5|20|6%|0.5%", "-1|nan|inf|x||1e400|%|-6%|6%%")
 UNIT = of("0|0.5|1", "-0.1|1.1|nan|inf|x|")
 SCALE = of("0|1|3.5", "-1|nan|inf|x||1e30")
 COUNT = of("1|2|8", "0|-1|x||1.5|nan|99999999999999999999")
@@ -108,6 +108,11 @@ PROMPT = of(
     "a cat and a frog;a red cat and a blue frog;a cat [/b] and a frog;a :cat: and a frog [red];"
     "two cats, one cat and a frog <b>;a cat\nand a frog;# a cat and a frog",
     ";   ;\ud800 a cat and a frog;\n;\t;a \x1b[31mcat and a frog;a cat and a frog\x9b",
+    ";",
+)
+TO = of(  # of no prompt, which would change nothing
+    "a dog and a frog;a green cat and a frog;a dog [/b];# a dog",
+    ";   ;\ud800 a dog;\n;\t;a \x1b[31mdog;a dog\x9b",
     ";",
 )
 WORDS = of("cat|cat,frog|frog, cat|CAT", "|,|mouse|cat,,frog|cat,mouse|cat#9|cat#x|#|\ud800")
@@ -154,7 +159,9 @@ PICTURE = of(
 )
 RECORD = of("run.safetensors", "missing|file|folder||photo.png|cut.safetensors|heads.json")
 FORMAT = of("npz|csv", "|x|NPZ|gif")
-STEP_SIZES = of("syngen=2|conform=0", "|syngen|syngen=|syngen=nan|syngen=-1|=2|magic=1|syngen=1=2")
+STEP_SIZES = of(
+    "syngen=2|conform=0|syngen=6%", "|syngen|syngen=|syngen=nan|syngen=-1|=2|magic=1|syngen=1=2"
+)
 METHODS = of(
     "syngen,conform|conform,syngen|conform, syngen",
     "|,|syngen,magic|boxdiff|own:Nothing|plain,x|syngen,syngen,conform",
@@ -240,7 +247,7 @@ COMMANDS = [
     ),
     Command(
         "edit", {"prompt": PROMPT},
-        {**MODELS, **CALL, "--to": PROMPT, "--seeds": SEEDS, "--out": FOLDER,
+        {**MODELS, **CALL, "--to": TO, "--seeds": SEEDS, "--out": FOLDER,
          "--method": of("replace|p2p@0.5|layout+blend", "|x|REPLACE|p2p@|p2p@2|@1|+")},
         needs=("--to",), flags=("--compare", "--json"), rule=negative,
     ),

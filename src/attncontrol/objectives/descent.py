@@ -36,6 +36,7 @@ class Relative:
 
 USUAL = Relative(0.06)
 """Where no step of a paper fits: measured on the bundled models, bench/README.md."""
+_EXCITED: Mapping[float, float] = MappingProxyType({0.0: 0.05, 0.2: 0.5, 0.4: 0.8})
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Descent:
     ones (Euler, LMS) this is a step of alpha (sigma^2 + 1) in the latents, which keeps published
     step sizes meaningful. ``step_size`` is that of the papers, which fits one model;
     ``Relative(0.06)`` moves every image equally far on all of them; None takes the default of the
-    model family: the papers' on Stable Diffusion 1 and 2, on most others ``Relative(0.06)``, with
-    which a step is refined three times at most.
+    model family: the papers' on Stable Diffusion 1 and 2, on most others ``Relative(0.06)``, which
+    the thresholds of Attend-and-Excite, the default, are not used with.
 
     Updates happen in the first ``guided`` fraction of the steps. ``thresholds`` maps a fraction of
     the run to a value v: at that step each image is first refined until L <= 1 - v, by at most
@@ -63,9 +64,7 @@ class Descent:
     step_size: NotNegative | Relative | None = None
     final: NotNegative = 0.5
     guided: Share = 0.5
-    thresholds: Mapping[Share, Number] = field(
-        default_factory=lambda: MappingProxyType({0.0: 0.05, 0.2: 0.5, 0.4: 0.8})
-    )
+    thresholds: Mapping[Share, Number] = field(default_factory=lambda: _EXCITED)
     max_refinements: Index = 20
 
     def __post_init__(self) -> None:
@@ -78,9 +77,10 @@ class Descent:
         return float(size * (1 + (self.final - 1) * progress) ** 0.5)
 
     def usual(self) -> "Descent":
-        """With ``USUAL`` and few refinements: twenty would move a picture by more than its own
-        deviation."""
-        return replace(self, step_size=USUAL, max_refinements=min(self.max_refinements, 3))
+        """With ``USUAL``, and without the thresholds of Attend-and-Excite, which go with its step:
+        twenty moves of 6 % leave the range of a picture."""
+        official = self.thresholds == _EXCITED
+        return replace(self, step_size=USUAL, thresholds={} if official else self.thresholds)
 
     def updates(self, index: int, total: int) -> bool:
         return index < steps_in(self.guided, total)
