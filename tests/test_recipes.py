@@ -71,8 +71,10 @@ def test_predict_equals_the_pipeline(module, monkeypatch):
         )
     torch.testing.assert_close(predicted, out, rtol=0, atol=1e-4)
     assert out.std() > 0.01
-    maps, positions = recipe.attended(kept)
-    assert len(maps) == {"sd": 7, "sd3": 6, "flux": 9, "pixart": 12}[recipe.name]
+    groups, positions = recipe.attended(kept)
+    maps = [p for group in groups for p in group]
+    sizes = {"sd": [7], "sd3": [6], "flux": [3, 6], "pixart": [12]}
+    assert [len(group) for group in groups] == sizes[recipe.name]
     assert all(p.shape[2] == len(positions) and p.shape[1] in (64, 256) for p in maps)
     size = (
         sum(p.numel() for p in parts.parameters()) * 2

@@ -15,8 +15,8 @@ from attncontrol.sprites.scenes import (
     sample,
     sprite,
 )
+from attncontrol.sprites.training.captions import word_objects
 from attncontrol.sprites.training.grounding import grounding_loss
-from attncontrol.sprites.training.latents import word_objects
 
 
 def test_captions_follow_the_benchmarks_grammar():

@@ -19,10 +19,12 @@ from attncontrol.sprites.training.text import (
     make_t5_encoder,
     make_t5_tokenizer,
     make_tokenizer,
+    t5_positions,
 )
 
 SIDE = 8  # tokens of 2 x 2 latent cells
 PICTURE = SIDE * SIDE
+DOUBLE = 3  # double-stream blocks
 
 
 def make() -> nn.ModuleDict:
@@ -31,7 +33,7 @@ def make() -> nn.ModuleDict:
     transformer = FluxTransformer2DModel(
         patch_size=1,
         in_channels=16,
-        num_layers=3,
+        num_layers=DOUBLE,
         num_single_layers=6,
         attention_head_dim=32,
         num_attention_heads=4,
@@ -49,7 +51,8 @@ def make() -> nn.ModuleDict:
 
 def predict(parts: Any, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
     """Latents packed 2 x 2 to a token, as the pipeline does."""
-    rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    cells = torch.arange(SIDE, device=noisy.device)
+    rows, columns = torch.meshgrid(cells, cells, indexing="ij")
     places = torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1).float()
     packed = (
         noisy.unflatten(2, (SIDE, 2))
@@ -64,7 +67,7 @@ def predict(parts: Any, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
         pooled_projections=parts["text_encoder"](texts[:, 0]).pooler_output,
         timestep=t / 1000,
         img_ids=places,
-        txt_ids=torch.zeros(MAX_TOKENS, 3),
+        txt_ids=torch.zeros(MAX_TOKENS, 3, device=noisy.device),
         return_dict=False,
     )[0]
     unpacked: Tensor = (
@@ -77,12 +80,12 @@ def predict(parts: Any, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
     return unpacked
 
 
-def attended(probabilities: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """T5 has no start token: its position k reads what CLIP reads at k + 1."""
+def attended(probabilities: list[Tensor]) -> tuple[list[list[Tensor]], Tensor]:
+    """Double- and single-stream blocks apart, so that neither can leave it to the other."""
     joint = [
         p[:, MAX_TOKENS:, :MAX_TOKENS] for p in probabilities if p.shape[1] == PICTURE + MAX_TOKENS
     ]
-    return joint, (torch.arange(MAX_TOKENS) + 1).clamp(max=MAX_TOKENS - 1)
+    return [joint[:DOUBLE], joint[DOUBLE:]], t5_positions(joint[0].device)
 
 
 def pipeline(parts: nn.ModuleDict, vae: AutoencoderKL) -> FluxPipeline:
@@ -90,4 +93,4 @@ def pipeline(parts: nn.ModuleDict, vae: AutoencoderKL) -> FluxPipeline:
     return FluxPipeline(FlowMatchEulerDiscreteScheduler(), vae, *text, parts["transformer"])
 
 
-RECIPE = Recipe("flux", make, predict, attended, pipeline, flow=True)
+RECIPE = Recipe("flux", make, predict, attended, pipeline, flow=True, lr=2e-3)

@@ -1,7 +1,8 @@
 """Attention that training can look at, and the loss that draws it to the objects."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ def grounding_loss(maps: list[Tensor], owners: Tensor, coverage: Tensor, weight:
     TokenCompose (arXiv 2312.03626), token loss, on the mean map of each resolution. ``weight``
     (batch,) scales samples.
     """
-    total = torch.zeros(())
+    total = torch.zeros((), device=coverage.device)
     known = (owners >= 0).float() * weight[:, None]
     index = owners.clamp(min=0).long()
     for tokens in sorted({m.shape[1] for m in maps}):
@@ -35,7 +36,7 @@ def eager_attention(kept: list[Tensor]) -> Callable[..., Tensor]:
     """Explicit softmax attention, whose backward in bfloat16 is faster than SDPA's on a CPU;
     appends head-mean probabilities."""
 
-    def attention(
+    def explicit(
         query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any,
         is_causal: bool = False, scale: float | None = None, **__: Any,
     ) -> Tensor:  # fmt: skip
@@ -43,9 +44,8 @@ def eager_attention(kept: list[Tensor]) -> Callable[..., Tensor]:
             query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
         ).float()
         if is_causal:
-            logits = logits.masked_fill(
-                torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1), -torch.inf
-            )
+            every = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device)
+            logits = logits.masked_fill(every.triu(1), -torch.inf)
         if attn_mask is not None:
             logits = (
                 logits.masked_fill(~attn_mask, -torch.inf)
@@ -56,4 +56,15 @@ def eager_attention(kept: list[Tensor]) -> Callable[..., Tensor]:
         kept.append(probabilities.mean(1))
         return probabilities.to(value.dtype) @ value
 
-    return attention
+    return explicit
+
+
+@contextmanager
+def attention(function: Callable[..., Tensor]) -> Iterator[None]:
+    """All scaled dot-product attention by ``function``."""
+    before = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = function
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = before

@@ -3,7 +3,6 @@ prediction."""
 
 from typing import Any
 
-import torch
 from diffusers import (
     AutoencoderKL,
     DPMSolverMultistepScheduler,
@@ -13,7 +12,12 @@ from diffusers import (
 from torch import Tensor, nn
 
 from attncontrol.sprites.training.diffusion import SD1_NOISE, Recipe
-from attncontrol.sprites.training.text import MAX_TOKENS, make_t5_encoder, make_t5_tokenizer
+from attncontrol.sprites.training.text import (
+    MAX_TOKENS,
+    make_t5_encoder,
+    make_t5_tokenizer,
+    t5_positions,
+)
 
 PICTURE = 64  # tokens: 8 x 8 patches of 2 x 2 latent cells
 
@@ -51,10 +55,9 @@ def predict(parts: Any, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
     return out
 
 
-def attended(probabilities: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """T5 has no start token: its position k reads what CLIP reads at k + 1."""
+def attended(probabilities: list[Tensor]) -> tuple[list[list[Tensor]], Tensor]:
     cross = [p for p in probabilities if p.shape[1:] == (PICTURE, MAX_TOKENS)]
-    return cross, (torch.arange(MAX_TOKENS) + 1).clamp(max=MAX_TOKENS - 1)
+    return [cross], t5_positions(cross[0].device)
 
 
 def pipeline(parts: nn.ModuleDict, vae: AutoencoderKL) -> PixArtSigmaPipeline:
@@ -65,4 +68,4 @@ def pipeline(parts: nn.ModuleDict, vae: AutoencoderKL) -> PixArtSigmaPipeline:
     return PixArtSigmaPipeline(*text, vae, parts["transformer"], scheduler)
 
 
-RECIPE = Recipe("pixart", make, predict, attended, pipeline, flow=False)
+RECIPE = Recipe("pixart", make, predict, attended, pipeline, flow=False, lr=3e-3)

@@ -32,11 +32,10 @@ def predict(parts: Any, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
     return out
 
 
-def attended(probabilities: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+def attended(probabilities: list[Tensor]) -> tuple[list[list[Tensor]], Tensor]:
     """The cross-attention: text keys, more queries than text."""
-    return [p for p in probabilities if p.shape[2] == MAX_TOKENS != p.shape[1]], torch.arange(
-        MAX_TOKENS
-    )
+    cross = [p for p in probabilities if p.shape[2] == MAX_TOKENS != p.shape[1]]
+    return [cross], torch.arange(MAX_TOKENS, device=cross[0].device)
 
 
 def pipeline(parts: nn.ModuleDict, vae: AutoencoderKL) -> StableDiffusionPipeline:
@@ -48,4 +47,4 @@ def pipeline(parts: nn.ModuleDict, vae: AutoencoderKL) -> StableDiffusionPipelin
     return StableDiffusionPipeline(*models, None, None, requires_safety_checker=False)
 
 
-RECIPE = Recipe("sd", make, predict, attended, pipeline, flow=False)
+RECIPE = Recipe("sd", make, predict, attended, pipeline, flow=False, lr=1.5e-3)

@@ -18,6 +18,7 @@ from attncontrol.sprites.training.text import (
     make_t5_encoder,
     make_t5_tokenizer,
     make_tokenizer,
+    t5_positions,
 )
 
 PICTURE = 64  # tokens: 8 x 8 patches of 2 x 2 latent cells
@@ -67,13 +68,12 @@ def predict(parts: Any, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
     return out
 
 
-def attended(probabilities: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """T5 has no start token: its position k reads what CLIP reads at k + 1."""
+def attended(probabilities: list[Tensor]) -> tuple[list[list[Tensor]], Tensor]:
     joint = [
         p[:, :PICTURE, PICTURE:] for p in probabilities if p.shape[1] == PICTURE + 2 * MAX_TOKENS
     ]
-    clip = torch.arange(MAX_TOKENS)
-    return joint, torch.cat([clip, (clip + 1).clamp(max=MAX_TOKENS - 1)])
+    device = joint[0].device
+    return [joint], torch.cat([torch.arange(MAX_TOKENS, device=device), t5_positions(device)])
 
 
 def pipeline(parts: nn.ModuleDict, vae: AutoencoderKL) -> StableDiffusion3Pipeline:
@@ -91,4 +91,4 @@ def pipeline(parts: nn.ModuleDict, vae: AutoencoderKL) -> StableDiffusion3Pipeli
     )
 
 
-RECIPE = Recipe("sd3", make, predict, attended, pipeline, flow=True)
+RECIPE = Recipe("sd3", make, predict, attended, pipeline, flow=True, lr=2e-3)

@@ -93,6 +93,11 @@ def t5_ids(clip_ids: Tensor) -> Tensor:
     return ids.scatter(1, first_padding[:, None], _END_OF_T5)
 
 
+def t5_positions(device: torch.device) -> Tensor:
+    """CLIP position of what T5 reads at each of its own: it has no start token, so one further."""
+    return (torch.arange(MAX_TOKENS, device=device) + 1).clamp(max=MAX_TOKENS - 1)
+
+
 def _clip_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
