@@ -1,4 +1,4 @@
-"""The same loss on three architectures: plain and guided pictures of the same seeds, and what each
+"""The same loss on four architectures: plain and guided pictures of the same seeds, and what each
 word attends to.
 
     python samples/architectures.py [FOLDER]            writes architectures.png (samples/pictures)
@@ -14,15 +14,14 @@ from attncontrol.batch.options import load_pipeline, quiet
 from attncontrol.losses import AttendAndExcite
 from attncontrol.maps.draw import grid, overlay
 
-PROMPT, WORDS, SEEDS = "a cat and a frog", ["cat", "frog"], range(4)
-NAMES = {"sd": "UNet", "sd3": "SD3", "flux": "FLUX"}
-MODELS = {"sd": "sprites", "sd3": "sprites-sd3", "flux": "sprites-flux"}
+PROMPT, WORDS, SEEDS = "a cat and a frog", ["cat", "frog"], range(3)
+NAMES = {"sd": "UNet", "sd3": "SD3", "flux": "FLUX", "pixart": "PixArt"}
 
 
 def main(folder: Path) -> None:
     quiet()
     rows: dict[str, list[Any]] = {}
-    for name, model in MODELS.items():
+    for model, name in sprites.MODELS.items():
         pipe = load_pipeline(model)
         pipe.set_progress_bar_config(disable=True)
         options = {"batch": len(SEEDS), **sprites.call(name)}
