@@ -38,7 +38,7 @@ from attncontrol.errors import CouplingError, ModelError, WordError
 from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding
 from attncontrol.running.calls import DenoiserCall
-from attncontrol.running.observers import Hook
+from attncontrol.running.observers import Hook, inputs_of
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs.photo import Photo
 from attncontrol.verbs.picture import noised_call
@@ -205,8 +205,7 @@ class _Stream:
         self, site: Site, purpose: Purpose, block: nn.Module, args: Any, kwargs: Any, _: Any
     ) -> None:
         if self.call is not None and self.states is not None and self.run.purpose == purpose:
-            bound = inspect.signature(type(block).forward).bind(block, *args, **kwargs)
-            self.step(site, self.call, block, dict([*bound.arguments.items()][1:]))
+            self.step(site, self.call, block, inputs_of(block, args, kwargs))
 
     def step(self, site: Site, call: DenoiserCall, block: Any, arguments: dict[str, Any]) -> None:
         """One block: the concepts' turn comes after the model's own, whose attention output is

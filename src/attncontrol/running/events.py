@@ -22,7 +22,7 @@ from attncontrol.running.calls import DenoiserCall, prediction_of, with_predicti
 from attncontrol.running.contexts import Contexts
 from attncontrol.running.finite import require_finite
 from attncontrol.running.further import read
-from attncontrol.running.observers import Hook, observe
+from attncontrol.running.observers import Hook, observe, of_class
 from attncontrol.running.own import caller
 from attncontrol.running.reading import Ids, watch
 from attncontrol.running.sources import require_sources
@@ -228,7 +228,7 @@ def _moved(call: DenoiserCall, change: Tensor) -> DenoiserCall:
 
 def _named(denoiser: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """By the names of the class, whatever was put over its method. Raises CouplingError."""
-    _, *known = inspect.signature(type(denoiser).forward).parameters.values()
+    known = inspect.signature(of_class(denoiser, "forward")).parameters.values()
     parameters = [each.name for each in known if each.kind == each.POSITIONAL_OR_KEYWORD]
     if len(args) > len(parameters):
         raise CouplingError(

@@ -1,7 +1,6 @@
 """Outputs of modules that are no attention, handed to the edits that change them."""
 
 import functools
-import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import path_matches
 from attncontrol.errors import SiteError
 from attncontrol.running.contexts import Contexts, Seat
-from attncontrol.running.observers import Hook
+from attncontrol.running.observers import Hook, inputs_of
 
 
 @contextmanager
@@ -51,6 +50,4 @@ def _passed(
     now = Moment(
         call.step, Layout(()), one.purpose, call.branches, call.images, call.text, one.riders
     )
-    bound = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
-    _, *inputs = bound.arguments.items()
-    return function(name, dict(inputs), output, now)
+    return function(name, inputs_of(module, args, kwargs), output, now)

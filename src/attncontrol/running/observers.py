@@ -39,7 +39,7 @@ class _Observed:
         functools.update_wrapper(self, self.method, updated=())
         self.owner, self.name = owner, name
         self.observers: list[tuple[Observer, Changer | None]] = []
-        self.signature = inspect.signature(_of_class(owner, name) or self.method)
+        self.signature = inspect.signature(of_class(owner, name) or self.method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         observers = tuple(self.observers)
@@ -69,13 +69,18 @@ class _Observed:
             return self
         if self.previous is not None:
             return copy.deepcopy(self.previous, memo)
-        return _of_class(copied, self.name)
+        return of_class(copied, self.name)
 
 
-def _of_class(owner: Any, name: str) -> Any:
+def of_class(owner: Any, name: str) -> Any:
     """The method that the class of an object gives it, None if it gives none."""
     found = inspect.getattr_static(type(owner), name, None)
     return None if found is None else found.__get__(owner, type(owner))
+
+
+def inputs_of(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a module was called with, by the names of its class."""
+    return dict(inspect.signature(of_class(module, "forward")).bind(*args, **kwargs).arguments)
 
 
 class Hook:
