@@ -16,6 +16,7 @@ from attncontrol.bench import compare
 from attncontrol.bench.compare import _row
 from attncontrol.bench.prompts import things_of
 from attncontrol.bench.rows import Row, append, read
+from attncontrol.bench.suites import MEASURES
 from attncontrol.bench.summary import markdown, summary
 from attncontrol.bench.tasks import Task, tasks
 from attncontrol.cli import app
@@ -24,7 +25,7 @@ from attncontrol.sprites.scenes import render, sample
 
 
 def test_suites_are_276_tasks_each():
-    for suite in ("pairs", "triples", "colors", "layout"):
+    for suite in MEASURES:
         found = tasks(suite)
         assert len(found) == len({task.prompt for task in found}) == 276
         assert tasks(suite, 12) == found[::12]
@@ -37,6 +38,15 @@ def test_suites_are_276_tasks_each():
         assert first.color
         assert second.color
         assert first.color != second.color
+    for pair, task in zip(tasks("pairs"), tasks("four"), strict=True):
+        nouns = [thing.noun for thing in things_of(task.prompt)]
+        assert len(set(nouns)) == 4
+        assert nouns[:2] == [thing.noun for thing in things_of(pair.prompt)]
+    for task in tasks("attributes"):
+        first, second, third = things_of(task.prompt)
+        assert len({first.color, second.color, None}) == 3
+        assert third.color is None
+        assert len({first.noun, second.noun, third.noun}) == 3
     for task in tasks("layout"):
         (one, other) = task.boxes.values()
         assert list(task.boxes) == [thing.noun for thing in things_of(task.prompt)]

@@ -93,7 +93,7 @@ MODEL = of(
 )
 KEEP = of("step|head|step,head|head,step", "x|step,x|step;head")
 ENCODING = of("float32|float16|bfloat16|sqrt8", "int8||float64")
-SUITE = of("pairs|triples|colors", "|x|PAIRS")
+SUITE = of("pairs|triples|colors|attributes|four", "|x|PAIRS")
 MAPS_OUT = of("new.safetensors", "|folder.safetensors|file/x.safetensors|photo.png")
 METHOD = of(
     "auto|attend-and-excite|syngen|conform|plain|boxdiff|placement|own:Loss",

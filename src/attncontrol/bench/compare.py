@@ -2,10 +2,12 @@
 
 Suites, each of the 276 pairs of nouns of Attend-and-Excite's prompts:
 
-pairs    the prompts themselves
-triples  with a third noun: "a cat, a frog and a car"
-colors   both nouns in colours of their own: "a red cat and a blue frog"
-layout   without colours, each noun with a square box of its own, one on each side
+pairs       the prompts themselves
+triples     with a third noun: "a cat, a frog and a car"
+four        with two more: "a cat, a frog, a car and a clock", which no model was trained on
+colors      both nouns in colours of their own: "a red cat and a blue frog"
+attributes  with a third noun that has none: "a red cat, a blue frog and a car"
+layout      without colours, each noun with a square box of its own, one on each side
 
 Measures per picture: ``present``, all nouns are shown; ``bound``, in their colours; ``iou`` and
 ``inside``, overlap of what is found with its box and whether its centre lies there, mean over

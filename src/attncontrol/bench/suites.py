@@ -7,6 +7,8 @@ MEASURES = {
     "triples": ("present", "confidence"),
     "colors": ("present", "bound", "confidence"),
     "layout": ("present", "iou", "inside", "confidence"),
+    "attributes": ("present", "bound", "confidence"),
+    "four": ("present", "confidence"),
 }
 
 _WITH_SOURCE = ("shown", "kept", "both", "iou", "outside", "other", "tint", "confidence")

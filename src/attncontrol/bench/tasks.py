@@ -11,6 +11,9 @@ from attncontrol.bench.prompts import benchmark_prompts, things_of
 from attncontrol.sprites.scenes import COLORS, NOUNS, Thing, caption
 
 
+_MORE = {"triples": 1, "attributes": 1, "four": 2}  # nouns than the prompt has
+
+
 @dataclass(frozen=True)
 class Task:
     """A prompt and, in the layout suite, the box of every noun."""
@@ -30,12 +33,13 @@ def _task(suite: str, number: int, prompt: str) -> Task:
     nouns = [thing.noun for thing in things_of(prompt)]
     if suite == "pairs":
         return Task(prompt, {})
-    if suite == "triples":
+    for _ in range(_MORE.get(suite, 0)):
         nouns.append(str(rng.choice([noun for noun in NOUNS if noun not in nouns])))
+    if suite in ("triples", "four"):
         return Task(_caption(nouns), {})
-    if suite == "colors":
-        colors = rng.choice(list(COLORS), len(nouns), replace=False)
-        return Task(_caption(nouns, map(str, colors)), {})
+    if suite in ("colors", "attributes"):
+        colors = rng.choice(list(COLORS), 2, replace=False)
+        return Task(_caption(nouns, itertools.chain(map(str, colors), itertools.repeat(None))), {})
     sides = rng.permutation(2)
     boxes = {noun: square(rng, int(side)) for noun, side in zip(nouns, sides, strict=True)}
     return Task(_caption(nouns), boxes)
