@@ -38,7 +38,10 @@ class Picture(Exact):
 
 
 class Generated(Picture):
+    """``noise`` is the seed of its noise, where one was chosen; else ``seed``."""
+
     method: Text
+    noise: int | None = None
     losses: tuple[float, ...]
     refinements: tuple[int, ...]
     memory: float | None

@@ -95,6 +95,7 @@ class Generation(Settings):
     u: Fraction
     compare: bool
     batch: Annotated[int, Field(ge=1, le=10_000)]
+    noises: Annotated[int, Field(ge=1, le=64)] = 1
     parameters: dict[str, Any] | None = None
 
     @property

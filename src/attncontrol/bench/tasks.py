@@ -10,7 +10,6 @@ from attncontrol.attention.regions import Box
 from attncontrol.bench.prompts import benchmark_prompts, things_of
 from attncontrol.sprites.scenes import COLORS, NOUNS, Thing, caption
 
-
 _MORE = {"triples": 1, "attributes": 1, "four": 2}  # nouns than the prompt has
 
 

@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -81,6 +81,42 @@ def curves(lines: Sequence[Mapping[str, Any]], x: str, y: str, file: Path) -> No
     axes.set_ylim(0, 102)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right center", frameon=False)
+    _written(figure, file)
+
+
+class Point(NamedTuple):
+    """A value and the ends of its interval."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+def panels(
+    of_each: Mapping[str, Mapping[str, Sequence[Point]]], x: str, y: str, file: Path
+) -> None:
+    """One panel beside the other, of equal axes, with a line per method; x is logarithmic."""
+    figure = _figure(1.5 + 2.6 * len(of_each), 3.4)
+    places = figure.subplots(1, len(of_each), squeeze=False, sharey=True)[0]
+    methods = list(dict.fromkeys(name for lines in of_each.values() for name in lines))
+    ticks = sorted({p.x for lines in of_each.values() for line in lines.values() for p in line})
+    for axes, (title, lines) in zip(places, of_each.items(), strict=True):
+        axes.axhline(0, color="0.6", linewidth=0.8)
+        for name, points in lines.items():
+            ends = [[p.y - p.low for p in points], [p.high - p.y for p in points]]
+            axes.errorbar(
+                [p.x for p in points], [p.y for p in points], yerr=ends, label=name, marker="o",
+                markersize=4, linewidth=1.2, elinewidth=0.5, color=f"C{methods.index(name)}",
+            )  # fmt: skip
+        axes.set_title(title, fontsize=10)
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel(x)
+        axes.spines[["top", "right"]].set_visible(False)
+    places[0].set_ylabel(y)
+    figure.legend(*places[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     _written(figure, file)
 
 

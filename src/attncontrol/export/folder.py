@@ -110,7 +110,8 @@ def _sheets(
 
 def _measured(picture: Any) -> dict[str, Any]:
     """Memory that was not measured is None."""
-    values = {name: getattr(picture, name) for name in ("losses", "refinements", "seconds")}
+    names = "losses", "refinements", "seconds", "noise"
+    values = {name: getattr(picture, name) for name in names}
     return values | {"memory": None if math.isnan(picture.memory) else picture.memory}
 
 

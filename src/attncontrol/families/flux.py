@@ -65,16 +65,14 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
     return packed
 
 
-def _steering(sites: tuple[Site, ...]) -> tuple[Where, float | None]:
-    """The last double-stream blocks 15 to 18 of the 19 of FLUX.1 with step 20. In smaller models
-    the first two thirds of the single-stream blocks, which localise words best in the
-    bundled model.
+def _steering(sites: tuple[Site, ...]) -> tuple[Where, None]:
+    """The last double-stream blocks 15 to 18 of the 19 of FLUX.1. In smaller models the first two
+    thirds of the single-stream blocks, which localise words best in the bundled model.
     """
     single = [site.name for site in sites if site.name.startswith("single")]
     double = [site.name for site in sites if site.name not in single]
-    if double[15:]:
-        return Where(kind="joint", layers=tuple(double[15:19])), 20.0
-    return Where(kind="joint", layers=tuple(single[: -(-2 * len(single) // 3)] or double)), None
+    chosen = double[15:19] or single[: -(-2 * len(single) // 3)] or double
+    return Where(kind="joint", layers=tuple(chosen)), None
 
 
 FAMILY = Family(

@@ -58,15 +58,14 @@ def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
     return Layout((height, width), slice(picture), text)
 
 
-def _steering(sites: tuple[Site, ...]) -> tuple[Where, float | None]:
-    """The layers 5 to 12 and step 20 of Self-Cross guidance for SD3 medium with its 24 layers; of
-    fewer layers the last third, which localises words best in the bundled model (``attncontrol
-    sites --score``).
+def _steering(sites: tuple[Site, ...]) -> tuple[Where, None]:
+    """The layers 5 to 12 of Self-Cross guidance for SD3 medium with its 24 layers, whose step of 20
+    goes with its own loss; of fewer layers the last third, which localises words best in the
+    bundled model (``attncontrol sites --score``).
     """
     joint = [site.name for site in sites if site.kind == "joint"]
-    if len(joint) > 12:
-        return Where(kind="joint", layers=tuple(joint[5:13])), 20.0
-    return Where(kind="joint", layers=tuple(joint[2 * len(joint) // 3 :])), None
+    middle = joint[5:13] if len(joint) > 12 else joint[2 * len(joint) // 3 :]
+    return Where(kind="joint", layers=tuple(middle)), None
 
 
 FAMILY = Family(

@@ -57,17 +57,19 @@ def _stride(name: str, levels: int) -> int:
 _LOCALISING = ("up_blocks.0.attentions.1", "up_blocks.1.attentions.0")
 
 
-def _steering(sites: tuple[Site, ...]) -> tuple[Where, float]:
-    """SD 1/2: the 16 x 16 layers at 512 px and step 20, as in the papers. UNets without them: step
-    2, on the two layers that localise words best in the bundled model (``attncontrol sites
-    --score``), or the coarsest ones where these do not exist.
+def _steering(sites: tuple[Site, ...]) -> tuple[Where, float | None]:
+    """SD 1 and 2, which look at text at strides 1 to 8: the 16 x 16 layers at 512 px and step 20,
+    as in the papers. SDXL, for which there is no paper's step, the layers of the same stride.
+    Smaller UNets the two that localise words best in the bundled model (``attncontrol sites
+    --score``), or the coarsest where these do not exist.
     """
     cross = [site for site in sites if site.kind == "cross"]
-    if any(site.stride == 4 for site in cross):
-        return Where(kind="cross", stride=4), 20.0
+    strides = {site.stride for site in cross}
+    if 4 in strides:
+        return Where(kind="cross", stride=4), 20.0 if 1 in strides else None
     if any(site.name.startswith(_LOCALISING) for site in cross):
-        return Where(kind="cross", layers=_LOCALISING), 2.0
-    return Where(kind="cross", stride=max(site.stride for site in cross)), 2.0
+        return Where(kind="cross", layers=_LOCALISING), None
+    return Where(kind="cross", stride=max(strides)), None
 
 
 def _encoders(pipe: Any) -> tuple[Encoder, ...]:
