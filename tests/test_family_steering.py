@@ -234,6 +234,8 @@ def test_steps_and_thresholds_are_those_of_papers_or_relative_without_refinement
         run(name, pipe)
     assert trace.step_size == size
     assert (trace.steps[0].refinements[0] > 0) == (name == "sd")
-    with steer(pipe, AttendAndExcite(words), descent=Descent(thresholds={0.0: 2.0})) as trace:
-        run(name, pipe)
-    assert trace.steps[0].refinements == (20,)
+    for most, taken in ((None, 20 if name == "sd" else 0), (4, 4)):
+        descent = Descent(thresholds={0.0: 2.0}, max_refinements=most)
+        with steer(pipe, AttendAndExcite(words), descent=descent) as trace:
+            run(name, pipe)
+        assert trace.steps[0].refinements == (taken,)

@@ -199,7 +199,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--layers", help="module paths or patterns, separated by commas")
     parser.add_argument("--step-size", type=float)
     parser.add_argument("--guided", type=float, default=0.5)
-    parser.add_argument("--max-refinements", type=int, default=20)
+    parser.add_argument("--max-refinements", type=int)
     return parser.parse_args()
 
 

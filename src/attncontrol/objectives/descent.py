@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from attncontrol.attention.moment import steps_in
@@ -37,6 +37,7 @@ class Relative:
 USUAL = Relative(0.06)
 """Where no step of a paper fits: measured on the bundled models, bench/README.md."""
 _EXCITED: Mapping[float, float] = MappingProxyType({0.0: 0.05, 0.2: 0.5, 0.4: 0.8})
+_MOST = 20  # refinements, in the papers' codes
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,13 @@ class Descent:
     variance-preserving schedulers (DDIM, PNDM, DPM++) that is the latents, for sigma-parametrised
     ones (Euler, LMS) this is a step of alpha (sigma^2 + 1) in the latents, which keeps published
     step sizes meaningful. ``step_size`` is that of the papers, which fits one model;
-    ``Relative(0.06)`` moves every image equally far on all of them; None takes the default of the
-    model family: the papers' on Stable Diffusion 1 and 2, on most others ``Relative(0.06)``, which
-    the thresholds of Attend-and-Excite, the default, are not used with.
+    ``Relative(0.06)`` moves every image equally far on all of them; None takes the papers' on
+    Stable Diffusion 1 and 2, on all other models ``Relative(0.06)``.
 
     Updates happen in the first ``guided`` fraction of the steps. ``thresholds`` maps a fraction of
     the run to a value v: at that step each image is first refined until L <= 1 - v, by at most
-    ``max_refinements`` steps of the same alpha_i.
+    ``max_refinements`` steps of the same alpha_i. None is 20 of a paper's step and none of relative
+    ones, for twenty moves of 6 % leave the range of a picture, and a few gained nothing.
 
     The defaults are those of Attend-and-Excite (25 of 50 steps, thresholds at steps 0, 10 and 20).
 
@@ -65,7 +66,7 @@ class Descent:
     final: NotNegative = 0.5
     guided: Share = 0.5
     thresholds: Mapping[Share, Number] = field(default_factory=lambda: _EXCITED)
-    max_refinements: Index = 20
+    max_refinements: Index | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -76,11 +77,11 @@ class Descent:
         size = step_size.share if isinstance(step_size, Relative) else step_size
         return float(size * (1 + (self.final - 1) * progress) ** 0.5)
 
-    def usual(self) -> "Descent":
-        """With ``USUAL``, and without the thresholds of Attend-and-Excite, which go with its step:
-        twenty moves of 6 % leave the range of a picture."""
-        official = self.thresholds == _EXCITED
-        return replace(self, step_size=USUAL, thresholds={} if official else self.thresholds)
+    def limit(self, step_size: float | Relative) -> int:
+        """Most refinements of an image at a step."""
+        if self.max_refinements is not None:
+            return self.max_refinements
+        return 0 if isinstance(step_size, Relative) else _MOST
 
     def updates(self, index: int, total: int) -> bool:
         return index < steps_in(self.guided, total)

@@ -103,9 +103,8 @@ def steer(
             "an objective that compares with the first picture takes no refinement: "
             "Descent(thresholds={})"
         )
-    size = published if descent.step_size is None else descent.step_size
-    descent = descent.usual() if size is None else descent
-    trace = Trace(where, USUAL if size is None else size)
+    given = (size for size in (descent.step_size, published) if size is not None)
+    trace = Trace(where, next(given, USUAL))
     chosen = sites_with(known, "image->text", where)
     steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace, images)
     with run.hooked(Hooks(before=steering.before)), _frozen(run.denoiser):
@@ -155,7 +154,7 @@ class _Steering:
         losses[images], gradient[images] = evaluate(images, start)
         before = tuple(losses.tolist())
         change, gradient, counts = _refine(
-            evaluate, start, losses, gradient, alpha, target, descent.max_refinements
+            evaluate, start, losses, gradient, alpha, target, descent.limit(self.trace.step_size)
         )
         view.end_step()
         self.trace.steps.append(TraceStep(index, call.step.timestep, before, counts))
