@@ -98,7 +98,7 @@ def panels(
 ) -> None:
     """One panel beside the other, of equal axes, with a line per method; x is logarithmic."""
     figure = _figure(1.5 + 2.6 * len(of_each), 3.4)
-    places = figure.subplots(1, len(of_each), squeeze=False, sharey=True)[0]
+    places = figure.subplots(1, len(of_each), squeeze=False, sharex=True, sharey=True)[0]
     methods = list(dict.fromkeys(name for lines in of_each.values() for name in lines))
     ticks = sorted({p.x for lines in of_each.values() for line in lines.values() for p in line})
     for axes, (title, lines) in zip(places, of_each.items(), strict=True):
