@@ -1,0 +1,1 @@
+"""Many pictures from one file: jobs that are checked whole, made in batches, and gone on with."""
