@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     "version", "errors", "axes", "listing", "checks", "writing", "prompts", "attention", "maps",
     "families", "objectives", "losses", "edits", "running", "verbs", "analysis", "export",
-    "inspector", "sprites", "batch", "bench", "cli", "__main__",
+    "inspector", "sprites", "batch", "jobs", "bench", "cli", "__main__",
 )  # fmt: skip
 VALUES = {"version", "errors", "axes", "listing", "checks"}
 NARROWER = {  # than the order alone allows
@@ -42,7 +42,8 @@ EXTERNAL = {  # package: where it may be imported
     "typer": ("cli",),
     "rich": ("cli", "batch", "bench", "sprites/training"),
     "jinja2": ("inspector",),
-    "pydantic": ("maps", "batch"),
+    "pydantic": ("maps", "batch", "jobs"),
+    "yaml": ("jobs",),
     "filelock": ("writing",),
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

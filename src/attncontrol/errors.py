@@ -5,6 +5,7 @@ AttnControlError
 ├── WordError (ValueError)           a word that is not in the prompt or cannot be located
 ├── SiteError (LookupError)          no attention site, head or block of this name
 ├── SettingError (ValueError)        a number, name or combination of settings out of its range
+├── JobError (ValueError)            all that is wrong in a file of a job, line by line
 ├── LossError (ValueError)           an objective that returns no loss per picture
 ├── EditError (ValueError)           an edit that returns no attention
 ├── ResultsError (ValueError)        a folder of results that does not fit this run
@@ -37,6 +38,15 @@ class SiteError(AttnControlError, LookupError):
 
 class SettingError(AttnControlError, ValueError):
     """A number, a name or a combination of settings lies outside its range."""
+
+
+class JobError(AttnControlError, ValueError):
+    """A file of a job is wrong. ``wrong`` are its mistakes, each with ``line``, ``field`` and
+    ``text``."""
+
+    def __init__(self, message: str, wrong: tuple[object, ...] = ()):
+        super().__init__(message)
+        self.wrong = wrong
 
 
 class LossError(AttnControlError, ValueError):

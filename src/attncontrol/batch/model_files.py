@@ -55,6 +55,11 @@ def read(name: str) -> Model:
     )
 
 
+def is_here(name: str) -> bool:
+    """Whether its files can be read without asking the hub."""
+    return name in sprites.MODELS or Path(name).is_dir()
+
+
 def _json(name: str, file: str) -> dict[str, Any]:
     """Empty if there is none; loading the model says why."""
     if not name.strip():

@@ -143,6 +143,17 @@ def guided(call: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
 
 def parse_step(text: str) -> "float | Relative":
     """A step size, "8", or how far a picture moves, "6%". Raises SettingError."""
+    size, share = step_of(text)
+    if not share:
+        return size
+    from attncontrol.objectives.descent import Relative
+
+    return Relative(size / 100)
+
+
+def step_of(text: str) -> tuple[float, bool]:
+    """The number of a step size, and whether it is a percentage: without torch. Raises
+    SettingError."""
     number = text.removesuffix("%")
     try:
         size = float(number)
@@ -152,11 +163,7 @@ def parse_step(text: str) -> "float | Relative":
         raise SettingError(
             f"{text!r}: a step size is a finite number, 0 or larger, or a share, such as 6%"
         )
-    if number == text:
-        return size
-    from attncontrol.objectives.descent import Relative
-
-    return Relative(size / 100)
+    return size, number != text
 
 
 def parse_seeds(text: str) -> list[int]:

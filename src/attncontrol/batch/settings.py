@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypedDict
 
-from attncontrol.batch.options import parse_step
+from attncontrol.batch.options import step_of
 from attncontrol.errors import SettingError
 from attncontrol.export.names import name_of, plain, record_of, sheet_of
 
@@ -19,7 +19,7 @@ def _once(values: list[Any]) -> list[Any]:
 
 
 def _step(text: str) -> str:
-    parse_step(text)
+    step_of(text)
     return text
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from attncontrol.batch.options import DTYPES, parse_seeds, parse_step, require_model
+from attncontrol.batch.options import DTYPES, parse_seeds, require_model, step_of
 from attncontrol.errors import ModelError, SettingError, WordError
 
 Box = tuple[float, float, float, float]
@@ -57,7 +57,7 @@ unit = between(0.0, 1.0)
 def step_size(text: str | None) -> str | None:
     try:
         if text is not None:
-            parse_step(text)
+            step_of(text)
     except SettingError as error:
         raise typer.BadParameter(str(error)) from error
     return text

@@ -9,16 +9,11 @@ from typing import Any
 import typer
 
 from attncontrol import losses
+from attncontrol.batch.method_names import names
 from attncontrol.batch.options import parse_step
 from attncontrol.errors import LossError, SettingError
 
-_FIRST = ("auto", "attend-and-excite", "syngen")  # to try first
-
-
-def names(needs: str | None = None) -> list[str]:
-    """Of all methods, or of those that need "words" or a "layout"."""
-    fitting = {name for name, need in losses.methods().items() if needs in (None, need)}
-    return [name for name in _FIRST if name in fitting] + sorted(fitting - set(_FIRST))
+__all__ = ["check", "names", "objective", "parameters", "steering", "weakening"]
 
 
 def check(

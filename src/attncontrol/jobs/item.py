@@ -35,8 +35,8 @@ class Item(Exact):
 
     ``method`` is "plain", the name of a loss ("auto"), of an edit ("p2p@0.6+auto"), "regions",
     "remove", "move", or "module:Name". An edit takes from the picture of ``source`` of the same
-    seed, model and size, which is made too. ``words`` are the groups of ``method``; ``record`` those
-    whose maps are kept. ``parameters`` are fields of the method by their names, those of its
+    seed, model and size, which is made too. ``words`` are the groups of ``method``; ``record``
+    those whose maps are kept. ``parameters`` are fields of the method by their names, those of its
     descent behind "descent.".
     """
 
