@@ -64,3 +64,11 @@ def editing(name: str) -> tuple[list[Part], bool]:
     if not edits or len(found) - len(edits) > 1:
         raise SettingError(f"{name!r}: {AUTO} stands once beside a method, such as p2p+{AUTO}")
     return edits, len(edits) < len(found)
+
+
+def changes_nothing(method: str, prompt: str, to: str) -> bool:
+    """From the same noise the same prompt gives the same picture, and what is taken from that is
+    what is there; but for keys of the style at another scale."""
+    styles = [part for part in editing(method)[0] if part.name == "style"]
+    scaled = any(part.strength not in (None, USUAL["style"]) for part in styles)
+    return prompt.split() == to.split() and not scaled

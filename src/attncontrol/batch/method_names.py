@@ -47,9 +47,10 @@ def names(needs: str | None = None) -> list[str]:
     return [name for name in _FIRST if name in fitting] + sorted(fitting - set(_FIRST))
 
 
-def known() -> list[str]:
+@cache
+def known() -> tuple[str, ...]:
     """All names, but for strengths and what is put together."""
-    return [PLAIN, *names(), *USUAL, *CHANGES]
+    return (PLAIN, *names(), *USUAL, *CHANGES)
 
 
 @cache

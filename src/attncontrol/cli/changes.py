@@ -1,12 +1,12 @@
 """What ``attncontrol edit`` is to change."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from attncontrol.batch.edit_names import AUTO, USUAL, editing
+from attncontrol.batch.edit_names import AUTO, USUAL, changes_nothing, editing
+from attncontrol.batch.short_forms import parse_move
 from attncontrol.cli import checks
 from attncontrol.errors import SettingError, WordError
 
@@ -56,25 +56,10 @@ def _require_one(given: Any) -> None:
 
 
 def _by(text: str) -> tuple[str, float, float]:
-    """``"cat=0.3,0"`` -> ("cat", 0.3, 0.0)."""
-    word, _, numbers = text.rpartition("=")
     try:
-        right, down = map(float, numbers.split(","))
-    except ValueError:
-        right = down = math.nan
-    if not word.strip() or not (-1 < right < 1 and -1 < down < 1):
-        raise typer.BadParameter(
-            f"{text!r}: write word=right,down in widths and heights of the picture, between -1 and "
-            "1, such as cat=0.3,0",
-            param_hint="--move",
-        )
-    if right == down == 0:
-        raise typer.BadParameter(
-            f"{text!r}: nothing would move; write how far to the right or down, such as "
-            f"{word.strip()}=0.3,0",
-            param_hint="--move",
-        )
-    return word.strip(), right, down
+        return parse_move(text)
+    except SettingError as error:
+        raise typer.BadParameter(str(error), param_hint="--move") from error
 
 
 def _without(prompt: str, word: str) -> str:
@@ -100,16 +85,13 @@ def _require_method(name: str) -> None:
 
 
 def _require_difference(method: str, prompt: str, to: str) -> None:
-    """From the same noise the same prompt gives the same picture, and what is taken from that is
-    what is there; but for keys of the style at another scale."""
+    """Raises typer.BadParameter for a second prompt that says the same as the first."""
     if method == AUTO:
         from attncontrol.prompts.difference import difference
 
         same = difference(prompt, to).kind == "none"
     else:
-        styles = [part for part in editing(method)[0] if part.name == "style"]
-        scaled = any(part.strength not in (None, USUAL["style"]) for part in styles)
-        same = prompt.split() == to.split() and not scaled
+        same = changes_nothing(method, prompt, to)
     if same:
         raise typer.BadParameter(
             f"it says what PROMPT says, {prompt!r}, so {method} would change nothing: say what "

@@ -1,7 +1,6 @@
 """Values of options, checked before torch is imported: typer.BadParameter says what to write."""
 
 import codecs
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,9 +10,8 @@ from typing import Any
 import typer
 
 from attncontrol.batch.options import DTYPES, parse_seeds, require_model, step_of
+from attncontrol.batch.short_forms import Box, parse_box, parse_groups
 from attncontrol.errors import ModelError, SettingError, WordError
-
-Box = tuple[float, float, float, float]
 
 MOST_PIXELS = 8192  # of a side
 LONGEST_PROMPT = 10_000  # characters; the longest text of any model is a tenth of that
@@ -141,12 +139,10 @@ def groups(words: str | None) -> list[list[str]] | None:
     """``"red+car,cat"`` -> [["red", "car"], ["cat"]]; None: by the parse."""
     if words is None:
         return None
-    found = [[word.strip() for word in group.split("+")] for group in words.split(",")]
-    if not all(word for group in found for word in group):
-        raise typer.BadParameter(
-            f"{words!r}: write words separated by commas, as in red+car,cat", param_hint="--words"
-        )
-    return found
+    try:
+        return parse_groups(words)
+    except SettingError as error:
+        raise typer.BadParameter(str(error), param_hint="--words") from error
 
 
 def boxes(texts: list[str] | None, option: str = "--box") -> dict[str, Box]:
@@ -159,21 +155,10 @@ def boxes(texts: list[str] | None, option: str = "--box") -> dict[str, Box]:
 
 
 def _box(text: str, option: str) -> tuple[str, Box]:
-    word, _, numbers = text.rpartition("=")
     try:
-        left, top, right, bottom = map(float, numbers.split(","))
-    except ValueError:
-        why = "write word=left,top,right,bottom in fractions of the picture"
-    else:
-        if word.strip() and 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
-            return word.strip(), (left, top, right, bottom)
-        if not word.strip():
-            why = "it names no word; write word=left,top,right,bottom"
-        elif 1 < max(left, top, right, bottom) < math.inf:
-            why = "these look like pixels; write fractions of the picture, 0 to 1"
-        else:
-            why = "left < right and top < bottom must lie between 0 and 1"
-    raise typer.BadParameter(f"{text}: {why}", param_hint=option)
+        return parse_box(text)
+    except SettingError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def prompts(given: str | None, path: Path | None) -> list[str]:

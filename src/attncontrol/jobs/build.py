@@ -1,6 +1,7 @@
 """From what an entry says to its items, each checked by itself."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 from attncontrol.batch.edit_names import AUTO
 from attncontrol.batch.method_names import CHANGES, PLAIN, Kind, fields_of, kind_of, known
 from attncontrol.checks.arguments import shown
-from attncontrol.errors import AttnControlError, SettingError
+from attncontrol.errors import AttnControlError, SettingError, WordError
 from attncontrol.jobs.checks import check
 from attncontrol.jobs.forms import OWN
 from attncontrol.jobs.item import Item
@@ -48,7 +49,7 @@ class _Wrong(Exception):  # noqa: N818  # a signal
 
 
 def _item(fields: dict[str, Any], stated: Any, used: set[str]) -> Item:
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = {name: value for name, value in fields.items() if value is not None and value != {}}
     if "method" not in given:
         given["method"] = _implied(given)
     kind = _kind(given["method"])
@@ -119,8 +120,23 @@ def _complete(given: dict[str, Any], kind: Kind) -> None:
         given.setdefault("source", given["prompt"])
     if kind.name == "move" and "source" in given:
         given.setdefault("prompt", given["source"])
+    if kind.name == "remove" and "source" in given and "prompt" not in given:
+        given["prompt"] = _without(given["source"], given["remove"])
     if "prompt" not in given:
         raise _Wrong(("prompt", "there is none"))
+
+
+@lru_cache(10_000)
+def _without(source: Any, word: Any) -> str:
+    """What is left of a prompt; it is parsed for this, which takes some ms."""
+    if not (isinstance(source, str) and isinstance(word, str)):
+        raise _Wrong(("remove", f"{shown(word)}: write a word of the source"))
+    from attncontrol.prompts.without import without
+
+    try:
+        return without(source, word)
+    except WordError as error:
+        raise _Wrong(("remove", str(error))) from error
 
 
 def _validated(given: Mapping[str, Any]) -> Item:

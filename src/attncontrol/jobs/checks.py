@@ -5,7 +5,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from attncontrol.batch import model_files
-from attncontrol.batch.edit_names import AUTO, USUAL, editing
+from attncontrol.batch.edit_names import AUTO, changes_nothing
 from attncontrol.batch.method_names import CHANGES, Kind, fields_of
 from attncontrol.batch.options import require_model
 from attncontrol.checks.arguments import fits, in_words, shown
@@ -75,9 +75,7 @@ def _edited(item: Item, kind: Kind) -> Found:
         yield "move", "by 0, 0 nothing would move"
     if not kind.edits or item.method in CHANGES:
         return
-    styles = [part for part in editing(item.method)[0] if part.name == "style"]
-    scaled = any(part.strength not in (None, USUAL["style"]) for part in styles)
-    if item.prompt.split() == (item.source or "").split() and not scaled:
+    if changes_nothing(item.method, item.prompt, str(item.source)):
         yield "source", f"it says what the prompt says, so {item.method} would change nothing"
 
 

@@ -22,6 +22,11 @@ from attncontrol.batch.settings import (
 )
 from attncontrol.export.names import readable
 
+_OF_THE_SOURCE = (
+    "seed", "model", "negative", "steps", "guidance", "height", "width", "dtype", "lora"
+)  # fmt: skip
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=True)
+
 
 class Adapter(Exact):
     """A LoRA: a folder, a file or a hub id, and how much of it."""
@@ -68,8 +73,13 @@ class Item(Exact):
     def mark(self) -> str:
         """The same for equal items alone, in every version that means the same by them."""
         told = self.model_dump(mode="json", exclude_defaults=True)
-        text = json.dumps(told, sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(_JSON.encode(told).encode()).hexdigest()[:16]
+
+    @cached_property
+    def original(self) -> "Item":
+        """The plain picture of ``source``."""
+        same = {name: getattr(self, name) for name in _OF_THE_SOURCE}
+        return Item(prompt=str(self.source), **same)
 
     @property
     def name(self) -> str:

@@ -6,10 +6,6 @@ from functools import cached_property
 
 from attncontrol.jobs.item import Item
 
-_OF_THE_SOURCE = (
-    "seed", "model", "negative", "steps", "guidance", "height", "width", "dtype", "lora"
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Job:
@@ -50,5 +46,4 @@ class Job:
 
 def source_of(item: Item) -> Item:
     """The plain picture that an edit takes from."""
-    same = {name: getattr(item, name) for name in _OF_THE_SOURCE}
-    return Item(prompt=str(item.source), **same)
+    return item.original
