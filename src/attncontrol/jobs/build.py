@@ -121,16 +121,20 @@ def _complete(given: dict[str, Any], kind: Kind) -> None:
     if kind.name == "move" and "source" in given:
         given.setdefault("prompt", given["source"])
     if kind.name == "remove" and "source" in given and "prompt" not in given:
-        given["prompt"] = _without(given["source"], given["remove"])
+        given["prompt"] = _left(given["source"], given["remove"])
     if "prompt" not in given:
         raise _Wrong(("prompt", "there is none"))
 
 
-@lru_cache(10_000)
-def _without(source: Any, word: Any) -> str:
-    """What is left of a prompt; it is parsed for this, which takes some ms."""
+def _left(source: Any, word: Any) -> str:
     if not (isinstance(source, str) and isinstance(word, str)):
         raise _Wrong(("remove", f"{shown(word)}: write a word of the source"))
+    return _without(source, word)
+
+
+@lru_cache(10_000)
+def _without(source: str, word: str) -> str:
+    """What is left of a prompt; it is parsed for this, which takes some ms."""
     from attncontrol.prompts.without import without
 
     try:

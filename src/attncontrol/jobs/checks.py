@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from attncontrol.batch import model_files
 from attncontrol.batch.edit_names import AUTO, changes_nothing
@@ -108,18 +109,20 @@ def _about(name: str) -> tuple[str | None, model_files.Model | None]:
     """What is wrong with a model, and what its files say if they are here."""
     try:
         require_model(name)
-    except AttnControlError as error:
+        return None, model_files.read(name) if model_files.is_here(name) else None
+    except (AttnControlError, OSError) as error:  # of a name that is too long
         return str(error), None
-    here = model_files.is_here(name)
-    return None, model_files.read(name) if here else None
 
 
 @cache
 def _no_files(path: str) -> str | None:
     """Of a LoRA that can be no hub id."""
     looks = path.count("/") == 1 and not path.startswith((".", "~", "/"))
-    if Path(path).exists() or (looks and Path(path).suffix != ".safetensors"):
-        return None
+    try:
+        if Path(path).exists() or (looks and Path(path).suffix != ".safetensors"):
+            return None
+    except OSError as error:  # a name that is too long
+        return str(error)
     return f"{shown(path)}: there is no such file or folder, and it is no hub id, owner/name"
 
 
@@ -128,3 +131,14 @@ def _parameters(item: Item, kind: Kind) -> Found:
     for name, value in item.parameters.items():
         if not fits(value, known[name]):
             yield f"parameters.{name}", f"{shown(value)}: write {in_words(known[name])}"
+    given = item.parameters.get("descent.thresholds", {})
+    if not (isinstance(given, dict) and all(map(_is_threshold, given.items()))):
+        text = f"{shown(given)}: write shares of the run and values, such as {{0.2: 0.5}}"
+        yield "parameters.descent.thresholds", text
+
+
+def _is_threshold(pair: tuple[str, Any]) -> bool:
+    try:
+        return 0 <= float(pair[0]) <= 1 and fits(pair[1], float)
+    except ValueError:
+        return False

@@ -119,6 +119,7 @@ def _options(texts: Sequence[str], own: Located | None, wrong: Mistakes) -> Loca
             if not given or not value.strip():
                 raise SettingError("write a default as field=value, such as steps=20")
             found[name.strip()] = cell(name.strip(), value.strip())
+            require_plain(found)
         except SettingError as error:
             wrong.add(0, f"default {shown(text)}", str(error))
     return found

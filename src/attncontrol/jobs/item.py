@@ -28,6 +28,9 @@ _OF_THE_SOURCE = (
 _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=True)
 
 
+Dtype = Annotated[str, Field(pattern="^(float32|float16|bfloat16)$")]
+
+
 class Adapter(Exact):
     """A LoRA: a folder, a file or a hub id, and how much of it."""
 
@@ -65,7 +68,7 @@ class Item(Exact):
     guidance: Scale | None = None
     height: Pixels | None = None
     width: Pixels | None = None
-    dtype: Annotated[str, Field(pattern="^(float32|float16|bfloat16)$")] = "float32"
+    dtype: Dtype = "float32"
     lora: list[Adapter] = Field(default_factory=list)
     record: Words | None = None
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from attncontrol.checks.arguments import brief
 from attncontrol.errors import JobError
 
 _SHOWN = 20
@@ -44,7 +45,7 @@ class Mistakes:
     more: int = 0
 
     def add(self, line: int, name: str, text: str) -> None:
-        wrong = Wrong(line, name, text)
+        wrong = Wrong(line, brief(name), brief(text))
         if len(self.kept) < _KEPT:
             self.kept[wrong] = None
         elif wrong not in self.kept:

@@ -17,7 +17,7 @@ from attncontrol.jobs.located import Located, Mistakes, meant
 from attncontrol.jobs.values import DEEPEST
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # that of C is 10 times as fast
-_MOST = 10_000_000  # values, those of aliases counted again
+_MOST = 5_000_000  # values, those of aliases counted again
 _TEXT = "tag:yaml.org,2002:str"
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -77,7 +77,7 @@ class _Values:
         """As the next item, key or value of what is open."""
         self.count += size
         if self.count > _MOST:
-            raise SettingError(f"line {_line(event)}: more than {_MOST} values, aliases repeated")
+            raise SettingError(f"line {_line(event)}: more than {_MOST} values; write .jsonl")
         last = self.open[-1]
         if isinstance(last.inside, list):
             last.inside.append(value)
