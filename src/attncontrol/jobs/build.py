@@ -1,6 +1,6 @@
 """From what an entry says to its items, each checked by itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from functools import lru_cache
 from typing import Any
 
@@ -31,10 +31,11 @@ def items_of(said: Said, own: Said, wrong: Mistakes) -> Iterator[Item]:
     stated = own.fields.keys() if "method" not in said.varied else set()
     for fields in said.each():
         try:
-            item = _item(fields, stated, used)
+            item = _item(fields, stated, used, said.broken)
         except _Wrong as mistake:
+            line_of = said.origin_of if mistake.alone else said.line_of
             for name, text in mistake.found:
-                wrong.add(said.line_of(name), name, text)
+                wrong.add(line_of(name), name, text)
         else:
             yield item
     for name in own.varied:
@@ -43,12 +44,14 @@ def items_of(said: Said, own: Said, wrong: Mistakes) -> Iterator[Item]:
 
 
 class _Wrong(Exception):  # noqa: N818  # a signal
-    def __init__(self, *found: tuple[str, str]):
+    """``alone``: by itself, whatever the other fields say."""
+
+    def __init__(self, *found: tuple[str, str], alone: bool = False):
         super().__init__()
-        self.found = found
+        self.found, self.alone = found, alone
 
 
-def _item(fields: dict[str, Any], stated: Any, used: set[str]) -> Item:
+def _item(fields: dict[str, Any], stated: Any, used: set[str], broken: Set[str]) -> Item:
     given = {name: value for name, value in fields.items() if value is not None and value != {}}
     if "method" not in given:
         given["method"] = _implied(given)
@@ -60,8 +63,10 @@ def _item(fields: dict[str, Any], stated: Any, used: set[str]) -> Item:
         del given[name]
     used.update(given)
     _complete(given, kind)
-    if missing := sorted(kind.needs - given.keys()):
-        raise _Wrong(*((name, f"{kind.name} needs it") for name in missing))
+    needed = kind.needs | {"prompt"}
+    if missing := sorted(needed - given.keys()):
+        told = dict.fromkeys(missing, f"{kind.name} needs it") | {"prompt": "there is none"}
+        raise _Wrong(*((name, told[name]) for name in missing if name not in broken))
     item = _validated(given)
     if wrong := [*check(item, kind)]:
         raise _Wrong(*wrong)
@@ -78,15 +83,15 @@ def _implied(given: Mapping[str, Any]) -> str:
 
 def _kind(method: Any) -> Kind:
     if not isinstance(method, str):
-        raise _Wrong(("method", f"{shown(method)} is no name"))
+        raise _Wrong(("method", f"{shown(method)} is no name"), alone=True)
     plain = ":" not in method and "+" not in method and "@" not in method
     if plain and method not in (names := known()):
         text = f"{shown(method)}: no such method; {meant(method, names)}"
-        raise _Wrong(("method", text))
+        raise _Wrong(("method", text), alone=True)
     try:
         return kind_of(method)
     except AttnControlError as error:
-        raise _Wrong(("method", str(error))) from error
+        raise _Wrong(("method", str(error)), alone=True) from error
 
 
 def _is_of_methods(name: str) -> bool:
@@ -120,10 +125,8 @@ def _complete(given: dict[str, Any], kind: Kind) -> None:
         given.setdefault("source", given["prompt"])
     if kind.name == "move" and "source" in given:
         given.setdefault("prompt", given["source"])
-    if kind.name == "remove" and "source" in given and "prompt" not in given:
+    if kind.name == "remove" and kind.needs <= given.keys() and "prompt" not in given:
         given["prompt"] = _left(given["source"], given["remove"])
-    if "prompt" not in given:
-        raise _Wrong(("prompt", "there is none"))
 
 
 def _left(source: Any, word: Any) -> str:
@@ -153,7 +156,7 @@ def _validated(given: Mapping[str, Any]) -> Item:
     try:
         return Item.model_validate(fields | ({"parameters": own} if own else {}))
     except ValidationError as error:
-        raise _Wrong(*_told(error)) from error
+        raise _Wrong(*_told(error), alone=True) from error
     except SettingError as error:
         raise _Wrong(("", str(error))) from error
 

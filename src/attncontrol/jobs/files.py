@@ -110,7 +110,7 @@ def _options(texts: Sequence[str], own: Located | None, wrong: Mistakes) -> Loca
         try:
             require_plain(own)
             found = Located(own.line, own.items())
-            found.lines = own.lines
+            found.lines = dict(own.lines)
         except SettingError as error:
             wrong.add(own.line, "defaults", str(error))
     for text in texts:
@@ -119,6 +119,7 @@ def _options(texts: Sequence[str], own: Located | None, wrong: Mistakes) -> Loca
             if not given or not value.strip():
                 raise SettingError("write a default as field=value, such as steps=20")
             found[name.strip()] = cell(name.strip(), value.strip())
+            found.lines[name.strip()] = 0
             require_plain(found)
         except SettingError as error:
             wrong.add(0, f"default {shown(text)}", str(error))

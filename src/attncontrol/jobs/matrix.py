@@ -19,11 +19,14 @@ _IN_MATRIX = "matrix."
 @dataclass(frozen=True)
 class Said:
     """The fields of an entry, those of ``parameters`` by names of their own, in their long forms;
-    what it varies, in order; and its lines."""
+    what it varies, in order; its lines; and the fields that it has, but wrong. ``usual`` are the
+    defaults among them."""
 
     at: Located
     fields: Mapping[str, Any]
     varied: Mapping[str, Sequence[Any]]
+    broken: frozenset[str]
+    usual: "Said | None" = None
 
     @property
     def count(self) -> int:
@@ -36,6 +39,13 @@ class Said:
                 return self.at.lines[each]
         return self.at.line
 
+    def origin_of(self, name: str) -> int:
+        """The line that gives a field, which may be that of a default."""
+        usual = self.usual and name.partition(".")[0] in {
+            each.partition(".")[0] for each in (*self.usual.fields, *self.usual.varied)
+        }
+        return self.usual.line_of(name) if self.usual and usual else self.line_of(name)
+
     def each(self) -> Iterator[dict[str, Any]]:
         """The fields of every picture: the last that varies fastest."""
         for values in product(*self.varied.values()):
@@ -46,6 +56,7 @@ def said(entry: Located, known: Sequence[str], wrong: Mistakes) -> Said:
     """What an entry or the defaults say by themselves."""
     fields: dict[str, Any] = {}
     varied: dict[str, Any] = {}
+    broken: set[str] = set()
     for name, value in _flat(entry, wrong):
         try:
             if name not in known and not name.startswith(OWN):
@@ -57,11 +68,12 @@ def said(entry: Located, known: Sequence[str], wrong: Mistakes) -> Said:
                 varied[MANY[name]] = long
         except SettingError as error:
             wrong.add(entry.line_of(name), name, str(error))
+            broken.add(MANY.get(name, name))
     matrix = _matrix(entry, known, wrong)
     for name in (varied.keys() | matrix) & fields.keys() | varied.keys() & matrix:
         wrong.add(entry.line_of(name), name, "it is given more than once: alone and as several")
     order = {name: varied[name] for name in ("prompt",) if name in varied}
-    return Said(entry, fields, order | matrix | varied)
+    return Said(entry, fields, order | matrix | varied, frozenset(broken))
 
 
 def _flat(entry: Located, wrong: Mistakes) -> Iterator[tuple[str, Any]]:
@@ -101,8 +113,9 @@ def with_defaults(own: Said, defaults: Said) -> Said:
     others = {name: value for name, value in defaults.fields.items() if name not in stated}
     varied = {name: value for name, value in defaults.varied.items() if name not in stated}
     order = {name: values for name, values in own.varied.items() if name == "prompt"}
-    both = varied | dict(own.varied)
+    both = {**varied, **own.varied}
     first, last = both.pop("prompt", None), both.pop("seed", None)
     order = {"prompt": first} if first else {}
     order |= both | ({"seed": last} if last else {})
-    return Said(own.at, {**others, **own.fields}, order)
+    usual = Said(defaults.at, others, varied, defaults.broken)
+    return Said(own.at, {**others, **own.fields}, order, own.broken | defaults.broken, usual)

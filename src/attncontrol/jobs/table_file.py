@@ -39,8 +39,10 @@ def entries(text: str, wrong: Mistakes) -> Iterator[Located]:
 
 def _is_header(names: Sequence[str], line: int, wrong: Mistakes) -> bool:
     twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        wrong.add(line, twice, "the header names it twice" if twice else "a column has no name")
+    if "" in names:
+        wrong.add(line, "", f"column {names.index('') + 1} has no name")
+    elif twice:
+        wrong.add(line, twice, "the header names it twice")
     elif not set(names) & {"prompt", "prompts"}:
         hint = "; separate columns by commas" if len(names) == 1 else ""
         wrong.add(line, "", f"the header names no column prompt{hint}")

@@ -18,7 +18,7 @@ from attncontrol.jobs.values import DEEPEST
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # that of C is 10 times as fast
 _MOST = 5_000_000  # values, those of aliases counted again
-_TEXT = "tag:yaml.org,2002:str"
+_PLAIN = [f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq")]
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]{1,30}")
@@ -98,6 +98,7 @@ class _Values:
     def begin(self, inside: Any, event: Any) -> None:
         if len(self.open) > DEEPEST + 3:
             raise SettingError(f"line {_line(event)}: it is nested more than {DEEPEST} deep")
+        _require_no_tag(event)
         before = self.count
         self.put(inside, event)
         self.open.append(_Open(inside, event.anchor, before))
@@ -149,11 +150,15 @@ def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
 
 
+def _require_no_tag(event: Any) -> None:
+    if event.tag not in (None, "!", *_PLAIN):
+        raise SettingError(f"line {_line(event)}: tags, such as {shown(event.tag)}, are not read")
+
+
 def _scalar(event: Any) -> Any:
     """By the core schema of YAML 1.2."""
     text = event.value
-    if event.tag not in (None, "!", _TEXT):
-        raise SettingError(f"line {_line(event)}: tags, such as {shown(event.tag)}, are not read")
+    _require_no_tag(event)
     if event.tag or not event.implicit[0]:
         return text
     if _NULL.fullmatch(text):
