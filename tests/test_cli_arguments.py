@@ -6,9 +6,10 @@ import pytest
 from diffusers import DiffusionPipeline
 from typer.testing import CliRunner
 
+from attncontrol.batch import pipelines
 from attncontrol.batch.options import load_pipeline
-from attncontrol.cli import app, checks, pipelines
-from attncontrol.cli.pipelines import call_of
+from attncontrol.batch.pipelines import call_of
+from attncontrol.cli import app, checks
 from attncontrol.errors import ModelError, SettingError
 
 BROKEN_HEADS = [

@@ -47,7 +47,7 @@ def load_pipeline(
     from diffusers import DiffusionPipeline
 
     precision = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    _check(device)
+    require_device(device)
     source = sprites.path(model) if model in sprites.MODELS else model
     try:
         pipe = DiffusionPipeline.from_pretrained(source, dtype=precision)
@@ -93,7 +93,7 @@ def _why(error: BaseException) -> str:
     return " ".join(str(error).split()).split(". ")[0].rstrip(".") or type(error).__name__
 
 
-def _check(device: str) -> None:
+def require_device(device: str) -> None:
     """Raises SettingError if torch cannot hold a tensor there."""
     import torch
 

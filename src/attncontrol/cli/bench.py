@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from attncontrol import sprites
+from attncontrol.batch import pipelines
 from attncontrol.batch.options import parse_step
 from attncontrol.bench.suites import EDITS, SUITES
-from attncontrol.cli import checks, methods, paths, pipelines
+from attncontrol.cli import checks, methods, paths
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console, optional_chart
 from attncontrol.cli.failures import work

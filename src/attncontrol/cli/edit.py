@@ -10,8 +10,9 @@ from typing import Annotated, Any, cast
 import typer
 from rich.progress import track
 
+from attncontrol.batch import pipelines
 from attncontrol.batch.edit_names import AUTO
-from attncontrol.cli import changes, checks, pipelines, repeat
+from attncontrol.cli import changes, checks, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, command_line, console
 from attncontrol.cli.failures import work

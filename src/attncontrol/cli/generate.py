@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from attncontrol import sprites
-from attncontrol.cli import checks, methods, paths, pipelines, repeat
+from attncontrol.batch import pipelines
+from attncontrol.cli import checks, methods, paths, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, command_line, console
 from attncontrol.cli.failures import work

@@ -11,7 +11,8 @@ from rich.progress import track
 from rich.table import Table
 
 from attncontrol import listing
-from attncontrol.cli import checks, paths, pipelines
+from attncontrol.batch import pipelines
+from attncontrol.cli import checks, paths
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console, optional_chart
 from attncontrol.cli.failures import work

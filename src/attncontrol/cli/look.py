@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 
 from attncontrol import sprites
-from attncontrol.cli import checks, pipelines
+from attncontrol.batch import pipelines
+from attncontrol.cli import checks
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, console
 

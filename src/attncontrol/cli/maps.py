@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from attncontrol.cli import checks, paths, pictures, pipelines
+from attncontrol.batch import pipelines
+from attncontrol.cli import checks, paths, pictures
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console
 from attncontrol.cli.failures import told, work

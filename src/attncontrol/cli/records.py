@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from attncontrol.cli import checks, methods, paths, pipelines
+from attncontrol.batch import pipelines
+from attncontrol.cli import checks, methods, paths
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, console
 from attncontrol.cli.failures import work

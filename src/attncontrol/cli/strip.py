@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from attncontrol.cli import checks, paths, pipelines
+from attncontrol.batch import pipelines
+from attncontrol.cli import checks, paths
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, console
 from attncontrol.cli.failures import work

@@ -26,19 +26,30 @@ def save(
 ) -> str:
     """Writes a picture, with ``about`` as JSON inside (a PNG: its text "attncontrol"), unless the
     file is that already; returns the SHA-256 of the file. ``ours`` is that of ``writing.whole``."""
-    stream, text = io.BytesIO(), json.dumps(about)
-    if file.suffix.lower() == ".png":
+    data = encoded(image, file.suffix, about)
+    put(file, data, ours)
+    return hashlib.sha256(data).hexdigest()
+
+
+def encoded(image: Image.Image, suffix: str, about: Mapping[str, Any]) -> bytes:
+    """The file that ``save`` writes."""
+    stream = io.BytesIO()
+    if suffix.lower() == ".png":
         info = PngInfo()
-        info.add_text(_MARK, text)
+        info.add_text(_MARK, json.dumps(about))
         image.save(stream, "png", pnginfo=info)
     else:
         exif = Image.Exif()
         exif[_SOFTWARE] = _MARK
-        kind = Image.registered_extensions()[file.suffix.lower()]
+        kind = Image.registered_extensions()[suffix.lower()]
         image.convert("RGB").save(stream, kind, exif=exif)
-    data = stream.getvalue()
-    put(file, data, ours)
-    return hashlib.sha256(data).hexdigest()
+    return stream.getvalue()
+
+
+def told_by(picture: Image.Image) -> str | None:
+    """The text that ``save`` put into a PNG."""
+    found = picture.info.get(_MARK)
+    return None if found is None else str(found)
 
 
 def is_picture(file: Path) -> bool:

@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from attncontrol.errors import ResultsError, WriteError
 from attncontrol.jobs.item import Item
 from attncontrol.jobs.made import Made
+from attncontrol.jobs.places import Place, Store, place_of
+from attncontrol.writing import put
 
 NAME = "index.sqlite"
 RANKS = "ranks"  # folders by rank, each with an index of its own
@@ -77,25 +79,44 @@ def opened(file: Path) -> Iterator[Index]:
 
 
 def read(folder: Path | str) -> list[Made]:
-    """All that is known of a job's folder, in the order of the job. Raises ResultsError if it has
-    no index, or one that cannot be read."""
-    return [made for _, made in sorted(rows_in(Path(folder)).values(), key=lambda row: row[0])]
-
-
-def rows_in(folder: Path) -> dict[str, Row]:
-    """Of all indices of a folder, by the names of the items; a picture counts more than an error.
-    Raises as ``read``."""
-    files = [file for file in (folder / NAME, *sorted(folder.glob(f"{RANKS}/*/{NAME}")))]
-    found: dict[str, Row] = {}
-    if not any(file.is_file() for file in files):
+    """All that is known of a job's folder, or URL, in the order of the job. Raises ResultsError if
+    it has no index, or one that cannot be read."""
+    place = place_of(folder)
+    if isinstance(place, Store):
+        fetch(place)
+    if not any(file.is_file() for file in _files(place)):
         raise ResultsError(
             f"{folder} has no {NAME}: give a folder that attncontrol batch --out wrote"
         )
-    for file in filter(Path.is_file, files):
+    return joined(place)
+
+
+def fetch(place: Store) -> None:
+    """The indices of a place that is elsewhere."""
+    names = [NAME, *(f"{RANKS}/{rank}/{NAME}" for rank in place.names(RANKS))]
+    for name in names:
+        if (data := place.get(name)) is not None:
+            put(place.local / name, data)
+
+
+def joined(place: Place) -> list[Made]:
+    """All rows, in the order of the job. Raises ResultsError."""
+    return [made for _, made in sorted(rows_of(place).values(), key=lambda row: row[0])]
+
+
+def rows_of(place: Place) -> dict[str, Row]:
+    """Of all indices, by the names of the items; a picture counts more than an error. Raises
+    ResultsError."""
+    found: dict[str, Row] = {}
+    for file in filter(Path.is_file, _files(place)):
         for name, row in _of_file(file).items():
             if name not in found or found[name][1].error is not None:
                 found[name] = row
     return found
+
+
+def _files(place: Place) -> list[Path]:
+    return [place.local / NAME, *sorted(place.local.glob(f"{RANKS}/*/{NAME}"))]
 
 
 def _of_file(file: Path) -> Mapping[str, Row]:

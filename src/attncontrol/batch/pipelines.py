@@ -1,4 +1,4 @@
-"""Pipelines for commands, and the arguments of their calls."""
+"""Pipelines for commands and jobs, and the arguments of their calls."""
 
 from collections.abc import Mapping
 from typing import Any
