@@ -2,27 +2,28 @@
 folder is, so that a picture can be made again among those that it was made with."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from attncontrol.errors import ResultsError, WriteError
+from attncontrol.jobs.batches import Plan, plan
 from attncontrol.jobs.item import Item
+from attncontrol.jobs.job import Job
 from attncontrol.jobs.places import Place
 from attncontrol.writing import is_passing
 
 NAME = "job.json"
-Plan = list[list[Item]]
 
 
-def begin(place: Place, items: Sequence[Item], batch: int, versions: Mapping[str, str]) -> Plan:
+def begin(place: Place, job: Job, batch: int, versions: Mapping[str, str]) -> Plan:
     """The batches of a job in this place, which is its or is made so. Raises ResultsError if it
     is that of another job, batch size or version, WriteError if it holds something else."""
     told = {
         "versions": dict(versions),
         "batch": batch,
-        "items": [item.model_dump(mode="json", exclude_defaults=True) for item in items],
+        "items": [item.model_dump(mode="json", exclude_defaults=True) for item in job.items],
     }
     data = place.get(NAME)
     if data is not None:
@@ -35,7 +36,7 @@ def begin(place: Place, items: Sequence[Item], batch: int, versions: Mapping[str
                 "with --out"
             )
         place.put(NAME, json.dumps(told, indent=1).encode())
-    return planned(items, batch)
+    return plan(job, batch)
 
 
 def opened(place: Place) -> Plan | None:
@@ -45,13 +46,10 @@ def opened(place: Place) -> Plan | None:
         return None
     told = _read(place, data)
     try:
-        return planned([Item.model_validate(item) for item in told["items"]], told["batch"])
+        items = tuple(Item.model_validate(item) for item in told["items"])
     except ValidationError as error:
         raise ResultsError(f"{place.shown(NAME)} is no job of this version: {error}") from error
-
-
-def planned(items: Sequence[Item], batch: int) -> Plan:
-    return [list(items[start : start + batch]) for start in range(0, len(items), batch)]
+    return plan(Job(items), told["batch"])
 
 
 def _read(place: Place, data: bytes) -> dict[str, Any]:

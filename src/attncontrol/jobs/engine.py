@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,14 @@ from types import FrameType
 from attncontrol.batch.options import require_device
 from attncontrol.errors import SettingError
 from attncontrol.jobs import begun, index
+from attncontrol.jobs.batches import Plan
 from attncontrol.jobs.item import Item
+from attncontrol.jobs.job import Job
 from attncontrol.jobs.keeping import PICTURES, RECORDS, adopted, is_there
 from attncontrol.jobs.made import Made
 from attncontrol.jobs.places import Place, Store, place_of
 from attncontrol.jobs.sheets import write_sheets
-from attncontrol.jobs.work import Batch, Done, Engine, Setup, here
+from attncontrol.jobs.work import Done, Engine, Setup, Task, here
 from attncontrol.verbs.about import versions
 from attncontrol.writing import locked
 
@@ -29,7 +31,7 @@ ENGINES = ("local", "ray")
 
 
 def run(
-    items: Sequence[Item],
+    job: Job,
     out: Path | str,
     *,
     batch: int = 8,
@@ -58,12 +60,12 @@ def run(
     setup = Setup(str(out), device, versions())
     with ExitStack() as stack:
         stack.enter_context(locked(home))
-        plan = begun.begin(place, items, batch, setup.versions)
+        plan = begun.begin(place, job, batch, setup.versions)
         _fetch(place)
         table = stack.enter_context(index.opened(home / index.NAME))
-        run = _Run(place, table, {item.name: k for k, item in enumerate(items)}, progress)
-        done = run.known(items, setup.versions, retry_failed)
-        left = [each for each in batches_of(plan, done) if rank is None or _is_of(each, rank)]
+        run = _Run(place, table, {item.name: k for k, item in enumerate(job.items)}, progress)
+        done = run.known(job.items, setup.versions, retry_failed)
+        left = [task for task in tasks_of(plan, done) if rank is None or _is_of(task, rank)]
         run.tell(len(done))
         stop = stack.enter_context(_interrupts())
         try:
@@ -133,16 +135,14 @@ class _Run:
             self.place.put(name, self.table.file.read_bytes())
 
 
-def batches_of(plan: Sequence[Sequence[Item]], done: set[str]) -> list[Batch]:
-    """Those of which something is missing, whole, so that a picture is as it always was. What
-    several batches hold, as the source of edits, is kept by the first."""
-    batches, taken = [], set(done)
-    for number, rows in enumerate(plan):
-        wanted = frozenset(row.name for row in rows) - taken
-        taken |= wanted
+def tasks_of(plan: Plan, done: Set[str]) -> list[Task]:
+    """The batches of which something is missing, whole, so that a picture is as it always was."""
+    found = []
+    for number, batch in enumerate(plan):
+        wanted = frozenset(row.name for row in batch.own) - done
         if wanted:
-            batches.append(Batch(number, tuple(rows), wanted))
-    return batches
+            found.append(Task(number, batch.items, wanted))
+    return found
 
 
 def _engine(name: str, workers: int) -> Engine:
@@ -176,8 +176,8 @@ def _rank() -> tuple[int, int] | None:
     return int(rank), int(size)
 
 
-def _is_of(batch: Batch, rank: tuple[int, int]) -> bool:
-    return batch.number % rank[1] == rank[0]
+def _is_of(task: Task, rank: tuple[int, int]) -> bool:
+    return task.number % rank[1] == rank[0]
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from attncontrol.batch.edit_names import AUTO, editing
+from attncontrol.batch.method_names import CHANGES
 from attncontrol.batch.settings import (
     Box,
     Exact,
@@ -80,8 +82,11 @@ class Item(Exact):
 
     @cached_property
     def original(self) -> "Item":
-        """The plain picture of ``source``."""
+        """The picture of ``source``: a plain one, but where ``auto`` steers beside an edit, which
+        moves its source alike."""
         same = {name: getattr(self, name) for name in _OF_THE_SOURCE}
+        if self.method not in CHANGES and editing(self.method)[1]:
+            same |= {"method": AUTO, "step_size": self.step_size, "parameters": self.parameters}
         return Item(prompt=str(self.source), **same)
 
     @property

@@ -9,7 +9,7 @@ from attncontrol.jobs.item import Item
 
 @dataclass(frozen=True)
 class Job:
-    """``items`` are unique by their marks; before an edit stands its source, a plain item.
+    """``items`` are unique by their marks; before an edit stands its source, see ``source_of``.
     ``lines`` are those of a file that they come from, 0 of an item that comes from none.
     ``repeated`` counts what was asked for again."""
 
@@ -45,5 +45,5 @@ class Job:
 
 
 def source_of(item: Item) -> Item:
-    """The plain picture that an edit takes from."""
+    """The picture that an edit takes from."""
     return item.original

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from attncontrol.jobs.item import Item
 from attncontrol.jobs.keeping import keep
@@ -15,7 +15,7 @@ from attncontrol.jobs.places import Place, place_of
 
 @dataclass(frozen=True)
 class Setup:
-    """What all batches of a run have in common; ``out`` is a folder or a URL."""
+    """What all tasks of a run have in common; ``out`` is a folder or a URL."""
 
     out: str
     device: str
@@ -23,8 +23,9 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """``rows`` are made together; those of them whose names are ``wanted`` are kept."""
+class Task:
+    """A batch of the plan by its number: ``rows`` are made together, and those of them are kept
+    whose names are ``wanted``."""
 
     number: int
     rows: tuple[Item, ...]
@@ -33,7 +34,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a batch, and what the user should hear of it."""
+    """What became of a task, and what the user should hear of it."""
 
     made: tuple[Made, ...]
     notes: tuple[str, ...] = ()
@@ -41,8 +42,8 @@ class Done:
 
 Add = Callable[[Done], None]
 Stopped = Callable[[], bool]
-Engine = Callable[[Setup, Sequence[Batch], Add, Stopped], None]
-"""Does batches and gives what became of them to ``add``, one at a time, until it is stopped."""
+Engine = Callable[[Setup, Sequence[Task], Add, Stopped], None]
+"""Does tasks and gives what became of them to ``add``, one at a time, until it is stopped."""
 
 
 class Worker:
@@ -52,15 +53,15 @@ class Worker:
         self.setup, self.place = setup, place_of(setup.out)
         self.maker = Maker(device or setup.device)
 
-    def __call__(self, batch: Batch) -> Done:
+    def __call__(self, task: Task) -> Done:
         """Raises WriteError."""
-        found, seconds = self.painted(batch)
+        found, seconds = self.painted(task)
         return self.kept(found, seconds)
 
-    def painted(self, batch: Batch) -> tuple[list[Painted | Failed], float]:
+    def painted(self, task: Task) -> tuple[list[Painted | Failed], float]:
         """With the seconds that each took."""
         began = time.perf_counter()
-        found = list(self.maker.make(batch.rows, set(batch.wanted)))
+        found = list(self.maker.make(task.rows, set(task.wanted)))
         return found, (time.perf_counter() - began) / max(1, len(found))
 
     def kept(self, found: Sequence[Painted | Failed], seconds: float) -> Done:
@@ -76,8 +77,8 @@ def _kept(place: Place, found: Painted | Failed, setup: Setup, seconds: float) -
     return keep(place, found, setup.versions, seconds)
 
 
-def here(setup: Setup, batches: Sequence[Batch], add: Add, stopped: Stopped) -> None:
-    """In this process; while a batch is made, a thread keeps the one before it."""
+def here(setup: Setup, tasks: Sequence[Task], add: Add, stopped: Stopped) -> None:
+    """In this process; while a task is done, a thread keeps the one before it."""
     worker = Worker(setup)
 
     def keep_and_add(found: Sequence[Painted | Failed], seconds: float) -> None:
@@ -85,17 +86,12 @@ def here(setup: Setup, batches: Sequence[Batch], add: Add, stopped: Stopped) -> 
 
     with ThreadPoolExecutor(1, "attncontrol-keeps") as keeper:
         last: Future[None] | None = None
-        for batch in batches:
+        for task in tasks:
             if stopped():
                 break
-            found, seconds = worker.painted(batch)
+            found, seconds = worker.painted(task)
             if last is not None:
                 last.result()  # raises what went wrong, and no more than two batches are held
             last = keeper.submit(keep_and_add, found, seconds)
         if last is not None:
             last.result()
-
-
-def left_of(batch: Batch, made: Sequence[Made]) -> Batch:
-    """Without what was made of it."""
-    return replace(batch, wanted=batch.wanted - {each.item.name for each in made})
