@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from attncontrol.errors import ResultsError, WriteError
 from attncontrol.jobs.batches import Plan, plan
+from attncontrol.jobs.index import RANKS
 from attncontrol.jobs.item import Item
 from attncontrol.jobs.job import Job
 from attncontrol.jobs.places import Place
-from attncontrol.writing import is_passing
 
 NAME = "job.json"
 
@@ -29,7 +29,7 @@ def begin(place: Place, job: Job, batch: int, versions: Mapping[str, str]) -> Pl
     if data is not None:
         _require_same(_read(place, data), told, place)
     else:
-        others = {name for name in place.names("") if not is_passing(name)} - {"ranks"}
+        others = {name for name in place.names("") if name[0] != "."} - {RANKS}
         if others:
             raise WriteError(
                 f"{place.shown()} holds {min(others)} and no job; give an empty or a new folder "

@@ -19,7 +19,7 @@ from attncontrol.jobs.item import Item
 from attncontrol.jobs.job import Job
 from attncontrol.jobs.keeping import PICTURES, RECORDS, adopted, is_there
 from attncontrol.jobs.made import Made
-from attncontrol.jobs.places import Place, Store, place_of
+from attncontrol.jobs.places import Place, Store, is_url, place_of
 from attncontrol.jobs.sheets import write_sheets
 from attncontrol.jobs.work import Done, Engine, Setup, Task, here
 from attncontrol.verbs.about import versions
@@ -55,9 +55,12 @@ def run(
     ended first.
     """
     require_device(device)
+    out = str(out)
+    if out.startswith("memory:") and (workers > 1 or engine != "local"):
+        raise SettingError(f"{out} is memory of this process: other workers cannot write there")
     place, rank = place_of(out), _rank()
     home = place.local if rank is None else place.local / index.RANKS / str(rank[0])
-    setup = Setup(str(out), device, versions())
+    setup = Setup(out if is_url(out) else str(Path(out).resolve()), device, versions())
     with ExitStack() as stack:
         stack.enter_context(locked(home))
         plan = begun.begin(place, job, batch, setup.versions)

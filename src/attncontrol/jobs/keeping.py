@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
-from pydantic import ValidationError
 
 from attncontrol.export.folder import encoded, told_by
 from attncontrol.jobs.item import Item
@@ -53,9 +52,12 @@ def adopted(place: Place, item: Item, versions: Mapping[str, str]) -> Made | Non
     versions."""
     data = place.get(f"{PICTURES}/{item.name}.png")
     found = None if data is None else opened(data)
-    if found is None or found[1]["item"] != item or found[1]["versions"] != dict(versions):
+    if found is None:
         return None
-    about = found[1]
+    image, about = found
+    wanted = {"item": item, "versions": dict(versions), "pixels": pixels_of(image)}
+    if any(about[name] != value for name, value in wanted.items()):
+        return None
     record = place.get(f"{RECORDS}/{item.name}.safetensors") if about["record"] else None
     if about["record"] != (record and hashlib.sha256(record).hexdigest()):
         return None
@@ -65,20 +67,19 @@ def adopted(place: Place, item: Item, versions: Mapping[str, str]) -> Made | Non
 
 
 def opened(data: bytes) -> tuple[Image.Image, dict[str, Any]] | None:
-    """A picture, and what it tells about itself; None if it is not whole or none of a job."""
+    """A picture, and what it tells about itself; None if it cannot be read or is none of a job."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             picture.load()
             about = json.loads(told_by(picture) or "")
         about["item"] = Item.model_validate(about["item"])
-        whole = about["pixels"] == pixels_of(picture)
         lists = [about[name] for name in ("batch", "losses", "refinements")]
-        known = about.keys() >= {"versions", "record"} and all(type(x) is list for x in lists)
-    except (OSError, ValueError, SyntaxError, LookupError, TypeError, ValidationError):
+        known = about.keys() >= {"versions", "record", "pixels"}
+    except (OSError, ValueError, SyntaxError, LookupError, TypeError, RecursionError):
         return None
     except Image.DecompressionBombError:
         return None
-    return (picture, about) if whole and known else None
+    return (picture, about) if known and all(type(each) is list for each in lists) else None
 
 
 def is_there(place: Place, made: Made, names: Mapping[str, set[str]]) -> bool:

@@ -72,7 +72,7 @@ class Maker:
                 yield from self._parts(rows_of(part), left)
 
     def _shrink(self, rows: Sequence[Item], units: int) -> None:
-        size = max(1, units // 2)
+        size = (units + 1) // 2
         self.sizes[_kind(rows)] = size
         gc.collect()
         if torch.cuda.is_available():
@@ -117,6 +117,15 @@ def units_of(rows: Sequence[Item]) -> list[list[Item]]:
         for number, row in enumerate(rows)
         if number not in used
     ]
+
+
+def parts_of(rows: Sequence[Item]) -> Iterator[list[Item]]:
+    """All that a batch can have been made in, where some of it failed or did not fit."""
+    units = units_of(rows)
+    for size in range(len(units), 0, -1):
+        for start in range(len(units) - size + 1):
+            yield rows_of(units[start : start + size])
+    yield from ([row] for row in rows if row.source is None)
 
 
 def rows_of(units: Sequence[Sequence[Item]]) -> list[Item]:

@@ -55,20 +55,29 @@ class Worker:
 
     def __call__(self, task: Task) -> Done:
         """Raises WriteError."""
-        found, seconds = self.painted(task)
-        return self.kept(found, seconds)
+        return self.kept(self.painted(task))
 
-    def painted(self, task: Task) -> tuple[list[Painted | Failed], float]:
-        """With the seconds that each took."""
+    def painted(self, task: Task) -> "Result":
+        """Nothing of it is written yet."""
         began = time.perf_counter()
         found = list(self.maker.make(task.rows, set(task.wanted)))
-        return found, (time.perf_counter() - began) / max(1, len(found))
-
-    def kept(self, found: Sequence[Painted | Failed], seconds: float) -> Done:
-        """Writes pictures. Raises WriteError."""
-        made = tuple(_kept(self.place, each, self.setup, seconds) for each in found)
+        seconds = (time.perf_counter() - began) / max(1, len(found))
         notes, self.maker.notes = tuple(self.maker.notes), []
-        return Done(made, notes)
+        return Result(found, seconds, notes)
+
+    def kept(self, result: "Result") -> Done:
+        """Writes pictures. Raises WriteError."""
+        made = [_kept(self.place, each, self.setup, result.seconds) for each in result.found]
+        return Done(tuple(made), result.notes)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of a task; ``seconds`` are those of each picture."""
+
+    found: Sequence[Painted | Failed]
+    seconds: float
+    notes: tuple[str, ...]
 
 
 def _kept(place: Place, found: Painted | Failed, setup: Setup, seconds: float) -> Made:
@@ -81,17 +90,17 @@ def here(setup: Setup, tasks: Sequence[Task], add: Add, stopped: Stopped) -> Non
     """In this process; while a task is done, a thread keeps the one before it."""
     worker = Worker(setup)
 
-    def keep_and_add(found: Sequence[Painted | Failed], seconds: float) -> None:
-        add(worker.kept(found, seconds))
+    def keep_and_add(result: Result) -> None:
+        add(worker.kept(result))
 
     with ThreadPoolExecutor(1, "attncontrol-keeps") as keeper:
         last: Future[None] | None = None
         for task in tasks:
             if stopped():
                 break
-            found, seconds = worker.painted(task)
+            result = worker.painted(task)
             if last is not None:
                 last.result()  # raises what went wrong, and no more than two batches are held
-            last = keeper.submit(keep_and_add, found, seconds)
+            last = keeper.submit(keep_and_add, result)
         if last is not None:
             last.result()
