@@ -1,0 +1,217 @@
+"""``attncontrol batch`` and ``attncontrol repeat``: all pictures of a job, one of them again."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from attncontrol.cli import options as of
+from attncontrol.cli import paths
+from attncontrol.cli.app import app, console
+from attncontrol.cli.failures import work
+from attncontrol.errors import ResultsError
+
+ENGINES = ("local", "ray")
+
+
+def _place(text: str | Path | None) -> str | None:
+    """A folder that can be made, or a URL."""
+    if text is None or "://" in str(text):
+        return None if text is None else str(text)
+    return str(paths.folder(paths.named(text)))
+
+
+def _engine(name: str) -> str:
+    if name not in ENGINES:
+        raise typer.BadParameter(f"{name!r}: choose from {', '.join(ENGINES)}")
+    return name
+
+
+JobFile = Annotated[
+    Path | None,
+    typer.Argument(
+        help="File of the job, .yaml, .jsonl or .csv: prompts, seeds, methods and settings.",
+        callback=paths.existing,
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of the pictures, or a URL of fsspec, such as s3://bucket/run. The same "
+        "command again goes on where it was stopped.",
+        callback=_place,
+        show_default=False,
+    ),
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Check the whole file and show the plan; load nothing.")
+]
+Default = Annotated[
+    list[str] | None,
+    typer.Option(help="A field for all entries that do not give it, repeated: steps=20."),
+]
+Batch = Annotated[int, typer.Option(help="Most pictures per pipeline call.", min=1, max=10_000)]
+Workers = Annotated[
+    int, typer.Option(help="Processes, each with a pipeline; with cuda each a GPU.", min=1, max=512)
+]
+Engine = Annotated[str, typer.Option(help="local, or ray: actors of a cluster.", callback=_engine)]
+Sheets = Annotated[
+    bool, typer.Option("--sheets", help="Also a contact sheet of every prompt: methods by seeds.")
+]
+Retry = Annotated[bool, typer.Option("--retry-failed", help="Also make what failed before.")]
+Again = Annotated[
+    Path,
+    typer.Argument(help="A picture that attncontrol batch made.", callback=paths.existing),
+]
+Same = Annotated[
+    Path | None,
+    typer.Option(help="Where to write it.", callback=lambda path: path and paths.picture_file(path)),
+]
+Own = Annotated[
+    str | None,
+    typer.Option(help="module:Name, if the picture was made by code of your own: it is run."),
+]
+
+
+@app.command()
+def batch(
+    job: JobFile = None,
+    out: Out = None,
+    check: Check = False,
+    default: Default = None,
+    batch: Batch = 8,
+    device: of.Device = "cpu",
+    workers: Workers = 1,
+    engine: Engine = "local",
+    sheets: Sheets = False,
+    retry_failed: Retry = False,
+    as_json: of.Json = False,
+) -> None:
+    """Make all pictures of a job: a file of prompts, seeds, methods, settings and edits."""
+    if job is None:
+        raise typer.BadParameter("give the file of a job", param_hint="JOB")
+    if out is None and not check:
+        raise typer.BadParameter("say where the pictures go, or --check", param_hint="--out")
+
+    from attncontrol.jobs.files import read_job
+
+    found = read_job(job, default or ())
+    if check:
+        _plan(found, batch, as_json)
+        return
+    made = _made(
+        found, out, batch=batch, device=device, workers=workers, engine=engine, sheets=sheets,
+        retry_failed=retry_failed,
+    )  # fmt: skip
+    _end(made, str(out), as_json)
+
+
+def _plan(job: Any, size: int, as_json: bool) -> None:
+    from attncontrol.jobs.batches import plan
+
+    batches = plan(job, size)
+    methods = Counter(item.method for item in job.items)
+    models = Counter(item.model for item in job.items)
+    told = {"pictures": len(job), "calls": len(batches), "repeated": job.repeated}
+    if as_json:
+        typer.echo(json.dumps(told | {"methods": methods, "models": models}))
+        return
+    console.print(f"{len(job)} pictures in {len(batches)} calls of at most {size}")
+    if job.repeated:
+        console.print(f"{job.repeated} are asked for more than once, and made once")
+    for name, counts in (("models", models), ("methods", methods)):
+        listed = ", ".join(f"{each} {count}" for each, count in counts.most_common(20))
+        console.print(f"{name}: {listed}", soft_wrap=True)
+
+
+def _made(job: Any, out: Any, **options: Any) -> Any:
+    from attncontrol.batch.options import quiet
+    from attncontrol.jobs.engine import run
+
+    quiet()
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(TextColumn("making"), *columns, console=console) as bar:
+        task = bar.add_task("making", total=len(job))
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        with work():
+            return run(job, out, progress=progress, **options)
+
+
+def _end(made: Any, out: str, as_json: bool) -> None:
+    """Shows what was made, and ends with 1 if something failed."""
+    failed = [each for each in made if each.error is not None]
+    if as_json:
+        errors = {each.item.name: each.error for each in failed}
+        told = {"out": out, "made": len(made) - len(failed), "failed": errors}
+        typer.echo(json.dumps(told))
+    else:
+        console.print(f"{len(made) - len(failed)} pictures are in {out}/pictures", soft_wrap=True)
+    if failed:
+        first = failed[0]
+        console.print(
+            f"{len(failed)} failed, {out}/index.sqlite says why; {first.item.prompt!r}, seed "
+            f"{first.item.seed}: {first.error}",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def repeat(
+    picture: Again,
+    out: Same = None,
+    method: Own = None,
+    device: of.Device = "cpu",
+    as_json: of.Json = False,
+) -> None:
+    """Make a picture of a job again, and compare it bit by bit: exit code 1 if it differs."""
+    from attncontrol.batch.options import quiet
+    from attncontrol.jobs.repeat import earlier
+    from attncontrol.jobs.repeat import repeat as again
+
+    if out is not None:
+        paths.apart(out, [picture])
+    before = earlier(picture)
+    _require_named(before.item.method, method, picture)
+    if before.others:
+        console.print(f"It was made with {'; '.join(before.others)}: it may differ", soft_wrap=True)
+    if before.alone:
+        console.print("There is no job.json beside it, so it is made alone: it may differ a little")
+    quiet()
+    with work():
+        found = again(before, device)
+        if out is not None:
+            _save(found.image, out, before.item)
+    told = {"same": found.same, "difference": found.difference, "changed": found.changed}
+    if as_json:
+        typer.echo(json.dumps(told))
+    elif found.changed:
+        console.print(f"{picture} was changed since it was made", soft_wrap=True)
+    else:
+        differs = f"Colours differ by at most {found.difference} of 255"
+        console.print("The same, bit by bit" if found.same else differs)
+    if not found.same or found.changed:
+        raise typer.Exit(1)
+
+
+def _require_named(method: str, named: str | None, picture: Path) -> None:
+    """Raises ResultsError for code of a module that the user did not name: a picture from elsewhere
+    may not say what is imported."""
+    if ":" in method and named != method:
+        raise ResultsError(
+            f"{picture} runs your own code, {method}; to say that this is meant, add --method "
+            f"{method}"
+        )
+
+
+def _save(image: Any, out: Path, item: Any) -> None:
+    from attncontrol.export.folder import is_picture, save
+
+    save(image, out, {"item": item.model_dump(mode="json", exclude_defaults=True)}, is_picture)
