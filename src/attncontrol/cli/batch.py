@@ -69,7 +69,7 @@ Again = Annotated[
 ]
 Same = Annotated[
     Path | None,
-    typer.Option(help="Where to write it.", callback=lambda path: path and paths.picture_file(path)),
+    typer.Option(help="Where to write it.", callback=lambda to: to and paths.picture_file(to)),
 ]
 Own = Annotated[
     str | None,

@@ -51,7 +51,7 @@ def adopted(place: Place, item: Item, versions: Mapping[str, str]) -> Made | Non
     """A picture that is there without a row, if it and its record are whole and made by these
     versions."""
     data = place.get(f"{PICTURES}/{item.name}.png")
-    found = None if data is None else opened(data)
+    found = opened(data) if data is not None and data.endswith(_END) else None
     if found is None:
         return None
     image, about = found
@@ -115,7 +115,18 @@ def _text(about: Mapping[str, Any]) -> bytes:
 def _stored(maps: AttentionMaps) -> bytes:
     """The file of a record."""
     with TemporaryDirectory() as folder:
-        return save_maps(maps, Path(folder) / "a.safetensors", encoding="float16").read_bytes()
+        file = save_maps(maps, Path(folder) / "a.safetensors", encoding="float16")
+        return _ordered(file.read_bytes())
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same file, the texts of its header in order: safetensors puts them in any."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def _made(item: Item, about: Mapping[str, Any], seconds: float) -> Made:

@@ -1,6 +1,8 @@
 """Where a job is kept: a folder, or what fsspec names, such as ``s3://bucket/runs/today``."""
 
+import shutil
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
@@ -60,8 +62,8 @@ class Store(Place):
 
     def __init__(self, system: Any, root: str, url: str):
         self._system, self._root, self._url = system, root.rstrip("/"), url.rstrip("/")
-        self._kept = tempfile.TemporaryDirectory(prefix="attncontrol-")
-        self.local = Path(self._kept.name)
+        self.local = Path(tempfile.mkdtemp(prefix="attncontrol-"))
+        weakref.finalize(self, shutil.rmtree, self.local, ignore_errors=True)
 
     def put(self, name: str, data: bytes) -> None:
         path = f"{self._root}/{name}"
