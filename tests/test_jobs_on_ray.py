@@ -1,0 +1,45 @@
+"""Jobs by actors of Ray: the same as in one process, also where an actor dies."""
+
+import pytest
+
+from attncontrol.errors import PackageError
+from attncontrol.jobs import index, on_ray
+from attncontrol.jobs.engine import run
+from attncontrol.jobs.item import Item
+from attncontrol.jobs.job import Job
+from tests.kit.dying import Dying
+
+
+@pytest.fixture
+def job(model):
+    return Job.of(
+        Item(prompt="a red cat and a frog", seed=seed, model=model, steps=1) for seed in range(4)
+    )
+
+
+@pytest.fixture
+def ray():
+    """Two processors and a small store."""
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.data")
+    ray.init(
+        num_cpus=2, object_store_memory=80 * 2**20, include_dashboard=False, log_to_driver=False
+    )
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray's own
+def test_actors_make_the_same_and_one_that_dies_costs_time_alone(job, ray, tmp_path, monkeypatch):
+    here = run(job, tmp_path / "here", batch=2)
+    monkeypatch.setattr(on_ray, "Actor", Dying)
+    there = run(job, tmp_path / "there", batch=2, workers=2, engine="ray")
+    assert (tmp_path / "there" / ".died").exists()
+    assert [each.pixels for each in there] == [each.pixels for each in here]
+    assert [each.item for each in index.read(tmp_path / "there")] == list(job.items)
+
+
+def test_without_ray_it_says_what_to_install(job, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(PackageError, match=r"pip install 'attncontrol\[ray\]'"):
+        run(job, tmp_path, engine="ray")
