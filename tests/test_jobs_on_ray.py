@@ -1,5 +1,7 @@
 """Jobs by actors of Ray: the same as in one process, also where an actor dies."""
 
+import sys
+
 import pytest
 
 from attncontrol.errors import PackageError
@@ -29,8 +31,9 @@ def ray():
     ray.shutdown()
 
 
+@pytest.mark.usefixtures("ray")
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
-def test_actors_make_the_same_and_one_that_dies_costs_time_alone(job, ray, tmp_path, monkeypatch):
+def test_actors_make_the_same_and_one_that_dies_costs_time_alone(job, tmp_path, monkeypatch):
     here = run(job, tmp_path / "here", batch=2)
     monkeypatch.setattr(on_ray, "Actor", Dying)
     there = run(job, tmp_path / "there", batch=2, workers=2, engine="ray")
@@ -40,6 +43,6 @@ def test_actors_make_the_same_and_one_that_dies_costs_time_alone(job, ray, tmp_p
 
 
 def test_without_ray_it_says_what_to_install(job, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(PackageError, match=r"pip install 'attncontrol\[ray\]'"):
         run(job, tmp_path, engine="ray")

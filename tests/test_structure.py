@@ -45,6 +45,8 @@ EXTERNAL = {  # package: where it may be imported
     "pydantic": ("maps", "batch", "jobs"),
     "yaml": ("jobs",),
     "filelock": ("writing",),
+    "fsspec": ("jobs/places",),
+    "ray": ("jobs/on_ray",),
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 TESTS = sorted((ROOT / "tests").rglob("*.py"))

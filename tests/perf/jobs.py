@@ -111,7 +111,6 @@ def bare(which: int, pictures: int, steps: int) -> None:
 
 
 def engines(pictures: int, steps: int) -> None:
-    """The time of two runs that differ in length, subtracted: what each start costs is in both."""
     command = [sys.executable, "-m", "tests.perf.jobs", "bare", "--steps", str(steps)]
     both = [
         subprocess.Popen(
@@ -123,19 +122,26 @@ def engines(pictures: int, steps: int) -> None:
     seconds = max(float(each.communicate()[0]) for each in both)
     print(f"two bare processes: {60 * pictures / seconds:.0f} pictures a minute", flush=True)
     for engine in ("local", "ray"):
-        moments = []
-        with TemporaryDirectory() as folder:
-            try:
-                run(
-                    Job.of(items(pictures + 4 * BATCH, steps)), folder, batch=BATCH, workers=2,
-                    engine=engine, progress=lambda done, _: moments.append((time.time(), done)),
-                )  # fmt: skip
-            except ImportError as error:
-                print(error)
-                continue
-        began = next(moment for moment in moments if moment[1] >= 2 * BATCH)
-        speed = 60 * (moments[-1][1] - began[1]) / (moments[-1][0] - began[0])
-        print(f"{engine}, two workers: {speed:.0f} pictures a minute", flush=True)
+        try:
+            speed = of_engine(engine, pictures, steps)
+        except ImportError as error:
+            print(error)
+        else:
+            print(f"{engine}, two workers: {speed:.0f} pictures a minute", flush=True)
+
+
+def of_engine(engine: str, pictures: int, steps: int) -> float:
+    """Pictures a minute from the moment in which both workers have made a batch."""
+    moments: list[tuple[float, int]] = []
+    job = Job.of(items(pictures + 2 * BATCH, steps))
+
+    def progress(done: int, _: int) -> None:
+        moments.append((time.perf_counter(), done))
+
+    with TemporaryDirectory() as folder:
+        run(job, folder, batch=BATCH, workers=2, engine=engine, progress=progress)
+    began = next(moment for moment in moments if moment[1] >= 2 * BATCH)
+    return 60 * (moments[-1][1] - began[1]) / (moments[-1][0] - began[0])
 
 
 def main() -> None:

@@ -50,6 +50,9 @@ Out = Annotated[
 Check = Annotated[
     bool, typer.Option("--check", help="Check the whole file and show the plan; load nothing.")
 ]
+Schema = Annotated[
+    bool, typer.Option("--schema", help="Print the JSON schema of such files, for editors.")
+]
 Default = Annotated[
     list[str] | None,
     typer.Option(help="A field for all entries that do not give it, repeated: steps=20."),
@@ -82,6 +85,7 @@ def batch(
     job: JobFile = None,
     out: Out = None,
     check: Check = False,
+    schema: Schema = False,
     default: Default = None,
     batch: Batch = 8,
     device: of.Device = "cpu",
@@ -92,6 +96,11 @@ def batch(
     as_json: of.Json = False,
 ) -> None:
     """Make all pictures of a job: a file of prompts, seeds, methods, settings and edits."""
+    if schema:
+        from attncontrol.jobs.schema import schema as of_files
+
+        typer.echo(json.dumps(of_files(), indent=1))
+        return
     if job is None:
         raise typer.BadParameter("give the file of a job", param_hint="JOB")
     if out is None and not check:

@@ -29,7 +29,7 @@ def begin(place: Place, job: Job, batch: int, versions: Mapping[str, str]) -> Pl
     if data is not None:
         _require_same(_read(place, data), told, place)
     else:
-        others = {name for name in place.names("") if name[0] != "."} - {RANKS}
+        others = {name for name in place.names("") if name[0] != "."} - {NAME, RANKS}
         if others:
             raise WriteError(
                 f"{place.shown()} holds {min(others)} and no job; give an empty or a new folder "

@@ -54,8 +54,8 @@ def run(
     WriteError where it cannot be written, and KeyboardInterrupt after Ctrl-C: once, the batch is
     ended first.
     """
+    out, device = str(out), _own(device)
     require_device(device)
-    out = str(out)
     if out.startswith("memory:") and (workers > 1 or engine != "local"):
         raise SettingError(f"{out} is memory of this process: other workers cannot write there")
     place, rank = place_of(out), _rank()
@@ -76,7 +76,7 @@ def run(
         finally:
             run.put()
         if stop.is_set():
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)  # the second one: KeyboardInterrupt
         made = index.joined(place)
         if sheets:
             write_sheets(place, made)
@@ -177,6 +177,12 @@ def _rank() -> tuple[int, int] | None:
     if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
         raise SettingError(f"RANK={rank} and WORLD_SIZE={size} are no rank and its number of ranks")
     return int(rank), int(size)
+
+
+def _own(device: str) -> str:
+    """The GPU of this process of torchrun."""
+    number = os.environ.get("LOCAL_RANK", "")
+    return f"cuda:{number}" if device == "cuda" and number.isdecimal() else device
 
 
 def _is_of(task: Task, rank: tuple[int, int]) -> bool:

@@ -60,12 +60,11 @@ class Index:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Index]:
-    """The index of this file, which is made. Raises WriteError, ResultsError for a file that is
+    """The index of this file, which is made in a folder that is there. Raises WriteError, ResultsError for a file that is
     none."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(file, check_same_thread=False)  # one thread at a time
-    except (OSError, sqlite3.Error) as error:
+    except sqlite3.Error as error:
         raise WriteError(f"{file} cannot be written: {error}") from error
     with closing(connection):
         try:

@@ -69,7 +69,7 @@ class Store(Place):
         path = f"{self._root}/{name}"
         try:
             with suppress(NotImplementedError):
-                self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self._system.mkdirs(path.rpartition("/")[0], exist_ok=True)
             self._system.pipe_file(path, data)
         except Exception as error:  # as the store has it
             raise WriteError(f"{self.shown(name)} was not written: {error}") from error
@@ -105,7 +105,9 @@ def place_of(out: Path | str) -> Place:
 
         system, root = fsspec.core.url_to_fs(str(out))
     except ImportError as error:
-        raise PackageError(f"{out}: {error}; pip install fsspec and what it asks for") from error
+        raise PackageError(
+            f"{out}: {error}; pip install 'attncontrol[stores]', and what fsspec asks for"
+        ) from error
     except ValueError as error:
         raise WriteError(f"{out}: {error}") from error
     if str(out).startswith("file://"):
