@@ -60,8 +60,8 @@ class Index:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Index]:
-    """The index of this file, which is made in a folder that is there. Raises WriteError, ResultsError for a file that is
-    none."""
+    """The index of this file, which is made, in a folder that is there. Raises WriteError, and
+    ResultsError for a file that is none."""
     try:
         connection = sqlite3.connect(file, check_same_thread=False)  # one thread at a time
     except sqlite3.Error as error:
