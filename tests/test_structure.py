@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     "version", "errors", "axes", "listing", "checks", "writing", "prompts", "attention", "maps",
     "families", "objectives", "losses", "edits", "running", "verbs", "analysis", "export",
-    "inspector", "sprites", "batch", "jobs", "bench", "cli", "__main__",
+    "inspector", "sprites", "batch", "jobs", "bench", "scores", "report", "cli", "__main__",
 )  # fmt: skip
 VALUES = {"version", "errors", "axes", "listing", "checks"}
 NARROWER = {  # than the order alone allows
@@ -44,6 +44,7 @@ EXTERNAL = {  # package: where it may be imported
     "jinja2": ("inspector",),
     "pydantic": ("maps", "batch", "jobs"),
     "yaml": ("jobs",),
+    "pyarrow": ("report",),
     "filelock": ("writing",),
     "fsspec": ("jobs/places",),
     "ray": ("jobs/on_ray",),
@@ -205,6 +206,7 @@ WRITERS = {  # functions of what is written, and where among their arguments it 
     "save": 0, "to_csv": 0, "to_zarr": 0, "to_netcdf": 0, "to_json": 0, "savefig": 0, "savez": 0,
     "savez_compressed": 0, "dump": 1, "save_file": 1, "tofile": 0, "rmtree": 0, "remove": 0,
     "renames": 1, "replace": 1, "copy": 1, "copyfile": 1, "copytree": 1, "move": 1, "makedirs": 0,
+    "write_table": 1,
 }  # fmt: skip
 OF_PATHS = {"os", "shutil"}  # whose functions are no methods of strings or records
 STREAMS = ("io.BytesIO", "BytesIO")

@@ -19,19 +19,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from attncontrol import losses
 from attncontrol.attention.regions import Box
 from attncontrol.batch.generate import generate
 from attncontrol.batch.results import same_settings
-from attncontrol.bench.prompts import groups_of, things_of
+from attncontrol.bench.prompts import groups_of
 from attncontrol.bench.rows import Row, append, read
+from attncontrol.bench.shown import mean, shown
 from attncontrol.bench.tasks import Task, tasks
 from attncontrol.objectives.descent import Descent, Relative
 from attncontrol.objectives.objective import Objective
 from attncontrol.sprites.scenes import SIZE
-from attncontrol.sprites.scorer import Detection, detect, shows
+from attncontrol.sprites.scorer import Detection, detect
 
 
 def run(
@@ -102,27 +101,20 @@ def _objective(method: str, of: Iterable[Task]) -> Objective | None:
 
 
 def _row(suite: str, task: Task, picture: Any) -> Row:
-    things, detections = things_of(task.prompt), detect([picture.image])[0]
+    detections = detect([picture.image])[0]
     by_noun = {detection.noun: detection for detection in detections}
-    known = [by_noun[thing.noun] for thing in things if thing.noun in by_noun]
     places = [(by_noun.get(noun), box) for noun, box in task.boxes.items()]
     return Row(
         suite,
         picture.method,
         task.prompt,
         picture.seed,
-        present=float(len(known) == len(things)),
-        bound=float(all(shows(detections, thing) for thing in things)),
-        iou=_mean([box_iou(detection, box) if detection else 0.0 for detection, box in places]),
-        inside=_mean([_centred(detection, box) if detection else 0.0 for detection, box in places]),
-        confidence=_mean([detection.confidence for detection in known]),
+        iou=mean([box_iou(detection, box) if detection else 0.0 for detection, box in places]),
+        inside=mean([_centred(detection, box) if detection else 0.0 for detection, box in places]),
         seconds=picture.seconds,
         memory=round(picture.memory, 1),
+        **shown(task.prompt, detections)._asdict(),
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return round(float(np.mean(values)), 4) if values else float("nan")
 
 
 def box_iou(detection: Detection, box: Box) -> float:

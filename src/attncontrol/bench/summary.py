@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from attncontrol.batch.results import require_results
+from attncontrol.bench.rates import bootstrap, by_prompt
 from attncontrol.bench.rows import AnyRow
 from attncontrol.bench.suites import DECIBELS, EDITS, MEASURES
 from attncontrol.export.chart import bars, curves, is_chart
@@ -28,18 +29,15 @@ def summary(rows: Sequence[AnyRow]) -> list[dict[str, Any]]:
     for method, made in by_method.items():
         keys = sorted(made.keys() & plain.keys())
         prompts = sorted({prompt for prompt, _ in keys})
-        pick = np.random.default_rng(0).integers(len(prompts), size=(2_000, len(prompts)))
         line: dict[str, Any] = {"method": method, "n": len(keys)}
         for measure in _MEASURES[rows[0].suite]:
             ours, theirs = (
-                _by_prompt(pictures, keys, prompts, measure) for pictures in (made, plain)
+                by_prompt({key: getattr(pictures[key], measure) for key in keys}, prompts)
+                for pictures in (made, plain)
             )
-            gains = np.nanmean((ours - theirs)[pick], 1)
             line[measure] = round(float(np.nanmean(ours)), 4)
             line[f"{measure}_gain"] = round(float(np.nanmean(ours - theirs)), 4)
-            line[f"{measure}_interval"] = [
-                round(float(v), 4) for v in np.quantile(gains, (0.025, 0.975))
-            ]
+            line[f"{measure}_interval"] = [round(bound, 4) for bound in bootstrap(ours - theirs)]
         seconds, memory = (
             [
                 float(np.median([getattr(pictures[key], name) for key in keys]))
@@ -57,19 +55,6 @@ def summary(rows: Sequence[AnyRow]) -> list[dict[str, Any]]:
 
 _COSTS = ("seconds", "memory")
 _MEASURES = {**MEASURES, **EDITS}
-
-
-def _by_prompt(
-    of: Mapping[tuple[str, int], AnyRow],
-    keys: Sequence[tuple[str, int]],
-    prompts: Sequence[str],
-    measure: str,
-) -> np.ndarray:
-    """Mean over the seeds of every prompt."""
-    values: dict[str, list[float]] = {prompt: [] for prompt in prompts}
-    for key in keys:
-        values[key[0]].append(getattr(of[key], measure))
-    return np.array([np.nanmean(v) if not np.isnan(v).all() else np.nan for v in values.values()])
 
 
 def markdown(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from attncontrol.cli import (  # noqa: F401  # they add their commands
     look,
     maps,
     records,
+    report,
     strip,
 )
 from attncontrol.cli.app import app

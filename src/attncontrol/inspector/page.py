@@ -1,21 +1,18 @@
 """One self-contained HTML page in which to look at a record, or at two side by side."""
 
-import json
 import math
 from collections.abc import Sequence
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from attncontrol.checks.arguments import Such, checked
 from attncontrol.errors import RecordError, SettingError
 from attncontrol.inspector import payload, reductions
 from attncontrol.inspector.pairs import CHANGE, Names, Pair, pair_of, renamed, taken_over
-from attncontrol.inspector.quantise import text
+from attncontrol.inspector.selfcontained import is_made, rendered, scripts_of, uri
 from attncontrol.inspector.wording import Shown, entities, segments, shown_words
 from attncontrol.maps.images import seeds_of
 from attncontrol.maps.recorded import AttentionMaps
@@ -49,18 +46,12 @@ def page(
         require_picture_maps(each)
     pair = pair_of(_apart(maps)[0]) if other is None else None
     records = _pair(pair) if pair else _alone(given, titles)
-    folder = files("attncontrol.inspector").joinpath("template")
-    environment = Environment(
-        loader=PackageLoader("attncontrol.inspector", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("page.html.j2").render(
+    return rendered(
+        "attncontrol.inspector",
+        scripts=scripts_of("attncontrol.inspector"),
         title=" · ".join(
             dict.fromkeys(image["prompt"] for each in records for image in each["images"])
         ),
-        style=folder.joinpath("style.css").read_text("utf-8"),
-        imports=json.dumps({"imports": _modules(folder)}),
         records=records,
     )
 
@@ -94,24 +85,7 @@ def _apart(maps: AttentionMaps) -> list[AttentionMaps]:
 
 def is_page(file: Path) -> bool:
     """Whether it was written here."""
-    try:
-        with file.open("rb") as stream:
-            return b'<meta name="generator" content="attncontrol inspect">' in stream.read(1000)
-    except OSError:
-        return False
-
-
-def _modules(folder: Any) -> dict[str, str]:
-    """The scripts, by the names under which they import each other."""
-    scripts = {
-        file.name.removesuffix(".js"): file.read_text("utf-8")
-        for file in folder.iterdir()
-        if file.name.endswith(".js")
-    }
-    return {
-        f"inspector/{name}": _uri(source.encode(), "text/javascript")
-        for name, source in sorted(scripts.items())
-    }
+    return is_made(file, "attncontrol inspect")
 
 
 def require_picture_maps(maps: AttentionMaps) -> None:
@@ -210,11 +184,7 @@ def _picture(picture: Any) -> dict[str, Any]:
     lossless = max(small.size) <= 256
     small.save(data, "PNG" if lossless else "JPEG", **({} if lossless else {"quality": 90}))
     return {
-        "uri": _uri(data.getvalue(), "image/png" if lossless else "image/jpeg"),
+        "uri": uri(data.getvalue(), "image/png" if lossless else "image/jpeg"),
         "width": size[0],
         "height": size[1],
     }
-
-
-def _uri(data: bytes, media: str) -> str:
-    return f"data:{media};base64,{text(data)}"

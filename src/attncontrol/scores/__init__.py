@@ -1,0 +1,1 @@
+"""Numbers of pictures by name: of the bundled scorer, of models of transformers, or one's own."""
