@@ -81,21 +81,15 @@ def report(
 ) -> None:
     """Show what became of a job: one HTML page of all pictures with their scores, the methods side
     by side, and tables of every picture, scores.csv and scores.parquet."""
-    from attncontrol.report.write import write
+    from attncontrol.report.write import prepare
 
     target = out or folder / "report.html"
     if page:
         paths.require(target, as_folder=False, option="--out")
+    models = Models(clip_model, caption_model, vqa_model, detector)
+    prepared = prepare(folder, score, out=target, models=models, device=device, with_page=page)
     with work():
-        made = write(
-            folder,
-            score,
-            out=target,
-            models=Models(clip_model, caption_model, vqa_model, detector),
-            device=device,
-            with_page=page,
-            progress=_progress,
-        )
+        made = prepared.write(_progress)
     if open_it and page:
         import webbrowser
 

@@ -32,7 +32,7 @@ def page(rows: Sequence[Row], scores: Sequence[str], folder: Path, place: Path) 
     return rendered(
         "attncontrol.report",
         scripts=scripts_of("attncontrol.report") | scripts_of("attncontrol.inspector", *_SHARED),
-        title=folder.resolve().name,
+        title=_shown(folder.resolve().name),
         data=_content(rows, scores, _Links(folder, place)),
     )
 
@@ -94,7 +94,7 @@ def _content(rows: Sequence[Row], scores: Sequence[str], links: _Links) -> dict[
         "version": __version__,
         "shared": shared,
         "arms": [arm.name for arm in arms],
-        "prompts": [_shown(prompt) for prompt in prompts],
+        "prompts": prompts,
         "seeds": [str(seed) for seed in seeds],  # numbers of JavaScript are too short for some
         "scores": [{"name": name, "about": ABOUT.get(name, "your own")} for name in scores],
         "lines": [_line(line, scores, place["arm"]) for line in lines_of(rows, scores)],
@@ -110,7 +110,7 @@ def _picture(
     links: _Links,
 ) -> dict[str, Any]:
     made, item = row.made, row.made.item
-    settings = {k: _shown(v) for k, v in settings_of(item).items() if shared.get(k) != v}
+    settings = {k: v for k, v in settings_of(item).items() if shared.get(k) != v}
     told = {
         "prompt": place["prompt"][item.prompt],
         "arm": place["arm"][row.arm],
@@ -124,7 +124,7 @@ def _picture(
         "record": links(made.record),
         "inspect": links.command("inspect", made.record),
         "inspector": links.inspector(made.record),
-        "error": _shown(row.error),
+        "error": row.error,
         "losses": [_finite(loss) for loss in made.losses],
         "refinements": list(made.refinements),
         "seconds": _finite(made.seconds),
@@ -158,6 +158,6 @@ def _finite(value: float | None) -> float | None:
     return round(value, 5) if value is not None and math.isfinite(value) else None
 
 
-def _shown(value: str | None) -> str | None:
-    """Lone surrogates as escapes: no UTF-8 holds them."""
-    return value and value.encode("utf-8", "backslashreplace").decode()
+def _shown(path: str) -> str:
+    """A name that is no UTF-8, with escapes."""
+    return path.encode("utf-8", "backslashreplace").decode()

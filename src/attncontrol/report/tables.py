@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ FIRST = (
 """Columns before those of the scores: ``loss`` is the last one, ``refinements`` their sum."""
 _NUMBERS = {"seconds": "float64", "loss": "float64", "refinements": "int64", "seed": "uint64"}
 _MARK = b"attncontrol"
-_BEGINS = tuple("=+-@\t\n\uff1d\uff0b\uff0d\uff20")  # the last four are wide forms of the first
+# also behind other separators than ours; the last four are wide forms of the first
+_FORMULA = re.compile("(?:^|(?<=[;\t\n|]))(?=\\s*[=+@\uff1d\uff0b\uff0d\uff20-])")
 
 
 def columns(rows: Sequence[Row], scores: Iterable[str]) -> dict[str, list[Any]]:
@@ -42,11 +44,10 @@ def write_csv(rows: Sequence[Row], scores: Iterable[str], file: Path) -> None:
     for a file that is not ours."""
     table = columns(rows, scores)
     text = io.StringIO()
-    # texts in quotes: a spreadsheet may part cells at semicolons, too
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow([harmless(name) for name in table])
     writer.writerows([harmless(cell) for cell in row] for row in zip(*table.values(), strict=True))
-    put(file, text.getvalue().encode("utf-8", "backslashreplace"), is_csv)
+    put(file, text.getvalue().encode(), is_csv)
 
 
 def write_parquet(rows: Sequence[Row], scores: Iterable[str], file: Path) -> None:
@@ -62,20 +63,21 @@ def write_parquet(rows: Sequence[Row], scores: Iterable[str], file: Path) -> Non
     table = columns(rows, scores)
     types = {name: "string" if name in FIRST else "float64" for name in table} | _NUMBERS
     arrays = [
-        pyarrow.array(map(_unicode, values), type=pyarrow.type_for_alias(types[name]))
+        pyarrow.array(values, type=pyarrow.type_for_alias(types[name]))
         for name, values in table.items()
     ]
-    made = pyarrow.table(arrays, names=[_unicode(name) for name in table])
+    made = pyarrow.table(arrays, names=list(table))
     with whole(file, is_parquet) as part:
         parquet.write_table(made.replace_schema_metadata({_MARK: b"report"}), part)
 
 
 def harmless(cell: Any) -> Any:
-    """Of a CSV file (CWE-1236): a text that begins as a formula does is none."""
+    """Of a CSV file (CWE-1236): a text that begins as a formula does, at its start or where a
+    spreadsheet may take a cell to begin, has an apostrophe before it."""
     if not isinstance(cell, str):
         return cell
     text = cell.replace("\0", "\\0").replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{text}" if text[:1] in _BEGINS or text.lstrip()[:1] in _BEGINS else text
+    return _FORMULA.sub("'", text)
 
 
 def is_csv(file: Path) -> bool:
@@ -119,8 +121,3 @@ def _first(row: Row) -> dict[str, Any]:
         "loss": made.losses[-1] if made.losses else None,
         "refinements": sum(made.refinements) if made.refinements else None,
     }
-
-
-def _unicode(value: Any) -> Any:
-    """Without lone surrogates, which UTF-8 has no bytes for."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
