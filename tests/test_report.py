@@ -1,6 +1,7 @@
 """The report of a job: what is compared with what, statistics, tables, and what is in the page."""
 
 import csv
+import io
 import json
 import math
 import re
@@ -78,7 +79,7 @@ def test_settings_in_words():
         lora=[{"path": "a"}],
     )  # fmt: skip
     assert settings_of(item) == {
-        "boxes": "cat 0.0, 0.2, 0.5, 0.9", "steps": "30", "heads": "down.0 3", "sigma": "0.5",
+        "boxes": "cat 0, 0.2, 0.5, 0.9", "steps": "30", "heads": "down.0 3", "sigma": "0.5",
         "descent.step_size": "20", "lora": "path a",
     }  # fmt: skip
     assert shared_settings([item, Item(prompt="b", steps=30)]) == {
@@ -198,8 +199,6 @@ def test_small_pictures(tmp_path, monkeypatch):
     item = Item(prompt="a cat")
     pictures = [made(item, folder=tmp_path, size=(512, 256), color="blue")]
     (small,) = rows_of(tmp_path, pictures, {})
-    import io
-
     with Image.open(io.BytesIO(small.small)) as picture:
         assert (picture.format, picture.size) == ("WEBP", (128, 64))
         assert np.asarray(picture.convert("RGB")).mean((0, 1)) == pytest.approx([0, 0, 255], abs=8)
@@ -314,11 +313,12 @@ def test_texts_of_others_cannot_leave_their_place(tmp_path):
     """Whatever prompts, methods, errors and file names say."""
     pictures = []
     for k, prompt in enumerate(HOSTILE):
-        item = Item(prompt=prompt, seed=k, method=f"m:{prompt}", negative=prompt)
-        pictures.append(made(item, file=None, error=prompt))
-        pictures.append(
-            made(item.model_copy(update={"seed": 100 + k}), file=f"pictures/{k}{prompt}")
+        first, second = (
+            Item(prompt=prompt, seed=seed, method=f"m:{prompt}", negative=prompt)
+            for seed in (k, 100 + k)
         )
+        pictures.append(made(first, file=None, error=prompt))
+        pictures.append(made(second, file=f"pictures/{k}{prompt}"))
     job(tmp_path, pictures)
     text = write(tmp_path, []).files[0].read_text("utf-8")
     assert re.findall(r"<script[^>]*>", text) == [

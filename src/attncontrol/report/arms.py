@@ -77,7 +77,8 @@ def said(value: Any) -> str:
         )
     if isinstance(value, dict):
         return "; ".join(f"{name} {said(each)}" for name, each in value.items())
-    return json.dumps(value)
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value)
 
 
 def _differing(items: Sequence[Item], told: Sequence[dict[str, str]]) -> set[str]:
