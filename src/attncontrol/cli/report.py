@@ -57,7 +57,7 @@ Out = Annotated[
         callback=paths.page_file,
     ),
 ]
-Page = Annotated[bool, typer.Option("--page/--no-page", help="Write the page, or tables alone.")]
+NoPage = Annotated[bool, typer.Option("--no-page", help="Write the tables alone.")]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
 
@@ -66,7 +66,7 @@ def report(
     folder: Folder,
     score: Scores = None,
     out: Out = None,
-    page: Page = True,
+    no_page: NoPage = False,
     clip_model: Annotated[str, _option("--clip-model", "CLIP")] = _DEFAULT.clip,
     caption_model: Annotated[
         str, _option("--caption-model", "BLIP for captions")
@@ -84,13 +84,15 @@ def report(
     from attncontrol.report.write import prepare
 
     target = out or folder / "report.html"
-    if page:
+    if not no_page:
         paths.require(target, as_folder=False, option="--out")
     models = Models(clip_model, caption_model, vqa_model, detector)
-    prepared = prepare(folder, score, out=target, models=models, device=device, with_page=page)
+    prepared = prepare(
+        folder, score, out=target, models=models, device=device, with_page=not no_page
+    )
     with work():
         made = prepared.write(_progress)
-    if open_it and page:
+    if open_it and not no_page:
         import webbrowser
 
         webbrowser.open(target.resolve().as_uri())
