@@ -232,6 +232,20 @@ def test_a_picture_with_its_settings(opened):
     assert focused == "1"
 
 
+def test_an_edit_beside_its_source(browser, tmp_path):
+    items = [
+        Item(prompt="a cat"),
+        Item(prompt="a dog", source="a cat", method="p2p"),
+        Item(prompt="a dog", source="a cat", method="replace"),
+    ]
+    opened = Page(browser, report(job(tmp_path, [made(i, folder=tmp_path) for i in items])))
+    opened.all(".cell")[2].click()
+    assert [each.text for each in opened.all("figcaption")] == ["replace", "source"]
+    opened.one("figure button").click()
+    assert opened.one("dialog .prompt").text == "a cat"
+    assert [each.text for each in opened.all("figcaption")] == ["plain"]
+
+
 def test_why_a_picture_failed(opened):
     opened.one(".cell:has(.failed)").click()
     assert opened.one(".failure").text == "NonFiniteError: the loss is NaN"

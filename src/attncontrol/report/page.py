@@ -115,6 +115,7 @@ def _picture(
         "prompt": place["prompt"][item.prompt],
         "arm": place["arm"][row.arm],
         "seed": place["seed"][item.seed],
+        "source": place["prompt"].get(item.source),
         "name": item.name,
         "settings": settings,
         "small": text(row.small) if row.small else None,

@@ -31,20 +31,21 @@ function content(picture, report, state, { step, close }) {
   const prompt = el("h2", { class: "prompt" }, report.prompts[picture.prompt]);
   const button = (text, label, onclick, name = "") => el("button", { type: "button", class: `quiet ${name}`, "aria-label": label, onclick }, text);
   const bar = el("div", { class: "bar-top" }, button("←", "Picture before", () => step(-1)), button("→", "Next picture", () => step(1)), el("span", { class: "muted" }, `${report.arms[picture.arm]} · seed ${report.seeds[picture.seed]}`), button("Close", "Close", close, "close"));
-  const figures = el("div", { class: "figures" }, figure(picture, report), other ? figure(other, report, () => state.set({ open: other.index })) : null);
+  const figures = el("div", { class: "figures" }, figure(picture, report), other ? figure(other, report, picture.source === undefined ? null : "source", () => state.set({ open: other.index })) : null);
   const facts = el("div", { class: "facts" }, scores(picture, other, report), createLosses(picture), settings(picture, report), files(picture));
   return [bar, prompt, el("div", { class: "detail-body" }, figures, facts)];
 }
 
-/** The picture of the same prompt and seed that its method is compared with. */
+/** The source of an edit, else the picture of the same prompt and seed that its method is compared with. */
 function compared(picture, { lines, pictures }) {
-  const against = lines.find(({ arm }) => arm === picture.arm)?.against;
-  if (against == null) return null;
-  return pictures.find((each) => each.arm === against && each.prompt === picture.prompt && each.seed === picture.seed && each.error === undefined) ?? null;
+  const there = pictures.filter(({ seed, error }) => seed === picture.seed && error === undefined);
+  if (picture.source !== undefined) return there.find(({ prompt, source }) => prompt === picture.source && source === undefined) ?? null;
+  const against = lines.find(({ arm }) => arm === picture.arm)?.against ?? null;
+  return there.find(({ arm, prompt }) => arm === against && prompt === picture.prompt) ?? null;
 }
 
-function figure(picture, report, onclick) {
-  const name = report.arms[picture.arm];
+function figure(picture, report, title, onclick) {
+  const name = title ?? report.arms[picture.arm];
   if (picture.error !== undefined) return el("figure", {}, el("p", { class: "failure" }, picture.error), el("figcaption", {}, name));
   const image = el("img", { alt: name, src: small(picture), width: picture.size[0], height: picture.size[1] });
   if (picture.file) sharpen(image, picture.file);
