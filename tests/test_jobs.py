@@ -6,7 +6,7 @@ import shutil
 import signal
 import sqlite3
 import threading
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -25,6 +25,13 @@ CAT, DOG = "a red cat and a frog", "a red dog and a frog"
 
 def items(model, seeds=range(5), **rest):
     return [Item(prompt=CAT, seed=seed, model=model, steps=1, **rest) for seed in seeds]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making, "opened", cache(making.opened))
+        yield
 
 
 @pytest.fixture(scope="module")
