@@ -89,8 +89,11 @@ def _early_maps(
     steering = run.family.steering
     where = TEXT if isinstance(steering, str) else steering(tuple(run.sites.values()))[0]
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    recording = record(pipe, words, where=where, keep=("step",))
-    # the one that stops is asked first, before others have begun the step
-    with run.hooked(Hooks(before=stop)), around(), recording as maps, suppress(_Enough):
+    with (
+        run.hooked(Hooks(before=stop)),  # first, before others have begun the step
+        around(),
+        record(pipe, words, where=where, keep=("step",)) as maps,
+        suppress(_Enough),
+    ):
         pipe(list(prompts), generator=generators, **call)
     return mean_where_known([of[:, 0, -1].nanmean(1) for of in maps.layers.values()])
