@@ -58,7 +58,7 @@ def test_suites_are_276_tasks_each():
 
 
 def made(picture):
-    return Picture("", 3, "plain", Image.fromarray(picture), {}, (), (), 1.5, 10.0, 3)
+    return Picture("", 3, "plain", Image.fromarray(picture), {}, (), (), 1.5, 10.0)
 
 
 def test_what_a_true_scene_scores():
@@ -137,7 +137,7 @@ def test_schedules_of_methods_may_be_replaced(tmp_path, monkeypatch):
     def generate(_, jobs, __, *, method, descent, **___):
         seen[method] = descent
         return [
-            Picture(prompt, seed, method, Image.new("RGB", (128, 128)), {}, (), (), 1.0, 1.0, seed)
+            Picture(prompt, seed, method, Image.new("RGB", (128, 128)), {}, (), (), 1.0, 1.0)
             for prompt, seed in jobs
         ]
 

@@ -156,7 +156,7 @@ def test_cells_that_are_taken_over(packed):
 
 
 def test_rows_that_are_compared():
-    picture = Picture("a cat", 0, "plain", Image.new("RGB", (8, 8)), {}, (), (), 0.0, 0.0, 0)
+    picture = Picture("a cat", 0, "plain", Image.new("RGB", (8, 8)), {}, (), (), 0.0, 0.0)
     settings = asked(Editing, **RUN | {"compare": True}, method="p2p")
     made = {role: [picture] for role in settings.roles}
     rows = ["source", "same seed, new prompt", "p2p"]

@@ -38,10 +38,7 @@ class Picture(Exact):
 
 
 class Generated(Picture):
-    """``noise`` is the seed of its noise, where one was chosen; else ``seed``."""
-
     method: Text
-    noise: int | None = None
     losses: tuple[float, ...]
     refinements: tuple[int, ...]
     memory: float | None

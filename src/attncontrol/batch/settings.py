@@ -95,7 +95,6 @@ class Generation(Settings):
     u: Fraction
     compare: bool
     batch: Annotated[int, Field(ge=1, le=10_000)]
-    noises: Annotated[int, Field(ge=1, le=64)] = 1
     parameters: dict[str, Any] | None = None
 
     @property

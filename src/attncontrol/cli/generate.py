@@ -68,7 +68,6 @@ def generate(
     height: of.Height = None,
     width: of.Width = None,
     step_size: of.StepSize = None,
-    noises: of.Noises = 1,
     heads: Heads = None,
     heads_scale: Scale = HEADS_SCALE,
     u: of.Strength = STRENGTH,
@@ -111,7 +110,7 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     settings = asked(
         Generation, prompts=_once(lines), seeds=numbers, batch=given.batch,
         method=given.method, words=groups, boxes=boxes,
-        step_size=given.step_size, noises=given.noises, compare=given.compare,
+        step_size=given.step_size, compare=given.compare,
         heads=given.heads and load_heads(given.heads), heads_scale=given.heads_scale, u=given.u,
         model=given.model, device=given.device, dtype=given.dtype,
         call=cast(Call, pipelines.call_of(given.model, *size)),
@@ -127,8 +126,7 @@ def _check(given: Any, prompts: list[str], words: Any, boxes: Any) -> None:
     plain, heads = given.method == "plain", given.heads is not None
     methods.check(given.method, boxes, words)
     checks.subjects(prompts, words, boxes)
-    unused = {"step_size": given.step_size is not None, "noises": given.noises > 1}
-    checks.effects("--method plain", **{name: plain and told for name, told in unused.items()})
+    checks.effects("--method plain", step_size=plain and given.step_size is not None)
     checks.effects("--method plain without --heads", compare=plain and not heads and given.compare)
     checks.effects(
         "no --heads",
@@ -222,10 +220,7 @@ def _guidance(pipe: Any, settings: Any) -> dict[str, Any]:
     objective, descent = methods.objective(
         settings.method, settings.words, settings.boxes, settings.step_size
     )
-    around = methods.weakening(pipe, settings)
-    return {
-        "objective": objective, "descent": descent, "around": around, "noises": settings.noises,
-    }  # fmt: skip
+    return {"objective": objective, "descent": descent, "around": methods.weakening(pipe, settings)}
 
 
 def _show(report: list[dict[str, Any]], out: Path) -> None:

@@ -45,15 +45,6 @@ Box = Annotated[
         help="For layout methods, repeated: word=left,top,right,bottom in fractions of the picture."
     ),
 ]
-Noises = Annotated[
-    int,
-    typer.Option(
-        help="Noises that are tried for every picture, for a sixth of the steps; the one that fits "
-        "the method best is taken, and its seed told. 1: the noise of the seed.",
-        min=1,
-        max=64,
-    ),
-]
 StepSize = Annotated[
     str | None,
     typer.Option(

@@ -121,8 +121,7 @@ def _sheets(
 
 def _measured(picture: Any) -> dict[str, Any]:
     """Memory that was not measured is None."""
-    names = "losses", "refinements", "seconds", "noise"
-    values = {name: getattr(picture, name) for name in names}
+    values = {name: getattr(picture, name) for name in ("losses", "refinements", "seconds")}
     return values | {"memory": None if math.isnan(picture.memory) else picture.memory}
 
 
