@@ -1,6 +1,8 @@
 """Files of a job: what they say, and all that is wrong in them."""
 
 import json
+import subprocess
+import sys
 
 import jsonschema
 import pytest
@@ -371,6 +373,29 @@ def test_limits(tmp_path, monkeypatch):
     ]
     with pytest.raises(JobError, match=r"it cannot be read: .*No such file"):
         read_job(tmp_path / "nothing.csv")
+
+
+def test_very_many_mistakes_are_not_all_read(tmp_path):
+    (tmp_path / "job.jsonl").write_text("x\n" * 50_000)
+    with pytest.raises(JobError, match="has 10000 mistakes or more; nothing was made") as caught:
+        read_job(tmp_path / "job.jsonl")
+    assert len(caught.value.wrong) == 1000
+
+
+def test_a_job_is_checked_without_torch(tmp_path):
+    lines = [
+        {"prompt": "a cat and a frog", "seed": n, "method": method, "step_size": "3%"}
+        for n, method in enumerate(["auto", "conform"] * 500)
+    ]
+    (tmp_path / "job.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    code = (
+        "import sys; from attncontrol.jobs.files import read_job\n"
+        "from attncontrol.jobs.batches import plan\n"
+        "print(len(plan(read_job(sys.argv[1]), 8)), 'torch' in sys.modules, 'spacy' in sys.modules)"
+    )
+    line = [sys.executable, "-c", code, str(tmp_path / "job.jsonl")]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "126 False False\n"
 
 
 def test_a_method_of_the_user(tmp_path, monkeypatch):

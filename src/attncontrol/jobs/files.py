@@ -35,6 +35,8 @@ def read_job(path: str | Path, defaults: Sequence[str] = ()) -> Job:
     pictures: list[tuple[Item, int]] = []
     asked = 0
     for entry in entries:
+        if wrong.enough:
+            break
         alone = said(entry, FIELDS, wrong) if _is_entry(entry, wrong) else None
         if alone is None:
             continue

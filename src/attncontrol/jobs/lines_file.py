@@ -11,6 +11,8 @@ from attncontrol.jobs.values import decoded
 
 def entries(text: str, wrong: Mistakes) -> Iterator[Located]:
     for number, line in enumerate(io.StringIO(text), 1):
+        if wrong.enough:
+            return
         if not line.strip():
             continue
         try:

@@ -10,6 +10,7 @@ from attncontrol.errors import JobError
 
 _SHOWN = 20
 _KEPT = 1000
+_ENOUGH = 10_000
 
 
 class Located(dict[str, Any]):
@@ -54,6 +55,11 @@ class Mistakes:
     def __len__(self) -> int:
         return len(self.kept) + self.more
 
+    @property
+    def enough(self) -> bool:
+        """Whether to read no further."""
+        return len(self) >= _ENOUGH
+
     def require_none(self, file: str) -> None:
         """Raises JobError that says all of them, of very many the first."""
         if not self.kept:
@@ -62,6 +68,7 @@ class Mistakes:
         rest = len(self) - _SHOWN
         lines = [*map(str, first[:_SHOWN]), *([f"and {rest} more"] if rest > 0 else [])]
         count = f"{len(self)} mistakes" if len(self) > 1 else "1 mistake"
+        count += " or more" if self.enough else ""
         text = "\n  ".join([f"{file} has {count}; nothing was made:", *lines])
         raise JobError(text, tuple(first))
 

@@ -12,7 +12,7 @@ from attncontrol.jobs.located import Located, Mistakes
 def entries(text: str, wrong: Mistakes) -> Iterator[Located]:
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
-    while True:
+    while not wrong.enough:
         number = rows.line_num + 1
         try:
             row = next(rows)
