@@ -1,6 +1,7 @@
 """Jobs: what is made of one, how it goes on, and what becomes of what fails."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -251,9 +252,18 @@ def test_a_picture_is_made_again_bit_by_bit(finished, job, tmp_path):
         earlier(alone)
 
 
-def test_workers_make_the_same(finished, job, tmp_path):
-    run(job, tmp_path / "run", batch=4, workers=2)
-    assert contents(tmp_path / "run") == contents(finished)
+def test_workers_make_the_same_and_one_that_dies_costs_time_alone(job, tmp_path):
+    run(job, tmp_path / "here", batch=1)
+    killed = []
+
+    def kill(done, _):
+        if done and not killed:
+            killed.append(multiprocessing.active_children()[0])
+            killed[0].kill()
+
+    with pytest.warns(UserWarning, match="a worker died; [12] batches that were being made"):
+        run(job, tmp_path / "there", batch=1, workers=2, progress=kill)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
 def test_ranks_share_a_job(finished, job, tmp_path, monkeypatch):
