@@ -4,7 +4,8 @@ batch sizes: python -m tests.perf.jobs throughput|memory|engines [--steps 2] [--
 throughput   batch 8 against one by one, plain and auto, each after a first call of its kind; and
              the largest difference of latents and of pixels between the two sizes
 memory       one process makes 2,000 pictures; its resident size after the first 100 and at the end
-engines      two processes against two bare ones with a half each, and Ray if it is installed
+engines      two processes against two bare ones with a half each, and Ray if it is installed; on
+             a machine that others use too, with RAY_worker_niceness=0, or its actors wait for them
 """
 
 import argparse

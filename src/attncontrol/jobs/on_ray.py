@@ -42,7 +42,8 @@ def _rows(ray: Any, setup: Setup, tasks: Sequence[Task], workers: int) -> Any:
     rows = [{"task": pickle.dumps(task)} for task in tasks]
     data = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS))
     made = data.map_batches(
-        Actor, fn_constructor_args=(setup,), batch_size=1, concurrency=workers, num_cpus=1,
+        Actor, fn_constructor_args=(setup,), batch_size=1, num_cpus=1,
+        compute=ray.data.ActorPoolStrategy(size=workers),
         num_gpus=1 if setup.device.startswith("cuda") else 0,
     )  # fmt: skip
     for row in made.iter_rows():
