@@ -20,8 +20,9 @@ def job(model):
 
 
 @pytest.fixture
-def ray():
-    """Two processors and a small store."""
+def ray(monkeypatch):
+    """Two processors and a small store; as patient as others on this machine."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
     ray.init(
