@@ -182,7 +182,7 @@ class Command:
 
 
 def whole(given: dict[str, Value]) -> bool:
-    """Options that must fit each other, of ``generate`` and ``record``."""
+    """Options that must fit each other, of ``generate``, ``check`` and ``record``."""
     method = given.get("--method", Value(given["default"].typed)).typed
     boxes = "--box" in given
     if boxes != (method in ("boxdiff", "placement")):
@@ -192,6 +192,11 @@ def whole(given: dict[str, Value]) -> bool:
     if "--words" in given and boxes and given["default"].typed != "plain":
         return False
     return negative(given) and effective(given, plain=method == "plain")
+
+
+def steered(given: dict[str, Value]) -> bool:
+    """Options of ``check``, which asks for a method."""
+    return given.get("--method", given["default"]).typed != "plain" and whole(given)
 
 
 def effective(given: dict[str, Value], plain: bool) -> bool:
@@ -238,6 +243,12 @@ COMMANDS = [
         "generate", {},
         {**MODELS, **CALL, "--prompts": PROMPTS, "--seeds": SEEDS, "--out": FOLDER},
         needs=("--prompts",), rule=negative,
+    ),
+    Command(
+        "check", {"prompt": PROMPT},
+        {**MODELS, **CALL, "--method": METHOD, "--words": GROUPS, "--box": BOX, "--seeds": SEEDS,
+         "--step-size": STEP_SIZE, "--batch": COUNT},
+        flags=("--json",), rule=steered,
     ),
     Command(
         "record", {"prompt": PROMPT},

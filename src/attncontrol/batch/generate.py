@@ -67,7 +67,7 @@ def generate(
                 steer(pipe, objective, descent=descent) if objective is not None else nullcontext()
             )
             trace = stack.enter_context(guidance)
-            arguments = _repeated(call, len(prompts))
+            arguments = repeated(call, len(prompts))
             images = pipe(list(prompts), generator=generators, **arguments).images
         seconds = (time.perf_counter() - began) / len(seeds)
         steps: list[TraceStep] = trace.steps if isinstance(trace, Trace) else []
@@ -88,8 +88,8 @@ def _word_maps(maps: AttentionMaps) -> list[dict[str, Tensor]]:
     ]
 
 
-def _repeated(call: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """Stable Diffusion refuses one negative prompt for a list of prompts. An empty one stays: FLUX
-    is called with it, and encodes it once."""
+def repeated(call: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The arguments for several prompts. Stable Diffusion refuses one negative prompt for them. An
+    empty one stays: FLUX is called with it, and encodes it once."""
     negative = call.get("negative_prompt")
     return dict(call) | ({"negative_prompt": [negative] * count} if negative else {})

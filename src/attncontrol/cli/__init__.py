@@ -3,6 +3,7 @@
 from attncontrol.cli import (  # noqa: F401  # they add their commands
     batch,
     bench,
+    check,
     edit,
     export,
     generate,

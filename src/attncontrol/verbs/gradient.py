@@ -83,6 +83,11 @@ def in_units(evaluate: Evaluate, images: Tensor, change: Tensor) -> tuple[Tensor
     """With gradients of unit root mean square in every image; zeros stay."""
     losses, gradient = evaluate(images, change)
     gradient = gradient.to(change)
-    sizes = gradient.flatten(1).square().mean(1).sqrt()
+    sizes = rms(gradient)
     sizes = sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
     return losses, gradient / sizes.view(-1, *[1] * (gradient.ndim - 1))
+
+
+def rms(values: Tensor) -> Tensor:
+    """Root mean square of every image, [image]."""
+    return values.flatten(1).square().mean(1).sqrt()

@@ -24,19 +24,21 @@ from attncontrol.running.refuse import (
     require_true_gradients,
 )
 from attncontrol.running.session import Hooks, Session, attach
-from attncontrol.verbs.gradient import Evaluate, in_units, loss_and_gradient
+from attncontrol.verbs.gradient import Evaluate, in_units, loss_and_gradient, rms
 from attncontrol.verbs.looking import Gaze, View, without_idle
 
 
 @dataclass(frozen=True)
 class TraceStep:
-    """Losses per image before the update of a step, and the number of refinements each image
-    took; 0 of images that are not steered."""
+    """Per image the loss before the update of a step, the number of refinements, and the move: the
+    root mean square of the whole change of x, the input of the network, whose deviation is about 1.
+    0 of images that are not steered."""
 
     index: int
     timestep: float
     losses: tuple[float, ...]
     refinements: tuple[int, ...]
+    moves: tuple[float, ...]
 
 
 @dataclass
@@ -157,8 +159,10 @@ class _Steering:
             evaluate, start, losses, gradient, alpha, target, descent.limit(self.trace.step_size)
         )
         view.end_step()
-        self.trace.steps.append(TraceStep(index, call.step.timestep, before, counts))
-        return change - alpha * gradient if updates else change
+        change = change - alpha * gradient if updates else change
+        moves = tuple(rms(change).tolist())
+        self.trace.steps.append(TraceStep(index, call.step.timestep, before, counts, moves))
+        return change
 
     def _chosen(self, call: DenoiserCall) -> Tensor:
         """The places of the images that are steered. Raises CouplingError."""
