@@ -27,7 +27,7 @@ Verdict = Literal["does nothing", "too little", "fits", "too much"]
 LEAST, MOST = 0.025, 0.25
 """Between a tenth of the default step, the default and ten times it, on prompts and seeds that are
 not those of bench/README.md: peaks of 0.6, 6 and 60 % on the bundled transformers; on the UNet,
-whose step is that of the papers, 0.5 to 2.9, 3.6 to 19 and 36 to 174 % (means over three seeds; 11
+with the step 2 as of the papers, 0.5 to 2.9, 3.6 to 19 and 36 to 174 % (means over three seeds; 11
 prompts, auto, Attend-and-Excite, SynGen and EBAMA). 3 % is as good as the usual 6 %."""
 FACTOR = 2.0
 """None of 57 guided pictures of these cases left the plain range so far at the default step, 27 did

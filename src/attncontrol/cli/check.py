@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from attncontrol.cli import checks, methods, pipelines
+from attncontrol.batch import pipelines
+from attncontrol.cli import checks, methods
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, console
 from attncontrol.cli.failures import work
