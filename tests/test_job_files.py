@@ -126,14 +126,15 @@ def test_an_edit_comes_after_its_source_once(tmp_path):
     fox = {"prompt": "a fox", "source": "a cat", "method": "replace"}
     dog = {"prompt": "a dog", "source": "a cat", "method": "p2p@0.5+auto", "step_size": "3%"}
     box = (0.0, 0.0, 0.5, 1.0)
+    steered = cat | {"method": "auto", "step_size": "3%"}
     assert read(tmp_path, text) == [
-        cat, cat | dog, cat | fox, both,
+        steered, cat | dog, cat, cat | fox, both,
         both | {"source": "a cat and a frog", "method": "move", "move": ("cat", 0.25, 0.0)},
         {"prompt": "a cat", "source": "a cat and a frog", "method": "remove", "remove": "frog"},
         {"prompt": "a street", "method": "regions", "regions": {"a red cat, asleep": box}},
     ]  # fmt: skip
     job = read_job(tmp_path / "job.yaml")
-    assert job.lines == (2, 2, 3, 5, 5, 6, 7)
+    assert job.lines == (2, 2, 3, 3, 5, 5, 6, 7)
     assert job.repeated == 0
 
 

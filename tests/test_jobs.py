@@ -207,6 +207,7 @@ def test_a_full_disk_ends_with_what_was_made(model, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_ends_after_the_batch(model, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
     paint, calls = making.paint, []
 
     def interrupted(pipe, rows):
@@ -219,7 +220,7 @@ def test_ctrl_c_ends_after_the_batch(model, tmp_path, monkeypatch):
         run(Job.of(items(model, range(6))), tmp_path / "run", batch=2)
     assert calls == [2]
     assert [each.item.seed for each in index.read(tmp_path / "run")] == [0, 1]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_twice_ends_at_once(model, tmp_path, monkeypatch):
