@@ -83,7 +83,7 @@ def _show(found: Any) -> None:
     table = Table("seed", "largest move", "losses, plain", "guided", "left the plain range", "")
     for seed in found.seeds:
         means = [f"{fmean(each):.3f}" if each else "" for each in (seed.plain_losses, seed.losses)]
-        moved = f"{100 * seed.peak:.2g} %"
+        moved = f"{100 * seed.peak:.3g} %"
         table.add_row(str(seed.seed), moved, *means, ", ".join(seed.left), seed.verdict)
     console.print(table)
     console.print(f"Step size {found.step_size}: {found.verdict}", highlight=False)
