@@ -2,12 +2,10 @@
 together."""
 
 import itertools
-import shutil
 
 import pytest
 import torch
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -15,17 +13,10 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from attncontrol.inspector.page import page
 from attncontrol.maps.taken import TakenOver
+from tests.kit.browser import OpenPage, chromium, needs_chromium
 from tests.kit.records import DOWN, PROMPT, UP, made
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="needs the programs chromium and chromedriver "
-    "(Debian: apt install chromium chromium-driver)",
-)
+pytestmark = needs_chromium
 LOWEST, HIGHEST = pytest.approx([13, 8, 80], abs=1), pytest.approx([240, 249, 33], abs=1)
 """Of the heat colours, as a canvas with alpha keeps them."""
 PIXEL = """
@@ -39,49 +30,17 @@ PIXEL = """
 
 @pytest.fixture(scope="module")
 def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1500,1100",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
-class Page:
+class Page(OpenPage):
     """A record in the browser."""
 
     def __init__(self, browser, folder, *records):
-        self.browser = browser
         file = folder / "page.html"
         file.write_text(page(*records, titles=("first", "second")), "utf-8")
-        self.logs()
-        browser.get(file.as_uri())
-        WebDriverWait(browser, 10, 0.02).until(
-            lambda b: b.execute_script("return document.documentElement.dataset.ready") == "true"
-        )
-
-    def logs(self):
-        """Messages of the console, and the addresses that were asked for."""
-        asked = [
-            entry["message"]
-            for entry in self.browser.get_log("performance")
-            if "requestWillBeSent" in entry["message"]
-        ]
-        return self.browser.get_log("browser"), asked
-
-    def all(self, selector):
-        return self.browser.find_elements(By.CSS_SELECTOR, selector)
-
-    def one(self, selector):
-        return self.browser.find_element(By.CSS_SELECTOR, selector)
+        super().__init__(browser, file)
 
     def word(self, name, record=0):
         return self.all(f'.word[data-word="{name}"]')[record]

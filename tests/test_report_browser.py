@@ -8,7 +8,6 @@ import time
 
 import pytest
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -20,62 +19,23 @@ from attncontrol.report.arms import arms_of
 from attncontrol.report.page import page
 from attncontrol.report.rows import Row
 from attncontrol.report.write import prepare
+from tests.kit.browser import OpenPage, chromium, needs_chromium
 from tests.kit.jobs import job, made, pairs
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="needs the programs chromium and chromedriver "
-    "(Debian: apt install chromium chromium-driver)",
-)
+pytestmark = needs_chromium
 OWN = "tests.kit.jobs:redness"
 
 
 @pytest.fixture(scope="module")
 def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1500,1100",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
-class Page:
+class Page(OpenPage):
     def __init__(self, browser, file):
-        self.browser = browser
-        self.logs()
-        browser.get(file.as_uri())
-        WebDriverWait(browser, 20, 0.02).until(
-            lambda b: b.execute_script("return document.documentElement.dataset.ready") == "true"
-        )
+        super().__init__(browser, file, seconds=20)
         WebDriverWait(browser, 10, 0.02).until(lambda _: self.all(".cell, #none:not([hidden])"))
-
-    def logs(self):
-        """Messages of the console, and the addresses that were asked for."""
-        asked = [
-            entry["message"]
-            for entry in self.browser.get_log("performance")
-            if "requestWillBeSent" in entry["message"]
-        ]
-        return self.browser.get_log("browser"), asked
-
-    def all(self, selector):
-        return self.browser.find_elements(By.CSS_SELECTOR, selector)
-
-    def one(self, selector):
-        return self.browser.find_element(By.CSS_SELECTOR, selector)
 
     def titles(self):
         return [title.text for title in self.all(".title span")]
