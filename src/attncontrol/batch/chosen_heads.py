@@ -1,7 +1,11 @@
-"""The file of chosen heads, the result of a search: read without torch."""
+"""The file of chosen heads, the result of a search, read without torch, and what weakens them."""
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from attncontrol.errors import ResultsError
 
@@ -35,3 +39,14 @@ def is_heads(file: Path) -> bool:
         return bool(load_heads(file))
     except ResultsError:
         return False
+
+
+def weakening(pipe: Any, settings: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """Of the heads of a run or of a picture, by its ``u`` and ``heads_scale``."""
+    if not settings.heads:
+        return nullcontext
+    from attncontrol.edits.soft_identity import SoftIdentity
+    from attncontrol.verbs.perturb import perturb
+
+    edit = SoftIdentity(settings.u)
+    return partial(perturb, pipe, edit, scale=settings.heads_scale, heads=settings.heads)

@@ -9,7 +9,7 @@ from torch import Tensor
 from attncontrol import losses
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.regions import Box
-from attncontrol.batch.edit_methods import edits_of
+from attncontrol.batch.edit_methods import Sources, edits_of
 from attncontrol.batch.edit_names import AUTO, editing
 from attncontrol.batch.settings import Editing
 from attncontrol.edits.move import Move
@@ -21,16 +21,19 @@ from attncontrol.verbs.places import On
 STRONG = 0.5  # of the maximum of a map: what is above shows the thing
 
 
-def edits_for(settings: Editing, place: Box | None, pipe: Any = None) -> Edit | list[On]:
-    """``place`` is that of the word of the settings, if they have one. Raises SettingError for a
+def edits_for(
+    settings: Any, place: Box | None, pipe: Any = None, sources: Sources = 0, image: int = 1
+) -> Edit | list[On]:
+    """Of an ``Editing``, or a picture of a job that says the same. ``place`` is that of its word,
+    if it has one, ``image`` the number of the picture that has regions. Raises SettingError for a
     method that the pipeline, if given, cannot have."""
     if settings.regions:
-        return Regions(dict(settings.regions), images=(1,))
+        return Regions(dict(settings.regions), images=(image,))
     if settings.remove and place:
         return Remove(place)
     if settings.move and place:
         return Move(place, by=settings.move[1:])
-    return edits_of(settings.method, 0, pipe)
+    return edits_of(settings.method, sources, pipe)
 
 
 def objective_for(settings: Editing) -> Objective | None:

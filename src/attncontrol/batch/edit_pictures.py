@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from attncontrol.attention.regions import Box
 from attncontrol.batch.edit_changes import edits_for, place_of
 from attncontrol.batch.generate import Picture, generate
 from attncontrol.batch.settings import Editing
@@ -21,15 +22,19 @@ def editing(pipe: Any, settings: Editing, seed: int, cells: list[Tensor | None])
     """Around a call for a source and its edit; ``cells`` gets those that are taken over."""
     place = None
     if settings.word:
-        job = [(settings.prompt, seed)]
-        (found,) = generate(pipe, job, [settings.word], batch=1, **settings.call)
-        place = place_of(found.maps[settings.word])
+        place = place_in(pipe, settings.prompt, seed, settings.word, settings.call)
     with edit(pipe, edits_for(settings, place, pipe)):
         run = attach(pipe)
         taking, sites = Taking(run.source_of), dict(list(run.sites.items())[:1])  # of the grid
         with run.hooked(Hooks(sites=sites, ended=taking.ended)):
             yield
     cells.append(None if taking.last is None else taking.last[1])
+
+
+def place_in(pipe: Any, prompt: str, seed: int, word: str, call: Mapping[str, Any]) -> Box:
+    """Where the picture of a prompt and a seed shows a word: it is made for that."""
+    (found,) = generate(pipe, [(prompt, seed)], [word], batch=1, **call)
+    return place_of(found.maps[word])
 
 
 def compared(

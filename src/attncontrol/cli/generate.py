@@ -13,6 +13,7 @@ from rich.table import Table
 
 from attncontrol import sprites
 from attncontrol.batch import pipelines
+from attncontrol.batch.chosen_heads import weakening
 from attncontrol.cli import checks, methods, paths, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, command_line, console
@@ -220,7 +221,7 @@ def _guidance(pipe: Any, settings: Any) -> dict[str, Any]:
     objective, descent = methods.objective(
         settings.method, settings.words, settings.boxes, settings.step_size
     )
-    return {"objective": objective, "descent": descent, "around": methods.weakening(pipe, settings)}
+    return {"objective": objective, "descent": descent, "around": weakening(pipe, settings)}
 
 
 def _show(report: list[dict[str, Any]], out: Path) -> None:

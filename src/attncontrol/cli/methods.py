@@ -1,9 +1,8 @@
 """Methods by their names, for ``--method``; listing them imports no torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import typer
@@ -13,7 +12,7 @@ from attncontrol.batch.method_names import names
 from attncontrol.batch.options import parse_step
 from attncontrol.errors import LossError, SettingError
 
-__all__ = ["check", "names", "objective", "parameters", "steering", "weakening"]
+__all__ = ["check", "names", "objective", "parameters", "steering"]
 
 
 def check(
@@ -99,14 +98,3 @@ def steering(
 
     made, descent = objective(method, words, boxes, step_size)
     return nullcontext() if made is None else steer(pipe, made, descent=descent)
-
-
-def weakening(pipe: Any, settings: Any) -> Callable[[], AbstractContextManager[Any]]:
-    """Of the heads of a run."""
-    if not settings.heads:
-        return nullcontext
-    from attncontrol.edits.soft_identity import SoftIdentity
-    from attncontrol.verbs.perturb import perturb
-
-    edit = SoftIdentity(settings.u)
-    return partial(perturb, pipe, edit, scale=settings.heads_scale, heads=settings.heads)

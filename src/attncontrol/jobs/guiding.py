@@ -7,16 +7,12 @@ from typing import Any, TypeVar
 
 from attncontrol import losses
 from attncontrol.attention.edit import Edit
-from attncontrol.batch.edit_changes import place_of
-from attncontrol.batch.edit_methods import edits_of
+from attncontrol.batch.chosen_heads import weakening
+from attncontrol.batch.edit_changes import edits_for
 from attncontrol.batch.edit_names import AUTO, editing
-from attncontrol.batch.generate import generate
+from attncontrol.batch.edit_pictures import place_in
 from attncontrol.batch.method_names import CHANGES, PLAIN
 from attncontrol.batch.options import parse_step
-from attncontrol.edits.move import Move
-from attncontrol.edits.regions import Regions
-from attncontrol.edits.remove import Remove
-from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import SettingError
 from attncontrol.jobs.item import Item
 from attncontrol.jobs.job import source_of
@@ -24,7 +20,6 @@ from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.syntax import subjects_of
 from attncontrol.verbs.edit import edit
-from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.places import On
 from attncontrol.verbs.steer import Trace, steer
 
@@ -52,9 +47,7 @@ def enter(stack: ExitStack, pipe: Any, rows: Sequence[Item], call: Mapping[str, 
     last = rows[-1]
     if edits := _edits(pipe, rows, call):
         stack.enter_context(edit(pipe, edits))
-    if last.heads:
-        weak = SoftIdentity(last.u)
-        stack.enter_context(perturb(pipe, weak, scale=last.heads_scale, heads=last.heads))
+    stack.enter_context(weakening(pipe, last)())
 
 
 def steering(stack: ExitStack, pipe: Any, rows: Sequence[Item]) -> Trace | None:
@@ -122,18 +115,9 @@ def _words(rows: Sequence[Item]) -> dict[str, Any] | None:
 
 def _edits(pipe: Any, rows: Sequence[Item], call: Mapping[str, Any]) -> Edit | list[On]:
     """Of all rows; of ``ALONE`` for the last one."""
-    last = rows[-1]
-    if last.method == "regions":
-        return Regions(dict(last.regions), images=(len(rows) - 1,))
-    if last.method in ALONE:
-        return _placed(pipe, last, call)
-    return edits_of(last.method, sources_of(rows), pipe) if last.source is not None else []
-
-
-def _placed(pipe: Any, item: Item, call: Mapping[str, Any]) -> Remove | Move:
-    """Where the source shows the word: it is made once more for that."""
-    word = item.remove or (item.move or ("", 0, 0))[0]
-    source = item.source or item.prompt
-    (found,) = generate(pipe, [(source, item.seed)], [word], batch=1, **call)
-    place = place_of(found.maps[word])
-    return Remove(place) if item.move is None else Move(place, by=item.move[1:])
+    last, place = rows[-1], None
+    if last.source is None and last.method not in ALONE:
+        return []
+    if word := last.remove or (last.move and last.move[0]):
+        place = place_in(pipe, last.source or last.prompt, last.seed, word, call)
+    return edits_for(last, place, pipe, sources_of(rows), image=len(rows) - 1)
