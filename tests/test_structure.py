@@ -36,6 +36,7 @@ EXTERNAL = {  # package: where it may be imported
     "diffusers": ("attention", "families", "running", "sprites", "batch"),
     "spacy": ("prompts/parser",),
     "matplotlib": ("export", "bench"),
+    "skimage": ("bench",),
     "pandas": ("export",),
     "xarray": ("export",),
     "zarr": ("export",),

@@ -26,7 +26,7 @@ def by_prompt(values: Mapping[tuple[str, int], float], prompts: Iterable[str]) -
 def bootstrap(of_prompts: np.ndarray) -> tuple[float, float]:
     """95 % interval of the mean over prompts, of 2,000 draws of them."""
     rng, count = np.random.default_rng(0), len(of_prompts)
-    draws = [np.nanmean(of_prompts[rng.integers(count, size=count)]) for _ in range(2_000)]
+    draws = np.nanmean(of_prompts[rng.integers(count, size=(2_000, count))], axis=1)
     low, high = np.quantile(draws, (0.025, 0.975))
     return float(low), float(high)
 

@@ -23,6 +23,9 @@ EDITS: Mapping[str, tuple[str, ...]] = {
 }
 """What is measured of every kind of edit; see ``bench.edit_suite``."""
 
+PHOTOS = ("recolour", "swap", "add", "remove", "move")
+"""The kinds of edits of true scenes; see ``bench.photos``."""
+
 DECIBELS = ("outside", "other")
 """The measures that are no shares."""
 

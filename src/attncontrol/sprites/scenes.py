@@ -151,7 +151,7 @@ def caption(
     return text, tuple(nouns), tuple(colors)
 
 
-def _place(count: int, rng: np.random.Generator) -> list[tuple[int, int, int]]:
+def place(count: int, rng: np.random.Generator) -> list[tuple[int, int, int]]:
     """Squares (left, top, side) that overlap by at most a tenth of the smaller one."""
     while True:
         sides = rng.integers(*_SIDES[count], size=count, endpoint=True)
@@ -159,11 +159,19 @@ def _place(count: int, rng: np.random.Generator) -> list[tuple[int, int, int]]:
             (int(rng.integers(0, SIZE - s + 1)), int(rng.integers(0, SIZE - s + 1)), int(s))
             for s in sides
         ]
-        if all(_overlap(a, b) <= 0.1 for i, a in enumerate(spots) for b in spots[:i]):
+        if all(overlap(a, b) <= 0.1 for i, a in enumerate(spots) for b in spots[:i]):
             return spots
 
 
-def _overlap(a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
+def boxed(thing: Thing, spot: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """Of a thing in the middle of a square."""
+    left, top, side = spot
+    width, height = (round(length * (side / CELL)) for length in sprite(thing).size)
+    return left + (side - width) // 2, top + (side - height) // 2, width, height
+
+
+def overlap(a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
+    """Of two squares, as a share of the smaller one."""
     width, height = (min(a[k] + a[2], b[k] + b[2]) - max(a[k], b[k]) for k in (0, 1))
     return max(width, 0) * max(height, 0) / min(a[2], b[2]) ** 2
 
@@ -189,12 +197,7 @@ def compose(
                 Thing(named[i].noun, named[j].color),
                 Thing(named[j].noun, named[i].color),
             )
-    boxes = []
-    for thing, (left, top, side) in zip(named, _place(len(named), rng), strict=True):
-        width, height = sprite(thing).size
-        scale = side / CELL
-        width, height = round(width * scale), round(height * scale)
-        boxes.append((left + (side - width) // 2, top + (side - height) // 2, width, height))
+    boxes = [boxed(thing, spot) for thing, spot in zip(named, place(len(named), rng), strict=True)]
     text, nouns, colors = caption(named, joiner)
     ground = (
         int(rng.integers(len(_BACKGROUNDS))) if background is None else background,

@@ -205,13 +205,17 @@ def make(
         given = {"image": [case.picture for case in cases], "strength": float(strength)}
         return draw(image_to_image(pipe), targets, call, **given), []
     with ExitStack() as stack:
-        for part, u in reversed(parts(name)):
-            made = part.make(of, u)
-            for one in made if isinstance(made, tuple) else (made,):
-                stack.enter_context(_context(pipe, one))
+        for one in changes(name, of):
+            stack.enter_context(_context(pipe, one))
         pictures = draw(pipe, of.jobs, call)
     every = enumerate(pictures)
     return [pictures[i] for i in of.targets], [p for i, p in every if i not in of.targets]
+
+
+def changes(name: str, of: Batch) -> list[Any]:
+    """Edits, lists of ``On``, objectives and contexts of a method, the outermost first."""
+    made = [part.make(of, u) for part, u in reversed(parts(name))]
+    return [one for each in made for one in (each if isinstance(each, tuple) else (each,))]
 
 
 def judged_by(name: str, case: Case, source: Image.Image) -> Case:

@@ -51,7 +51,11 @@ def tasks(kind: str) -> Iterator[Task]:
 
 
 def task(kind: str, number: int) -> Task:
-    rng = np.random.default_rng((17, number))
+    return drawn(kind, number, np.random.default_rng((17, number)))
+
+
+def drawn(kind: str, number: int, rng: np.random.Generator) -> Task:
+    """With the words that ``rng`` chooses; of an even and an odd number other things change."""
     nouns = [str(noun) for noun in rng.choice(NOUNS, 3, replace=False)]
     color, changed = (str(color) for color in rng.choice(list(COLORS), 2, replace=False))
     thing, rest, new = Thing(nouns[0], color), Thing(nouns[1]), Thing(nouns[2])
