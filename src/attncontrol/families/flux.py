@@ -45,8 +45,9 @@ def _grids(arguments: Arguments) -> list[tuple[int, int]]:
     """Of the picture that is denoised, and of every reference."""
     ids = arguments["img_ids"]
     ids = ids[0] if ids.ndim == 3 else ids
-    of_each = [ids[ids[:, 0] == first] for first in ids[:, 0].unique()]
-    return [(int(own[:, 1].max()) + 1, int(own[:, 2].max()) + 1) for own in of_each]
+    of_each = [ids[ids[:, 0] == first, 1:3] for first in ids[:, 0].unique()]
+    sides = [(own.amax(0) - own.amin(0) + 1).int().tolist() for own in of_each]
+    return [(height, width) for height, width in sides]
 
 
 def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
@@ -55,7 +56,7 @@ def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
 
 def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
     """Fill, depth and canny models append channels, editing models append tokens."""
-    channels = transformer.config.out_channels or transformer.config.in_channels
+    channels = transformer.config.get("out_channels") or transformer.config.in_channels
     return slice(None), slice(math.prod(_grids(arguments)[0])), slice(channels)
 
 

@@ -86,10 +86,15 @@ def transformer_sites(
         if hasattr(module, "processor")
     ]
     return tuple(
-        Site(name, its_kind, module.heads, stride)
+        Site(name, its_kind, heads_of(module), stride)
         for name, module, its_kind in modules
         if its_kind is not None
     )
+
+
+def heads_of(module: Any) -> int:
+    heads: int = module.heads if hasattr(module, "heads") else module.num_heads
+    return heads
 
 
 def cross_sites(transformer: Any) -> tuple[Site, ...]:

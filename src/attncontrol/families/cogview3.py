@@ -1,0 +1,41 @@
+"""CogView3-Plus (``CogView3PlusTransformer2DModel``): joint attention over [T5, picture], one call
+per step. Zeros stand for the text where there is no negative prompt."""
+
+from typing import Any
+
+from diffusers import CogView3PlusTransformer2DModel
+
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
+from attncontrol.families.encoder import Arguments
+from attncontrol.families.family import Family
+from attncontrol.families.parts import (
+    in_line,
+    one_call,
+    patch_grid,
+    t5,
+    text_length,
+    transformer_sites,
+)
+
+
+def sites(transformer: Any) -> tuple[Site, ...]:
+    return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
+
+
+def layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    return in_line(text_length(arguments), [patch_grid(transformer, arguments)])
+
+
+FAMILY = Family(
+    name="cogview3",
+    matches=lambda pipe: isinstance(
+        getattr(pipe, "transformer", None), CogView3PlusTransformer2DModel
+    ),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=sites,
+    branches=one_call,
+    encoders=t5,
+    layout=layout,
+    steering=lambda _: (Where(kind="joint"), None),
+)

@@ -1,0 +1,51 @@
+"""CogView4 (``CogView4Transformer2DModel``): joint attention over [GLM-4, picture], two calls per
+step.
+
+The prompts of a batch are filled up from the left to the longest of them and on to a multiple of 16
+positions, which are not masked.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from diffusers import CogView4Transformer2DModel
+
+from attncontrol.attention.sites import Where
+from attncontrol.families import cogview3
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import two_calls
+from attncontrol.prompts.tokens import Token, tokenize
+
+_MULTIPLE = 16
+
+
+def _together(prompt: str, encoding: Arguments) -> list[str]:
+    """The texts that are filled up with this one."""
+    for name in ("prompt", "negative_prompt"):
+        texts = encoding.get(name) or ""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if prompt in texts:
+            return texts
+    return [prompt]
+
+
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    tokenizer, most = pipe.tokenizer, encoding["max_sequence_length"]
+    own = tokenize(tokenizer, prompt, length=most, padding=False)
+    longest = max(len(tokenizer(text).input_ids) for text in _together(prompt, encoding))
+    left = -(-min(longest, most) // _MULTIPLE) * _MULTIPLE - len(own)
+    pad = Token(0, tokenizer.pad_token_id, tokenizer.pad_token, 0, 0, special=True)
+    return tuple(replace(token, index=i) for i, token in enumerate([*[pad] * left, *own]))
+
+
+FAMILY = Family(
+    name="cogview4",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), CogView4Transformer2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=cogview3.sites,
+    branches=two_calls,
+    encoders=lambda _: (Encoder("text", "text_encoder", _read),),
+    layout=cogview3.layout,
+    steering=lambda _: (Where(kind="joint"), None),
+)

@@ -1,0 +1,55 @@
+"""ERNIE-Image (``ErnieImageTransformer2DModel``): joint attention over [picture, Mistral 3], one
+call per step. Padding is masked."""
+
+from typing import Any
+
+from diffusers import ErnieImageTransformer2DModel
+from torch import Tensor
+
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
+from attncontrol.families import cogview3
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import one_call, patch_grid
+from attncontrol.prompts.tokens import Token, tokenize
+
+
+def _read(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
+    tokens = tokenize(pipe.tokenizer, prompt, padding=False)
+    begin = pipe.tokenizer.bos_token_id or 0
+    return tokens or (Token(0, begin, "", 0, 0, special=True),)
+
+
+def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    height, width = patch_grid(transformer, arguments)
+    return Layout((height, width), slice(height * width), slice(height * width, None))
+
+
+def _encode(pipe: Any, pictures: Tensor) -> Tensor:
+    """2 x 2 cells to a token, with the statistics of the autoencoder."""
+    vae = pipe.vae
+    latents = pipe._patchify_latents(
+        vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mean
+    )
+    mean, variance = (
+        statistics[:, None, None].to(latents)
+        for statistics in (vae.bn.running_mean, vae.bn.running_var)
+    )
+    whitened: Tensor = (latents - mean) / (variance + 1e-5).sqrt()
+    return whitened
+
+
+FAMILY = Family(
+    name="ernie",
+    matches=lambda pipe: isinstance(
+        getattr(pipe, "transformer", None), ErnieImageTransformer2DModel
+    ),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=cogview3.sites,
+    branches=one_call,
+    encoders=lambda _: (Encoder("text", "text_encoder", _read),),
+    layout=_layout,
+    steering=lambda _: (Where(kind="joint"), None),
+    encode=_encode,
+)

@@ -1,0 +1,45 @@
+"""Bria FIBO (``BriaFiboTransformer2DModel``): the layout of FLUX.1, with text of SmolLM3, of whose
+layers every block reads another; one call per step. Padding is masked."""
+
+from typing import Any
+
+from diffusers import BriaFiboTransformer2DModel
+
+from attncontrol.attention.sites import Where
+from attncontrol.errors import CallError
+from attncontrol.families import flux
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import one_call
+from attncontrol.prompts.tokens import Token, tokenize
+
+BEGIN = 128000  # what the pipeline reads instead of an empty text
+
+
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    if not prompt:
+        return (Token(0, BEGIN, "", 0, 0, special=True),)
+    if pipe.tokenizer.padding_side != "right":
+        raise CallError("FIBO with a tokenizer that fills up from the left is not supported")
+    length = encoding["max_sequence_length"]
+    return tokenize(pipe.tokenizer, prompt, length=length, padding=False)
+
+
+def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
+    """The pipeline calls ``encode_prompt`` without saying whether it is guided."""
+    guided = pipe.guidance_scale > 1 if parts is None else parts == 2
+    return one_call(pipe, nth, 1 + guided)
+
+
+FAMILY = Family(
+    name="fibo",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), BriaFiboTransformer2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=flux.FAMILY.sites,
+    branches=_branches,
+    encoders=lambda _: (Encoder("text", "text_encoder", _read),),
+    layout=flux.FAMILY.layout,
+    steering=lambda _: (Where(kind="joint"), None),
+    latents=flux.FAMILY.latents,
+    batch_axis=flux.FAMILY.batch_axis,
+)

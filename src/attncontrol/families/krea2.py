@@ -1,0 +1,61 @@
+"""Krea 2 (``Krea2Transformer2DModel``): joint attention over [Qwen3-VL, picture], packed latents,
+two calls per step.
+
+The pipeline writes the prompt into a template, fills up to a number of positions, which are masked,
+before what ends the template, and drops the positions before the prompt. ``position_ids`` hold
+(0, row, column) of each position. Blocks that fuse and refine the text are no sites.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from diffusers import Krea2Transformer2DModel
+
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site, Where
+from attncontrol.families import qwenimage
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import in_line, text_length, transformer_sites, two_calls
+from attncontrol.prompts.tokens import Token, tokenize
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return transformer_sites(
+        transformer, lambda name, _: "joint" if name.startswith("transformer_blocks") else None, 2
+    )
+
+
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    room = pipe.prompt_template_encode_start_idx - pipe.prompt_template_encode_num_suffix_tokens
+    tokens = tokenize(
+        pipe.tokenizer, prompt, length=encoding["max_sequence_length"] + room,
+        around=(pipe.prompt_template_encode_prefix, ""), encoder="qwen",
+    )  # fmt: skip
+    end = tokenize(pipe.tokenizer, "", padding=False, encoder="qwen",
+                   around=(pipe.prompt_template_encode_suffix, ""))  # fmt: skip
+    return *tokens, *(replace(token, index=token.index + len(tokens)) for token in end)
+
+
+def _kept(pipe: Any, _: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    return tokens[pipe.prompt_template_encode_start_idx :]
+
+
+def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
+    text = text_length(arguments)
+    height, width = (arguments["position_ids"][text:, 1:].amax(0) + 1).int().tolist()
+    return in_line(text, [(height, width)])
+
+
+FAMILY = Family(
+    name="krea2",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), Krea2Transformer2DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=two_calls,
+    encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
+    layout=_layout,
+    steering=lambda _: (Where(kind="joint"), None),
+    encode=qwenimage.FAMILY.encode,
+    batch_axis={"position_ids": None},
+)

@@ -1,0 +1,330 @@
+"""Tiny pipelines of newer families, with random weights, seeded: real diffusers and transformers
+classes. What is known of each from the code of its pipeline and model is written beside it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
+    AutoencoderKLWan,
+    BriaFiboPipeline,
+    BriaFiboTransformer2DModel,
+    BriaPipeline,
+    BriaTransformer2DModel,
+    CogVideoXDDIMScheduler,
+    CogView3PlusPipeline,
+    CogView3PlusTransformer2DModel,
+    CogView4Pipeline,
+    CogView4Transformer2DModel,
+    ErnieImagePipeline,
+    ErnieImageTransformer2DModel,
+    FlowMatchEulerDiscreteScheduler,
+    Kandinsky5T2IPipeline,
+    Kandinsky5Transformer3DModel,
+    Krea2Pipeline,
+    Krea2Transformer2DModel,
+    LongCatImagePipeline,
+    LongCatImageTransformer2DModel,
+    OvisImagePipeline,
+    OvisImageTransformer2DModel,
+    PRXPipeline,
+    PRXTransformer2DModel,
+)
+from diffusers.pipelines.prx import pipeline_prx
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    CLIPTextModel,
+    GlmConfig,
+    GlmModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3Config,
+    Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLModel,
+)
+
+from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
+from tests.kit.zoo import clip, finish, t5, vae
+from tests.kit.zoo_chat import SMALL, byte_tokenizer
+
+BEGIN = ("<|endoftext|>", "<|im_start|>")  # two tokens before every text, as GLM-4 has
+ALL_QUERIES = ("to_q", "to_query", "add_q_proj", "img_qkv_proj")
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of one tiny pipeline. ``dropped`` are the positions of what the text encoder reads that the
+    denoiser does not, before the prompt; ``text`` and ``picture`` say where they begin among keys
+    and among queries, from the number of cells and the length of the text. ``calls`` are two where
+    guidance takes two calls, ``cond`` the part of a call that is conditional, ``seen`` the modules
+    with a processor that are no sites. ``options`` are those of a call, ``prompts`` how many of
+    them a guided call may have. ``tolerance`` is wider where the model computes in float32."""
+
+    make: Callable[[], Any]
+    options: dict[str, Any]
+    dropped: Callable[[Any], int] = lambda _: 0
+    picture: Callable[[int, int], int] = lambda _, text: text
+    text: Callable[[int, int], int] = lambda _, __: 0
+    calls: int = 2
+    cond: int = -1
+    left_out: tuple[str, ...] = ()
+    encoder: str = "text_encoder"
+    prompts: int = 2
+    tolerance: float = 1e-6
+    frames: bool = False
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+def qwen_vl(tokenizer, layers=2):
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}
+    text = SMALL | {"vocab_size": len(tokenizer), "rope_parameters": rope}
+    text["num_hidden_layers"] = layers
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
+              "out_hidden_size": 16}  # fmt: skip
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def qwen3(tokenizer, cls=Qwen3Model):
+    return cls(Qwen3Config(**SMALL, head_dim=8, vocab_size=len(tokenizer)))
+
+
+def qwen3_vl(tokenizer, cls=Qwen3VLModel):
+    rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e6}
+    text = SMALL | {"vocab_size": len(tokenizer), "rope_parameters": rope, "head_dim": 8}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
+              "out_hidden_size": 16, "deepstack_visual_indexes": [0],
+              "num_position_embeddings": 64}  # fmt: skip
+    return cls(Qwen3VLConfig(text_config=text, vision_config=vision))
+
+
+def qwen_vae():
+    return AutoencoderKLQwenImage(
+        base_dim=24, z_dim=4, dim_mult=[1, 2, 4, 4], num_res_blocks=1,
+        temperal_downsample=[False, True, True], latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+    )  # fmt: skip
+
+
+def flow():
+    return FlowMatchEulerDiscreteScheduler()
+
+
+def wake(model, std=0.2):
+    """New weights where a model begins with zeros, which make its blocks silent."""
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=std)
+    return model
+
+
+def ovis():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    transformer = OvisImageTransformer2DModel(
+        in_channels=16, out_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    pipe = OvisImagePipeline(
+        flow(), vae(shift_factor=0.1), qwen3(tokenizer), tokenizer, transformer
+    )
+    pipe.user_prompt_begin_id = 12
+    return finish(pipe, ALL_QUERIES)
+
+
+def longcat():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    transformer = LongCatImageTransformer2DModel(
+        in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=16, pooled_projection_dim=16,
+        axes_dims_rope=[4, 6, 6],
+    )  # fmt: skip
+    pipe = LongCatImagePipeline(
+        flow(), vae(16, shift_factor=0.1), qwen_vl(tokenizer), tokenizer, None, transformer
+    )
+    pipe.tokenizer_max_length = 40
+    return finish(pipe, ALL_QUERIES)
+
+
+def bria():
+    torch.manual_seed(0)
+    other = make_t5_tokenizer()
+    transformer = BriaTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=[4, 6, 6],
+    )  # fmt: skip
+    return finish(
+        BriaPipeline(transformer, flow(), vae(shift_factor=0.1), t5(other), other), ALL_QUERIES
+    )
+
+
+def fibo():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    transformer = BriaFiboTransformer2DModel(
+        in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=[4, 6, 6],
+        text_encoder_dim=16,
+    )  # fmt: skip
+    config = LlamaConfig(**SMALL | {"vocab_size": 128001})
+    pipe = BriaFiboPipeline(transformer, flow(), wan_vae(), LlamaForCausalLM(config), tokenizer)
+    return finish(pipe, ALL_QUERIES)
+
+
+def wan_vae():
+    return AutoencoderKLWan(
+        base_dim=3, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
+        temperal_downsample=[False, True, True], latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+    )  # fmt: skip
+
+
+def krea2():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    transformer = Krea2Transformer2DModel(
+        in_channels=16, num_layers=2, attention_head_dim=16, num_attention_heads=2,
+        num_key_value_heads=1, intermediate_size=16, timestep_embed_dim=16, text_hidden_dim=16,
+        num_text_layers=2, text_num_attention_heads=2, text_num_key_value_heads=1,
+        text_intermediate_size=16, num_layerwise_text_blocks=1, num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    pipe = Krea2Pipeline(
+        flow(), qwen_vae(), qwen3_vl(tokenizer), tokenizer, transformer,
+        text_encoder_select_layers=(1, 2),
+    )  # fmt: skip
+    pipe.prompt_template_encode_start_idx = len(
+        tokenizer(pipe.prompt_template_encode_prefix).input_ids
+    )
+    pipe.prompt_template_encode_num_suffix_tokens = len(
+        tokenizer(pipe.prompt_template_encode_suffix).input_ids
+    )
+    return finish(pipe, ALL_QUERIES)
+
+
+def cogview3():
+    torch.manual_seed(0)
+    other = make_t5_tokenizer()
+    transformer = CogView3PlusTransformer2DModel(
+        in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+        text_embed_dim=32, time_embed_dim=8, condition_dim=2, pos_embed_max_size=8, sample_size=8,
+    )  # fmt: skip
+    return finish(
+        CogView3PlusPipeline(other, t5(other), vae(), transformer, CogVideoXDDIMScheduler()),
+        ALL_QUERIES,
+    )
+
+
+def cogview4():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer(padding_side="left")
+    begin = [(token, tokenizer.convert_tokens_to_ids(token)) for token in BEGIN]
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single=" ".join([*BEGIN, "$A"]), special_tokens=begin
+    )
+    transformer = CogView4Transformer2DModel(
+        in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+        text_embed_dim=16, time_embed_dim=8, condition_dim=4, sample_size=16,
+    )  # fmt: skip
+    config = GlmConfig(**SMALL, head_dim=8, vocab_size=len(tokenizer), pad_token_id=0)
+    return finish(
+        CogView4Pipeline(tokenizer, GlmModel(config), vae(), transformer, flow()), ALL_QUERIES
+    )
+
+
+def kandinsky5():
+    torch.manual_seed(0)
+    tokenizer, other = byte_tokenizer(), make_tokenizer()
+    other.model_max_length = 77
+    transformer = Kandinsky5Transformer3DModel(
+        in_visual_dim=4, in_text_dim=16, in_text_dim2=32, time_dim=16, out_visual_dim=4,
+        model_dim=32, ff_dim=16, num_text_blocks=1, num_visual_blocks=2, axes_dims=(4, 6, 6),
+    )  # fmt: skip
+    pipe = Kandinsky5T2IPipeline(
+        wake(transformer),
+        vae(),
+        qwen_vl(tokenizer),
+        tokenizer,
+        clip(other, CLIPTextModel),
+        other,
+        flow(),
+    )
+    pipe.resolutions = [(96, 64)]
+    pipe.prompt_template_encode_start_idx = len(
+        tokenizer(pipe.prompt_template.partition("{}")[0]).input_ids
+    )
+    return finish(pipe, ALL_QUERIES).to(torch.float32)  # its timesteps are, and rotations bfloat16
+
+
+def prx():
+    torch.manual_seed(0)
+    if not hasattr(pipeline_prx, "ftfy"):  # which it needs, and does not ask for
+        pipeline_prx.ftfy = SimpleNamespace(fix_text=str)
+    other = make_t5_tokenizer()
+    transformer = PRXTransformer2DModel(
+        in_channels=4, context_in_dim=32, hidden_size=16, num_heads=2, depth=2, axes_dim=[4, 4],
+        mlp_ratio=1.0,
+    )  # fmt: skip
+    return finish(PRXPipeline(wake(transformer), flow(), t5(other), other, vae()), ALL_QUERIES)
+
+
+def flux2_vae():
+    return AutoencoderKLFlux2(
+        block_out_channels=(4, 4, 4, 4), down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, latent_channels=1,
+        norm_num_groups=1,
+    )  # fmt: skip
+
+
+def ernie():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    transformer = ErnieImageTransformer2DModel(
+        hidden_size=32, num_attention_heads=2, num_layers=2, ffn_hidden_size=16, in_channels=4,
+        out_channels=4, text_in_dim=16, rope_axes_dim=(4, 6, 6),
+    )  # fmt: skip
+    return finish(
+        ErnieImagePipeline(wake(transformer), flux2_vae(), qwen3(tokenizer), tokenizer, flow()),
+        ALL_QUERIES,
+    )
+
+
+def after_prefix(name):
+    return lambda pipe: len(pipe.tokenizer(getattr(pipe, name)).input_ids)
+
+
+NEWER = {
+    "ovis": Known(
+        ovis, {"max_sequence_length": 200}, dropped=lambda pipe: pipe.user_prompt_begin_id
+    ),
+    "longcat": Known(
+        longcat, {"enable_prompt_rewrite": False},
+        dropped=after_prefix("prompt_template_encode_prefix"),
+    ),
+    "bria": Known(bria, {"max_sequence_length": 16}, calls=1),
+    "fibo": Known(fibo, {"max_sequence_length": 64}, calls=1),
+    "krea2": Known(
+        krea2, {"max_sequence_length": 48}, tolerance=1e-5,
+        dropped=after_prefix("prompt_template_encode_prefix"),
+        left_out=("text_fusion",),
+    ),
+    "cogview3": Known(cogview3, {"max_sequence_length": 16}, calls=1, tolerance=1e-5),
+    "cogview4": Known(cogview4, {}),
+    "kandinsky5": Known(
+        kandinsky5, {}, picture=lambda _, __: 0, left_out=("text_transformer_blocks",),
+        dropped=lambda pipe: pipe.prompt_template_encode_start_idx, tolerance=1e-2,
+    ),
+    "prx": Known(
+        prx, {"tokenizer_max_length": 16, "use_resolution_binning": False}, calls=1, prompts=1,
+        picture=lambda _, __: 0, tolerance=1e-5,
+    ),
+    "ernie": Known(
+        ernie, {}, calls=1, picture=lambda _, __: 0, text=lambda cells, _: cells, tolerance=1e-5
+    ),
+}  # fmt: skip

@@ -1,0 +1,274 @@
+"""The newer families, each on a tiny pipeline of its real classes: what is recorded against the
+explicit softmax, a step of steering against a gradient taken by hand, an edit against the same one
+put into the kernel. Positions of words are those of the ids that reach the text encoder, which are
+caught there; where text and picture begin is written down from the models' code (``tests.kit``)."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from attncontrol import Descent, edit, locate, record, steer
+from attncontrol.attention.sites import TEXT
+from attncontrol.errors import ModelError
+from attncontrol.families.known import family_of
+from tests.kit.zoo_newer import NEWER
+from tests.reference.loops import Softmax
+
+PROMPTS = ["a red cat and a turtle", "a dog"]
+WORDS = {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog"]}
+PIECES = {"cat": "cat", "turtle": "tur tle", "dog": "dog"}
+GRID = (4, 6)
+pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype", "ignore:`LoraLoaderMixin`")
+
+
+class Tiny:
+    """A pipeline, what is known of it, and what its plain run did."""
+
+    def __init__(self, name):
+        self.name, self.known = name, NEWER[name]
+        self.pipe = self.known.make()
+        self.family = family_of(self.pipe)
+        self.denoiser = self.family.denoiser(self.pipe)
+        self.sites = [s.name for s in self.family.sites(self.denoiser) if s.kind != "self"]
+        self.prompts = PROMPTS[: self.known.prompts]
+
+    def run(self, prompt=None, **options):
+        call = {
+            "height": 64, "width": 96, "num_inference_steps": 2, "output_type": "latent",
+            "guidance_scale": 2.0, "generator": torch.Generator().manual_seed(0),
+        }  # fmt: skip
+        return self.pipe(prompt=prompt or self.prompts, **call | self.known.options | options)[0]
+
+    @contextmanager
+    def caught(self):
+        """The rows of ids that the text encoder reads, and the arguments of every denoiser call."""
+        ids, calls = [], []
+
+        def heard(_, args, kwargs):
+            ids.extend((args[0] if args else kwargs["input_ids"]).tolist())
+
+        def called(_, __, kwargs):
+            calls.append(kwargs)
+
+        encoder = getattr(self.pipe, self.known.encoder)
+        hooks = [
+            encoder.register_forward_pre_hook(heard, with_kwargs=True),
+            self.denoiser.register_forward_pre_hook(called, with_kwargs=True),
+        ]
+        yield ids, calls
+        for hook in hooks:
+            hook.remove()
+
+    def positions(self, word, ids):
+        """Of a word in the text that the denoiser reads, from the ids that were caught."""
+        tokenizer = getattr(self.pipe, self.known.encoder.replace("text_encoder", "tokenizer"))
+        pieces = PIECES[word].split()
+        for row in ids:
+            texts = [t.strip("\u0120\u2581") for t in tokenizer.convert_ids_to_tokens(row)]
+            for k in range(len(texts)):
+                if texts[k : k + len(pieces)] == pieces:
+                    start = k - self.known.dropped(self.pipe)
+                    return [start + i for i in range(len(pieces))]
+        raise AssertionError(word)
+
+    def cond(self, rows):
+        """Those of a call that are conditional."""
+        if self.known.calls == 2:
+            return rows
+        return rows[: len(rows) // 2] if self.known.cond == 0 else rows[len(rows) // 2 :]
+
+
+@pytest.fixture(params=NEWER, scope="module")
+def tiny(request):
+    tiny = Tiny(request.param)
+    with tiny.caught() as (ids, _):
+        tiny.plain = tiny.run()
+    tiny.ids = ids
+    return tiny
+
+
+@contextmanager
+def watched(tiny, monkeypatch, seen):
+    """Appends the probabilities of every text site."""
+    softmax = Softmax(monkeypatch)
+    hooks = [
+        tiny.denoiser.get_submodule(site).register_forward_hook(
+            lambda *_, site=site: seen.append((site, softmax.seen[-1])), always_call=True
+        )
+        for site in tiny.sites
+    ]
+    yield
+    for hook in hooks:
+        hook.remove()
+    monkeypatch.undo()
+
+
+def of_word(tiny, probabilities, word, ids):
+    """The share that the pieces of a word have of each cell [row head height width]."""
+    cells = GRID[0] * GRID[1]
+    keys = probabilities.shape[-1]
+    first = tiny.known.picture(cells, keys - cells)
+    columns = [tiny.known.text(cells, keys) + p for p in tiny.positions(word, ids)]
+    return probabilities[..., first : first + cells, columns].sum(-1).unflatten(-1, GRID)
+
+
+def test_recorded_maps_equal_the_explicit_softmax(tiny, monkeypatch):
+    seen = []
+    with watched(tiny, monkeypatch, seen):
+        tiny.run()
+    words = {prompt: WORDS[prompt] for prompt in tiny.prompts}
+    with record(tiny.pipe, words, keep=("head", "step")) as maps:
+        assert torch.equal(tiny.run(), tiny.plain)
+    assert set(maps.layers) == set(tiny.sites)
+    for site in tiny.sites:
+        steps = [p for name, p in seen if name == site][:: tiny.known.calls]
+        for step, probabilities in enumerate(steps):
+            rows = tiny.cond(probabilities)
+            for image, prompt in enumerate(tiny.prompts):
+                for k, word in enumerate(WORDS[prompt]):
+                    torch.testing.assert_close(
+                        maps.layers[site][image, 0, step, ..., k],
+                        of_word(tiny, rows[image], word, tiny.ids).float(),
+                        rtol=0, atol=max(tiny.known.tolerance, 1e-6),
+                    )  # fmt: skip
+
+
+def test_words_are_located_where_the_text_encoder_reads_them(tiny):
+    """In a run of their prompt alone: some pipelines fill up to the longest prompt of a batch."""
+    for prompt in tiny.prompts:
+        with tiny.caught() as (ids, _):
+            tiny.run(prompt, num_inference_steps=1)
+        for word in WORDS[prompt]:
+            found = locate(tiny.pipe, prompt, word, **tiny.known.options)
+            assert list(found.positions) == tiny.positions(word, ids)
+
+
+def test_every_attention_that_runs_is_a_site(tiny):
+    ran = set()
+    hooks = [
+        module.register_forward_hook(lambda *_, n=name: ran.add(n))
+        for name, module in tiny.denoiser.named_modules()
+        if hasattr(module, "processor")
+    ]
+    tiny.run()
+    for hook in hooks:
+        hook.remove()
+    left_out = {name for name in ran if name.startswith(tiny.known.left_out or "-")}
+    sites = {site.name for site in tiny.family.sites(tiny.denoiser)}
+    assert sites == ran - left_out
+    assert bool(left_out) == bool(tiny.known.left_out)
+
+
+def test_a_step_follows_the_gradient_taken_by_hand(tiny, monkeypatch):
+    """The loss is the sum over cells of the squared share of a word, mean over heads and sites."""
+    with tiny.caught() as (ids, calls):
+        plain = tiny.run(PROMPTS[0])
+    positions = tiny.positions("turtle", ids)
+
+    def strength(maps):
+        of_word = [k for k, token in enumerate(maps.tokens[0]) if token.index in positions]
+        assert len(of_word) == len(positions)
+        return maps.mean()[..., of_word].sum(-1).square().flatten(1).sum(1)
+
+    if isinstance(tiny.family.steering, str):
+        with pytest.raises(ModelError, match="not steered"), steer(tiny.pipe, strength):
+            pass
+        return
+    name, seen = tiny.family.sample, []
+    leaf = calls[0][name].clone().requires_grad_()
+    with watched(tiny, monkeypatch, seen):
+        tiny.denoiser(**calls[0] | {name: leaf})
+    shares = [of_word(tiny, tiny.cond(p)[0], "turtle", ids).mean(0) for _, p in seen]
+    loss = torch.stack(shares).mean(0).square().sum()
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    wanted = -20 * tiny.cond(gradient)
+    assert wanted.abs().max() > 0
+    descent = Descent(step_size=20.0, guided=0.5, thresholds={})
+    switches = [tiny.denoiser.disable_gradient_checkpointing]
+    if tiny.denoiser._supports_gradient_checkpointing:
+        switches.insert(0, tiny.denoiser.enable_gradient_checkpointing)
+    for switch in switches:
+        switch()
+        with steer(tiny.pipe, strength, where=TEXT, descent=descent), tiny.caught() as (_, steered):
+            guided = tiny.run(PROMPTS[0])
+        assert (guided - plain).abs().max() > 0
+        change = (steered[0][name] - calls[0][name]).chunk(len(gradient))
+        for row in change:  # all branches of the picture move alike
+            error = (row - wanted).abs().max() / wanted.abs().max()
+            assert error < 100 * tiny.known.tolerance
+
+
+def test_an_edit_of_words_equals_the_same_in_the_kernel(tiny, monkeypatch):
+    """Nobody looks at a word of each picture in the conditional rows."""
+    words = {prompt: WORDS[prompt][-1] for prompt in tiny.prompts}
+    hidden = []
+
+    def hide(call, now):
+        allowed = torch.ones(len(call.key), 1, 1, call.key.shape[2], dtype=torch.bool)
+        first = now.layout.text.indices(call.key.shape[2])[0]
+        for row in range(len(call.key))[now.rows("cond")]:
+            image = now.image_of_row(row)
+            positions = now.span(words[tiny.prompts[image]], image).positions
+            allowed[row, ..., [first + p for p in positions]] = False
+        return call.masked(allowed)
+
+    def in_kernel(query, key, value, attn_mask=None, **options):
+        if here and turn[0] % tiny.known.calls == 0:
+            allowed = torch.ones(len(key), 1, 1, key.shape[2], dtype=torch.bool)
+            cond = tiny.cond(allowed)
+            for image, prompt in enumerate(tiny.prompts):
+                positions = tiny.positions(words[prompt], tiny.ids)
+                first = tiny.known.text(GRID[0] * GRID[1], key.shape[2])
+                cond[image, ..., [first + p for p in positions]] = False
+            hidden.append(None)
+            bias = torch.zeros(allowed.shape, dtype=query.dtype).masked_fill(~allowed, -torch.inf)
+            if attn_mask is not None and attn_mask.dtype == torch.bool:
+                attn_mask = bias.masked_fill(~attn_mask, -torch.inf)
+            else:
+                attn_mask = bias if attn_mask is None else attn_mask + bias
+        return kernel(query, key, value, attn_mask=attn_mask, **options)
+
+    with edit(tiny.pipe, hide, where=TEXT):
+        edited = tiny.run()
+    here, turn, kernel = [], [-1], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", in_kernel)
+
+    def next_call(*_):
+        turn[0] += 1
+
+    hooks = [tiny.denoiser.register_forward_pre_hook(next_call)]
+    for site in tiny.sites:
+        module = tiny.denoiser.get_submodule(site)
+        hooks.append(module.register_forward_pre_hook(lambda *_: here.append(None)))
+        hooks.append(module.register_forward_hook(lambda *_: here.clear()))
+    expected = tiny.run()
+    for hook in hooks:
+        hook.remove()
+    monkeypatch.undo()
+    assert len(hidden) == 2 * len(tiny.sites)
+    assert (edited - tiny.plain).abs().max() > tiny.known.tolerance
+    torch.testing.assert_close(edited, expected, rtol=0, atol=10 * tiny.known.tolerance)
+
+
+def test_longcat_reads_quotations_letter_by_letter():
+    tiny = Tiny("longcat")
+    prompt = "a 'dog' and a turtle"
+    with tiny.caught() as (ids, _), record(tiny.pipe, ["turtle"]) as maps:
+        tiny.run(prompt, num_inference_steps=1)
+    found = locate(tiny.pipe, prompt, "turtle")
+    assert list(found.positions) == tiny.positions("turtle", ids)
+    assert len(locate(tiny.pipe, prompt, "dog").positions) == 3
+    assert maps["turtle"].shape == (1, *GRID)
+
+
+def test_cogview4_fills_up_to_the_longest_prompt_of_a_batch():
+    tiny = Tiny("cogview4")
+    prompts = ["a dog", "a red cat and a turtle " * 2]
+    with tiny.caught() as (ids, _), record(tiny.pipe, ["a"]) as maps:
+        tiny.run(prompts, num_inference_steps=1)
+    alone = locate(tiny.pipe, prompts[0], "dog").positions[0]
+    longest = len(ids[0])
+    assert longest == 32 != 16
+    assert tiny.positions("dog", ids) == [alone + 16]
+    assert maps.tokens[0][alone + 16].text == "dog"
