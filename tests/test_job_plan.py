@@ -1,5 +1,8 @@
 """Which pictures of a job are made in one call."""
 
+import pytest
+from pydantic import ValidationError
+
 from attncontrol.jobs.batches import plan
 from attncontrol.jobs.item import Adapter, Item
 from attncontrol.jobs.job import Job
@@ -95,3 +98,20 @@ def test_a_thing_is_moved_in_a_call_of_its_own():
         for seed in (0, 1)
     ]
     assert [batch.sources for batch in plan(Job.of(moved), 8)] == [(None, 0)] * 2
+
+
+def test_a_copy_of_an_item_has_a_mark_and_a_source_of_its_own():
+    item = Item(prompt="a dog", source="a cat", method="p2p", parameters={"a": [1]})
+    before = item.mark, item.original.prompt
+    other = item.model_copy(update={"source": "a frog", "seed": 2})
+    assert (other.mark, other.original) == (
+        Item(prompt="a dog", source="a frog", seed=2, method="p2p", parameters={"a": [1]}).mark,
+        Item(prompt="a frog", seed=2),
+    )
+    assert (item.mark, item.original.prompt) == before
+    assert item.model_copy() == item
+    deep = item.model_copy(deep=True)
+    deep.parameters["a"].append(2)
+    assert item.parameters == {"a": [1]}
+    with pytest.raises(ValidationError):
+        item.model_copy(update={"seed": -1})

@@ -15,13 +15,14 @@ from attncontrol.batch.options import require_device
 from attncontrol.errors import SettingError
 from attncontrol.jobs import begun, index
 from attncontrol.jobs.batches import Plan
+from attncontrol.jobs.deaths import Deaths
 from attncontrol.jobs.item import Item
 from attncontrol.jobs.job import Job
 from attncontrol.jobs.keeping import PICTURES, RECORDS, adopted, is_there
 from attncontrol.jobs.made import Made
 from attncontrol.jobs.places import Place, Store, is_url, place_of
 from attncontrol.jobs.sheets import write_sheets
-from attncontrol.jobs.work import Done, Engine, Setup, Task, here
+from attncontrol.jobs.work import Done, Engine, Setup, Task, here, lost
 from attncontrol.verbs.about import versions
 from attncontrol.writing import locked
 
@@ -71,10 +72,16 @@ def run(
         left = [task for task in tasks_of(plan, done) if rank is None or _is_of(task, rank)]
         run.tell(len(done))
         stop = stack.enter_context(_interrupts())
+        deaths = Deaths.read(home)
+        left, given_up = deaths.split(left)
+        for task in given_up:
+            run.add(lost(task))
+        do = _engine(engine, workers)
         try:
-            _engine(engine, workers)(setup, left, run.add, stop.is_set)
+            do(setup, deaths.watched(left) if do is here else left, run.add, stop.is_set)
         finally:
             run.put()
+            deaths.end(run.done == len(job))
         if stop.is_set():
             signal.raise_signal(signal.SIGINT)  # the second one: KeyboardInterrupt
         made = index.joined(place)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from copy import deepcopy
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -88,6 +90,11 @@ class Item(Exact):
         if self.method not in CHANGES and editing(self.method)[1]:
             same |= {"method": AUTO, "step_size": self.step_size, "parameters": self.parameters}
         return Item(prompt=str(self.source), **same)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "Item":
+        """Checked anew, and without what is kept of this one, such as its ``mark``."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**((deepcopy(fields) if deep else fields) | dict(update or {})))
 
     @property
     def name(self) -> str:

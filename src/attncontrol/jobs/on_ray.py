@@ -2,7 +2,8 @@
 comes back to the one process that writes the index."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ def on_ray(workers: int) -> Engine:
     actor that dies is made anew by Ray, and what it was making is made again. All nodes must see
     the same folder."""
 
-    def engine(setup: Setup, tasks: Sequence[Task], add: Add, stopped: Stopped) -> None:
-        if not tasks:
+    def engine(setup: Setup, given: Iterable[Task], add: Add, stopped: Stopped) -> None:
+        if not (tasks := list(given)):
             return
         ray = _ray()
         own = not ray.is_initialized()
@@ -43,7 +44,8 @@ def _rows(ray: Any, setup: Setup, tasks: Sequence[Task], workers: int) -> Any:
     data = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS))
     made = data.map_batches(
         Actor, fn_constructor_args=(setup,), batch_size=1, num_cpus=1,
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
+        max_concurrency=2,
         num_gpus=1 if setup.device.startswith("cuda") else 0,
     )  # fmt: skip
     for row in made.iter_rows():
@@ -51,14 +53,20 @@ def _rows(ray: Any, setup: Setup, tasks: Sequence[Task], workers: int) -> Any:
 
 
 class Actor:
-    """A worker, as Ray Data wants it."""
+    """A worker, as Ray Data wants it. Its second thread makes a batch while the first keeps one."""
 
     def __init__(self, setup: Setup):
         self.worker = Worker(setup)
+        self.making, self.keeping = Lock(), Lock()
 
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
-        done: list[Done] = [self.worker(pickle.loads(task)) for task in rows["task"]]
-        return {"done": [pickle.dumps(each) for each in done]}
+        return {"done": [pickle.dumps(self.done(pickle.loads(task))) for task in rows["task"]]}
+
+    def done(self, task: Task) -> Done:
+        with self.making:
+            result = self.worker.painted(task)
+        with self.keeping:
+            return self.worker.kept(result)
 
 
 def _ray() -> Any:

@@ -1,16 +1,21 @@
 """What one worker does, whichever engine runs it: makes a batch and keeps its pictures."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from attncontrol.jobs.item import Item
 from attncontrol.jobs.keeping import keep
 from attncontrol.jobs.made import Made
-from attncontrol.jobs.making import Failed, Maker
+from attncontrol.jobs.making import Failed, Maker, rows_of, units_of
 from attncontrol.jobs.pictures import Painted
 from attncontrol.jobs.places import Place, place_of
+
+_DIED = (
+    "RuntimeError: the process that made it was killed, again and again; if it was for memory, a "
+    "smaller picture may help"
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class Task:
     rows: tuple[Item, ...]
     wanted: frozenset[str]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(row.name for row in self.rows)
+
 
 @dataclass(frozen=True)
 class Done:
@@ -42,7 +51,7 @@ class Done:
 
 Add = Callable[[Done], None]
 Stopped = Callable[[], bool]
-Engine = Callable[[Setup, Sequence[Task], Add, Stopped], None]
+Engine = Callable[[Setup, Iterable[Task], Add, Stopped], None]
 """Does tasks and gives what became of them to ``add``, one at a time, until it is stopped."""
 
 
@@ -52,10 +61,6 @@ class Worker:
     def __init__(self, setup: Setup, device: str | None = None):
         self.setup, self.place = setup, place_of(setup.out)
         self.maker = Maker(device or setup.device)
-
-    def __call__(self, task: Task) -> Done:
-        """Raises WriteError."""
-        return self.kept(self.painted(task))
 
     def painted(self, task: Task) -> "Result":
         """Nothing of it is written yet."""
@@ -86,9 +91,13 @@ def _kept(place: Place, found: Painted | Failed, setup: Setup, seconds: float) -
     return keep(place, found, setup.versions, seconds)
 
 
-def here(setup: Setup, tasks: Sequence[Task], add: Add, stopped: Stopped) -> None:
-    """In this process; while a task is done, a thread keeps the one before it."""
-    worker = Worker(setup)
+def here(setup: Setup, tasks: Iterable[Task], add: Add, stopped: Stopped) -> None:
+    """In this process."""
+    overlapped(Worker(setup), tasks, add, stopped)
+
+
+def overlapped(worker: Worker, tasks: Iterable[Task], add: Add, stopped: Stopped) -> None:
+    """While a task is done, a thread keeps the one before it."""
 
     def keep_and_add(result: Result) -> None:
         add(worker.kept(result))
@@ -104,3 +113,23 @@ def here(setup: Setup, tasks: Sequence[Task], add: Add, stopped: Stopped) -> Non
             last = keeper.submit(keep_and_add, result)
         if last is not None:
             last.result()
+
+
+def halves(task: Task) -> tuple[Task, ...]:
+    """What is tried in place of a batch whose process died; none of a single item, which is to
+    blame."""
+    units = units_of(task.rows)
+    half = (len(units) + 1) // 2
+    parts = [rows_of(part) for part in (units[:half], units[half:]) if len(units) > 1]
+    wanted = set(task.wanted)
+    found = []
+    for rows in parts:
+        own = frozenset(wanted & {row.name for row in rows})  # a shared source is of the first
+        wanted -= own
+        found += [Task(task.number, tuple(rows), own)] if own else []
+    return tuple(found)
+
+
+def lost(task: Task) -> Done:
+    rows = [row for row in task.rows if row.name in task.wanted]
+    return Done(tuple(Made(row, error=_DIED) for row in rows))
