@@ -138,6 +138,49 @@ def test_another_job_batch_or_version_is_refused_in_one_error(finished, job, mon
         run(job, finished, batch=4)
 
 
+def test_a_job_that_grew_goes_on_and_leaves_what_is_there(finished, job, tmp_path):
+    """The new items are in batches of their own, so that all can be made again bit by bit."""
+    out, model = tmp_path / "run", job.items[0].model
+    shutil.copytree(finished, out)
+    other = Item(prompt="a car", source=CAT, seed=1, model=model, steps=1, method="p2p")
+    grown = Job.of([Item(prompt=CAT, seed=7, model=model, steps=1), *job.items, other])
+    made = run(grown, out, batch=4)
+    assert [each.item for each in made] == list(grown.items)
+    before, after = contents(finished), contents(out)
+    assert {name: after[0][name] for name in before[0] if name != "job.json"} == {
+        name: data for name, data in before[0].items() if name != "job.json"
+    }
+    assert after[1][:6] == before[1]
+    new = [grown.items[0], other]
+    assert [row[1] for row in after[1][6:]] == [item.name for item in new]
+    for item in new:
+        again = earlier(out / "pictures" / f"{item.name}.png")
+        assert (again.alone, repeat(again).same) == (False, True)
+    assert run(grown, out, batch=4) == made
+    few = Job.of(new)
+    with pytest.raises(ResultsError, match="another job of 8 items, not 3: 5 of them are not in"):
+        run(few, out, batch=4)
+    assert [each.item for each in run(few, out, batch=4, beside=True)] == list(few.items)
+
+
+def test_a_damaged_picture_is_found_on_request(finished, job, tmp_path, caplog):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    edited = next(item for item in job.items if item.source)
+    for file in (f"pictures/{job.items[1].name}.png", f"records/{edited.name}.safetensors"):
+        data = bytearray((out / file).read_bytes())
+        data[len(data) // 2] ^= 1
+        (out / file).write_bytes(data)
+    run(job, out, batch=4)
+    assert contents(out) != contents(finished)
+    run(job, out, batch=4, verify=True)
+    assert contents(out) == contents(finished)
+    assert "2 pictures of the index not whole, such as a-red" in caplog.text
+    caplog.clear()
+    run(job, out, batch=4, verify=True)
+    assert caplog.text == ""
+
+
 def test_a_folder_of_something_else_is_left_alone(job, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(WriteError, match=r"holds mine\.txt and no job"):

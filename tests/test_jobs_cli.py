@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from attncontrol.cli import app
+from attncontrol.cli.batch import _duration
 from attncontrol.jobs import making
 
 
@@ -40,6 +41,25 @@ def test_a_check_shows_the_plan(file):
     assert code == 0
     assert (told["pictures"], told["calls"], told["repeated"]) == (3, 2, 1)
     assert told["methods"] == {"plain": 3}
+
+
+def test_a_check_says_how_long_it_takes(file, out):
+    code, shown, _ = invoke("batch", file, "--check", "--estimate", "--json")
+    told = json.loads(shown)["estimate"]
+    assert (code, told["left"], told["measured"]) == (0, 3, 1)
+    sizes = [path.stat().st_size for path in (out / "pictures").iterdir()]
+    assert told["bytes"] == pytest.approx(sum(sizes) + 3 * 1000, rel=0.05)
+    assert 0 < told["seconds"] < 60
+    code, _, said = invoke("batch", file, "--check", "--out", out, "--default", "seeds=0-4")
+    assert (code, "0 pictures are left: 0 s by one worker" in said) == (0, True), said
+    assert "--estimate: it has no effect with no --check" in invoke("batch", file, "--estimate")[2]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(3905.2, "1 h 5 min"), (61.0, "1 min 1 s"), (0.2, "0 s")]
+)
+def test_durations_in_words(seconds, said):
+    assert _duration(seconds) == said
 
 
 def test_the_schema_is_json():

@@ -195,6 +195,15 @@ def test_pictures_that_are_not_there_or_broken_are_said(tmp_path):
     assert all(row.small is None and not row.scores for row in rows[1:])
 
 
+def test_a_picture_that_was_changed_is_said(tmp_path):
+    what = made(Item(prompt="a cat"), folder=tmp_path)
+    Image.new("RGB", (24, 16), "red").save(tmp_path / what.file)
+    (row,) = rows_of(tmp_path, [what], {"red": redness})
+    assert (row.error, row.scores) == (
+        f"{what.file} is not the picture that was made; batch --verify makes it again", {},
+    )  # fmt: skip
+
+
 def test_small_pictures(tmp_path, monkeypatch):
     item = Item(prompt="a cat")
     pictures = [made(item, folder=tmp_path, size=(512, 256), color="blue")]
@@ -338,7 +347,7 @@ def test_links_are_relative_to_the_page_and_quoted(tmp_path):
     name, record = "pictures/a 'b' #?%20.png", "records/a b.safetensors"
     folder.mkdir()
     what = made(item, folder=folder, file=name, record=record)
-    Image.new("RGB", (8, 8)).save(folder / name)
+    Image.new("RGB", (24, 16), "gray").save(folder / name)
     (folder / "records").mkdir()
     job(folder, [what])
     out = tmp_path / "pages" / "today.html"

@@ -5,16 +5,17 @@ from PIL import Image
 
 from attncontrol.jobs.index import opened
 from attncontrol.jobs.item import Item
+from attncontrol.jobs.keeping import pixels_of
 from attncontrol.jobs.made import Made
 
 
 def made(item, *, color="gray", folder=None, size=(24, 16), **what):
     """A picture of one colour, written into the folder; only in the index without one."""
-    file = f"pictures/{item.name}.png"
+    file, image = f"pictures/{item.name}.png", Image.new("RGB", size, color)
     if folder is not None:
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", size, color).save(folder / file)
-    return Made(item, **{"file": file, "pixels": "0" * 64, "seconds": 1.0, **what})
+        image.save(folder / file)
+    return Made(item, **{"file": file, "pixels": pixels_of(image), "seconds": 1.0, **what})
 
 
 def job(folder, pictures):

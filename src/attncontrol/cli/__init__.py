@@ -1,6 +1,7 @@
 """The command line: a thin shell over the library."""
 
 from attncontrol.cli import (  # noqa: F401  # they add their commands
+    again,
     batch,
     bench,
     check,

@@ -1,4 +1,4 @@
-"""``attncontrol batch`` and ``attncontrol repeat``: all pictures of a job, one of them again."""
+"""``attncontrol batch``: all pictures of a job."""
 
 import json
 from collections import Counter
@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from attncontrol.cli import checks, paths
 from attncontrol.cli import options as of
-from attncontrol.cli import paths
 from attncontrol.cli.app import app, console
 from attncontrol.cli.failures import work
-from attncontrol.errors import ResultsError
 
 ENGINES = ("local", "ray")
 
@@ -65,19 +64,18 @@ Engine = Annotated[str, typer.Option(help="local, or ray: actors of a cluster.",
 Sheets = Annotated[
     bool, typer.Option("--sheets", help="Also a contact sheet of every prompt: methods by seeds.")
 ]
+Estimated = Annotated[
+    bool,
+    typer.Option(
+        "--estimate",
+        help="With --check: make two pictures of every kind, to say how long it takes.",
+    ),
+]
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="Read every picture; make again what is not what was made."),
+]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Also make what failed before.")]
-Again = Annotated[
-    Path,
-    typer.Argument(help="A picture that attncontrol batch made.", callback=paths.existing),
-]
-Same = Annotated[
-    Path | None,
-    typer.Option(help="Where to write it.", callback=lambda to: to and paths.picture_file(to)),
-]
-Own = Annotated[
-    str | None,
-    typer.Option(help="module:Name, if the picture was made by code of your own: it is run."),
-]
 
 
 @app.command()
@@ -85,6 +83,7 @@ def batch(
     job: JobFile = None,
     out: Out = None,
     check: Check = False,
+    estimate: Estimated = False,
     schema: Schema = False,
     default: Default = None,
     batch: Batch = 8,
@@ -93,6 +92,7 @@ def batch(
     engine: Engine = "local",
     sheets: Sheets = False,
     retry_failed: Retry = False,
+    verify: Verify = False,
     as_json: of.Json = False,
 ) -> None:
     """Make all pictures of a job: a file of prompts, seeds, methods, settings and edits."""
@@ -101,6 +101,7 @@ def batch(
 
         typer.echo(json.dumps(of_files(), indent=1))
         return
+    checks.effects("no --check", estimate=estimate and not check)
     if job is None:
         raise typer.BadParameter("give the file of a job", param_hint="JOB")
     if out is None and not check:
@@ -110,16 +111,29 @@ def batch(
 
     found = read_job(job, default or ())
     if check:
-        _plan(found, batch, as_json)
+        _plan(found, batch, _estimated(found, out, device, estimate), as_json)
         return
     made = _made(
         found, out, batch=batch, device=device, workers=workers, engine=engine, sheets=sheets,
-        retry_failed=retry_failed,
+        retry_failed=retry_failed, verify=verify,
     )  # fmt: skip
     _end(made, str(out), as_json)
 
 
-def _plan(job: Any, size: int, as_json: bool) -> None:
+def _estimated(job: Any, out: str | None, device: str, make: bool) -> Any:
+    """None where nothing is known and nothing shall be made."""
+    there = out is not None and "://" not in out and (Path(out) / "index.sqlite").exists()
+    if not (make or there):
+        return None
+    from attncontrol.jobs.estimate import of_folder, of_pictures
+
+    if not make:
+        return of_folder(job, Path(str(out)))
+    with work():
+        return of_pictures(job, device)
+
+
+def _plan(job: Any, size: int, estimate: Any, as_json: bool) -> None:
     from attncontrol.jobs.batches import plan
 
     batches = plan(job, size)
@@ -127,7 +141,8 @@ def _plan(job: Any, size: int, as_json: bool) -> None:
     models = Counter(item.model for item in job.items)
     told = {"pictures": len(job), "calls": len(batches), "repeated": job.repeated}
     if as_json:
-        typer.echo(json.dumps(told | {"methods": methods, "models": models}))
+        about = {"methods": methods, "models": models, "estimate": estimate and vars(estimate)}
+        typer.echo(json.dumps(told | about))
         return
     console.print(f"{len(job)} pictures in {len(batches)} calls of at most {size}")
     if job.repeated:
@@ -135,6 +150,22 @@ def _plan(job: Any, size: int, as_json: bool) -> None:
     for name, counts in (("models", models), ("methods", methods)):
         listed = ", ".join(f"{each} {count}" for each, count in counts.most_common(20))
         console.print(f"{name}: {listed}", soft_wrap=True)
+    if estimate is not None:
+        console.print(
+            f"{estimate.left} pictures are left: {_duration(estimate.seconds)} by one worker, "
+            f"{estimate.bytes / 1e6:.1f} MB (from {estimate.measured} pictures, made one by one or "
+            "as they were)",
+            soft_wrap=True,
+        )
+
+
+def _duration(seconds: float) -> str:
+    """ "1 h 5 min", "40 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _made(job: Any, out: Any, **options: Any) -> Any:
@@ -170,57 +201,3 @@ def _end(made: Any, out: str, as_json: bool) -> None:
             soft_wrap=True,
         )
         raise typer.Exit(1)
-
-
-@app.command()
-def repeat(
-    picture: Again,
-    out: Same = None,
-    method: Own = None,
-    device: of.Device = "cpu",
-    as_json: of.Json = False,
-) -> None:
-    """Make a picture of a job again, and compare it bit by bit: exit code 1 if it differs."""
-    from attncontrol.batch.options import quiet
-    from attncontrol.jobs.repeat import earlier
-    from attncontrol.jobs.repeat import repeat as again
-
-    if out is not None:
-        paths.apart(out, [picture])
-    before = earlier(picture)
-    _require_named(before.item.method, method, picture)
-    if before.others:
-        console.print(f"It was made with {'; '.join(before.others)}: it may differ", soft_wrap=True)
-    if before.alone:
-        console.print("There is no job.json beside it, so it is made alone: it may differ a little")
-    quiet()
-    with work():
-        found = again(before, device)
-        if out is not None:
-            _save(found.image, out, before.item)
-    told = {"same": found.same, "difference": found.difference, "changed": found.changed}
-    if as_json:
-        typer.echo(json.dumps(told))
-    elif found.changed:
-        console.print(f"{picture} was changed since it was made", soft_wrap=True)
-    else:
-        differs = f"Colours differ by at most {found.difference} of 255"
-        console.print("The same, bit by bit" if found.same else differs)
-    if not found.same or found.changed:
-        raise typer.Exit(1)
-
-
-def _require_named(method: str, named: str | None, picture: Path) -> None:
-    """Raises ResultsError for code of a module that the user did not name: a picture from elsewhere
-    may not say what is imported."""
-    if ":" in method and named != method:
-        raise ResultsError(
-            f"{picture} runs your own code, {method}; to say that this is meant, add --method "
-            f"{method}"
-        )
-
-
-def _save(image: Any, out: Path, item: Any) -> None:
-    from attncontrol.export.folder import is_picture, save
-
-    save(image, out, {"item": item.model_dump(mode="json", exclude_defaults=True)}, is_picture)

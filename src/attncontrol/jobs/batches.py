@@ -1,7 +1,7 @@
 """Which pictures of a job are made in one call of the pipeline."""
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from attncontrol.jobs.item import Item
@@ -43,11 +43,12 @@ class Plan:
         return len(self.batches)
 
 
-def plan(job: Job, batch: int) -> Plan:
+def plan(job: Job, batch: int, kept: Set[str] = frozenset()) -> Plan:
     """Batches of at most ``batch`` pictures, sources among them, in the order of the job; an edit
-    and its source are two. It depends on the job and ``batch`` alone."""
+    and its source are two. It depends on the job, ``batch`` and ``kept`` alone, the marks of
+    sources whose pictures are there from elsewhere."""
     sources = {source_of(item).mark for item in job.items if item.source is not None}
-    calls = _Calls(max(batch, 1))
+    calls = _Calls(max(batch, 1), kept)
     for item in job.items:
         if item.source is not None or item.mark not in sources:
             calls.add(item)
@@ -75,11 +76,11 @@ class _Call:
 
 
 class _Calls:
-    def __init__(self, size: int):
+    def __init__(self, size: int, kept: Set[str]):
         self.size = size
         self.all: list[_Call] = []
         self.open: dict[str, deque[_Call]] = defaultdict(lambda: deque(maxlen=_OPEN))
-        self.kept: set[str] = set()
+        self.kept = set(kept)
 
     def add(self, item: Item) -> None:
         """To the first call that it fits."""

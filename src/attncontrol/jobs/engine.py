@@ -3,11 +3,8 @@
 import os
 import signal
 import threading
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -16,18 +13,15 @@ from attncontrol.errors import SettingError
 from attncontrol.jobs import begun, index
 from attncontrol.jobs.batches import Plan
 from attncontrol.jobs.deaths import Deaths
-from attncontrol.jobs.item import Item
 from attncontrol.jobs.job import Job
-from attncontrol.jobs.keeping import PICTURES, RECORDS, adopted, is_there
 from attncontrol.jobs.made import Made
 from attncontrol.jobs.places import Place, Store, is_url, place_of
 from attncontrol.jobs.sheets import write_sheets
-from attncontrol.jobs.work import Done, Engine, Setup, Task, here, lost
+from attncontrol.jobs.state import Progress, State
+from attncontrol.jobs.work import Engine, Setup, Task, here, lost
 from attncontrol.verbs.about import versions
 from attncontrol.writing import locked
 
-Progress = Callable[[int, int], None]
-_PUT_EVERY = 60.0  # seconds, for an index that is kept elsewhere
 ENGINES = ("local", "ray")
 
 
@@ -41,6 +35,8 @@ def run(
     engine: str = "local",
     sheets: bool = False,
     retry_failed: bool = False,
+    verify: bool = False,
+    beside: bool = False,
     progress: Progress | None = None,
 ) -> list[Made]:
     """Makes what ``out`` lacks of a job, and returns all, in the order of the job.
@@ -49,7 +45,11 @@ def run(
     however often the run is stopped and gone on with. ``workers`` are processes with a pipeline
     each; ``engine="ray"`` makes them actors of Ray. Under ``torchrun`` every rank makes its share.
     An item that cannot be made is in the index with its error, and made again with
-    ``retry_failed``. ``progress`` is told how many of how many are done.
+    ``retry_failed``; ``verify`` reads every picture, and makes again those that are not what they
+    were. ``progress`` is told how many of how many are done.
+
+    ``out`` may hold a part of the job: the rest is added, in batches of its own. ``beside``: it may
+    hold other items too, which stay as they are.
 
     Raises SettingError, ResultsError where ``out`` holds another job or one of other versions,
     WriteError where it cannot be written, and KeyboardInterrupt after Ctrl-C: once, the batch is
@@ -64,85 +64,35 @@ def run(
     setup = Setup(out if is_url(out) else str(Path(out).resolve()), device, versions())
     with ExitStack() as stack:
         stack.enter_context(locked(home))
-        plan = begun.begin(place, job, batch, setup.versions)
+        of_folder = begun.begin(place, job, batch, setup.versions, beside)
         _fetch(place)
         table = stack.enter_context(index.opened(home / index.NAME))
-        run = _Run(place, table, {item.name: k for k, item in enumerate(job.items)}, progress)
-        done = run.known(job.items, setup.versions, retry_failed)
-        left = [task for task in tasks_of(plan, done) if rank is None or _is_of(task, rank)]
-        run.tell(len(done))
+        names = frozenset(item.name for item in job.items)
+        state = State(place, table, of_folder.items, names, progress)
+        done = state.known(setup.versions, retry_failed, verify) | (state.numbers.keys() - names)
+        left = [task for task in tasks_of(of_folder.plan, done) if _is_of(task, rank)]
         stop = stack.enter_context(_interrupts())
-        deaths = Deaths.read(home)
-        left, given_up = deaths.split(left)
-        for task in given_up:
-            run.add(lost(task))
-        do = _engine(engine, workers)
-        try:
-            do(setup, deaths.watched(left) if do is here else left, run.add, stop.is_set)
-        finally:
-            run.put()
-            deaths.end(run.done == len(job))
+        _do(_engine(engine, workers), setup, left, state, stop)
         if stop.is_set():
             signal.raise_signal(signal.SIGINT)  # the second one: KeyboardInterrupt
-        made = index.joined(place)
+        made = state.made(job)
         if sheets:
             write_sheets(place, made)
         return made
 
 
-@dataclass
-class _Run:
-    """``numbers``: of the items in the job, by their names."""
-
-    place: Place
-    table: index.Index
-    numbers: Mapping[str, int]
-    progress: Progress | None
-    done: int = 0
-    last: float = field(default_factory=time.monotonic)
-
-    def known(
-        self, items: Sequence[Item], versions: Mapping[str, str], retry_failed: bool
-    ) -> set[str]:
-        """The names of what is done. Rows without whole files are forgotten, whole files without
-        rows get one."""
-        rows = index.rows_of(self.place)
-        names = {folder: self.place.names(folder) for folder in (PICTURES, RECORDS)}
-        whole = {
-            name
-            for name, (_, made) in rows.items()
-            if name in self.numbers
-            and (not retry_failed if made.error else is_there(self.place, made, names))
-        }
-        self.table.forget(rows.keys() - whole)
-        found: list[index.Row] = []
-        for number, item in enumerate(items):
-            if item.name not in whole and f"{item.name}.png" in names[PICTURES]:
-                made = adopted(self.place, item, versions)
-                found += [] if made is None else [(number, made)]
-        self.table.add(found)
-        return whole | {made.item.name for _, made in found}
-
-    def add(self, done: Done) -> None:
-        """What became of a batch."""
-        self.table.add([(self.numbers[made.item.name], made) for made in done.made])
-        for note in done.notes:
-            warnings.warn(note, stacklevel=2)
-        self.tell(len(done.made))
-        if time.monotonic() - self.last > _PUT_EVERY:
-            self.put()
-
-    def tell(self, more: int) -> None:
-        self.done += more
-        if self.progress is not None:
-            self.progress(self.done, len(self.numbers))
-
-    def put(self) -> None:
-        """The index to where the pictures are."""
-        self.last = time.monotonic()
-        if isinstance(self.place, Store):
-            name = self.table.file.relative_to(self.place.local).as_posix()
-            self.place.put(name, self.table.file.read_bytes())
+def _do(
+    engine: Engine, setup: Setup, tasks: Sequence[Task], state: State, stop: threading.Event
+) -> None:
+    deaths = Deaths.read(state.table.file.parent)
+    left, given_up = deaths.split(tasks)
+    for task in given_up:
+        state.add(lost(task))
+    try:
+        engine(setup, deaths.watched(left) if engine is here else left, state.add, stop.is_set)
+    finally:
+        state.put()
+        deaths.end(state.is_complete)
 
 
 def tasks_of(plan: Plan, done: Set[str]) -> list[Task]:
@@ -192,8 +142,8 @@ def _own(device: str) -> str:
     return f"cuda:{number}" if device == "cuda" and number.isdecimal() else device
 
 
-def _is_of(task: Task, rank: tuple[int, int]) -> bool:
-    return task.number % rank[1] == rank[0]
+def _is_of(task: Task, rank: tuple[int, int] | None) -> bool:
+    return rank is None or task.number % rank[1] == rank[0]
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def opened(data: bytes) -> tuple[Image.Image, dict[str, Any]] | None:
 
 def is_there(place: Place, made: Made, names: Mapping[str, set[str]]) -> bool:
     """Whether the files of a row are; a picture in a folder also to its end. What is damaged in
-    its middle is found by ``repeat``."""
+    its middle is found by ``is_whole``."""
     for name in (made.file, made.file and made.file[:-3] + "json", made.record):
         if name is None:
             continue
@@ -93,6 +93,16 @@ def is_there(place: Place, made: Made, names: Mapping[str, set[str]]) -> bool:
             return False
     path = place.local / (made.file or "")
     return not path.is_file() or _ends(path)
+
+
+def is_whole(place: Place, made: Made) -> bool:
+    """Whether a picture and its record are what was written, by their hashes."""
+    data = place.get(made.file or "")
+    found = opened(data) if data is not None else None
+    if found is None or found[1]["item"] != made.item or pixels_of(found[0]) != made.pixels:
+        return False
+    record = place.get(made.record) if made.record else None
+    return bool(found[1]["record"] == (record and hashlib.sha256(record).hexdigest()))
 
 
 def _ends(path: Path) -> bool:

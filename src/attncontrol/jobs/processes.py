@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -56,7 +57,9 @@ class _Process:
         except (EOFError, OSError):
             return False
         if isinstance(said, BaseException):
-            raise said
+            failed = Future[None]()
+            failed.set_exception(said)
+            failed.result()
         if isinstance(said, Done):
             self.given.popleft()
             self.begun -= 1

@@ -82,8 +82,8 @@ def repeat(before: Earlier, device: str = "cpu") -> Repeated:
 
 def _rows(folder: Path, item: Item, batch: list[Any]) -> list[Item] | None:
     """The rows of a call of this size that had the item at this place."""
-    plan = begun.opened(Folder(folder))
-    for of_plan in plan or ():
+    of_folder = begun.opened(Folder(folder))
+    for of_plan in of_folder.plan if of_folder else ():
         if item not in of_plan.items:
             continue
         for part in parts_of(of_plan.items):

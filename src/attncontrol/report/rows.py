@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from attncontrol.jobs.item import Item
+from attncontrol.jobs.keeping import pixels_of
 from attncontrol.jobs.made import Made
 from attncontrol.report.arms import Arm, arms_of
 from attncontrol.scores.score import Score, values_of
@@ -84,6 +85,8 @@ def _opened(folder: Path, made: Made) -> Image.Image | str:
         return f"the index names {made.file!r}, which is no file of this folder"
     try:
         with Image.open(folder / path) as picture:
+            if pixels_of(picture) != made.pixels:
+                return f"{path} is not the picture that was made; batch --verify makes it again"
             return picture.convert("RGB")
     except FileNotFoundError:
         return f"{path} is not there any more"
