@@ -16,8 +16,9 @@ SOURCE = Path(attncontrol.__file__).parent
 ROOT = Path(__file__).parents[1]
 ORDER = (
     "version", "errors", "axes", "listing", "checks", "writing", "prompts", "attention", "maps",
-    "families", "objectives", "losses", "edits", "running", "verbs", "analysis", "export",
-    "inspector", "sprites", "batch", "jobs", "bench", "scores", "report", "cli", "__main__",
+    "families", "objectives", "losses", "edits", "running", "inversion", "verbs", "analysis",
+    "export", "inspector", "sprites", "batch", "jobs", "bench", "scores", "report", "cli",
+    "__main__",
 )  # fmt: skip
 VALUES = {"version", "errors", "axes", "listing", "checks"}
 NARROWER = {  # than the order alone allows

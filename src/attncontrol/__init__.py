@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from attncontrol import sprites as sprites
     from attncontrol.attention.edit import Edit
     from attncontrol.attention.sites import Where
+    from attncontrol.inversion.trajectory import Trajectory as Trajectory
     from attncontrol.maps.kept import KeptPass as KeptPass
     from attncontrol.maps.kept import kept as kept
     from attncontrol.maps.reading import load
@@ -24,11 +25,13 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from attncontrol.objectives.descent import Relative as Relative
     from attncontrol.objectives.objective import Objective
     from attncontrol.verbs.edit import edit
+    from attncontrol.verbs.invert import invert as invert
     from attncontrol.verbs.keep import keep
     from attncontrol.verbs.locate import locate
     from attncontrol.verbs.perturb import perturb
     from attncontrol.verbs.places import On
     from attncontrol.verbs.record import estimate_bytes, record
+    from attncontrol.verbs.retrace import retrace as retrace
     from attncontrol.verbs.steer import steer
 
 __all__ = [
@@ -58,15 +61,18 @@ _HOMES = {
     "On": "verbs.places",
     "Relative": "objectives.descent",
     "StepMaps": "maps.step",
+    "Trajectory": "inversion.trajectory",
     "Where": "attention.sites",
     "edit": "verbs.edit",
     "estimate_bytes": "verbs.record",
+    "invert": "verbs.invert",
     "keep": "verbs.keep",
     "kept": "maps.kept",
     "load": "maps.reading",
     "locate": "verbs.locate",
     "perturb": "verbs.perturb",
     "record": "verbs.record",
+    "retrace": "verbs.retrace",
     "save": "maps.store",
     "steer": "verbs.steer",
 }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from attncontrol.attention.between import Direction
 from attncontrol.attention.sites import Site
@@ -75,12 +75,12 @@ class KeptHeader(_Part):
     checksums: dict[str, str]
 
 
-AnyHeader = TypeVar("AnyHeader", bound=_Part)
+AnyHeader = TypeVar("AnyHeader")
 
 
 def parsed_kept(text: str, file: Any) -> KeptHeader:
     """A header from JSON. Raises RecordError, which says which field of which file is wrong."""
-    header = _validated(KeptHeader, text, file, "kept pass")
+    header = validated(KeptHeader, text, file, "kept pass")
     facts = header.facts
     if facts and not 0 < len(facts.prompts) == len(facts.tokens):
         raise RecordError(f"{file} is no kept pass: prompts and tokens of its header do not fit")
@@ -89,16 +89,17 @@ def parsed_kept(text: str, file: Any) -> KeptHeader:
 
 def parsed(text: str, file: Any) -> Header:
     """A header from JSON. Raises RecordError, which says which field of which file is wrong."""
-    header = _validated(Header, text, file, "attention record")
+    header = validated(Header, text, file, "attention record")
     if wrong := next(_wrong(header), None):
         raise RecordError(f"{file} is no attention record: its header has {wrong}")
     return header
 
 
-def _validated(kind: type[AnyHeader], text: str, file: Any, what: str) -> AnyHeader:
+def validated(kind: type[AnyHeader], text: str, file: Any, what: str) -> AnyHeader:
+    """A header, a model or a dataclass, from JSON. Raises RecordError."""
     require_version(text, file)
     try:
-        return kind.model_validate_json(text)
+        return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
         raise RecordError(f"{file} is no {what}: {_first(error)}") from None
 

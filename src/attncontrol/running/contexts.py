@@ -32,6 +32,9 @@ class Hooks:
     ``sites`` in every pass but those of an analysis, and takes images of number ``source`` along,
     or attention of ``kept`` passes; ``listen`` sees the pipeline's own pass alone. ``passed(name,
     inputs, output, now)`` returns the output of each of ``modules`` in the same passes as ``edit``.
+    ``starts(latents)`` returns those with which a run begins, ``fed(call)`` what the denoiser is
+    given of latents that stay as they are, ``pinned(latents, call)`` those after a step of the
+    scheduler, before ``stepped`` of any context.
     ``stepped(latents, now)`` returns the latents after a step of the scheduler, ``ended`` sees them
     when all contexts have changed them, ``decoded(pictures, now)`` returns the decoded pictures.
     ``source_of(image)`` is the image that another one takes from. ``texts`` follow that of the
@@ -46,6 +49,9 @@ class Hooks:
     kept: tuple[SourcePass, ...] = ()
     modules: tuple[str, ...] = ()
     passed: Callable[[str, Mapping[str, Any], Any, Moment], Any] | None = None
+    starts: Callable[[Tensor], Tensor] | None = None
+    fed: Callable[[DenoiserCall], DenoiserCall] | None = None
+    pinned: Callable[[Tensor, DenoiserCall], Tensor] | None = None
     stepped: Callable[[Tensor, Moment], Tensor] | None = None
     decoded: Callable[[Tensor, Moment], Tensor] | None = None
     ended: Callable[[Tensor, Moment], None] | None = None

@@ -1,9 +1,8 @@
 """What is seen of a pipeline from outside, all of it undone by ``remove``.
 
 ``encode_prompt`` tells the prompts and marks the start of a run, and the text encoders tell which
-ids reach them. A forward pre-hook of the denoiser
-sees every call with all its arguments; those of other pipelines that share the denoiser are left
-alone. ``scheduler.step`` marks the end of a step.
+ids reach them. A forward pre-hook of the denoiser sees every call with all its arguments; those of
+other pipelines that share the denoiser are left alone. ``scheduler.step`` marks the end of a step.
 
 Changing latents z by d means feeding x + c d to the denoiser and z + d to the scheduler, where
 x = c z is the scheduler's (linear) scaling of the model input.
@@ -53,11 +52,12 @@ class Events:
         ]
         self.installed += [handle.remove for handle in handles]
         self.installed += watch(pipe, self._on_ids)
-        observers = {"check_inputs": self._on_start, "encode_prompt": self._on_prompt}
-        observers["prepare_latents"] = self._on_latents
-        for name, observer in observers.items():
+        for name, observer, after in (
+            ("check_inputs", self._on_start, None), ("encode_prompt", self._on_prompt, None),
+            ("prepare_latents", self._on_latents, self._on_prepared),
+        ):  # fmt: skip
             if hasattr(pipe, name):
-                self.installed.append(observe(pipe, name, observer))
+                self.installed.append(observe(pipe, name, observer, after))
         self.installed.append(observe(self.scheduler, "step", self._on_step, self._on_stepped))
         if hasattr(getattr(pipe, "vae", None), "decode"):
             self.installed.append(observe(pipe.vae, "decode", _nothing, self._on_decoded))
@@ -90,6 +90,16 @@ class Events:
         generators = given if isinstance(given, list) else [] if given is None else [given]
         self.contexts.seeds = tuple(generator.initial_seed() for generator in generators)
 
+    def _on_prepared(self, output: Any) -> Any:
+        """Of pipelines that prepare the places of cells too, the first of both are the latents."""
+        if caller() is not self.contexts.pipe:
+            return output
+        latents = output[0] if isinstance(output, tuple) else output
+        for seat in self.contexts.acting:
+            if seat.hooks.starts:
+                latents = seat.hooks.starts(latents)
+        return (latents, *output[1:]) if isinstance(output, tuple) else latents
+
     def _require_parts(self) -> None:
         """Raises CouplingError where a part of the pipeline is no longer that which is watched."""
         contexts, pipe = self.contexts, self.contexts.pipe
@@ -120,6 +130,7 @@ class Events:
             call = contexts.track.further.after(call)
         require_sources(contexts, call)
         for seat in contexts.acting:
+            call = seat.hooks.fed(call) if seat.hooks.fed else call
             contexts.wiring.require_installed(seat.hooks.sites)
         changed = self._changed(call)
         self.running[thread] = contexts.track.call = changed
@@ -184,17 +195,18 @@ class Events:
         call = contexts.track.call
         if caller() is not contexts.pipe or call is None:
             return output
-        for seat in contexts.acting:
-            if seat.hooks.stepped:
-                latents = prediction_of(output)
-                now = contexts.between(call, latents, seat.hooks.sites)
-                output = with_prediction(output, seat.hooks.stepped(latents, now))
-        for seat in contexts.acting:
-            if seat.hooks.ended:
-                latents = prediction_of(output)
-                seat.hooks.ended(latents, contexts.between(call, latents, seat.hooks.sites))
-        contexts.track.latents = prediction_of(output)
-        return output
+        latents, hooks = prediction_of(output), [seat.hooks for seat in contexts.acting]
+        for of in hooks:
+            latents = of.pinned(latents, call) if of.pinned else latents
+        for of in hooks:
+            if of.stepped:
+                latents = of.stepped(latents, contexts.between(call, latents, of.sites))
+        for of in hooks:
+            if of.ended:
+                of.ended(latents, contexts.between(call, latents, of.sites))
+        contexts.track.latents = latents
+        changed = latents is not prediction_of(output)
+        return with_prediction(output, latents) if changed else output
 
     def _on_decoded(self, output: Any) -> Any:
         contexts = self.contexts

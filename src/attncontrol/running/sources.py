@@ -29,12 +29,17 @@ def facts_of(contexts: Contexts, call: DenoiserCall) -> Facts:
 def require_model(contexts: Contexts, kept: Sequence[SourcePass]) -> None:
     """Raises CouplingError for a pass that is not finished, or of another model."""
     for source in kept:
-        facts, sites = source.facts, tuple(contexts.family.sites(contexts.denoiser))
-        if facts.model != _model(contexts) or facts.sites != sites:
-            raise CouplingError(
-                f"the source was kept from {facts.model}, {len(facts.sites)} attention sites; this "
-                f"is {_model(contexts)}, {len(sites)}: keep it from this model"
-            )
+        require_same_model(contexts, source.facts, "the source was kept from", "keep it from")
+
+
+def require_same_model(contexts: Contexts, facts: Facts, what: str, remedy: str) -> None:
+    """Raises CouplingError."""
+    sites = tuple(contexts.family.sites(contexts.denoiser))
+    if facts.model != _model(contexts) or facts.sites != sites:
+        raise CouplingError(
+            f"{what} {facts.model}, {len(facts.sites)} attention sites; this is "
+            f"{_model(contexts)}, {len(sites)}: {remedy} this model"
+        )
 
 
 def require_sources(contexts: Contexts, call: DenoiserCall) -> None:
@@ -49,7 +54,7 @@ def require_sources(contexts: Contexts, call: DenoiserCall) -> None:
         return
     own = facts_of(contexts, call)
     for source in contexts.kept:
-        _require_same_run(source.facts, own)
+        require_same_run(source.facts, own, "the source was kept")
         if len(source.chosen) not in (1, len(call.images)):
             raise CouplingError(
                 f"the source has {len(source.chosen)} images, but the pipeline makes "
@@ -57,14 +62,15 @@ def require_sources(contexts: Contexts, call: DenoiserCall) -> None:
             )
 
 
-def _require_same_run(kept: Facts, own: Facts) -> None:
+def require_same_run(kept: Facts, own: Facts, what: str) -> None:
+    """Raises CouplingError."""
     for name, shown in (("steps", "{} steps"), ("grid", "a picture of {} cells"),
                         ("scheduler", "{}"), ("timesteps", "the timesteps {}")):  # fmt: skip
         theirs, ours = getattr(kept, name), getattr(own, name)
         if theirs != ours:
             texts = [shown.format(_short(value)) for value in (theirs, ours)]
             raise CouplingError(
-                f"the source was kept with {texts[0]}, this run has {texts[1]}: run it with the "
+                f"{what} with {texts[0]}, this run has {texts[1]}: run it with the "
                 "same size, steps and scheduler"
             )
 

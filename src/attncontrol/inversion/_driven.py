@@ -1,0 +1,123 @@
+"""A pipeline that evaluates its denoiser where somebody else says, in its own loop: so prompts,
+guidance, sizes and schedules are those of the pipeline."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attncontrol.attention.source import Facts
+from attncontrol.inversion._schedule import Looks, Schedule, schedule_of
+from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.session import Hooks, Session
+from attncontrol.running.sources import facts_of
+
+Way = Callable[[Tensor, Schedule], Looks]
+"""From the latents where it begins, which are the first that are looked at."""
+
+
+@dataclass(eq=False)
+class Driven:
+    """What came of a run."""
+
+    run: Session
+    way: Way
+    start: Tensor
+    schedule: Schedule | None = None
+    facts: Facts | None = None
+    looks: Looks | None = None
+    scale: float = 1.0
+    path: list[Tensor] = field(default_factory=list)
+
+    def set_timesteps(self, scheduler: Any) -> None:
+        """The timesteps become those that are looked at."""
+        self.schedule = schedule_of(scheduler)
+        times = rehearsed(self.way, self.schedule)
+        own = scheduler.timesteps
+        whole = all(map(float.is_integer, times))
+        dtype = own.dtype if whole or own.is_floating_point() else torch.float32
+        scheduler.timesteps = torch.tensor(times, dtype=dtype, device=own.device)
+        self.looks = self.way(self.start, self.schedule)
+        self.scale = next(self.looks).scale
+
+    def step(self, prediction: Tensor, sample: Tensor) -> tuple[Tensor]:
+        """The latents of the next look. Raises the signal of the end."""
+        assert self.looks is not None  # set with the timesteps
+        try:
+            latents, self.scale, _ = self.looks.send(prediction.to(self.start))
+        except StopIteration as end:
+            self.path = end.value
+            raise _Done from None
+        return (latents.to(sample),)
+
+    def before(self, call: DenoiserCall) -> None:
+        if call.is_first:
+            self.facts = facts_of(self.run.contexts, call)
+
+
+def driven(run: Session, way: Way, start: Tensor, call: Mapping[str, Any]) -> Driven:
+    """Calls the pipeline; other contexts do not see it."""
+    one = Driven(run, way, start)
+    hooks = Hooks(before=one.before, starts=lambda latents: start.to(latents))
+    with suppress(_Done), _deceived(run.pipe.scheduler, one), run.hooked(hooks, alone=True):
+        run.pipe(**call)
+    return one
+
+
+def rehearsed(way: Way, schedule: Schedule) -> list[float]:
+    """The timesteps that are looked at."""
+    looks, times = way(torch.zeros(1, 1), schedule), []
+    with suppress(StopIteration):
+        look = next(looks)
+        while True:
+            times.append(look.timestep)
+            look = looks.send(torch.zeros_like(look.latents))
+    return times
+
+
+class _Done(Exception):  # noqa: N818 - a signal, not an error
+    """Ends the pipeline's run."""
+
+
+@contextmanager
+def _deceived(scheduler: Any, one: Driven) -> Iterator[None]:
+    """The methods of a scheduler do what is said, until the block ends."""
+    set_timesteps, step = scheduler.set_timesteps, scheduler.step
+
+    @functools.wraps(set_timesteps)  # pipelines inspect signatures
+    def setting(*args: Any, **kwargs: Any) -> None:
+        set_timesteps(*args, **kwargs)
+        one.set_timesteps(scheduler)
+
+    @functools.wraps(step)
+    def stepping(model_output: Tensor, _: Any, sample: Tensor, *__: Any, **___: Any) -> Any:
+        return one.step(model_output, sample)
+
+    def scaled(sample: Tensor, *_: Any, **__: Any) -> Tensor:
+        return sample * one.scale
+
+    standing_in = {"set_timesteps": setting, "step": stepping}
+    if hasattr(scheduler, "scale_model_input"):
+        standing_in["scale_model_input"] = scaled
+    previous = {name: vars(scheduler).get(name) for name in standing_in}
+    kept = {name: vars(scheduler)[name] for name in _STATE if name in vars(scheduler)}
+    for name, method in standing_in.items():
+        setattr(scheduler, name, method)
+    try:
+        yield
+    finally:
+        for name, method in previous.items():
+            if method is None:
+                delattr(scheduler, name)
+            else:
+                setattr(scheduler, name, method)
+        for name, value in kept.items():
+            setattr(scheduler, name, value)
+
+
+_STATE = ("timesteps", "sigmas", "num_inference_steps", "_step_index", "_begin_index")
+"""Of a schedule; a run of the pipeline sets it anew."""

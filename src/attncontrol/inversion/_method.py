@@ -1,0 +1,61 @@
+"""What a method of inversion says: the way from the picture to noise, and what holds on the way
+back."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from attncontrol.checks.arguments import check_fields
+from attncontrol.inversion._schedule import Look, Looks, Schedule
+from attncontrol.running.calls import DenoiserCall
+
+
+@dataclass(frozen=True, eq=False)
+class Back:
+    """A run on its way back: ``latents`` [picture step + 1 ...] and ``embeddings`` [picture step
+    position channel] of the trajectory; ``retraced`` is picture -> image that retraces it, ``of``
+    image -> picture from whose noise it starts."""
+
+    schedule: Schedule
+    latents: Tensor
+    embeddings: Tensor | None
+    retraced: Mapping[int, int]
+    of: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Inversion(ABC):
+    """A method. Its fields are settings.
+
+    ``pinned``: the retracing picture is put on the stored latents after every step. ``flow``: it is
+    one for rectified flow alone. ``guided``: it changes the unconditional branch.
+    """
+
+    pinned: ClassVar[bool] = False
+    flow: ClassVar[bool] = False
+    guided: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @abstractmethod
+    def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
+        """From the latents [picture ...] of clean pictures."""
+
+    def fed(self, call: DenoiserCall, back: Back) -> DenoiserCall:  # noqa: ARG002
+        """What the denoiser is given on the way back."""
+        return call
+
+
+def straight(picture: Tensor, schedule: Schedule) -> Looks:
+    """Every step backwards, from what the model predicts of the latents after it at the timestep
+    before it, as DDIM inversion does: m(c' z', t)."""
+    path = [picture]
+    for place in reversed(range(len(schedule.updates))):
+        update = schedule.updates[place]
+        prediction = yield Look(path[0], schedule.scale(place + 1), update.timestep)
+        path.insert(0, update.back(path[0], prediction))
+    return path

@@ -1,0 +1,169 @@
+"""The way of pictures to noise, as a value and as a file.
+
+The file is one of safetensors with the tensors ``latents``, ``pictures`` and, of methods that have
+them, ``embeddings``. The metadata entry ``attncontrol.trajectory`` is JSON: ``schema`` 1,
+``course`` (see ``Course``) and ``checksums`` of the tensors.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from attncontrol.attention.source import Facts
+from attncontrol.errors import RecordError, WriteError
+from attncontrol.inversion._method import Inversion
+from attncontrol.inversion._schedule import Schedule
+from attncontrol.maps.opened import checksum, checksum_of, opened, path_of
+from attncontrol.writing import Unfinished, whole
+
+_ABOUT = "attncontrol.trajectory"
+_WHAT = {"what": "a trajectory", "by": "trajectory.save(...)"}
+
+
+@dataclass(frozen=True)
+class Course:
+    """What run a trajectory is of. ``method`` and its ``settings``; ``guidance_scale`` of the
+    inversion; ``photo`` is the checksum of the pictures."""
+
+    facts: Facts
+    schedule: Schedule
+    guidance_scale: float
+    method: str
+    settings: dict[str, float | int]
+    photo: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectory:
+    """Latents of pictures at every step of a run, for ``retrace``.
+
+        trajectory = invert(pipe, photo, "a red cat and a frog")
+        trajectory.save("cat.safetensors")
+        trajectory = Trajectory.load("cat.safetensors")
+
+    ``latents`` [picture step + 1 ...] begin with the most noise and end with the encoded pictures,
+    in the scheduler's units. ``shown`` [picture height width 3] uint8 is what the model was shown.
+    ``embeddings`` [picture step position channel] are those of the unconditional branch where the
+    method optimises them. ``trajectory[1]`` is that of one picture.
+    """
+
+    latents: Tensor
+    shown: Tensor
+    course: Course
+    embeddings: Tensor | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return (
+            f"Trajectory({len(self)} pictures of {height} x {width}, {self.course.facts.steps} "
+            f"steps, {self.method}, {self.nbytes / 2**20:.1f} MiB)"
+        )
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, pictures: int | Sequence[int]) -> "Trajectory":
+        chosen = [pictures] if isinstance(pictures, int) else list(pictures)
+        if not chosen or any(not 0 <= picture < len(self) for picture in chosen):
+            raise IndexError(f"there is no picture {pictures} among the {len(self)}")
+        facts = self.course.facts
+        prompts = tuple(facts.prompts[picture] for picture in chosen)
+        facts = replace(facts, prompts=prompts, tokens=tuple(facts.tokens[i] for i in chosen))
+        embeddings = None if self.embeddings is None else self.embeddings[chosen]
+        shown, course = self.shown[chosen], replace(self.course, facts=facts)
+        return Trajectory(self.latents[chosen], shown, course, embeddings)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the pictures in pixels."""
+        return self.shown.shape[1], self.shown.shape[2]
+
+    @property
+    def prompts(self) -> tuple[str | None, ...]:
+        return self.course.facts.prompts
+
+    @property
+    def pictures(self) -> tuple[Image.Image, ...]:
+        """What the model was shown."""
+        return tuple(map(Image.fromarray, self.shown.numpy()))
+
+    @cached_property
+    def method(self) -> Inversion:
+        from attncontrol import inversion
+
+        made: Inversion = getattr(inversion, self.course.method)(**self.course.settings)
+        return made
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self._tensors.values())
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {"latents": self.latents, "pictures": self.shown, "embeddings": self.embeddings}
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+    def save(self, file: Path | str) -> Path:
+        """Writes one file, whole or not at all; a trajectory that is there is named in a warning
+        and replaced. Raises WriteError."""
+        path = path_of(file)
+        with whole(path, is_trajectory) as part:
+            write(part, self._tensors, self.course, path)
+        return path
+
+    @classmethod
+    def load(cls, file: Path | str) -> "Trajectory":
+        """Raises RecordError for what is none, or is damaged."""
+        from attncontrol.maps import schema  # pydantic takes a third of a second
+
+        path = path_of(file)
+        with opened(path, **_WHAT) as stored:
+            about = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        text = about.get(_ABOUT)
+        if text is None:
+            raise RecordError(f"{path} is not a trajectory; write one with {_WHAT['by']}")
+        sums = {name: checksum(tensor) for name, tensor in tensors.items()}
+        if about.get("attncontrol.checksum") != checksum_of(text):
+            raise RecordError(f"{path} is damaged: the checksum of its header does not fit it")
+        header = schema.validated(_Header, text, path, "trajectory")
+        if header.checksums != sums or not {"latents", "pictures"} <= tensors.keys():
+            raise RecordError(f"{path} is damaged: the checksums of its tensors do not fit it")
+        course: Course = header.course
+        return cls(tensors["latents"], tensors["pictures"], course, tensors.get("embeddings"))
+
+
+@dataclass(frozen=True)
+class _Header:
+    schema: int
+    course: Course
+    checksums: dict[str, str]
+
+
+def write(part: Unfinished, tensors: dict[str, Tensor], course: Course, final: Path) -> None:
+    """One file that will be named ``final``. Raises WriteError."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    checksums = {name: checksum(tensor) for name, tensor in tensors.items()}
+    text = json.dumps(asdict(_Header(1, course, checksums)), allow_nan=False)
+    try:
+        save_file(tensors, part, {_ABOUT: text, "attncontrol.checksum": checksum_of(text)})
+    except SafetensorError as error:
+        raise WriteError(f"{final} was not written: {error}; all is as before") from error
+
+
+def is_trajectory(path: Path) -> bool:
+    """Whether a file holds a trajectory, whatever its state."""
+    try:
+        with safe_open(path, "np") as tensors:
+            about: dict[str, Any] = tensors.metadata() or {}
+            return _ABOUT in about
+    except (OSError, SafetensorError):
+        return False

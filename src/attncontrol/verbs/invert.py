@@ -1,0 +1,126 @@
+"""``invert``: the way of a picture that exists to the noise from which a model makes it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attncontrol.checks.arguments import Count, NotNegative, Such, checked
+from attncontrol.errors import CallError, CouplingError, ModelError, SchedulerError, SettingError
+from attncontrol.families.family import Family
+from attncontrol.inversion._driven import Driven, driven
+from attncontrol.inversion._method import Inversion
+from attncontrol.inversion._schedule import is_flow, require_invertible
+from attncontrol.inversion.exact import Exact
+from attncontrol.inversion.trajectory import Course, Trajectory
+from attncontrol.maps.opened import checksum
+from attncontrol.running.session import Session, attach
+from attncontrol.verbs import photo
+from attncontrol.verbs.photo import Photo, Size
+
+FAMILIES = {
+    "unet": "Stable Diffusion 1 and XL", "sd2": "Stable Diffusion 2", "sd3": "SD3",
+    "flux": "FLUX.1", "pixart": "PixArt",
+}  # fmt: skip
+"""Whose autoencoders and latents were compared with those of their pipelines."""
+
+_OURS = ("prompt", "latents", "image", "output_type", "num_images_per_prompt", "strength")
+_Prompts = Annotated[
+    str | Sequence[str], Such("a prompt, or one for every picture", lambda prompts: len(prompts))
+]
+
+
+@checked
+@torch.no_grad()
+def invert(
+    pipe: Any,
+    picture: Photo | Sequence[Photo],
+    prompt: _Prompts,
+    *,
+    method: Inversion = Exact(),  # noqa: B008 - a frozen value
+    size: Size | None = None,
+    guidance_scale: NotNegative = 1.0,
+    num_inference_steps: Count = 50,
+    **call: Any,
+) -> Trajectory:
+    """The latents of a picture at every step of a run, from the picture to noise.
+
+        trajectory = invert(pipe, Image.open("cat.jpg"), "a red cat", num_inference_steps=25)
+        with retrace(pipe, trajectory), edit(pipe, [On(LocalBlend()), On(Replace())]):
+            source, blue = pipe(["a red cat", "a blue cat"], num_inference_steps=25).images
+
+    ``picture`` is a PIL image or an array, or several with a prompt for each; ``photo.fitted`` says
+    how they are made fit for the model, ``size`` is (height, width) in pixels. ``method`` is a
+    value of ``attncontrol.inversion``. ``guidance_scale`` of 1 inverts without guidance, as
+    published (that of FLUX is the distilled one); the run that edits has its own. ``call`` goes to
+    the pipeline, which runs its own loop from the picture to noise; other contexts do not see it.
+
+    Raises SettingError for prompts and sizes that do not fit; SchedulerError for schedulers that
+    cannot be inverted (those that draw noise or take several predictions); ModelError for families
+    whose autoencoder is not known; CallError for arguments that are not the user's here. The
+    scheduler is then as before.
+    """
+    run = attach(pipe)
+    _require_invertible(run, method, call)
+    photos = [picture] if isinstance(picture, photo.Photo) else list(picture)
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if len(photos) != len(prompts):
+        raise SettingError(
+            f"{len(photos)} pictures have {len(prompts)} prompts; give one for every picture"
+        )
+    shown = np.stack(photo.batch(pipe, photos, size, call))
+    height, width = shown.shape[1:3]
+    arguments = {**call, "prompt": prompts, "height": height, "width": width}
+    arguments |= {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
+    one = driven(
+        run, method.inverted, _encoded(pipe, run.family, shown),
+        arguments | {"output_type": "latent"},
+    )  # fmt: skip
+    return _trajectory(one, torch.from_numpy(shown), method, guidance_scale)
+
+
+def _trajectory(one: Driven, shown: Tensor, method: Inversion, guidance: float) -> Trajectory:
+    if not one.path or one.facts is None or one.schedule is None:
+        raise CouplingError(
+            f"{type(one.run.pipe).__name__} ended before its schedule did, so the picture is not "
+            "inverted; call it without what shortens its run"
+        )
+    times = tuple(update.timestep for update in one.schedule.updates)
+    facts = replace(one.facts, steps=len(times), timesteps=times)
+    of_method = type(method).__name__, asdict(method)
+    course = Course(facts, one.schedule, guidance, *of_method, checksum(shown))
+    return Trajectory(torch.stack(one.path, 1).cpu(), shown, course)
+
+
+def _require_invertible(run: Session, method: Inversion, call: dict[str, Any]) -> None:
+    """Raises ModelError, SchedulerError and CallError, before anything runs."""
+    pipe, name = run.pipe, type(run.pipe).__name__
+    config = getattr(getattr(pipe, "vae", None), "config", {})
+    if run.family.name not in FAMILIES or config.get("latents_mean") is not None:
+        raise ModelError(
+            f"pictures cannot be inverted with {name}, whose autoencoder or latents are not among "
+            f"those that are known: {', '.join(FAMILIES.values())}"
+        )
+    require_invertible(pipe.scheduler)
+    if method.flow and not is_flow(pipe.scheduler):
+        raise SchedulerError(
+            f"{type(method).__name__} is for rectified flow (SD3, FLUX), not for "
+            f"{type(pipe.scheduler).__name__}: use Exact() or FixedPoint()"
+        )
+    if call.get("eta"):
+        raise SchedulerError(f"eta={call['eta']} draws noise in every step; leave it out")
+    if given := [argument for argument in _OURS if argument in call]:
+        raise CallError(
+            f"{given[0]}=... is not given to invert, which takes pictures with a prompt each and "
+            "sets the latents itself: leave it out"
+        )
+
+
+def _encoded(pipe: Any, family: Family, shown: np.ndarray) -> Tensor:
+    """The latents of pictures, in float32 at least."""
+    pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).float() / 127.5 - 1
+    latents = family.encode(pipe, pixels)
+    return latents if latents.dtype == torch.float64 else latents.float()

@@ -1,0 +1,132 @@
+"""``retrace``: a run that makes the picture of a trajectory again, as a source for edits."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from torch import Tensor
+
+from attncontrol.checks.arguments import Index, Such, checked
+from attncontrol.errors import CouplingError
+from attncontrol.inversion._method import Back
+from attncontrol.inversion._schedule import require_invertible, schedule_of
+from attncontrol.inversion.trajectory import Trajectory
+from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.session import Hooks, Session, attach
+from attncontrol.running.sources import facts_of, require_same_model, require_same_run
+
+_Images = Annotated[
+    Sequence[Index] | None,
+    Such("a list of numbers of images, one for every picture, such as [0, 2]",
+         lambda images: images is None or len(set(images)) == len(images) > 0),
+]  # fmt: skip
+
+
+@checked
+@contextmanager
+def retrace(pipe: Any, trajectory: Trajectory, *, images: _Images = None) -> Iterator[None]:
+    """Image 0 of every run of the pipeline in the block retraces a picture to itself.
+
+        with retrace(pipe, trajectory), edit(pipe, [On(LocalBlend()), On(Replace())]):
+            source, blue = pipe(["a red cat", "a blue cat"], num_inference_steps=25).images
+
+    All other images start from the same noise, so edits have a source; give the pipeline neither
+    latents nor seeds. Of several pictures the first images retrace one each, or ``images`` are the
+    numbers of those that do; every other one starts as its source in the open edits, else as the
+    last one before it that retraces. How exactly the picture comes back is that of the method.
+
+    It opens and closes in any order with ``edit``, ``steer``, ``perturb``, ``record`` and ``keep``.
+    A run has the model, picture size, steps and scheduler of the trajectory; prompts and guidance
+    are its own. Raises CouplingError where they differ, before the denoiser runs, and if the
+    pipeline was not called inside the block; SchedulerError.
+    """
+    run = attach(pipe)
+    require_invertible(pipe.scheduler)
+    require_same_model(
+        run.contexts, trajectory.course.facts, "the trajectory was made with", "invert with"
+    )
+    going = _Going(run, trajectory, images)
+    with run.hooked(Hooks(starts=going.starts, fed=going.fed, pinned=going.pinned)):
+        yield
+
+
+@dataclass(eq=False)
+class _Going:
+    """One run after another."""
+
+    run: Session
+    trajectory: Trajectory
+    images: Sequence[int] | None
+    back: Back | None = None
+
+    def starts(self, latents: Tensor) -> Tensor:
+        """Those of the noise that the pictures became, instead of random ones."""
+        kept = self.trajectory.latents
+        if latents.shape[1:] != kept.shape[2:]:
+            height, width = self.trajectory.size
+            raise CouplingError(
+                f"the trajectory is of pictures of {height} x {width} pixels, this run makes "
+                f"others: call the pipeline with height={height}, width={width}"
+            )
+        self.back = self._back(len(latents))
+        pictures = [self.back.of[image] for image in range(len(latents))]
+        return kept[pictures, 0].to(latents)
+
+    def _back(self, count: int) -> Back:
+        trajectory = self.trajectory
+        chosen = list(range(len(trajectory))) if self.images is None else list(self.images)
+        if len(chosen) != len(trajectory):
+            raise CouplingError(
+                f"images={self.images}, but the trajectory is of {len(trajectory)} pictures; name "
+                "an image for each, or choose pictures: trajectory[0]"
+            )
+        if max(chosen) >= count:
+            raise CouplingError(
+                f"image {max(chosen)} retraces a picture, but the pipeline makes {count} images; "
+                "give it a prompt for every picture, then one for every edit"
+            )
+        retraced = dict(enumerate(chosen))
+        of = {image: _picture(chosen, image, self.run.source_of(image)) for image in range(count)}
+        schedule = trajectory.course.schedule
+        return Back(schedule, trajectory.latents, trajectory.embeddings, retraced, of)
+
+    def fed(self, call: DenoiserCall) -> DenoiserCall:
+        if call.is_first:
+            self._require_same_run(call)
+        assert self.back is not None  # since the first call
+        return self.trajectory.method.fed(call, self.back)
+
+    def _require_same_run(self, call: DenoiserCall) -> None:
+        """Raises CouplingError."""
+        if self.back is None:
+            raise CouplingError(
+                f"{type(self.run.pipe).__name__} prepares its latents in a way that is not known, "
+                "so they cannot be those of the trajectory"
+            )
+        own, course = facts_of(self.run.contexts, call), self.trajectory.course
+        require_same_run(course.facts, own, "the trajectory was made")
+        if not schedule_of(self.run.pipe.scheduler).resembles(course.schedule):
+            raise CouplingError(
+                "the trajectory was made with another noise schedule or another kind of "
+                "prediction: retrace it with the scheduler that it was inverted with"
+            )
+
+    def pinned(self, latents: Tensor, call: DenoiserCall) -> Tensor:
+        """Of methods that say so, the retracing images are where they were."""
+        if not self.trajectory.method.pinned or self.back is None:
+            return latents
+        latents = latents.clone()
+        for picture, image in self.back.retraced.items():
+            place = call.images.index(image)
+            latents[place] = self.back.latents[picture, call.step.index + 1].to(latents)
+        return latents
+
+
+def _picture(chosen: Sequence[int], image: int, source: int) -> int:
+    """The number of the picture from whose noise an image starts."""
+    for known in (image, source):
+        if known in chosen:
+            return chosen.index(known)
+    before = [other for other in chosen if other < image] or [min(chosen)]
+    return chosen.index(max(before))
