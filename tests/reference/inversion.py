@@ -1,8 +1,8 @@
 """Inversion written out from the papers, one picture at a time: oracles in float64.
 
 ``model(z, t)`` is the prediction. DDIM: a_t = alphas[t], ``final`` is that after the last step,
-z_t = sqrt(a_t) x + sqrt(1 - a_t) e. Rectified flow: z_s = (1 - s) x + s e, velocity e - x, t = 1000 s.
-Timesteps and sigmas fall, as a run from noise has them.
+z_t = sqrt(a_t) x + sqrt(1 - a_t) e. Rectified flow: z_s = (1 - s) x + s e,
+velocity e - x, t = 1000 s. Timesteps and sigmas fall, as a run from noise has them.
 """
 
 import math

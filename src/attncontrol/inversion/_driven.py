@@ -100,7 +100,7 @@ def _deceived(scheduler: Any, one: Driven) -> Iterator[None]:
     def scaled(sample: Tensor, *_: Any, **__: Any) -> Tensor:
         return sample * one.scale
 
-    standing_in = {"set_timesteps": setting, "step": stepping}
+    standing_in: dict[str, Callable[..., Any]] = {"set_timesteps": setting, "step": stepping}
     if hasattr(scheduler, "scale_model_input"):
         standing_in["scale_model_input"] = scaled
     previous = {name: vars(scheduler).get(name) for name in standing_in}
