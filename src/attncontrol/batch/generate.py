@@ -1,7 +1,7 @@
 """Generation for scripts: a prompt and seeds in, pictures with word maps and losses out."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from attncontrol.attention.sites import Where
 from attncontrol.batch.memory import peak_memory
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import ObjectiveLike
 from attncontrol.prompts.words import Words
 from attncontrol.verbs.record import record
+from attncontrol.verbs.recorder import Axis
 from attncontrol.verbs.steer import Trace, TraceStep, steer
 
 
@@ -35,6 +37,55 @@ class Picture:
     refinements: tuple[int, ...]
     seconds: float
     memory: float
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call of a pipeline gave: PIL images, or what else it was called for. ``seconds`` are
+    of the whole, ``memory`` is as of ``Picture``."""
+
+    images: Any
+    maps: AttentionMaps | None
+    trace: Trace | None
+    seconds: float
+    memory: float
+
+    @property
+    def steps(self) -> tuple[TraceStep, ...]:
+        return tuple(self.trace.steps) if self.trace is not None else ()
+
+
+def called(
+    pipe: Any,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    words: Words | None = None,
+    keep: Collection[Axis] = (),
+    objective: ObjectiveLike | None = None,
+    descent: Descent | None = None,
+    where: Where | None = None,
+    **call: Any,
+) -> Called:
+    """One call of a pipeline, in which every picture has a prompt and a seed of its own: what all
+    commands, searches and jobs make pictures by.
+
+    It is inside of ``around()``, records ``words``, if given, and is steered by an objective, if
+    given; ``call`` are further arguments, a negative prompt once for every prompt.
+    """
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    began = time.perf_counter()
+    with ExitStack() as stack:
+        stack.enter_context(around())
+        held = stack.enter_context(peak_memory(pipe.device))
+        maps = stack.enter_context(record(pipe, words, keep=keep)) if words else None
+        trace = None
+        if objective is not None:
+            trace = stack.enter_context(steer(pipe, objective, where=where, descent=descent))
+        arguments = _repeated(call, len(prompts))
+        images = pipe(prompt=list(prompts), generator=generators, **arguments).images
+    return Called(images, maps, trace, time.perf_counter() - began, held[0])
 
 
 def generate(
@@ -57,26 +108,17 @@ def generate(
     """
     for start in range(0, len(jobs), batch):
         prompts, seeds = zip(*jobs[start : start + batch], strict=True)
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        began = time.perf_counter()
-        with ExitStack() as stack:
-            stack.enter_context(around())
-            held = stack.enter_context(peak_memory(pipe.device))
-            maps = stack.enter_context(record(pipe, words)) if words else None
-            guidance = (
-                steer(pipe, objective, descent=descent) if objective is not None else nullcontext()
-            )
-            trace = stack.enter_context(guidance)
-            arguments = repeated(call, len(prompts))
-            images = pipe(list(prompts), generator=generators, **arguments).images
-        seconds = (time.perf_counter() - began) / len(seeds)
-        steps: list[TraceStep] = trace.steps if isinstance(trace, Trace) else []
-        of_words = _word_maps(maps) if maps else [{}] * len(seeds)
-        for i, image in enumerate(images):
-            losses = tuple(step.losses[i] for step in steps)
-            refinements = tuple(step.refinements[i] for step in steps)
+        found = called(
+            pipe, prompts, seeds, around=around, words=words, objective=objective, descent=descent,
+            **call,
+        )  # fmt: skip
+        of_words = _word_maps(found.maps) if found.maps else [{}] * len(seeds)
+        for i, image in enumerate(found.images):
+            losses = tuple(step.losses[i] for step in found.steps)
+            refinements = tuple(step.refinements[i] for step in found.steps)
             made = (image, of_words[i], losses, refinements)
-            yield Picture(prompts[i], seeds[i], method, *made, seconds, held[0])
+            seconds = found.seconds / len(seeds)
+            yield Picture(prompts[i], seeds[i], method, *made, seconds, found.memory)
 
 
 def _word_maps(maps: AttentionMaps) -> list[dict[str, Tensor]]:
@@ -88,7 +130,7 @@ def _word_maps(maps: AttentionMaps) -> list[dict[str, Tensor]]:
     ]
 
 
-def repeated(call: Mapping[str, Any], count: int) -> dict[str, Any]:
+def _repeated(call: Mapping[str, Any], count: int) -> dict[str, Any]:
     """The arguments for several prompts. Stable Diffusion refuses one negative prompt for them. An
     empty one stays: FLUX is called with it, and encodes it once."""
     negative = call.get("negative_prompt")

@@ -5,16 +5,16 @@ import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-
 from attncontrol.attention.edit import Editor
 from attncontrol.attention.sites import Head, Where
 from attncontrol.batch.chosen_heads import is_heads
+from attncontrol.batch.generate import called
 from attncontrol.batch.results import append_lines, read_lines
 from attncontrol.errors import ResultsError
 from attncontrol.running.session import attach
@@ -191,6 +191,5 @@ def pictures_of(
 ) -> Any:
     """PIL images, or what else the pipeline is called for."""
     prompts = [prompt for prompt, _ in jobs]
-    generators = [torch.Generator().manual_seed(seed) for _, seed in jobs]
-    with perturb(pipe, edit, scale=scale, heads=heads):
-        return pipe(prompt=prompts, generator=generators, **call).images
+    weakened = partial(perturb, pipe, edit, scale=scale, heads=heads)
+    return called(pipe, prompts, [seed for _, seed in jobs], around=weakened, **call).images

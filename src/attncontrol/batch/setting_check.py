@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from PIL import Image
 
 from attncontrol.batch.appearance import Appearance, appearance, outside
-from attncontrol.batch.generate import repeated
+from attncontrol.batch.generate import called
 from attncontrol.batch.verdicts import FACTOR, SeedCheck, Verdict, remedy, together
 from attncontrol.objectives.descent import Descent, Relative
 from attncontrol.objectives.objective import Objective, ObjectiveLike, Sum, as_objective, terms_of
-from attncontrol.verbs.steer import TraceStep, steer
+from attncontrol.verbs.steer import TraceStep
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,11 @@ def draw(
     found: list[Drawn] = []
     for start in range(0, len(seeds), batch):
         chunk = seeds[start : start + batch]
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in chunk]
-        arguments = repeated(call, len(chunk))
-        with steer(pipe, objective, descent=descent) as trace:
-            images = pipe([prompt] * len(chunk), generator=generators, **arguments).images
-        made = zip(chunk, images, range(len(chunk)), strict=True)
-        steps, size = tuple(trace.steps), trace.step_size
-        found += [Drawn(seed, image, size, steps, place) for seed, image, place in made]
+        prompts = [prompt] * len(chunk)
+        made = called(pipe, prompts, chunk, objective=objective, descent=descent, **call)
+        size = made.trace.step_size if made.trace is not None else 0.0
+        pairs = enumerate(zip(chunk, made.images, strict=True))
+        found += [Drawn(seed, image, size, made.steps, place) for place, (seed, image) in pairs]
     return found
 
 

@@ -23,18 +23,19 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from attncontrol.attention.sites import Where
 from attncontrol.batch.chosen_heads import load_heads
+from attncontrol.batch.generate import called
 from attncontrol.batch.options import DTYPES, guided, load_pipeline, parse_seeds
 from attncontrol.batch.results import append_lines, require_results, same_settings
 from attncontrol.bench.guidance_table import TRUE, Row, markdown, read, table
@@ -177,13 +178,10 @@ def _rows(
 def _pictures(
     pipe: Any, arm: Arm, prompts: Sequence[str], seeds: Sequence[int], call: Mapping[str, Any]
 ) -> list[Image.Image]:
-    around = perturb(pipe, [arm.weakened], scale=arm.scale) if arm.weakened else nullcontext()
-    with around:
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        images: list[Image.Image] = pipe(
-            prompt=list(prompts), generator=generators, **arm.call(call)
-        ).images
-    return images
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    if arm.weakened:
+        around = partial(perturb, pipe, [arm.weakened], scale=arm.scale)
+    return [*called(pipe, prompts, seeds, around=around, **arm.call(call)).images]
 
 
 def _parser() -> argparse.ArgumentParser:

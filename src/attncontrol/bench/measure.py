@@ -27,6 +27,7 @@ from attncontrol.analysis import evaluation
 from attncontrol.analysis.concept_attention import concepts_of_picture
 from attncontrol.analysis.grounding import score_sites
 from attncontrol.attention.sites import TEXT, Where
+from attncontrol.batch.generate import called
 from attncontrol.batch.options import guided, load_pipeline, parse_seeds
 from attncontrol.bench.examples import examples
 from attncontrol.bench.prompts import benchmark_prompts, groups_of, things_of
@@ -36,7 +37,6 @@ from attncontrol.running.session import attach
 from attncontrol.sprites import models
 from attncontrol.sprites.scenes import COLORS, NOUNS, Thing, caption
 from attncontrol.sprites.scorer import detect, shows
-from attncontrol.verbs.steer import steer
 
 _STDERR = Console(stderr=True)  # standard output carries the JSON
 
@@ -54,13 +54,9 @@ def make(
     began = time.perf_counter()
     for start in track(range(0, len(jobs), batch), description=method, console=_STDERR):
         prompts, seeds = zip(*jobs[start : start + batch], strict=True)
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        arguments = {"prompt": list(prompts), "generator": generators} | call
-        if method == "plain":
-            pictures += pipe(**arguments).images
-            continue
-        with steer(pipe, losses.method(method, groups_of(prompts)), where=where, descent=descent):
-            pictures += pipe(**arguments).images
+        objective = None if method == "plain" else losses.method(method, groups_of(prompts))
+        guidance: dict[str, Any] = {"objective": objective, "where": where, "descent": descent}
+        pictures += called(pipe, prompts, seeds, **guidance, **call).images
     return pictures, time.perf_counter() - began
 
 

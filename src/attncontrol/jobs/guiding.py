@@ -1,7 +1,7 @@
 """What acts on the pictures of one call of a pipeline: of items, the contexts around it."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,7 +21,6 @@ from attncontrol.objectives.objective import Objective
 from attncontrol.prompts.syntax import subjects_of
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.places import On
-from attncontrol.verbs.steer import Trace, steer
 
 ALONE = CHANGES
 """Methods with a call of its own for every picture, and for its source."""
@@ -42,28 +41,21 @@ def sources_of(rows: Sequence[Item]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def enter(stack: ExitStack, pipe: Any, rows: Sequence[Item], call: Mapping[str, Any]) -> None:
+@contextmanager
+def acting(pipe: Any, rows: Sequence[Item], call: Mapping[str, Any]) -> Iterator[None]:
     """Edits and weakened heads, which all rows of a batch have alike."""
-    last = rows[-1]
-    if edits := _edits(pipe, rows, call):
-        stack.enter_context(edit(pipe, edits))
-    stack.enter_context(weakening(pipe, last)())
+    with ExitStack() as stack:
+        if edits := _edits(pipe, rows, call):
+            stack.enter_context(edit(pipe, edits))
+        stack.enter_context(weakening(pipe, rows[-1])())
+        yield
 
 
-def steering(stack: ExitStack, pipe: Any, rows: Sequence[Item]) -> Trace | None:
-    """What steers the rows; None if nothing does."""
-    made = objective(rows)
-    if made is None:
-        return None
-    own, descent = made
-    return stack.enter_context(steer(pipe, own, descent=descent))
-
-
-def objective(rows: Sequence[Item]) -> tuple[Objective, Descent] | None:
-    """With the words and boxes of all rows."""
+def objective(rows: Sequence[Item]) -> tuple[Objective, Descent] | tuple[None, None]:
+    """What steers the rows, with the words and boxes of all; None if nothing does."""
     last = rows[-1]
     if (method := _loss(last)) is None:
-        return None
+        return None, None
     boxes = {row.prompt: row.boxes for row in rows if row.boxes}
     made = losses.method(method, _words(rows), boxes or None)
     of_descent = {

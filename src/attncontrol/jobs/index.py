@@ -24,7 +24,7 @@ NAME = "index.sqlite"
 RANKS = "ranks"  # folders by rank, each with an index of its own
 _COLUMNS = (
     "number INTEGER, name TEXT PRIMARY KEY, item TEXT, file TEXT, pixels TEXT, record TEXT, "
-    "losses TEXT, refinements TEXT, seconds REAL, error TEXT"
+    "losses TEXT, refinements TEXT, seconds REAL, error TEXT, memory REAL"
 )
 Row = tuple[int, Made]
 """With the number of the item in the job."""
@@ -138,7 +138,7 @@ def _values(number: int, made: Made) -> tuple[object, ...]:
     item = made.item.model_dump_json(exclude_defaults=True)
     lists = json.dumps(made.losses), json.dumps(made.refinements)
     place = made.file, made.pixels, made.record
-    return (number, made.item.name, item, *place, *lists, made.seconds, made.error)
+    return (number, made.item.name, item, *place, *lists, made.seconds, made.error, made.memory)
 
 
 def _made(
@@ -150,6 +150,9 @@ def _made(
     refinements: str,
     seconds: float,
     error: str | None,
+    memory: float | None,
 ) -> Made:
     steps = tuple(json.loads(losses)), tuple(json.loads(refinements))
-    return Made(Item.model_validate_json(item), file, pixels, record, *steps, seconds, error)
+    return Made(
+        Item.model_validate_json(item), file, pixels, record, *steps, seconds, error, memory or 0.0
+    )

@@ -44,7 +44,7 @@ def keep(place: Place, painted: Painted, versions: Mapping[str, str], seconds: f
     }
     place.put(f"{PICTURES}/{item.name}.png", encoded(painted.image, ".png", about))
     place.put(f"{PICTURES}/{item.name}.json", _text(about))
-    return _made(item, about, seconds)
+    return _made(item, about, seconds, painted.memory)
 
 
 def adopted(place: Place, item: Item, versions: Mapping[str, str]) -> Made | None:
@@ -63,7 +63,7 @@ def adopted(place: Place, item: Item, versions: Mapping[str, str]) -> Made | Non
         return None
     told = about | {"item": item.model_dump(mode="json", exclude_defaults=True)}
     place.put(f"{PICTURES}/{item.name}.json", _text(told))
-    return _made(item, about, 0.0)
+    return _made(item, about, 0.0, 0.0)
 
 
 def opened(data: bytes) -> tuple[Image.Image, dict[str, Any]] | None:
@@ -139,7 +139,7 @@ def _ordered(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
-def _made(item: Item, about: Mapping[str, Any], seconds: float) -> Made:
+def _made(item: Item, about: Mapping[str, Any], seconds: float, memory: float) -> Made:
     record = f"{RECORDS}/{item.name}.safetensors" if about["record"] else None
     return Made(
         item=item,
@@ -149,4 +149,5 @@ def _made(item: Item, about: Mapping[str, Any], seconds: float) -> Made:
         losses=tuple(about["losses"]),
         refinements=tuple(about["refinements"]),
         seconds=seconds,
+        memory=memory,
     )

@@ -1,25 +1,24 @@
 """The items of a batch, painted: one call of the pipeline, or few."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from PIL import Image
 
+from attncontrol.batch.generate import called
 from attncontrol.batch.pipelines import call_of
-from attncontrol.jobs.guiding import ALONE, enter, sources_of, steering
+from attncontrol.jobs.guiding import ALONE, acting, objective, sources_of
 from attncontrol.jobs.item import Item
 from attncontrol.maps.images import images_of
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.taken import TakenOver
-from attncontrol.verbs.record import record
 
 
 @dataclass(frozen=True)
 class Painted:
-    """A picture, ``place`` among the ``size`` of its call."""
+    """A picture, ``place`` among the ``size`` of its call, which held ``memory`` MiB at most."""
 
     item: Item
     image: Image.Image
@@ -27,6 +26,7 @@ class Painted:
     place: int
     losses: tuple[float, ...]
     refinements: tuple[int, ...]
+    memory: float
     maps: AttentionMaps | None
 
 
@@ -56,27 +56,20 @@ def _painted(pipe: Any, rows: list[Item]) -> Iterator[Painted]:
     last = rows[-1]
     size = last.steps, last.guidance, last.negative, last.height, last.width
     call = call_of(last.model, *size)
-    generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
-    with ExitStack() as stack:
-        enter(stack, pipe, rows, call)
-        maps = _recording(stack, pipe, rows)
-        trace = steering(stack, pipe, rows)
-        negative = call.get("negative_prompt")
-        repeated = {"negative_prompt": [negative] * len(rows)} if negative else {}
-        prompts = [row.prompt for row in rows]
-        images = pipe(prompts, generator=generators, **(call | repeated)).images
-    steps = trace.steps if trace is not None else []
-    for k, row in enumerate(rows):
-        losses = tuple(step.losses[k] for step in steps)
-        refinements = tuple(step.refinements[k] for step in steps)
-        kept = _kept(maps, rows, k, images) if row.record and maps is not None else None
-        yield Painted(row, images[k], len(rows), k, losses, refinements, kept)
-
-
-def _recording(stack: ExitStack, pipe: Any, rows: Sequence[Item]) -> AttentionMaps | None:
-    """Of the words of all rows, since those of an edit are looked for in its source too."""
+    # of the words of all rows, since those of an edit are looked for in its source too
     words = list(dict.fromkeys(word for row in rows for word in row.record or ()))
-    return stack.enter_context(record(pipe, words, keep=("step", "head"))) if words else None
+    steered, descent = objective(rows)
+    made = called(
+        pipe, [row.prompt for row in rows], [row.seed for row in rows],
+        around=partial(acting, pipe, rows, call), words=words or None, keep=("step", "head"),
+        objective=steered, descent=descent, **call,
+    )  # fmt: skip
+    for k, row in enumerate(rows):
+        losses = tuple(step.losses[k] for step in made.steps)
+        refinements = tuple(step.refinements[k] for step in made.steps)
+        kept = _kept(made.maps, rows, k, made.images) if row.record and made.maps else None
+        own = losses, refinements, made.memory, kept
+        yield Painted(row, made.images[k], len(rows), k, *own)
 
 
 def _kept(
