@@ -4,6 +4,7 @@ put into the kernel. Positions of words are those of the ids that reach the text
 caught there; where text and picture begin is written down from the models' code (``tests.kit``)."""
 
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 import torch
@@ -74,18 +75,21 @@ class Tiny:
 
     def cond(self, rows):
         """Those of a call that are conditional."""
-        if self.known.calls == 2:
+        if self.known.calls == 2 or self.known.cond is None:
             return rows
-        return rows[: len(rows) // 2] if self.known.cond == 0 else rows[len(rows) // 2 :]
+        return rows.chunk(2)[self.known.cond]
 
 
 @pytest.fixture(params=NEWER, scope="module")
 def tiny(request):
-    tiny = Tiny(request.param)
-    with tiny.caught() as (ids, _):
-        tiny.plain = tiny.run()
-    tiny.ids = ids
-    return tiny
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in NEWER[request.param].patches:
+            patched.setattr(name, value, raising=False)
+        tiny = Tiny(request.param)
+        with tiny.caught() as (tiny.ids, calls):
+            tiny.plain = tiny.run()
+        tiny.length = len(calls[0].get("encoder_hidden_states", [()])[0])  # of the text
+        yield tiny
 
 
 @contextmanager
@@ -107,9 +111,8 @@ def watched(tiny, monkeypatch, seen):
 def of_word(tiny, probabilities, word, ids):
     """The share that the pieces of a word have of each cell [row head height width]."""
     cells = GRID[0] * GRID[1]
-    keys = probabilities.shape[-1]
-    first = tiny.known.picture(cells, keys - cells)
-    columns = [tiny.known.text(cells, keys) + p for p in tiny.positions(word, ids)]
+    first = tiny.known.picture(cells, tiny.length)
+    columns = [tiny.known.text(cells, tiny.length) + p for p in tiny.positions(word, ids)]
     return probabilities[..., first : first + cells, columns].sum(-1).unflatten(-1, GRID)
 
 
@@ -193,9 +196,12 @@ def test_a_step_follows_the_gradient_taken_by_hand(tiny, monkeypatch):
         with steer(tiny.pipe, strength, where=TEXT, descent=descent), tiny.caught() as (_, steered):
             guided = tiny.run(PROMPTS[0])
         assert (guided - plain).abs().max() > 0
-        change = (steered[0][name] - calls[0][name]).chunk(len(gradient))
-        for row in change:  # all branches of the picture move alike
-            error = (row - wanted).abs().max() / wanted.abs().max()
+        change = steered[0][name] - calls[0][name]
+        part = tiny.family.latents(tiny.denoiser, calls[0])
+        moved = change[part].chunk(len(gradient) // len(wanted))
+        assert float(change.abs().sum() - change[part].abs().sum()) == pytest.approx(0.0, abs=1e-9)
+        for rows in moved:  # all branches of the picture move alike
+            error = (rows - wanted[part]).abs().max() / wanted[part].abs().max()
             assert error < 100 * tiny.known.tolerance
 
 
@@ -219,7 +225,7 @@ def test_an_edit_of_words_equals_the_same_in_the_kernel(tiny, monkeypatch):
             cond = tiny.cond(allowed)
             for image, prompt in enumerate(tiny.prompts):
                 positions = tiny.positions(words[prompt], tiny.ids)
-                first = tiny.known.text(GRID[0] * GRID[1], key.shape[2])
+                first = tiny.known.text(GRID[0] * GRID[1], tiny.length)
                 cond[image, ..., [first + p for p in positions]] = False
             hidden.append(None)
             bias = torch.zeros(allowed.shape, dtype=query.dtype).masked_fill(~allowed, -torch.inf)
@@ -249,6 +255,23 @@ def test_an_edit_of_words_equals_the_same_in_the_kernel(tiny, monkeypatch):
     assert len(hidden) == 2 * len(tiny.sites)
     assert (edited - tiny.plain).abs().max() > tiny.known.tolerance
     torch.testing.assert_close(edited, expected, rtol=0, atol=10 * tiny.known.tolerance)
+
+
+def test_references_follow_the_picture(tiny):
+    grids = []
+
+    def look(call, now):
+        places = [now.layout, *now.layout.references]
+        ends = [range(call.key.shape[2])[place.image_slice] for place in places]
+        assert all(a.stop == b.start for a, b in pairwise(ends))
+        assert ends[-1].stop == call.key.shape[2]
+        grids.append(tuple(place.grid for place in places))
+        return call
+
+    if tiny.known.references:
+        with edit(tiny.pipe, look, where=TEXT):
+            tiny.run(num_inference_steps=1)
+        assert set(grids) == {(GRID, *tiny.known.references)}
 
 
 def test_longcat_reads_quotations_letter_by_letter():

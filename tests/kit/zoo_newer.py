@@ -2,10 +2,11 @@
 classes. What is known of each from the code of its pipeline and model is written beside it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderKLFlux2,
@@ -23,6 +24,7 @@ from diffusers import (
     ErnieImagePipeline,
     ErnieImageTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
+    FluxKontextPipeline,
     Kandinsky5T2IPipeline,
     Kandinsky5Transformer3DModel,
     Krea2Pipeline,
@@ -33,10 +35,13 @@ from diffusers import (
     OvisImageTransformer2DModel,
     PRXPipeline,
     PRXTransformer2DModel,
+    QwenImageEditPipeline,
+    QwenImageEditPlusPipeline,
 )
-from diffusers.pipelines.prx import pipeline_prx
+from PIL import Image
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    BatchEncoding,
     CLIPTextModel,
     GlmConfig,
     GlmModel,
@@ -44,6 +49,7 @@ from transformers import (
     LlamaForCausalLM,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
     Qwen3Config,
     Qwen3Model,
     Qwen3VLConfig,
@@ -51,8 +57,8 @@ from transformers import (
 )
 
 from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
-from tests.kit.zoo import clip, finish, t5, vae
-from tests.kit.zoo_chat import SMALL, byte_tokenizer
+from tests.kit.zoo import clip, finish, flux, t5, vae
+from tests.kit.zoo_chat import EXTRA_CHAT, SMALL, byte_tokenizer, flux2, klein, qwenimage
 
 BEGIN = ("<|endoftext|>", "<|im_start|>")  # two tokens before every text, as GLM-4 has
 ALL_QUERIES = ("to_q", "to_query", "add_q_proj", "img_qkv_proj")
@@ -63,9 +69,11 @@ class Known:
     """Of one tiny pipeline. ``dropped`` are the positions of what the text encoder reads that the
     denoiser does not, before the prompt; ``text`` and ``picture`` say where they begin among keys
     and among queries, from the number of cells and the length of the text. ``calls`` are two where
-    guidance takes two calls, ``cond`` the part of a call that is conditional, ``seen`` the modules
-    with a processor that are no sites. ``options`` are those of a call, ``prompts`` how many of
-    them a guided call may have. ``tolerance`` is wider where the model computes in float32."""
+    guidance takes two calls, ``cond`` the half of a call that is conditional, None all of it, and
+    ``left_out`` the modules with a processor that are no sites. ``options`` are those of a call,
+    ``prompts`` how many a guided call may have, ``references`` the grids of the pictures in
+    ``options``. ``tolerance`` is wider where the model computes in float32. ``patches`` make
+    pipelines small, or run here: (name, value)."""
 
     make: Callable[[], Any]
     options: dict[str, Any]
@@ -73,22 +81,21 @@ class Known:
     picture: Callable[[int, int], int] = lambda _, text: text
     text: Callable[[int, int], int] = lambda _, __: 0
     calls: int = 2
-    cond: int = -1
+    cond: int | None = 1
     left_out: tuple[str, ...] = ()
     encoder: str = "text_encoder"
     prompts: int = 2
     tolerance: float = 1e-6
-    frames: bool = False
-    more: dict[str, Any] = field(default_factory=dict)
+    references: tuple[tuple[int, int], ...] = ()
+    patches: tuple[tuple[str, Any], ...] = ()
 
 
-def qwen_vl(tokenizer, layers=2):
+def qwen_vl(tokenizer, **ids):
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}
     text = SMALL | {"vocab_size": len(tokenizer), "rope_parameters": rope}
-    text["num_hidden_layers"] = layers
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
               "out_hidden_size": 16}  # fmt: skip
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
@@ -264,8 +271,6 @@ def kandinsky5():
 
 def prx():
     torch.manual_seed(0)
-    if not hasattr(pipeline_prx, "ftfy"):  # which it needs, and does not ask for
-        pipeline_prx.ftfy = SimpleNamespace(fix_text=str)
     other = make_t5_tokenizer()
     transformer = PRXTransformer2DModel(
         in_channels=4, context_in_dim=32, hidden_size=16, num_heads=2, depth=2, axes_dim=[4, 4],
@@ -299,6 +304,62 @@ def after_prefix(name):
     return lambda pipe: len(pipe.tokenizer(getattr(pipe, name)).input_ids)
 
 
+def photo(width, height, seed):
+    colours = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(colours)
+
+
+class Processor:
+    """Of Qwen2-VL, whose own asks for one of videos, and that for torchvision."""
+
+    def __init__(self, tokenizer):
+        sizes = {"min_pixels": 28 * 28, "max_pixels": 56 * 56}
+        self.tokenizer, self.image_processor = tokenizer, Qwen2VLImageProcessorPil(**sizes)
+
+    def __call__(self, text, images, padding, return_tensors):
+        seen = self.image_processor(images=images, return_tensors=return_tensors)
+        counts = (seen["image_grid_thw"].prod(1) // 4).tolist()
+        texts = []
+        for row in text:
+            first, *rest = row.split("<|image_pad|>")
+            parts = zip(counts, rest, strict=True)
+            texts.append(first + "".join("<|image_pad|>" * n + part for n, part in parts))
+        read = self.tokenizer(texts, padding=padding, return_tensors=return_tensors)
+        return BatchEncoding({**read, **seen})
+
+
+def qwen_edit(cls=QwenImageEditPipeline):
+    plain = qwenimage()
+    marks = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
+    plain.tokenizer.add_tokens(marks, special_tokens=True)
+    ids = plain.tokenizer.convert_tokens_to_ids(marks)
+    torch.manual_seed(1)
+    language = qwen_vl(plain.tokenizer, image_token_id=ids[1], vision_start_token_id=ids[0])
+    pipe = cls(
+        plain.scheduler, plain.vae, language, plain.tokenizer, Processor(plain.tokenizer),
+        plain.transformer,
+    )  # fmt: skip
+    before = pipe.prompt_template_encode.partition("{}")[0].partition(marks[0])[0]
+    pipe.prompt_template_encode_start_idx = len(pipe.tokenizer(before).input_ids)
+    pipe.set_progress_bar_config(disable=True)
+    language.double().eval().requires_grad_(False)
+    return pipe
+
+
+def qwen_edit_plus():
+    return qwen_edit(QwenImageEditPlusPipeline)
+
+
+def kontext():
+    parts = {name: part for name, part in flux().components.items() if part is not None}
+    pipe = FluxKontextPipeline(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+PIPELINES = "diffusers.pipelines"
+QWEN = f"{PIPELINES}.qwenimage.pipeline_qwenimage_"
+GUIDED = {"true_cfg_scale": 2.0, "negative_prompt": ""}
 NEWER = {
     "ovis": Known(
         ovis, {"max_sequence_length": 200}, dropped=lambda pipe: pipe.user_prompt_begin_id
@@ -323,8 +384,36 @@ NEWER = {
     "prx": Known(
         prx, {"tokenizer_max_length": 16, "use_resolution_binning": False}, calls=1, prompts=1,
         picture=lambda _, __: 0, tolerance=1e-5,
+        patches=((f"{PIPELINES}.prx.pipeline_prx.ftfy", SimpleNamespace(fix_text=str)),),
     ),
     "ernie": Known(
         ernie, {}, calls=1, picture=lambda _, __: 0, text=lambda cells, _: cells, tolerance=1e-5
+    ),
+    "kontext": Known(
+        kontext, GUIDED | {"image": photo(64, 32, 0), "max_sequence_length": 16,
+                           "_auto_resize": False, "max_area": 64 * 96},
+        encoder="text_encoder_2", prompts=1, references=((2, 4),),
+    ),
+    "klein": Known(
+        klein, EXTRA_CHAT["klein"] | {"image": [photo(64, 96, 0), photo(96, 128, 1)]}, prompts=1,
+        references=((6, 4), (8, 6)),
+    ),
+    "flux2": Known(
+        flux2, EXTRA_CHAT["flux2"] | {"image": [photo(64, 96, 0)]}, prompts=1, calls=1, cond=None,
+        references=((6, 4),),
+    ),
+    "qwen-edit": Known(
+        qwen_edit, GUIDED | {"image": photo(64, 96, 0)}, prompts=1, references=((6, 4),),
+        dropped=lambda pipe: pipe.prompt_template_encode_start_idx,
+        patches=((f"{QWEN}edit.calculate_dimensions", lambda *_: (64, 96, None)),),
+    ),
+    "qwen-edit-plus": Known(
+        qwen_edit_plus, GUIDED | {"image": [photo(64, 96, 0), photo(128, 64, 1)]}, prompts=1,
+        dropped=lambda pipe: pipe.prompt_template_encode_start_idx,
+        references=((6, 4), (2, 4)),
+        patches=(
+            (f"{QWEN}edit_plus.calculate_dimensions",
+             lambda _, ratio: (64, 96) if ratio < 1 else (64, 32)),
+        ),
     ),
 }  # fmt: skip

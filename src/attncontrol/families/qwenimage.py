@@ -2,7 +2,8 @@
 latents, two calls per step.
 
 The pipeline writes the prompt into a template and drops the positions before the prompt. Padding is
-masked. Reference pictures of editing models follow the picture.
+masked. Reference pictures of editing models follow the picture; Qwen2.5-VL reads them too, before
+the prompt, each at as many positions as its processor says.
 """
 
 import math
@@ -14,32 +15,51 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
+from attncontrol.errors import CallError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.flux import PATCH
 from attncontrol.families.parts import MARK, in_line, text_length, transformer_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
+_PLACE = "<|image_pad|>"
+
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
     return transformer_sites(transformer, lambda *_: "joint", PATCH)
 
 
-def _read(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     before, after = pipe.prompt_template_encode.format(MARK).split(MARK)
+    length = pipe.tokenizer_max_length + pipe.prompt_template_encode_start_idx
+    if encoding.get("image") is not None:
+        before, length = _with_pictures(pipe, before, encoding["image"]), None
     return tokenize(
-        pipe.tokenizer,
-        prompt,
-        length=pipe.tokenizer_max_length + pipe.prompt_template_encode_start_idx,
-        padding=False,
-        around=(before, after),
-        encoder="qwen",
+        pipe.tokenizer, prompt, length=length, padding=False, around=(before, after), encoder="qwen"
     )
+
+
+def _with_pictures(pipe: Any, template: str, pictures: Any) -> str:
+    """What is written before the prompt, with as many places as the pictures have positions; a
+    template that names no picture is followed by all of them."""
+    pictures = pictures if isinstance(pictures, list) else [pictures]
+    if _PLACE not in template:
+        template += "".join(
+            f"Picture {nth}: <|vision_start|>{_PLACE}<|vision_end|>"
+            for nth in range(1, len(pictures) + 1)
+        )
+    processor = pipe.processor.image_processor
+    patches = processor(images=pictures, return_tensors="pt")["image_grid_thw"].prod(1)
+    counts = (patches // processor.merge_size**2).tolist()
+    first, *others = template.split(_PLACE)
+    texts = [_PLACE * count + other for count, other in zip(counts, others, strict=True)]
+    return first + "".join(texts)
 
 
 def _kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
     dropped = pipe.prompt_template_encode_start_idx
-    return tokens[dropped : dropped + encoding["max_sequence_length"]]
+    reads_pictures = encoding.get("image") is not None
+    return tokens[dropped:][: None if reads_pictures else encoding["max_sequence_length"]]
 
 
 def _grids(arguments: Arguments) -> list[tuple[int, int]]:
@@ -48,6 +68,15 @@ def _grids(arguments: Arguments) -> list[tuple[int, int]]:
     shapes = arguments["img_shapes"][0]
     shapes = shapes if isinstance(shapes, list) else [shapes]
     return [(height, width) for _, height, width in shapes]
+
+
+def _latents(_: Any, arguments: Arguments) -> tuple[slice, ...]:
+    if arguments.get("additional_t_cond") is not None:
+        raise CallError(
+            "QwenImageLayeredPipeline makes several layers of a picture at once, which is not "
+            "supported; use QwenImagePipeline or QwenImageEditPipeline"
+        )
+    return slice(None), slice(math.prod(_grids(arguments)[0]))
 
 
 def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
@@ -76,7 +105,7 @@ FAMILY = Family(
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), None),
-    latents=lambda _, arguments: (slice(None), slice(math.prod(_grids(arguments)[0]))),
+    latents=_latents,
     encode=_encode,
     further="words",
 )
