@@ -3,6 +3,7 @@ explicit softmax, a step of steering against a gradient taken by hand, an edit a
 put into the kernel. Positions of words are those of the ids that reach the text encoder, which are
 caught there; where text and picture begin is written down from the models' code (``tests.kit``)."""
 
+import inspect
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -39,6 +40,8 @@ class Tiny:
             "height": 64, "width": 96, "num_inference_steps": 2, "output_type": "latent",
             "guidance_scale": 2.0, "generator": torch.Generator().manual_seed(0),
         }  # fmt: skip
+        if "guidance_scale" not in inspect.signature(type(self.pipe).__call__).parameters:
+            del call["guidance_scale"]
         return self.pipe(prompt=prompt or self.prompts, **call | self.known.options | options)[0]
 
     @contextmanager
@@ -52,7 +55,8 @@ class Tiny:
         def called(_, __, kwargs):
             calls.append(kwargs)
 
-        encoder = getattr(self.pipe, self.known.encoder)
+        name, _, part = self.known.encoder.partition(".")
+        encoder = getattr(self.pipe, name).get_submodule(part)
         hooks = [
             encoder.register_forward_pre_hook(heard, with_kwargs=True),
             self.denoiser.register_forward_pre_hook(called, with_kwargs=True),
@@ -63,7 +67,8 @@ class Tiny:
 
     def positions(self, word, ids):
         """Of a word in the text that the denoiser reads, from the ids that were caught."""
-        tokenizer = getattr(self.pipe, self.known.encoder.replace("text_encoder", "tokenizer"))
+        name = self.known.encoder.partition(".")[0].replace("text_encoder", "tokenizer")
+        tokenizer = getattr(self.pipe, name)
         pieces = PIECES[word].split()
         for row in ids:
             texts = [t.strip("\u0120\u2581") for t in tokenizer.convert_ids_to_tokens(row)]
@@ -189,7 +194,11 @@ def test_a_step_follows_the_gradient_taken_by_hand(tiny, monkeypatch):
     assert wanted.abs().max() > 0
     descent = Descent(step_size=20.0, guided=0.5, thresholds={})
     switches = [tiny.denoiser.disable_gradient_checkpointing]
-    if tiny.denoiser._supports_gradient_checkpointing:
+    if not tiny.known.checkpointing:
+        tiny.denoiser.enable_gradient_checkpointing()
+        with pytest.raises(ModelError, match="checkpointing"), steer(tiny.pipe, strength):
+            tiny.run(PROMPTS[0])
+    elif tiny.denoiser._supports_gradient_checkpointing:
         switches.insert(0, tiny.denoiser.enable_gradient_checkpointing)
     for switch in switches:
         switch()
@@ -295,3 +304,15 @@ def test_cogview4_fills_up_to_the_longest_prompt_of_a_batch():
     assert longest == 32 != 16
     assert tiny.positions("dog", ids) == [alone + 16]
     assert maps.tokens[0][alone + 16].text == "dog"
+
+
+def test_hunyuanimage_reads_quotations_before_the_prompt():
+    """ByT5 has a position for every letter of Text "dog". and one for its end."""
+    tiny = Tiny("hunyuanimage")
+    prompt = 'a "dog" and a turtle'
+    with tiny.caught() as (ids, _), record(tiny.pipe, ["turtle"]) as maps:
+        tiny.run(prompt, num_inference_steps=1)
+    found = locate(tiny.pipe, prompt, "turtle")
+    before = len('Text "dog". ') + 1
+    assert list(found.positions) == [before + p for p in tiny.positions("turtle", ids)]
+    assert maps["turtle"].shape == (1, *GRID)

@@ -1,6 +1,7 @@
 """Tiny pipelines of newer families, with random weights, seeded: real diffusers and transformers
 classes. What is known of each from the code of its pipeline and model is written beside it."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import (
+    AdaptiveProjectedMixGuidance,
     AutoencoderKLFlux2,
+    AutoencoderKLHunyuanImage,
     AutoencoderKLQwenImage,
     AutoencoderKLWan,
     BriaFiboPipeline,
@@ -25,6 +28,10 @@ from diffusers import (
     ErnieImageTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
     FluxKontextPipeline,
+    HunyuanImagePipeline,
+    HunyuanImageTransformer2DModel,
+    Ideogram4Pipeline,
+    Ideogram4Transformer2DModel,
     Kandinsky5T2IPipeline,
     Kandinsky5Transformer3DModel,
     Krea2Pipeline,
@@ -37,11 +44,15 @@ from diffusers import (
     PRXTransformer2DModel,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
+    SanaSprintPipeline,
+    SanaTransformer2DModel,
+    SCMScheduler,
 )
 from PIL import Image
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     BatchEncoding,
+    ByT5Tokenizer,
     CLIPTextModel,
     GlmConfig,
     GlmModel,
@@ -54,10 +65,12 @@ from transformers import (
     Qwen3Model,
     Qwen3VLConfig,
     Qwen3VLModel,
+    T5Config,
+    T5EncoderModel,
 )
 
 from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
-from tests.kit.zoo import clip, finish, flux, t5, vae
+from tests.kit.zoo import EXTRA, clip, finish, flux, sana, t5, vae
 from tests.kit.zoo_chat import EXTRA_CHAT, SMALL, byte_tokenizer, flux2, klein, qwenimage
 
 BEGIN = ("<|endoftext|>", "<|im_start|>")  # two tokens before every text, as GLM-4 has
@@ -73,7 +86,8 @@ class Known:
     ``left_out`` the modules with a processor that are no sites. ``options`` are those of a call,
     ``prompts`` how many a guided call may have, ``references`` the grids of the pictures in
     ``options``. ``tolerance`` is wider where the model computes in float32. ``patches`` make
-    pipelines small, or run here: (name, value)."""
+    pipelines small, or run here: (name, value). ``checkpointing`` is False where diffusers fails
+    under it."""
 
     make: Callable[[], Any]
     options: dict[str, Any]
@@ -87,12 +101,14 @@ class Known:
     prompts: int = 2
     tolerance: float = 1e-6
     references: tuple[tuple[int, int], ...] = ()
+    checkpointing: bool = True
     patches: tuple[tuple[str, Any], ...] = ()
 
 
-def qwen_vl(tokenizer, **ids):
+def qwen_vl(tokenizer, layers=2, **ids):
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}
     text = SMALL | {"vocab_size": len(tokenizer), "rope_parameters": rope}
+    text["num_hidden_layers"] = layers
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
               "out_hidden_size": 16}  # fmt: skip
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
@@ -304,6 +320,56 @@ def after_prefix(name):
     return lambda pipe: len(pipe.tokenizer(getattr(pipe, name)).input_ids)
 
 
+def hunyuanimage():
+    torch.manual_seed(0)
+    tokenizer, letters = byte_tokenizer(), ByT5Tokenizer()
+    transformer = HunyuanImageTransformer2DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1,
+        num_single_layers=1, num_refiner_layers=1, mlp_ratio=1.0, patch_size=(2, 2),
+        text_embed_dim=16, text_embed_2_dim=32, rope_axes_dim=(8, 8),
+    )  # fmt: skip
+    encoder = AutoencoderKLHunyuanImage(
+        in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(32, 32, 32, 32),
+        layers_per_block=1, spatial_compression_ratio=8, sample_size=64, scaling_factor=0.7,
+    )  # fmt: skip
+    glyphs = T5EncoderModel(
+        T5Config(vocab_size=384, d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    )
+    pipe = HunyuanImagePipeline(
+        flow(), encoder, qwen_vl(tokenizer, layers=4), tokenizer, glyphs, letters, transformer,
+        AdaptiveProjectedMixGuidance(guidance_scale=2.0), AdaptiveProjectedMixGuidance(),
+    )  # fmt: skip
+    before = pipe.prompt_template_encode.partition("{}")[0]
+    pipe.prompt_template_encode_start_idx = len(tokenizer(before).input_ids)
+    pipe.tokenizer_max_length = 60
+    return finish(pipe, ALL_QUERIES)
+
+
+def ideogram4():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    config = {
+        "in_channels": 4, "num_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2,
+        "intermediate_size": 16, "adaln_dim": 16, "llm_features_dim": 32,
+        "mrope_section": (4, 2, 2),
+    }  # fmt: skip
+    transformers = [wake(Ideogram4Transformer2DModel(**config)) for _ in range(2)]
+    pipe = Ideogram4Pipeline(flow(), flux2_vae(), qwen3_vl(tokenizer), tokenizer, *transformers)
+    return finish(pipe, ALL_QUERIES)
+
+
+def sprint():
+    torch.manual_seed(0)
+    parts = sana().components
+    old = parts["transformer"].config
+    names = inspect.signature(SanaTransformer2DModel.__init__).parameters
+    config = {name: old[name] for name in names if name in old}
+    transformer = SanaTransformer2DModel(**config | {"guidance_embeds": True})
+    pipe = SanaSprintPipeline(**parts | {"transformer": transformer, "scheduler": SCMScheduler()})
+    pipe.vae_scale_factor = 16
+    return finish(pipe, ALL_QUERIES)
+
+
 def photo(width, height, seed):
     colours = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(colours)
@@ -359,6 +425,7 @@ def kontext():
 
 PIPELINES = "diffusers.pipelines"
 QWEN = f"{PIPELINES}.qwenimage.pipeline_qwenimage_"
+IDEOGRAM = f"{PIPELINES}.ideogram4.pipeline_ideogram4"
 GUIDED = {"true_cfg_scale": 2.0, "negative_prompt": ""}
 NEWER = {
     "ovis": Known(
@@ -388,6 +455,21 @@ NEWER = {
     ),
     "ernie": Known(
         ernie, {}, calls=1, picture=lambda _, __: 0, text=lambda cells, _: cells, tolerance=1e-5
+    ),
+    "hunyuanimage": Known(
+        hunyuanimage, {}, picture=lambda _, __: 0, text=lambda cells, _: cells,
+        dropped=lambda pipe: pipe.prompt_template_encode_start_idx, checkpointing=False,
+        left_out=("context_embedder",),
+    ),
+    "ideogram4": Known(
+        ideogram4, {"max_sequence_length": 64, "guidance_schedule": None}, calls=1, cond=None,
+        picture=lambda cells, length: length - cells,
+        encoder="text_encoder.language_model.embed_tokens", tolerance=1e-5,
+        patches=((f"{IDEOGRAM}.QWEN3_VL_ACTIVATION_LAYERS", (0, 1)),),
+    ),
+    "sprint": Known(
+        sprint, EXTRA["sana"] | {"intermediate_timesteps": None}, calls=1, cond=None,
+        picture=lambda _, __: 0, left_out=tuple(f"transformer_blocks.{k}.attn1" for k in (0, 1)),
     ),
     "kontext": Known(
         kontext, GUIDED | {"image": photo(64, 32, 0), "max_sequence_length": 16,

@@ -43,7 +43,8 @@ class Family:
     ``time`` is the argument that holds the timestep. ``batch_axis`` names the arguments whose batch
     axis is not the first one, None where there is none. ``further`` says how other texts may follow
     that of the prompt: with all positions of their encoders, or without padding where that is
-    masked or costs the attention of the picture too; None if they may not.
+    masked or costs the attention of the picture too; None if they may not. ``checkpoints`` is False
+    where diffusers fails under gradient checkpointing.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Family:
     batch_axis: Mapping[str, int | None] = field(default_factory=dict)
     negative: Mapping[str, Any] = field(default_factory=dict)
     further: Literal["whole", "words"] | None = None
+    checkpoints: bool = True
 
     def tokens(self, pipe: Any, texts: str | Texts, encoding: Arguments) -> tuple[Token, ...]:
         """The text sequence of a prompt, one token for every position; ``encoding`` are the

@@ -10,7 +10,7 @@ from attncontrol.errors import CallError
 from attncontrol.families import flux
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import one_call
+from attncontrol.families.parts import no_encode, one_call
 from attncontrol.prompts.tokens import Token, tokenize
 
 BEGIN = 128000  # what the pipeline reads instead of an empty text
@@ -41,5 +41,6 @@ FAMILY = Family(
     layout=flux.FAMILY.layout,
     steering=lambda _: (Where(kind="joint"), None),
     latents=flux.FAMILY.latents,
+    encode=no_encode,
     batch_axis=flux.FAMILY.batch_axis,
 )

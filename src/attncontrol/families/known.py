@@ -6,11 +6,13 @@ another architecture.
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from attncontrol.errors import BackendError, ModelError
 from attncontrol.families.family import Family
+from attncontrol.families.refused import REFUSED
 
 FAMILIES: list[Family] = []
 
@@ -24,11 +26,10 @@ def family_of(pipe: Any) -> Family:
         )
     if not any(family.name == "unknown" for family in FAMILIES):
         modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-        names = sorted({*modules} - {"encoder", "family", "known", "parts", "unknown"})
-        FAMILIES.extend(
-            importlib.import_module(f"{__package__}.{name}").FAMILY
-            for name in (*names, "unknown")  # the fallback last
-        )
+        others = {"encoder", "family", "known", "parts", "refused", "unknown"}
+        names = sorted({*modules} - others)
+        described = [_described(name) for name in (*names, "unknown")]  # the fallback last
+        FAMILIES.extend(family for family in described if family is not None)
     components = {
         name: part for name, part in getattr(pipe, "components", {}).items() if part is not None
     }
@@ -41,6 +42,8 @@ def family_of(pipe: Any) -> Family:
             f"{compiled[0]} is compiled, where hooks are ignored; use pipe.{compiled[0]}._orig_mod"
         )
     for family in FAMILIES:
+        if family.name == "unknown":
+            _require_not_refused(pipe, components)
         if family.matches(pipe):
             return family
     parts = ", ".join(f"{name}={type(part).__name__}" for name, part in components.items())
@@ -50,3 +53,24 @@ def family_of(pipe: Any) -> Family:
         f"known: {known}. Describe it with attncontrol.families.Family (branches, encoders, layout "
         "...) and insert that into attncontrol.families.FAMILIES"
     )
+
+
+def _described(name: str) -> Family | None:
+    """The family of a module; None if its model is not in the installed diffusers."""
+    try:
+        found: Family = importlib.import_module(f"{__package__}.{name}").FAMILY
+    except ImportError as error:
+        if error.name != "diffusers":
+            raise
+        return None
+    return found
+
+
+def _require_not_refused(pipe: Any, components: Mapping[str, Any]) -> None:
+    """Raises ModelError for a denoiser that is known and cannot be described."""
+    for part in components.values():
+        if (reason := REFUSED.get(type(part).__name__)) is not None:
+            raise ModelError(
+                f"{type(pipe).__name__} with its {type(part).__name__} is not supported: {reason}. "
+                "attncontrol/families/README.md lists the pipelines that are"
+            )

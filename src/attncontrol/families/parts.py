@@ -146,6 +146,11 @@ def patch_layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     return Layout(patch_grid(transformer, arguments))
 
 
+def no_encode(pipe: Any, _: Tensor) -> Tensor:
+    """Where it is not known how the pipeline would make latents of pictures."""
+    raise ModelError(f"{type(pipe).__name__} makes no latents of pictures that are given to it")
+
+
 def default_encoding(pipe: Any) -> dict[str, Any]:
     """The arguments of ``encode_prompt`` in a call of the pipeline that says nothing about them."""
     defaults: dict[str, Any] = {}

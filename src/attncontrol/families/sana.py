@@ -7,7 +7,7 @@ the sequence.
 
 from typing import Any
 
-from diffusers import SanaTransformer2DModel
+from diffusers import SanaSprintImg2ImgPipeline, SanaSprintPipeline, SanaTransformer2DModel
 from torch import Tensor
 
 from attncontrol.attention.sites import Site, Where
@@ -15,6 +15,8 @@ from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import as_written, one_call, patch_layout, transformer_sites
 from attncontrol.prompts.tokens import Token, tokenize
+
+SPRINT = (SanaSprintPipeline, SanaSprintImg2ImgPipeline)  # a family of its own
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -40,6 +42,11 @@ def _kept(_: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token
     return tokens[0], *tokens[len(tokens) - encoding["max_sequence_length"] + 1 :]
 
 
+def _matches(pipe: Any) -> bool:
+    transformer = getattr(pipe, "transformer", None)
+    return isinstance(transformer, SanaTransformer2DModel) and not isinstance(pipe, SPRINT)
+
+
 def _encode(pipe: Any, pictures: Tensor) -> Tensor:
     """Its autoencoder has no distribution."""
     latents: Tensor = pipe.vae.encode(pictures.to(pipe.vae.device, pipe.vae.dtype)).latent
@@ -48,7 +55,7 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 
 FAMILY = Family(
     name="sana",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), SanaTransformer2DModel),
+    matches=_matches,
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,

@@ -3,7 +3,8 @@ is ``sd2``.
 
 Text is the key side of every ``attn2``. One call per step with batch [uncond, cond] under
 classifier-free guidance, else [cond]. The two encoders of SDXL share one vocabulary, and their
-features are concatenated: a position is one token of both.
+features are concatenated: a position is one token of both. DeepFloyd IF and Kandinsky 2, whose text
+and picture are keys of one attention, are others.
 """
 
 from functools import partial
@@ -26,10 +27,12 @@ def _tokenizer(pipe: Any) -> Any:
 
 
 def _matches(pipe: Any) -> bool:
-    return (
-        isinstance(getattr(pipe, "unet", None), UNet2DConditionModel)
-        and _tokenizer(pipe) is not None
-    )
+    unet = getattr(pipe, "unet", None)
+    if not isinstance(unet, UNet2DConditionModel) or _tokenizer(pipe) is None:
+        return False
+    if type(unet).__name__ == "DreamLiteUNetModel":  # which older versions of diffusers do not have
+        return False
+    return not any("SimpleCrossAttn" in block for block in unet.config["down_block_types"])
 
 
 def _sites(unet: Any) -> tuple[Site, ...]:

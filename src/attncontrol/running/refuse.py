@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from attncontrol.errors import BackendError, ModelError, SchedulerError
+from attncontrol.families.family import Family
 
 # Schedulers whose step ignores the sample it is given, or keeps an older one, so that a change of
 # the latents would be lost.
@@ -55,8 +56,14 @@ def require_visible_attention(pipe: Any, denoiser: nn.Module) -> None:
         )
 
 
-def require_gradients(denoiser: nn.Module) -> None:
-    """Raises ModelError for weights that were made in inference mode."""
+def require_gradients(family: Family, denoiser: nn.Module) -> None:
+    """Raises ModelError for weights that were made in inference mode, and for gradient
+    checkpointing where diffusers fails under it."""
+    if not family.checkpoints and getattr(denoiser, "is_gradient_checkpointing", False):
+        raise ModelError(
+            f"diffusers fails under gradient checkpointing of {type(denoiser).__name__}; call "
+            "disable_gradient_checkpointing()"
+        )
     if any(parameter.is_inference() for parameter in denoiser.parameters()):
         raise ModelError(
             "the model was loaded under torch.inference_mode, so nothing has a gradient through "

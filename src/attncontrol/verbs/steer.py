@@ -91,7 +91,7 @@ def steer(
     """
     run, objective = attach(pipe), as_objective(objective)
     require_linear_steps(pipe.scheduler)
-    require_gradients(run.denoiser)
+    require_gradients(run.family, run.denoiser)
     known = tuple(run.sites.values())
     if isinstance(run.family.steering, str):
         reason = run.family.steering

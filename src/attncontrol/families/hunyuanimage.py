@@ -1,0 +1,78 @@
+"""HunyuanImage 2.1 (``HunyuanImageTransformer2DModel``): joint attention over [picture, ByT5,
+Qwen2.5-VL], two calls per step.
+
+ByT5 reads what stands in quotation marks, and only then has positions, which are no words here: its
+tokenizer does not tell where they come from. The pipeline writes the prompt into a template and
+drops the positions before it. Padding comes last and is masked. Blocks that refine the text are no
+sites.
+"""
+
+from typing import Any
+
+from diffusers import HunyuanImageTransformer2DModel
+
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Kind, Site, Where
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import MARK, transformer_sites, two_calls
+from attncontrol.prompts.tokens import Token, tokenize
+
+
+def _kind(name: str, _: Any) -> Kind | None:
+    return None if name.startswith("context_embedder") else "joint"
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return transformer_sites(transformer, _kind, transformer.config.patch_size[-1])
+
+
+def _glyphs(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
+    from diffusers.pipelines.hunyuan_image.pipeline_hunyuanimage import extract_glyph_text
+
+    text = extract_glyph_text(prompt)
+    if text is None or pipe.transformer.context_embedder_2 is None:
+        return ()
+    length = pipe.tokenizer_2_max_length
+    ids = pipe.tokenizer_2(text, max_length=length, truncation=True).input_ids
+    pieces = pipe.tokenizer_2.convert_ids_to_tokens(ids)
+    return tuple(
+        Token(i, id_, piece, 0, 0, special=True, encoder="byt5")
+        for i, (id_, piece) in enumerate(zip(ids, pieces, strict=True))
+    )
+
+
+def _read(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
+    before, after = pipe.prompt_template_encode.format(MARK).split(MARK)
+    return tokenize(
+        pipe.tokenizer, prompt, padding=False, around=(before, after), encoder="qwen",
+        length=pipe.tokenizer_max_length + pipe.prompt_template_encode_start_idx,
+    )  # fmt: skip
+
+
+def _kept(pipe: Any, _: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    return tokens[pipe.prompt_template_encode_start_idx :]
+
+
+def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    sizes = zip(arguments["hidden_states"].shape[2:], transformer.config.patch_size, strict=True)
+    height, width = (size // patch for size, patch in sizes)
+    return Layout((height, width), slice(height * width), slice(height * width, None))
+
+
+FAMILY = Family(
+    name="hunyuanimage",
+    matches=lambda pipe: isinstance(
+        getattr(pipe, "transformer", None), HunyuanImageTransformer2DModel
+    ),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=two_calls,
+    encoders=lambda _: (
+        Encoder("byt5", None, _glyphs),
+        Encoder("qwen", "text_encoder", _read, kept=_kept),
+    ),
+    layout=_layout,
+    steering=lambda _: (Where(kind="joint"), None),
+    checkpoints=False,
+)

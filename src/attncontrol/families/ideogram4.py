@@ -1,0 +1,66 @@
+"""Ideogram 4 (``Ideogram4Transformer2DModel``): joint attention over [Qwen3-VL, picture]; the
+unconditional prediction is that of another denoiser, which reads no text.
+
+So there is one call per step, and a change of the latents in it would not reach the other one:
+there is no steering. Text is filled up from the left, which is masked, and empty cells stand for it
+among the latents. Its text encoder is run layer by layer, so that no ids are seen to reach it.
+``position_ids`` hold the row and the column of each cell.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from diffusers import Ideogram4Transformer2DModel
+
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import MARK, chat, in_line, no_encode, transformer_sites
+from attncontrol.prompts.tokens import Token, tokenize
+
+_PICTURE = 2  # in ``indicator``
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return transformer_sites(transformer, lambda *_: "joint", 2)
+
+
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    message = {"role": "user", "content": [{"type": "text", "text": MARK}]}
+    around = chat(pipe.tokenizer, [message], add_generation_prompt=True)
+    tokens = tokenize(
+        pipe.tokenizer, prompt, padding=False, add_special_tokens=False, around=around
+    )
+    left = encoding["max_sequence_length"] - len(tokens)
+    filling = [Token(0, 0, "", 0, 0, special=True)] * left
+    return tuple(replace(token, index=i) for i, token in enumerate([*filling, *tokens]))
+
+
+def _text(arguments: Arguments) -> int:
+    """How many positions come before the picture."""
+    cells = int((arguments["indicator"][0] == _PICTURE).sum())
+    return arguments["indicator"].shape[1] - cells
+
+
+def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
+    text = _text(arguments)
+    own = arguments["position_ids"][0, text:, 1:]
+    height, width = (own.amax(0) - own.amin(0) + 1).tolist()
+    return in_line(text, [(height, width)])
+
+
+FAMILY = Family(
+    name="ideogram4",
+    matches=lambda pipe: isinstance(
+        getattr(pipe, "transformer", None), Ideogram4Transformer2DModel
+    ),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=lambda _, nth, __: ("cond",)[nth:],
+    encoders=lambda _: (Encoder("text", None, _read),),
+    layout=_layout,
+    steering="its unconditional prediction is that of another denoiser, which would not see it",
+    latents=lambda _, arguments: (slice(None), slice(_text(arguments), None)),
+    encode=no_encode,
+)

@@ -1,0 +1,23 @@
+"""Denoisers that are known and cannot be described, and why."""
+
+from collections.abc import Mapping
+
+REFUSED: Mapping[str, str] = {
+    "GlmImageTransformer2DModel": "the text that it attends to is what stands in quotation marks; "
+    "the prompt reaches it as picture tokens that a language model wrote",
+    "OmniGenTransformer2DModel": "it reads the prompt itself, without a text encoder whose ids "
+    "could be compared",
+    "QwenImage21Transformer2DModel": "it attends to keys of the text that it kept from the first "
+    "step",
+    "Cosmos3OmniTransformer": "it reads the prompt itself, without a text encoder whose ids could "
+    "be compared",
+    "StableCascadeUNet": "its pictures are made by two denoisers, one after the other, and the "
+    "second does not read the prompt",
+    "PriorTransformer": "it makes the features of a picture, not the picture",
+    "DreamLiteUNetModel": "it reads pictures beside the noisy one, and the prompt in a template "
+    "of its own, which are not described",
+    "LatteTransformer3DModel": "every frame of a video is a row of its own",
+    "UNet2DConditionModel": "text and picture are keys of one attention in this UNet "
+    "(DeepFloyd IF, Kandinsky 2), which is not described, or the pipeline has no tokenizer",
+}
+"""Name of the class of a denoiser to a reason, which follows "it is not supported: "."""

@@ -1,0 +1,73 @@
+"""Every text-to-image pipeline of the installed diffusers is in the tables of families."""
+
+import diffusers
+import pytest
+
+from attncontrol import record
+from attncontrol.errors import ModelError
+from attncontrol.families import known
+from attncontrol.families.refused import REFUSED
+from tests.kit import census
+
+
+@pytest.fixture(scope="module")
+def pipelines():
+    return census.found()
+
+
+def test_every_pipeline_has_a_family_or_a_reason(pipelines):
+    assert len(pipelines) > 100
+    unheard = [
+        name
+        for name, cls in pipelines.items()
+        if census.family_or_reason(name, cls) == (None, None)
+    ]
+    assert not unheard, (
+        f"{unheard} of diffusers belong to no family: describe one in attncontrol/families (its "
+        "README says how) with a tiny pipeline in tests/kit, or say in tests/kit/census.py, "
+        "NOT_SUPPORTED, why there is none; then run python -m tests.kit.census"
+    )
+    gone = set(census.NOT_SUPPORTED) - set(pipelines)
+    assert not gone, f"{gone} are in NOT_SUPPORTED, but not in this diffusers: take them out"
+
+
+def test_the_tables_are_those_of_the_readme():
+    if f"Of diffusers {diffusers.__version__}:" not in census.README.read_text("utf-8"):
+        pytest.skip("the README is about another version of diffusers")
+    assert census.written() == census.README.read_text("utf-8"), (
+        "families/README.md is not what the installed diffusers has: run "
+        "python -m tests.kit.census and look at what changed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("GlmImagePipeline", "quotation marks"), ("OmniGenPipeline", "reads the prompt itself"),
+        ("StableCascadeCombinedPipeline", "two denoisers"), ("LattePipeline", "row of its own"),
+        ("KandinskyPriorPipeline", "features"), ("DreamLitePipeline", "not described"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_says_why(pipelines, name, reason):
+    pipe = census.stub(pipelines[name])
+    with pytest.raises(ModelError, match=f"is not supported: .*{reason}"), record(pipe, ["cat"]):
+        pass
+    assert {type(part).__name__ for part in pipe.components.values()} & set(REFUSED)
+
+
+def test_text_and_picture_in_one_attention_of_a_unet_are_refused(pipelines):
+    pipe = census.stub(pipelines["IFPipeline"])
+    pipe.unet._internal_dict = {"down_block_types": ("SimpleCrossAttnDownBlock2D",)}
+    with pytest.raises(ModelError, match="keys of one attention"), record(pipe, ["cat"]):
+        pass
+
+
+def test_families_of_models_that_diffusers_does_not_have_are_left_out(monkeypatch):
+    def missing(name):
+        raise ImportError("cannot import", name=name.rpartition(".")[2])
+
+    assert known._described("flux").name == "flux"
+    monkeypatch.setattr(known.importlib, "import_module", missing)
+    assert known._described("diffusers") is None
+    with pytest.raises(ImportError):  # nothing else is hidden
+        known._described("torch")
