@@ -26,7 +26,10 @@ EDITS: Mapping[str, tuple[str, ...]] = {
 PHOTOS = ("recolour", "swap", "add", "remove", "move")
 """The kinds of edits of true scenes; see ``bench.photos``."""
 
+INVERSIONS = ("exact", "pnp-inversion", "ddim")
+"""Of ``attncontrol.inversion``, as the command line names them."""
+
 DECIBELS = ("outside", "other")
 """The measures that are no shares."""
 
-SUITES = (*MEASURES, "edits")
+SUITES = (*MEASURES, "edits", "photos")

@@ -4,106 +4,48 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from types import ModuleType
+from typing import Any
 
 import typer
 
-from attncontrol import sprites
 from attncontrol.batch import pipelines
 from attncontrol.batch.options import parse_step
-from attncontrol.bench.suites import EDITS, SUITES
-from attncontrol.cli import checks, methods, paths
+from attncontrol.bench.suites import EDITS
+from attncontrol.cli import bench_options as those
+from attncontrol.cli import bench_photos, checks, methods
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console, optional_chart
 from attncontrol.cli.failures import work
 from attncontrol.errors import SettingError
 
-
-def _suite(name: str) -> str:
-    if name not in SUITES:
-        raise typer.BadParameter(f"{name!r}: choose from {', '.join(SUITES)}")
-    return name
-
-
-def _kinds(text: str | None) -> str | None:
-    kinds = [] if text is None else [kind.strip() for kind in text.split(",")]
-    for kind in kinds:
-        if kind not in EDITS:
-            raise typer.BadParameter(f"{kind!r}: choose from {', '.join(EDITS)}")
-    if len(kinds) > len(set(kinds)):
-        raise typer.BadParameter(f"{text!r} names a kind twice")
-    return text
-
-
-def _scored(model: str) -> str:
-    if model not in sprites.MODELS:
-        raise typer.BadParameter(
-            f"{model!r}: pictures can be scored for {', '.join(sprites.MODELS)} only"
-        )
-    return model
-
-
-Suite = Annotated[str, typer.Option(help=f"{', '.join(SUITES)}.", callback=_suite)]
-Methods = Annotated[
-    str | None,
-    typer.Option(
-        help=f"Separated by commas: {', '.join(methods.names('words'))}; for the suite layout: "
-        f"{', '.join(methods.names('layout'))}; for the suite edits those of "
-        "attncontrol.bench.edit_suite.methods, such as replace, replace@0.4 (its strength), "
-        "replace@curve (all strengths) and replace+auto. Default: all that fit the suite; of edits "
-        "same-seed, sdedit@curve and replace.",
-        callback=checks.names,
-    ),
-]
-Model = Annotated[str, typer.Option(help=f"{', '.join(sprites.MODELS)}.", callback=_scored)]
-Kinds = Annotated[
-    str | None,
-    typer.Option(
-        "--kind",
-        help=f"Of the suite edits, separated by commas: {', '.join(EDITS)}. Default: all.",
-        callback=_kinds,
-    ),
-]
-Pairs = Annotated[
-    int, typer.Option(help="How many pairs of each kind the suite edits has.", min=2, max=10_000)
-]
-Every = Annotated[int, typer.Option(help="Every n-th of the 276 prompts.", min=1, max=276)]
-StepSizes = Annotated[
-    list[str] | None,
-    typer.Option(help="method=size, repeated; 6% for a share. Default: that of the method."),
-]
-Refinements = Annotated[
-    int | None,
-    typer.Option(
-        help="Largest number at a step; 0 for none. Default: that of the method.", min=0, max=1000
-    ),
-]
-Out = Annotated[
-    Path,
-    typer.Option(
-        help="Output folder; a run that was interrupted goes on here.",
-        callback=paths.folder,
-        parser=paths.named,
-        metavar="PATH",
-    ),
-]
+_PAIRS = "276"
+_EFFECTS = {  # of options that not all suites have; those of all others are below
+    "edits": {"methods", "kind", "pairs"},
+    "photos": {"kind", "pairs", "inversions", "editors", "count", "seed"},
+}
+_STEERING = {"methods", "seeds", "every", "step_size", "refinements"}
 
 
 @app.command()
 def bench(
-    suite: Suite = "pairs",
-    methods: Methods = None,
-    model: Model = "sprites",
-    kind: Kinds = None,
-    pairs: Pairs = 276,
+    suite: those.Suite = "pairs",
+    methods: those.Methods = None,
+    inversions: those.Inversions = None,
+    editors: those.Editors = None,
+    model: those.Model = "sprites",
+    kind: those.Kinds = None,
+    pairs: those.Pairs = _PAIRS,
+    count: those.Count = None,
+    seed: those.Seed = 0,
     seeds: of.Seeds = "0-3",
-    every: Every = 1,
-    step_size: StepSizes = None,
-    refinements: Refinements = None,
+    every: those.Every = 1,
+    step_size: those.StepSizes = None,
+    refinements: those.Refinements = None,
     batch: of.Batch = 8,
     device: of.Device = "cpu",
     dtype: of.Dtype = "float32",
-    out: Out = Path("attncontrol-bench"),
+    out: those.Out = Path("attncontrol-bench"),
     as_json: of.Json = False,
 ) -> None:
     """Compare methods on a bundled model, from the same seeds: a table, a chart, and one line per
@@ -113,59 +55,79 @@ def bench(
     boxes (iou, inside), the scorer's confidence, each with its gain over plain and a 95 % interval;
     time and memory are multiples of plain. Of edits: what was asked is shown, the rest kept, both,
     the overlap with what was replaced (iou), PSNR in dB outside of what changes and of the other
-    thing, whose colour changed by tint.
+    thing, whose colour changed by tint. Of photos, pictures that exist: the distance to the exact
+    target, inside and outside of what changes, and how well the inversion gives the picture back.
     """
-    editing = suite == "edits"
-    given = {"seeds": seeds != "0-3", "every": every > 1, "step_size": bool(step_size)}
+    folder = None if pairs.isdecimal() else Path(pairs)
+    suite = "photos" if folder and suite == "pairs" else suite
+    given: dict[str, Any] = {"methods": methods, "kind": kind, "inversions": inversions}
+    given |= {"editors": editors, "pairs": pairs != _PAIRS, "count": count, "seed": seed}
+    given |= {"seeds": seeds != "0-3", "every": every > 1, "step_size": step_size}
     given |= {"refinements": refinements is not None}
-    if editing:
-        checks.effects("--suite edits", **given)
+    _require_effects(suite, given)
+    those.require_model(model, folder)
+    if suite == "photos":
+        asked = bench_photos.asked(kind, inversions, editors, folder, count, seed, pairs != _PAIRS)
+        tables = bench_photos.tables(asked, out)
+    elif suite == "edits":
         tables = _edited(kind, methods, pairs, out)
     else:
-        checks.effects(f"--suite {suite}", kind=kind is not None, pairs=pairs != 276)
-        chosen = _chosen(methods, suite)
-        options: dict[str, Any] = {"every": every, "refinements": refinements}
-        options |= {"step_sizes": _step_sizes(step_size, chosen)}
-        tables = _steered(suite, chosen, checks.seeds(seeds), out, **options)
-    from attncontrol.bench.summary import require_place
+        options = {"every": every, "refinements": refinements, "step_size": step_size}
+        tables = _steered(suite, methods, checks.seeds(seeds), out, **options)
+    _run(tables, suite, model, (device, dtype), out, batch, as_json)
 
+
+def _require_effects(suite: str, given: Mapping[str, Any]) -> None:
+    """Raises typer.BadParameter for an option that a suite does not have."""
+    taken = _EFFECTS.get(suite, _STEERING)
+    idle = {name: bool(value) for name, value in given.items() if name not in taken}
+    checks.effects(f"--suite {suite}", **idle)
+
+
+def _run(
+    tables: Mapping[str, Callable[..., Any]], suite: str, model: str, how: tuple[str, str],
+    out: Path, batch: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Makes the rows of all tables and tells them."""
+    from attncontrol.bench import summary
+    from attncontrol.bench.photos import table
+
+    form: ModuleType = table if suite == "photos" else summary
     for name in tables:
-        require_place(out, name)
-    pipe = pipelines.opened(model, device, dtype)
+        form.require_place(out, name)
+    pipe = pipelines.opened(model, *how)
     call = {"batch": batch, "progress": _progress, **pipelines.call_of(model)}
-    found = _tabled({name: partial(rows, pipe, **call) for name, rows in tables.items()}, out)
-    _tell(found if editing else found[suite], as_json)
+    found = _tabled({name: partial(rows, pipe, **call) for name, rows in tables.items()}, form, out)
+    _tell(found if suite in _EFFECTS else found[suite], form, as_json)
 
 
-def _tabled(tables: Mapping[str, Callable[[], Any]], out: Path) -> dict[str, Any]:
+def _tabled(tables: Mapping[str, Callable[[], Any]], form: ModuleType, out: Path) -> dict[str, Any]:
     """Every table when its rows are made, also in files."""
-    from attncontrol.bench.summary import summary, write
-
     found = {}
     with work():
         for name, rows in tables.items():
-            found[name] = summary(rows())
+            found[name] = form.summary(rows())
             with optional_chart():
-                write(found[name], name, out)
+                form.write(found[name], name, out)
     return found
 
 
-def _tell(found: Any, as_json: bool) -> None:
+def _tell(found: Any, form: ModuleType, as_json: bool) -> None:
     """One table, or several by their names."""
-    from attncontrol.bench.summary import markdown
-
     if as_json:
         typer.echo(json.dumps(found))
     elif isinstance(found, dict):
-        typer.echo("\n".join(f"{name}\n\n{markdown(lines)}" for name, lines in found.items()))
+        typer.echo("\n".join(f"{name}\n\n{form.markdown(lines)}" for name, lines in found.items()))
     else:
-        typer.echo(markdown(found))
+        typer.echo(form.markdown(found))
 
 
 def _steered(
-    suite: str, chosen: list[str], seeds: list[int], out: Path, **options: Any
+    suite: str, names: str | None, seeds: list[int], out: Path, *, step_size: Any, **options: Any
 ) -> dict[str, Callable[..., Any]]:
     """The one table of a suite, and what makes its rows."""
+    chosen = _chosen(names, suite)
+    options["step_sizes"] = _step_sizes(step_size, chosen)
     from attncontrol.bench.compare import run
 
     file = out / "pictures.csv"
@@ -173,7 +135,7 @@ def _steered(
 
 
 def _edited(
-    kinds: str | None, names: str | None, pairs: int, out: Path
+    kinds: str | None, names: str | None, pairs: str, out: Path
 ) -> dict[str, Callable[..., Any]]:
     """The table of every kind of edit, and what makes its rows."""
     from attncontrol.bench.edit_suite.compare import run
@@ -189,7 +151,7 @@ def _edited(
         raise typer.BadParameter(
             f"{idle[0]} does nothing for {', '.join(of_kinds)}", param_hint="--methods"
         )
-    options: dict[str, Any] = {"methods": chosen, "pairs": pairs, "folder": out}
+    options: dict[str, Any] = {"methods": chosen, "pairs": int(pairs), "folder": out}
     return {f"edits-{kind}": partial(run, kind=kind, **options) for kind in of_kinds}
 
 

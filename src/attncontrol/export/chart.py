@@ -55,14 +55,15 @@ def bars(lines: Sequence[Mapping[str, Any]], measures: Sequence[str], file: Path
 def curves(lines: Sequence[Mapping[str, Any]], x: str, y: str, file: Path) -> None:
     """One measure against another: a line through all strengths of a method, ``name@strength``,
     which stand beside their points, and by itself the point of its usual strength; whiskers are the
-    intervals of the gain over the first method. ``outside`` is in dB, the others in percent."""
+    intervals of the gain over the first method. What ends in ``outside`` is in dB, the others in
+    percent."""
     figure = _figure(7.5, 4.5)
     axes, by_name = figure.subplots(), dict[str, list[Mapping[str, Any]]]()
     for line in lines:
         name = _without_strengths(line["method"])
         usual = " (usual)" * any(n["method"].startswith(f"{line['method']}@") for n in lines)
         by_name.setdefault(name + usual, []).append(line)
-    unit = 1 if x == "outside" else 100
+    unit = 1 if x.endswith("outside") else 100
     for number, (name, points) in enumerate(by_name.items()):
         points.sort(key=lambda line: _strengths(line["method"]))
         right = [unit * line[x] for line in points]
