@@ -12,7 +12,6 @@ from diffusers import (
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
     KDPM2DiscreteScheduler,
-    PNDMScheduler,
 )
 
 from attncontrol import edits, losses, sprites
@@ -25,7 +24,6 @@ from attncontrol.errors import (
     LossError,
     ModelError,
     NonFiniteError,
-    SchedulerError,
     SettingError,
     SiteError,
     WordError,
@@ -209,13 +207,6 @@ def test_a_model_of_inference_mode_cannot_be_steered():
         pipe = tiny_sd()
     with pytest.raises(ModelError, match="the model was loaded under torch"):
         steer(pipe, AttendAndExcite(["cat"]), where=MID).__enter__()
-
-
-def test_runge_kutta_steps_are_refused():
-    pipe = tiny_sd()
-    pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config, skip_prk_steps=False)
-    with pytest.raises(SchedulerError, match="skip_prk_steps=True"):
-        steer(pipe, AttendAndExcite(["cat"])).__enter__()
 
 
 SCHEDULERS = [EulerDiscreteScheduler, HeunDiscreteScheduler, KDPM2DiscreteScheduler, DDIMScheduler]

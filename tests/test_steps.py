@@ -20,7 +20,7 @@ from PIL import Image
 from attncontrol.attention.sites import Where
 from attncontrol.edits.mutual_attention import MutualAttention
 from attncontrol.edits.soft_identity import SoftIdentity
-from attncontrol.errors import CallError, CouplingError, SchedulerError
+from attncontrol.errors import CallError, CouplingError
 from attncontrol.maps.reading import load
 from attncontrol.objectives.descent import Descent
 from attncontrol.verbs.edit import edit
@@ -355,8 +355,19 @@ def test_second_order_steps_are_steps_of_their_own(pipe):
     cond = torch.stack([call[-1] for call in calls])
     recorded = maps.layers[LAYER][0, 0].flatten(2, 3)
     torch.testing.assert_close(recorded.double(), cond, rtol=0, atol=1e-6)
-    with pytest.raises(SchedulerError), steer(pipe, less_cat):
-        run(pipe)
+    seen = []
+    with (
+        steer(pipe, less_cat, where=where, descent=DESCENT) as trace,
+        edit(pipe, watched(seen), where=where),
+    ):
+        run(pipe, guidance_scale=3.0)
+    assert [step.index for step in trace.steps] == [0, 1, 2]
+    assert [step.timestep for step in trace.steps] == [*maps.timesteps[:1], *maps.timesteps[2::2]]
+    own = [now.step for now in seen if now.purpose == "own"]
+    places = [(step.index, step.stage, step.evaluation) for step in own]
+    assert places == [(0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3), (2, 0, 4)]
+    assert {(step.total, step.evaluations) for step in own} == {(3, 5)}
+    assert [step.progress for step in own] == [0, 0, 0.5, 0.5, 1]
 
 
 def test_second_order_steps_of_flow_matching():
@@ -368,9 +379,10 @@ def test_second_order_steps_of_flow_matching():
         assert torch.equal(run_any("sd3", pipe, steps=3), wanted)
     total = len(pipe.scheduler.timesteps)
     assert maps.steps == tuple(range(total))
-    assert sorted({(now.step.index, now.step.view) for now in seen}) == [
-        (index, 0) for index in range(total)
+    assert sorted({(now.step.index, now.step.stage, now.step.view) for now in seen}) == [
+        (evaluation // 2, evaluation % 2, 0) for evaluation in range(total)
     ]
+    assert {now.step.total for now in seen} == {3}
 
 
 def test_a_source_in_views(panorama):

@@ -1,6 +1,6 @@
 """Where in a run of a pipeline an attention call happens."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from attncontrol.attention.call import AttentionCall, Layout
+from attncontrol.attention.rows import put, require_same_shape, rows_at
 from attncontrol.attention.source import Name, Part, Place, Source, SourcePass, kept_name
 from attncontrol.errors import CouplingError
 from attncontrol.prompts.text import Text
@@ -33,7 +34,9 @@ class Step:
 
     ``noise`` is how far that is from the picture by the scheduler's own count, 1 at the beginning
     of a whole run, ``noise_after`` how far the latents are after the step, 0 at the end. ``view``
-    counts the parts of the picture that are denoised one after another in the same step.
+    counts the parts of the picture that are denoised one after another in the same step, ``stage``
+    the evaluations within a step of solvers that take several (Heun, KDPM2): each has a timestep of
+    its own, and is number ``evaluation`` of the ``evaluations`` of the run.
     ``encoding`` are the arguments with which the pipeline called its ``encode_prompt``, ``kept``
     what edits keep until the run ends.
     """
@@ -47,6 +50,14 @@ class Step:
     kept: dict[int, dict[Any, Any]] = field(default_factory=dict, repr=False)
     noise: float = 1.0
     noise_after: float = 0.0
+    stage: int = 0
+    evaluation: int = 0
+    evaluations: int = 1
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the run has no further evaluation."""
+        return self.evaluation + 1 >= self.evaluations
 
     @property
     def progress(self) -> float:
@@ -142,7 +153,7 @@ class Moment:
         for name in names:
             own, kept = getattr(call, name), kept_name(name, part, call)
             theirs = self._of_source(image, kept, own[:, :, places], branches, site)
-            taken[name] = _put(own, theirs, places) if picture else theirs
+            taken[name] = put(own, theirs, places) if picture else theirs
         mask = call.mask
         if mask is not None and mask.ndim == 4 and part == "all" and "key" in names:
             rows = mask.expand(len(call.query), *mask.shape[1:])
@@ -177,7 +188,7 @@ class Moment:
 
     def place(self, name: str, branch: str = "cond", site: str = "") -> Place:
         """Where in the run something is."""
-        return Place(name, self.step.index, self.step.view, branch, site)
+        return Place(name, self.step.index, self.step.view, branch, site, self.step.stage)
 
     def _of_source(
         self,
@@ -189,13 +200,13 @@ class Moment:
     ) -> Tensor:
         """``own`` [row ...] with the rows of the source in ``branches``."""
         if not isinstance(source, SourcePass):
-            return _taken(own, self._rows_of(source, branches))
+            return rows_at(own, self._rows_of(source, branches))
         parts = []
         for branch in self.branches:
             rows = own[self.rows(branch)]
             if branches is None or branch in branches:
                 theirs = source.take(self.place(name, branch, site))
-                _require_shape(theirs, rows, name, site)
+                require_same_shape(theirs, rows, name, site)
                 places = [source.of(image) for image in self.images]
                 parts.append(
                     (theirs.expand_as(rows) if len(theirs) == 1 else theirs[places]).to(rows)
@@ -225,26 +236,3 @@ def each_step(now: Moment) -> Iterator[Moment]:
     """The same moment in every step of the run."""
     for index in range(now.step.total):
         yield replace(now, step=replace(now.step, index=index))
-
-
-def _taken(tensor: Tensor, at: Sequence[int]) -> Tensor:
-    """Rows ``at``; a gradient goes through those that stay where they are alone."""
-    if not tensor.requires_grad:
-        return tensor[at]
-    stays = torch.tensor([row == of for row, of in enumerate(at)], device=tensor.device)
-    return torch.where(stays.view(-1, *[1] * (tensor.ndim - 1)), tensor, tensor.detach()[at])
-
-
-def _require_shape(theirs: Tensor, own: Tensor, name: str, site: str) -> None:
-    if theirs.shape[1:] != own.shape[1:]:
-        raise CouplingError(
-            f"the source was kept with {name} {tuple(theirs.shape[1:])} at {site or 'a step'}, this"
-            f" run has {tuple(own.shape[1:])}: keep it with a text and edits of the same length"
-        )
-
-
-def _put(own: Tensor, other: Tensor, places: slice) -> Tensor:
-    """``own`` with ``other`` at the positions ``places``."""
-    result = own.clone()
-    result[:, :, places] = other
-    return result

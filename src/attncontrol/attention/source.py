@@ -49,16 +49,18 @@ def kept_names(taken: Taken, call: AttentionCall) -> Iterator[str]:
 
 class Place(NamedTuple):
     """Where in a pass a tensor [image ...] was: query, key, value, mask or maps of a site in a
-    branch, an output of a module, the latents after the step, or the decoded picture."""
+    branch, an output of a module, the latents after the step, or the decoded picture. ``stage`` is
+    the evaluation within the step."""
 
     name: str
     step: int
     view: int = 0
     branch: str = ""
     site: str = ""
+    stage: int = 0
 
     def __str__(self) -> str:
-        return "/".join(map(str, self))
+        return "/".join(map(str, self if self.stage else self[:-1]))
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def sides_of(
 
 
 def _of_this_step(notes: dict[Any, Any], now: Moment) -> None:
-    when = now.step.index, now.step.view, now.purpose
+    when = now.step.evaluation, now.step.view, now.purpose
     if notes.get("when") != when:
         notes |= {"when": when, "maps": {}, "sides": {}}
 

@@ -4,7 +4,7 @@ import functools
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -137,8 +137,10 @@ class Contexts:
             grid = self.family.layout(
                 self.denoiser, call.arguments, next(iter(sites.values()))
             ).grid
-        run = call.images, call.text
-        return Moment(call.step, Layout(grid), "own", ("cond",), *run, before=self.track.before)
+        run, step = (call.images, call.text), call.step
+        if step.stage:
+            step = replace(step, stage=0, noise=self.track.noise)
+        return Moment(step, Layout(grid), "own", ("cond",), *run, before=self.track.before)
 
     def begin(self, track: Track) -> None:
         """A run of the pipeline, which belongs to this thread. Raises ThreadError."""

@@ -5,12 +5,12 @@ ids reach them. A forward pre-hook of the denoiser sees every call with all its 
 other pipelines that share the denoiser are left alone. ``scheduler.step`` marks the end of a step.
 
 Changing latents z by d means feeding x + c d to the denoiser and z + d to the scheduler, where
-x = c z is the scheduler's (linear) scaling of the model input.
+x = c z is the scheduler's (linear) scaling of the model input; ``solvers`` has what keeps older
+latents.
 """
 
-import inspect
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,9 +21,10 @@ from attncontrol.running.calls import DenoiserCall, prediction_of, with_predicti
 from attncontrol.running.contexts import Contexts
 from attncontrol.running.finite import require_finite
 from attncontrol.running.further import read
-from attncontrol.running.observers import Hook, observe, of_class
+from attncontrol.running.observers import Hook, named, observe
 from attncontrol.running.own import caller
 from attncontrol.running.reading import Ids, watch
+from attncontrol.running.solvers import corrector_of, move_block, stage_of
 from attncontrol.running.sources import require_sources
 from attncontrol.running.track import Track, begun, described
 
@@ -59,6 +60,8 @@ class Events:
             if hasattr(pipe, name):
                 self.installed.append(observe(pipe, name, observer, after))
         self.installed.append(observe(self.scheduler, "step", self._on_step, self._on_stepped))
+        if corrector := corrector_of(self.scheduler):
+            self.installed.append(observe(self.scheduler, corrector, _nothing, self._on_corrected))
         if hasattr(getattr(pipe, "vae", None), "decode"):
             self.installed.append(observe(pipe.vae, "decode", _nothing, self._on_decoded))
 
@@ -124,7 +127,7 @@ class Events:
         contexts.wiring.begin(None, outermost=True)  # until the contexts have had their passes
         if pipe is not contexts.pipe:  # another one, or a call by hand
             return None
-        arguments = _named(contexts.denoiser, args, kwargs)
+        arguments = named(contexts.denoiser, args, kwargs)
         call = described(pipe, contexts.family, contexts.track, arguments)
         if contexts.track.further and contexts.shows(call.step.progress):
             call = contexts.track.further.after(call)
@@ -159,7 +162,7 @@ class Events:
         own = self.running.get(threading.get_ident())
         if own is None:
             return None
-        call = replace(own, arguments=_named(self.contexts.denoiser, args, kwargs))
+        call = replace(own, arguments=named(self.contexts.denoiser, args, kwargs))
         for seat in self.contexts.acting:
             if seat.hooks.after:
                 prediction = seat.hooks.after(call, prediction_of(output))
@@ -182,31 +185,40 @@ class Events:
         if caller() is not self.contexts.pipe:
             return
         self.contexts.require_thread()
-        track, sample = self.contexts.track, bound["sample"]
-        for change in reversed(track.changes):
-            sample = sample + change.to(sample).view_as(sample) / track.scale
-        bound["sample"] = track.before = sample
-        track.stepped, track.changes = True, []
+        track = self.contexts.track
+        bound["sample"] = track.start(bound["sample"])
+        if track.moved is not None:
+            move_block(self.scheduler, track.moved)
         for seat in self.contexts.acting:
             seat.steps += 1
 
+    def _on_corrected(self, corrected: Tensor) -> Tensor:
+        moved = self.contexts.track.moved
+        if caller() is not self.contexts.pipe or moved is None:
+            return corrected
+        return corrected + moved.to(corrected)
+
     def _on_stepped(self, output: Any) -> Any:
         contexts = self.contexts
-        call = contexts.track.call
+        track, call = contexts.track, contexts.track.call
         if caller() is not contexts.pipe or call is None:
             return output
-        latents, hooks = prediction_of(output), [seat.hooks for seat in contexts.acting]
+        track.latents = prediction_of(output)
+        if stage_of(self.scheduler) and not call.step.is_last:  # within a step
+            return output
+        hooks = [seat.hooks for seat in contexts.acting]
         for of in hooks:
-            latents = of.pinned(latents, call) if of.pinned else latents
+            if of.pinned:
+                track.change_to(of.pinned(track.latents, call))
         for of in hooks:
             if of.stepped:
-                latents = of.stepped(latents, contexts.between(call, latents, of.sites))
+                now = contexts.between(call, track.latents, of.sites)
+                track.change_to(of.stepped(track.latents, now))
         for of in hooks:
             if of.ended:
-                of.ended(latents, contexts.between(call, latents, of.sites))
-        contexts.track.latents = latents
-        changed = latents is not prediction_of(output)
-        return with_prediction(output, latents) if changed else output
+                of.ended(track.latents, contexts.between(call, track.latents, of.sites))
+        changed = track.latents is not prediction_of(output)
+        return with_prediction(output, track.latents) if changed else output
 
     def _on_decoded(self, output: Any) -> Any:
         contexts = self.contexts
@@ -236,15 +248,3 @@ def _nothing(_: dict[str, Any]) -> None: ...
 def _moved(call: DenoiserCall, change: Tensor) -> DenoiserCall:
     change = change.repeat(len(call.branches), *[1] * (change.ndim - 1))
     return call.with_latents(call.latents + change.to(call.latents))
-
-
-def _named(denoiser: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """By the names of the class, whatever was put over its method. Raises CouplingError."""
-    known = inspect.signature(of_class(denoiser, "forward")).parameters.values()
-    parameters = [each.name for each in known if each.kind == each.POSITIONAL_OR_KEYWORD]
-    if len(args) > len(parameters):
-        raise CouplingError(
-            f"the denoiser got {len(args)} arguments without names, and {type(denoiser).__name__} "
-            f"names {len(parameters)}: call it as its class declares"
-        )
-    return dict(zip(parameters, args, strict=False)) | dict(kwargs)

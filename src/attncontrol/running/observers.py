@@ -3,8 +3,10 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from attncontrol.errors import CouplingError
 
 Observer = Callable[[dict[str, Any]], None]
 Changer = Callable[[Any], Any]
@@ -81,6 +83,18 @@ def of_class(owner: Any, name: str) -> Any:
 def inputs_of(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """What a module was called with, by the names of its class."""
     return dict(inspect.signature(of_class(module, "forward")).bind(*args, **kwargs).arguments)
+
+
+def named(denoiser: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """By the names of the class, whatever was put over its method. Raises CouplingError."""
+    known = inspect.signature(of_class(denoiser, "forward")).parameters.values()
+    parameters = [each.name for each in known if each.kind == each.POSITIONAL_OR_KEYWORD]
+    if len(args) > len(parameters):
+        raise CouplingError(
+            f"the denoiser got {len(args)} arguments without names, and {type(denoiser).__name__} "
+            f"names {len(parameters)}: call it as its class declares"
+        )
+    return dict(zip(parameters, args, strict=False)) | dict(kwargs)
 
 
 class Hook:

@@ -5,34 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from attncontrol.errors import BackendError, ModelError, SchedulerError
+from attncontrol.errors import BackendError, ModelError
 from attncontrol.families.family import Family
-
-# Schedulers whose step ignores the sample it is given, or keeps an older one, so that a change of
-# the latents would be lost.
-_STATEFUL = (
-    "UniPCMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "SASolverScheduler",
-    "DPMSolverSDEScheduler",
-)
-
-
-def require_linear_steps(scheduler: Any) -> None:
-    """Raises SchedulerError for schedulers that would drop a change of the latents."""
-    name = type(scheduler).__name__
-    if getattr(scheduler, "order", 1) != 1 or name in _STATEFUL:
-        raise SchedulerError(
-            f"{name} takes several evaluations per step or keeps earlier latents, so a change of "
-            "the latents would be lost; use DDIM, PNDM, Euler, DPMSolverMultistep or LMS: "
-            "pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)"
-        )
-    if not getattr(scheduler.config, "skip_prk_steps", True):
-        raise SchedulerError(
-            f"{name} begins with Runge-Kutta steps, three of four of which take no change of the "
-            "latents: pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config, "
-            "skip_prk_steps=True)"
-        )
 
 
 def require_visible_attention(pipe: Any, denoiser: nn.Module) -> None:

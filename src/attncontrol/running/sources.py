@@ -12,12 +12,12 @@ def facts_of(contexts: Contexts, call: DenoiserCall) -> Facts:
     """What run the first call of the denoiser begins."""
     pipe, denoiser, text = contexts.pipe, contexts.denoiser, call.text
     sites = tuple(contexts.family.sites(denoiser))
-    first, total = contexts.track.place, call.step.total
+    first, total = contexts.track.place, call.step.evaluations
     return Facts(
         model=_model(contexts),
         sites=sites,
         scheduler=type(pipe.scheduler).__name__,
-        steps=total,
+        steps=call.step.total,
         timesteps=tuple(map(float, pipe.scheduler.timesteps[first : first + total])),
         grid=tuple(contexts.family.layout(denoiser, call.arguments, sites[0]).grid),
         branches=call.branches,

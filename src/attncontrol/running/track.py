@@ -16,16 +16,20 @@ from attncontrol.prompts.text import Text
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.further import Further
 from attncontrol.running.reading import NAMES, Ids, prompts_of, text_of_run
+from attncontrol.running.solvers import stage_of, steps_among
 
 
 @dataclass(eq=False)
 class Track:
-    """Where one run of a pipeline is. ``index`` counts denoising steps, ``view`` the parts of the
-    picture within one, ``nth`` the calls of the denoiser before the scheduler's next step.
+    """Where one run of a pipeline is. ``index`` counts denoising steps, ``stage`` the evaluations
+    within one and ``evaluation`` all of them, ``view`` the parts of the picture within one, ``nth``
+    the calls of the denoiser before the scheduler's next step.
 
-    ``place`` is that of the step in the scheduler's timesteps. ``changes`` of the latents, in units
-    of the network input, hold until its end. ``views`` are the most of them that a step had so far.
-    ``received`` are the rows of ids that reached each text encoder. ``further`` are texts of edits,
+    ``place`` is that of the step in the scheduler's timesteps, ``noise`` that before it.
+    ``changes`` of the latents, in units of the network input, hold until its end; ``edited`` is
+    what contexts changed, by view, of what the scheduler returned, ``moved`` both, in latents.
+    ``views`` are the most of them that a step had so far. ``received`` are the rows of ids that
+    reached each text encoder. ``further`` are texts of edits,
     ``kept`` what these keep during the run; ``call`` is the last one of the denoiser, ``before``
     and ``latents`` are those before and after the last step of the scheduler.
     """
@@ -36,6 +40,8 @@ class Track:
     received: dict[str, list[Ids]] = field(default_factory=dict)
     thread: int | None = None
     index: int = 0
+    stage: int = 0
+    evaluation: int = 0
     view: int = 0
     views: int = 1
     nth: int = 0
@@ -43,7 +49,10 @@ class Track:
     stepped: bool = False
     text: Text | None = None
     place: int = 0
+    noise: float = 1.0
     changes: list[Tensor] = field(default_factory=list)
+    edited: dict[int, Tensor] = field(default_factory=dict)
+    moved: Tensor | None = None
     scale: float = 1.0
     further: Further | None = None
     kept: dict[int, dict[Any, Any]] = field(default_factory=dict)
@@ -76,11 +85,34 @@ class Track:
             if same and (self.view + 1 < self.views or not _repeated(pipe.scheduler, self.place)):
                 self.view += 1
             else:
-                self.index, self.view = self.index + 1, 0
+                self.view, self.stage = 0, stage_of(pipe.scheduler)
+                self.evaluation += 1
+                self.index += not self.stage
             self.views = max(self.views, self.view + 1)
         if self.nth == self.view == 0:
             self.place = place_in(pipe.scheduler, time)
         self.time, self.stepped = time, False
+
+    def start(self, sample: Tensor) -> Tensor:
+        """The latents that the scheduler is given: ``sample`` with all changes of this step."""
+        start, self.moved = sample, self.edited.pop(self.view, None)
+        for change in reversed(self.changes):
+            own = change.to(sample).view_as(sample) / self.scale
+            start = start + own
+            self.moved = own if self.moved is None else self.moved + own
+        if not self.stage:
+            self.before = start
+        self.stepped, self.changes = True, []
+        return start
+
+    def change_to(self, latents: Tensor) -> None:
+        """What an edit makes of the latents that the scheduler returned."""
+        before = self.latents
+        if before is not None and latents is not before:
+            edited = latents - before
+            known = self.edited.get(self.view)
+            self.edited[self.view] = edited if known is None else known + edited
+            self.latents = latents
 
 
 def begun(pipe: Any, bound: Mapping[str, Any]) -> Track:
@@ -105,9 +137,14 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     if hasattr(scheduler, "scale_model_input"):
         one = torch.ones(1, dtype=torch.float64, device=sample[0].device)
         scale = float(scheduler.scale_model_input(one, timestep))
-    place = track.index, _total(pipe), float(timestep), scale, track.encoding, track.view
+    evaluations = _total(pipe)
+    total = steps_among(scheduler, evaluations)
+    place = track.index, total, float(timestep), scale, track.encoding, track.view
     at = min(track.place, len(scheduler.timesteps) - 1)
-    step = Step(*place, track.kept, _noise(scheduler, at), _noise(scheduler, at + 1))
+    noises, stage = (_noise(scheduler, at), _noise(scheduler, at + 1)), track.stage
+    step = Step(*place, track.kept, *noises, stage, track.evaluation, evaluations)
+    if not stage:
+        track.noise = step.noise
     part = family.latents(family.denoiser(pipe), arguments)
     assert track.text is not None  # set with the rows
     return DenoiserCall(
@@ -147,7 +184,7 @@ def _noise(scheduler: Any, place: int) -> float:
 
 
 def _total(pipe: Any) -> int:
-    """The number of steps of the run, which may be the last ones of a schedule."""
+    """The number of evaluations of the run, which may be the last ones of a schedule."""
     return getattr(pipe, "num_timesteps", None) or len(pipe.scheduler.timesteps)
 
 

@@ -68,7 +68,7 @@ class Keeper:
                 continue
             if now.step.index == 0:
                 self._grow(sum(acting) * leaf.nbytes)
-            if acting[now.step.index]:
+            if self.plan.changes(name, now.progress):
                 for branch in now.branches:
                     self._put(now.place(f"output {k}", branch, name), leaf[now.rows(branch)])
 

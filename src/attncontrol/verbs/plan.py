@@ -171,7 +171,7 @@ class Plan:
         return [one for one in self.placed if inside and one.edit.acts(progress)]
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        if now.step.index == 0 and self.kept:
+        if now.step.index == now.step.stage == 0 and self.kept:
             self._require_kept(call, now)
         here = [one for one in self._acting(now.progress) if call.site.name in one.heads]
         if not here:

@@ -64,9 +64,10 @@ class _Sum:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One recorded step."""
+    """One recorded evaluation, of step number ``step``."""
 
     index: int
+    step: int
     timestep: float
     sigma: float | None
 
@@ -92,7 +93,7 @@ class Recorder:
     def before(self, call: DenoiserCall) -> None:
         """Every call of the denoiser: whether a step begins with it."""
         self.met.update(call.branches)
-        index, last = call.step.index, self.seen[-1] if self.seen else -1
+        index, last = call.step.evaluation, self.seen[-1] if self.seen else -1
         if self.seen and (call.is_first or index < last):
             raise CouplingError(
                 "one record(...) block records one pipeline call; open a new block for the next "
@@ -109,11 +110,11 @@ class Recorder:
         if self.wish.has_step(index):
             self._write_step()
             noise = sigma(self.run.pipe.scheduler, call.step)
-            self.steps.append(_Step(index, call.step.timestep, noise))
+            self.steps.append(_Step(index, call.step.index, call.step.timestep, noise))
 
     def listen(self, call: AttentionCall, now: Moment) -> Tensor:
         """One attention call of the pipeline's own pass."""
-        wish, index = self.wish, now.step.index
+        wish, index = self.wish, now.step.evaluation
         if not wish.has_step(index):
             return call.run()
         output, call = call.run_with_normaliser()
@@ -164,16 +165,14 @@ class Recorder:
     def _begin(self, call: DenoiserCall) -> None:
         """What the prompts say, and whether there are such steps and room. Raises CouplingError;
         SizeError."""
-        wish, text, total = self.wish, call.text, call.step.total
+        wish, text, total = self.wish, call.text, call.step.evaluations
         if late := sorted(index for index in wish.steps or () if index >= total):
             raise CouplingError(
                 f"steps {late} do not exist in this run of {total}, numbered from 0: choose others"
             )
         sure = [b for b in wish.branches if b in call.branches or text.of(b).known(0)]
         self.texts = wish.texts(text, sure)  # others may never run
-        self.known = {
-            "about": about(self.run.pipe, call.step) | {"seeds": list(self.run.seeds)},
-        }
+        self.known = {"about": about(self.run.pipe, call.step) | {"seeds": [*self.run.seeds]}}
         require_room(self._size(call), wish.limit)
 
     @property
@@ -187,7 +186,7 @@ class Recorder:
         size = bytes_of(
             self.run, call, wish.sites, wish.direction, self._names, "head" in wish.kept
         )
-        kept = sum(wish.has_step(index) for index in range(call.step.total))
+        kept = sum(wish.has_step(index) for index in range(call.step.evaluations))
         steps = kept if "step" in wish.kept else 1
         return size * len(call.images) * len(wish.branches) * steps
 
@@ -216,7 +215,7 @@ class Recorder:
             sigmas=tuple(step.sigma for step in steps),
             direction=wish.direction,
             reductions=reductions(wish.kept, wish.direction),
-            taken=self.taking.of([step.index for step in steps]),
+            taken=self.taking.of([step.step for step in steps]),
             **self.known,
         )
 

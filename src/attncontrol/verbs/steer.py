@@ -18,12 +18,9 @@ from attncontrol.objectives.descent import USUAL, Descent, Relative
 from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective, terms_of
 from attncontrol.prompts.tokens import Subject
 from attncontrol.running.calls import DenoiserCall
-from attncontrol.running.refuse import (
-    require_gradients,
-    require_linear_steps,
-    require_true_gradients,
-)
+from attncontrol.running.refuse import require_gradients, require_true_gradients
 from attncontrol.running.session import Hooks, Session, attach
+from attncontrol.running.solvers import require_known_steps
 from attncontrol.verbs.gradient import Evaluate, in_units, loss_and_gradient, rms
 from attncontrol.verbs.looking import Gaze, View, without_idle
 
@@ -90,7 +87,7 @@ def steer(
     LossError, NonFiniteError, and CouplingError if the pipeline was not called inside the block.
     """
     run, objective = attach(pipe), as_objective(objective)
-    require_linear_steps(pipe.scheduler)
+    require_known_steps(pipe.scheduler)
     require_gradients(run.family, run.denoiser)
     known = tuple(run.sites.values())
     if isinstance(run.family.steering, str):
@@ -135,7 +132,7 @@ class _Steering:
 
     def _change(self, call: DenoiserCall) -> Tensor | None:
         index, total, descent = call.step.index, call.step.total, self.descent
-        if call.nth:
+        if call.nth or call.step.stage:
             return None
         if call.is_first:
             self._begin(call)
