@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     "version", "errors", "axes", "listing", "checks", "writing", "prompts", "attention", "maps",
     "families", "objectives", "losses", "edits", "running", "inversion", "verbs", "analysis",
-    "export", "inspector", "sprites", "batch", "jobs", "bench", "scores", "report", "cli",
-    "__main__",
+    "export", "inspector", "sprites", "batch", "jobs", "bench", "scores", "report", "app",
+    "cli", "__main__",
 )  # fmt: skip
 VALUES = {"version", "errors", "axes", "listing", "checks"}
 NARROWER = {  # than the order alone allows
@@ -38,7 +38,7 @@ EXTERNAL = {  # package: where it may be imported
     "spacy": ("prompts/parser",),
     "matplotlib": ("export", "bench"),
     "skimage": ("bench",),
-    "pandas": ("export",),
+    "pandas": ("export", "app"),
     "xarray": ("export",),
     "zarr": ("export",),
     "typer": ("cli",),
@@ -50,6 +50,8 @@ EXTERNAL = {  # package: where it may be imported
     "filelock": ("writing",),
     "fsspec": ("jobs/places",),
     "ray": ("jobs/on_ray",),
+    "gradio": ("app",),
+    "starlette": ("app",),
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 TESTS = sorted((ROOT / "tests").rglob("*.py"))

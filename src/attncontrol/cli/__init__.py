@@ -4,6 +4,7 @@ from attncontrol.cli import (  # noqa: F401  # they add their commands
     again,
     batch,
     bench,
+    browser,
     check,
     edit,
     export,

@@ -1,12 +1,12 @@
 """``read_job``: a file of a job, checked whole before anything is made."""
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attncontrol.checks.arguments import in_bytes, shown
-from attncontrol.errors import SettingError
+from attncontrol.errors import JobError, SettingError
 from attncontrol.jobs import lines_file, table_file, yaml_file
 from attncontrol.jobs.build import items_of
 from attncontrol.jobs.forms import cell
@@ -50,6 +50,20 @@ def read_job(path: str | Path, defaults: Sequence[str] = ()) -> Job:
         wrong.add(0, "", "it asks for no picture")
     wrong.require_none(str(path))
     return Job.of([item for item, _ in pictures], [line for _, line in pictures])
+
+
+def read_entry(fields: Mapping[str, Any]) -> Item:
+    """The picture of one entry, ``{"prompt": "a cat", "boxes": "cat=0,0,0.5,1"}``, checked as those
+    of a file. Raises JobError, which tells all that is wrong with it."""
+    wrong, found = Mistakes(), list[Item]()
+    entry = Located(0, fields.items())
+    if _is_entry(entry, wrong):
+        alone = said(entry, FIELDS, wrong)
+        found += items_of(alone, alone, wrong) if alone.count == 1 else ()
+    wrong.require_none("the entry")
+    if len(found) != 1:
+        raise JobError(f"the entry says {alone.count} pictures: give one prompt and one seed")
+    return found[0]
 
 
 def _is_entry(entry: Any, wrong: Mistakes) -> bool:

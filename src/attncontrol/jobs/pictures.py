@@ -14,6 +14,7 @@ from attncontrol.jobs.item import Item
 from attncontrol.maps.images import images_of
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.taken import TakenOver
+from attncontrol.verbs.recorder import Axis
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,16 @@ def calls(rows: Sequence[Item]) -> list[list[Item]]:
     return found
 
 
-def paint(pipe: Any, rows: Sequence[Item]) -> Iterator[Painted]:
-    """The pictures of a batch, in order, some sources more than once."""
+def paint(
+    pipe: Any, rows: Sequence[Item], keep: Sequence[Axis] = ("step", "head")
+) -> Iterator[Painted]:
+    """The pictures of a batch, in order, some sources more than once. ``keep`` is that of
+    ``record``."""
     for of_call in calls(rows):
-        yield from _painted(pipe, of_call)
+        yield from _painted(pipe, of_call, keep)
 
 
-def _painted(pipe: Any, rows: list[Item]) -> Iterator[Painted]:
+def _painted(pipe: Any, rows: list[Item], keep: Sequence[Axis]) -> Iterator[Painted]:
     last = rows[-1]
     size = last.steps, last.guidance, last.negative, last.height, last.width
     call = call_of(last.model, *size)
@@ -61,7 +65,7 @@ def _painted(pipe: Any, rows: list[Item]) -> Iterator[Painted]:
     steered, descent = objective(rows)
     made = called(
         pipe, [row.prompt for row in rows], [row.seed for row in rows],
-        around=partial(acting, pipe, rows, call), words=words or None, keep=("step", "head"),
+        around=partial(acting, pipe, rows, call), words=words or None, keep=keep,
         objective=steered, descent=descent, **call,
     )  # fmt: skip
     for k, row in enumerate(rows):

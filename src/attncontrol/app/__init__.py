@@ -1,0 +1,1 @@
+"""The package in a browser, with gradio (``pip install attncontrol[app]``): ``attncontrol app``."""
