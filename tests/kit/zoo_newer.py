@@ -13,6 +13,7 @@ from diffusers import (
     AdaptiveProjectedMixGuidance,
     AutoencoderKLFlux2,
     AutoencoderKLHunyuanImage,
+    AutoencoderKLHunyuanVideo,
     AutoencoderKLQwenImage,
     AutoencoderKLWan,
     BriaFiboPipeline,
@@ -30,6 +31,8 @@ from diffusers import (
     FluxKontextPipeline,
     HunyuanImagePipeline,
     HunyuanImageTransformer2DModel,
+    HunyuanVideoPipeline,
+    HunyuanVideoTransformer3DModel,
     Ideogram4Pipeline,
     Ideogram4Transformer2DModel,
     Kandinsky5T2IPipeline,
@@ -47,6 +50,7 @@ from diffusers import (
     SanaSprintPipeline,
     SanaTransformer2DModel,
     SCMScheduler,
+    WanPipeline,
 )
 from PIL import Image
 from tokenizers.processors import TemplateProcessing
@@ -58,6 +62,7 @@ from transformers import (
     GlmModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaModel,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
@@ -71,7 +76,7 @@ from transformers import (
 
 from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
 from tests.kit.zoo import EXTRA, clip, finish, flux, sana, t5, vae
-from tests.kit.zoo_chat import EXTRA_CHAT, SMALL, byte_tokenizer, flux2, klein, qwenimage
+from tests.kit.zoo_chat import EXTRA_CHAT, SMALL, byte_tokenizer, flux2, klein, qwenimage, wan
 
 BEGIN = ("<|endoftext|>", "<|im_start|>")  # two tokens before every text, as GLM-4 has
 ALL_QUERIES = ("to_q", "to_query", "add_q_proj", "img_qkv_proj")
@@ -102,6 +107,7 @@ class Known:
     tolerance: float = 1e-6
     references: tuple[tuple[int, int], ...] = ()
     checkpointing: bool = True
+    grid: tuple[int, ...] = (4, 6)
     patches: tuple[tuple[str, Any], ...] = ()
 
 
@@ -370,6 +376,41 @@ def sprint():
     return finish(pipe, ALL_QUERIES)
 
 
+LLAMA_TEMPLATE = {"template": "<|im_start|>Describe the video: {}<|im_end|>"}
+
+
+def hunyuanvideo():
+    torch.manual_seed(0)
+    tokenizer, other = byte_tokenizer(), make_tokenizer()
+    other.model_max_length = 77
+    transformer = HunyuanVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1,
+        num_single_layers=1, num_refiner_layers=1, mlp_ratio=1.0, text_embed_dim=16,
+        pooled_projection_dim=32, rope_axes_dim=(4, 6, 6),
+    )  # fmt: skip
+    encoder = AutoencoderKLHunyuanVideo(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4,
+        mid_block_add_attention=False,
+        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
+    )  # fmt: skip
+    llama = LlamaModel(LlamaConfig(**SMALL | {"num_hidden_layers": 3}, vocab_size=len(tokenizer)))
+    pipe = HunyuanVideoPipeline(
+        llama, tokenizer, transformer, encoder, flow(), clip(other, CLIPTextModel), other
+    )
+    before = LLAMA_TEMPLATE["template"].partition("{}")[0]
+    LLAMA_TEMPLATE["crop_start"] = len(tokenizer(before).input_ids)
+    return finish(pipe, ALL_QUERIES)
+
+
+def wan22():
+    """The small model of Wan 2.2, one denoiser, whose timestep is one for every token."""
+    parts = wan().components
+    pipe = WanPipeline(**parts, expand_timesteps=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 def photo(width, height, seed):
     colours = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(colours)
@@ -426,6 +467,7 @@ def kontext():
 PIPELINES = "diffusers.pipelines"
 QWEN = f"{PIPELINES}.qwenimage.pipeline_qwenimage_"
 IDEOGRAM = f"{PIPELINES}.ideogram4.pipeline_ideogram4"
+VIDEO_OPTIONS = {"num_frames": 5, "max_sequence_length": 48}
 GUIDED = {"true_cfg_scale": 2.0, "negative_prompt": ""}
 NEWER = {
     "ovis": Known(
@@ -470,6 +512,15 @@ NEWER = {
     "sprint": Known(
         sprint, EXTRA["sana"] | {"intermediate_timesteps": None}, calls=1, cond=None,
         picture=lambda _, __: 0, left_out=tuple(f"transformer_blocks.{k}.attn1" for k in (0, 1)),
+    ),
+    "hunyuanvideo": Known(
+        hunyuanvideo, VIDEO_OPTIONS | GUIDED | {"prompt_template": LLAMA_TEMPLATE},
+        picture=lambda _, __: 0, text=lambda cells, _: cells, left_out=("context_embedder",),
+        dropped=lambda _: LLAMA_TEMPLATE["crop_start"], grid=(2, 4, 6), checkpointing=False,
+    ),
+    "wan22": Known(
+        wan22, VIDEO_OPTIONS | {"max_sequence_length": 16}, picture=lambda _, __: 0, grid=(2, 4, 6),
+        tolerance=1e-5,
     ),
     "kontext": Known(
         kontext, GUIDED | {"image": photo(64, 32, 0), "max_sequence_length": 16,

@@ -19,12 +19,12 @@ from attncontrol.families.parts import MARK, transformer_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 
-def _kind(name: str, _: Any) -> Kind | None:
+def kind(name: str, _: Any) -> Kind | None:
     return None if name.startswith("context_embedder") else "joint"
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
-    return transformer_sites(transformer, _kind, transformer.config.patch_size[-1])
+    return transformer_sites(transformer, kind, transformer.config.patch_size[-1])
 
 
 def _glyphs(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:

@@ -1,0 +1,77 @@
+"""HunyuanVideo text to video (``HunyuanVideoTransformer3DModel``): joint attention over [video,
+Llama]. CLIP enters as a pooled vector only. Guidance is distilled, or true classifier-free guidance
+in two calls per step.
+
+The pipeline writes the prompt into a template and drops the positions before it. Padding comes last
+and is masked. Blocks that refine the text are no sites. Recording only.
+"""
+
+from typing import Any
+
+from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
+
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Site
+from attncontrol.errors import ModelError
+from attncontrol.families import hunyuanimage
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import MARK, VIDEO, transformer_sites, two_calls
+from attncontrol.prompts.tokens import Token, tokenize
+
+
+def _denoiser(pipe: Any) -> Any:
+    if not isinstance(pipe, HunyuanVideoPipeline):
+        raise ModelError(
+            f"{type(pipe).__name__} puts pictures into the sequence of HunyuanVideo, which is not "
+            "described; HunyuanVideoPipeline is supported"
+        )
+    return pipe.transformer
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return transformer_sites(transformer, hunyuanimage.kind, transformer.config.patch_size)
+
+
+def _cropped(encoding: Arguments) -> int:
+    cropped: int | None = encoding["prompt_template"].get("crop_start")
+    if cropped is None:
+        raise ModelError(
+            'the prompt_template has no "crop_start", so how many positions come before the prompt '
+            "is not known; give it one"
+        )
+    return cropped
+
+
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    before, after = encoding["prompt_template"]["template"].format(MARK).split(MARK)
+    return tokenize(
+        pipe.tokenizer, prompt, padding=False, around=(before, after), encoder="llama",
+        length=encoding["max_sequence_length"] + _cropped(encoding),
+    )  # fmt: skip
+
+
+def _kept(_: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    return tokens[_cropped(encoding) :]
+
+
+def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    frames, height, width = arguments["hidden_states"].shape[2:]
+    patch, over_time = transformer.config.patch_size, transformer.config.patch_size_t
+    grid = frames // over_time, height // patch, width // patch
+    cells = grid[0] * grid[1] * grid[2]
+    return Layout(grid, slice(cells), slice(cells, None))
+
+
+FAMILY = Family(
+    name="hunyuanvideo",
+    matches=lambda pipe: isinstance(
+        getattr(pipe, "transformer", None), HunyuanVideoTransformer3DModel
+    ),
+    denoiser=_denoiser,
+    sites=_sites,
+    branches=two_calls,
+    encoders=lambda _: (Encoder("llama", "text_encoder", _read, kept=_kept),),
+    layout=_layout,
+    steering=VIDEO,
+)
