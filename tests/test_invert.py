@@ -17,53 +17,20 @@ from attncontrol.errors import (
 )
 from attncontrol.inversion import DDIMInversion, Exact, PnPInversion
 from attncontrol.losses import AttendAndExcite
+from tests.kit.photos import SIZE, clean, flow_of, photos, unet_of, with_ddim
+from tests.kit.photos import call as call_of
 from tests.kit.state import changes, left_behind, state
 from tests.kit.tiny import tiny_sd
 from tests.kit.zoo import EXTRA, ZOO, sana
 from tests.reference import inversion as reference
 
 PROMPTS = ["a red cat", "a blue frog and a car"]
-SIZE = (64, 96)
 STEPS = 4
-
-
-def photos(count=2, size=SIZE):
-    rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(count)]
-
-
-def clean(pipe, pictures):
-    pixels = torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2).double() / 127.5 - 1
-    with torch.no_grad():
-        return pipe.vae.encode(pixels).latent_dist.mean * pipe.vae.config.scaling_factor
-
-
-def texts(pipe, prompts):
-    return pipe.encode_prompt(prompts, "cpu", 1, False)[0]
-
-
-def unet_of(pipe, text):
-    """model(z, t) of one picture."""
-
-    @torch.no_grad()
-    def model(z, t):
-        return pipe.unet(z[None], t, encoder_hidden_states=text[None]).sample[0]
-
-    return model
-
-
-def with_ddim(**config):
-    """diffusers keeps the noise levels in float32."""
-    pipe = tiny_sd()
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, **config)
-    pipe.scheduler.alphas_cumprod = pipe.scheduler.alphas_cumprod.double()
-    pipe.scheduler.final_alpha_cumprod = pipe.scheduler.alphas_cumprod[0]
-    return pipe
 
 
 @pytest.fixture(scope="module")
 def pipe():
-    return with_ddim(set_alpha_to_one=False)
+    return with_ddim()
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +39,7 @@ def trajectory(pipe):
 
 
 def call(steps=STEPS, **more):
-    size = {"height": SIZE[0], "width": SIZE[1]}
-    return {"num_inference_steps": steps, "output_type": "latent"} | size | more
+    return call_of(steps, **more)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -85,9 +51,9 @@ def test_ddim_inversion_is_that_of_the_paper(kind):
     pipe.scheduler.set_timesteps(STEPS)
     of_run = pipe.scheduler.alphas_cumprod, pipe.scheduler.timesteps
     final = pipe.scheduler.final_alpha_cumprod
-    text, start = texts(pipe, PROMPTS), clean(pipe, photos())
+    start = clean(pipe, photos())
     for picture in range(2):
-        model = unet_of(pipe, text[picture])
+        model = unet_of(pipe, PROMPTS[picture])
         found = reference.ddim_inverted(model, start[picture], *of_run, final, kind)
         assert torch.allclose(path[picture], torch.stack(found), rtol=0, atol=1e-6)
     assert path.shape == (2, STEPS + 1, 4, 8, 12)
@@ -101,9 +67,9 @@ def test_the_scheduler_of_sigmas_goes_the_same_way():
     pipe.scheduler.set_timesteps(STEPS)
     alphas = 1 / (1 + pipe.scheduler.sigmas.double() ** 2)
     of_times = dict(zip(pipe.scheduler.timesteps, alphas, strict=False))
-    text, start = texts(pipe, PROMPTS), clean(pipe, photos())
+    start = clean(pipe, photos())
     found = reference.ddim_inverted(
-        unet_of(pipe, text[1]), start[1], of_times, list(of_times), alphas[-1]
+        unet_of(pipe, PROMPTS[1]), start[1], of_times, list(of_times), alphas[-1]
     )
     of_ddim = path[1] * alphas.sqrt()[:, None, None, None]
     assert torch.allclose(of_ddim, torch.stack(found), rtol=0, atol=1e-6)
@@ -114,18 +80,7 @@ def test_flows_go_the_same_way():
     more = EXTRA["sd3"]
     path = invert(pipe, photos(), PROMPTS, num_inference_steps=3, **more).latents
     pipe.scheduler.set_timesteps(3)
-    text, _, pooled, _ = pipe.encode_prompt(
-        PROMPTS, PROMPTS, PROMPTS, do_classifier_free_guidance=False, **more
-    )
-    vae = pipe.vae.config
-    start = clean(pipe, photos()) - vae.shift_factor * vae.scaling_factor
-
-    @torch.no_grad()
-    def model(z, t):
-        return pipe.transformer(
-            z[None], timestep=t[None], encoder_hidden_states=text[1:], pooled_projections=pooled[1:]
-        ).sample[0]
-
+    model, start = flow_of(pipe, PROMPTS[1]), clean(pipe, photos())
     found = reference.flow_inverted(model, start[1], pipe.scheduler.sigmas.double())
     assert torch.allclose(path[1], torch.stack(found), rtol=0, atol=1e-6)
 
@@ -142,7 +97,7 @@ def test_exact_is_direct_inversion(pipe, trajectory):
     hook.remove()
     alphas, times = pipe.scheduler.alphas_cumprod, pipe.scheduler.timesteps
     level = reference.levels(alphas, times, pipe.scheduler.final_alpha_cumprod)
-    model, path = unet_of(pipe, texts(pipe, PROMPTS)[1]), list(trajectory.latents[1])
+    model, path = unet_of(pipe, PROMPTS[1]), list(trajectory.latents[1])
     back = reference.directly_retraced(
         lambda z, i: model(z, times[i]), path,
         lambda i, z, m: reference.ddim_step(z, m, level[i], level[i + 1]),

@@ -62,3 +62,61 @@ def directly_retraced(model, path, step):
         z = step(i, z, model(z + d, i))
         back.append(z)
     return back
+
+
+def fixed_point_inverted(model, z, alphas, timesteps, final, iterations):
+    """Every z solves its own DDIM step, by iteration from the z with less noise."""
+    level, path = levels(alphas, timesteps, final), [z]
+    for i in range(len(timesteps) - 1, -1, -1):
+        more, less, guess = level[i], level[i + 1], path[0]
+        for _ in range(iterations):
+            m = model(guess, timesteps[i])
+            clean = (path[0] - (1 - less) ** 0.5 * m) / less**0.5
+            guess = more**0.5 * clean + (1 - more) ** 0.5 * m
+        path.insert(0, guess)
+    return path
+
+
+def null_texts(model, path, null, text, level, timesteps, scale, iterations, threshold):
+    """``model(z, t, text)`` keeps gradients. Returns the embeddings and where they lead."""
+    z, found = path[0], []
+    for i, t in enumerate(timesteps):
+        first = second = 0.0
+        told = model(z, t, text).detach()
+        for k in range(1, iterations + 1):
+            leaf = null.detach().requires_grad_()
+            blank = model(z, t, leaf)
+            after = ddim_step(z, blank + scale * (told - blank), level[i], level[i + 1])
+            loss = ((after - path[i + 1]) ** 2).mean()
+            loss.backward()
+            first = 0.9 * first + 0.1 * leaf.grad
+            second = 0.999 * second + 0.001 * leaf.grad**2
+            mean, spread = first / (1 - 0.9**k), (second / (1 - 0.999**k)) ** 0.5
+            null = leaf.detach() - 0.01 * (1 - i / 100) * mean / (spread + 1e-8)
+            if loss.item() < threshold + 2e-5 * i:
+                break
+        found.append(null)
+        blank = model(z, t, null).detach()
+        z = ddim_step(z, blank + scale * (told - blank), level[i], level[i + 1])
+    return found, z
+
+
+def rf_solved(model, z, sigmas):
+    """The second-order Taylor step in either direction; the path in the order of ``sigmas``."""
+    path = [z]
+    for s, after in pairwise(sigmas):
+        h = after - s
+        v = model(z, 1000 * s)
+        derivative = (model(z + h / 2 * v, 1000 * (s + h / 2)) - v) / (h / 2)
+        z = z + h * v + h**2 / 2 * derivative
+        path.append(z)
+    return path
+
+
+def fire_flowed(model, z, sigmas):
+    path, v = [z], model(z, 1000 * sigmas[0])
+    for s, after in pairwise(sigmas):
+        v = model(z + (after - s) / 2 * v, 1000 * (s + after) / 2)
+        z = z + (after - s) * v
+        path.append(z)
+    return path

@@ -59,10 +59,16 @@ class Driven:
             self.facts = facts_of(self.run.contexts, call)
 
 
-def driven(run: Session, way: Way, start: Tensor, call: Mapping[str, Any]) -> Driven:
+def driven(
+    run: Session,
+    way: Way,
+    start: Tensor,
+    call: Mapping[str, Any],
+    fed: Callable[[DenoiserCall], DenoiserCall] | None = None,
+) -> Driven:
     """Calls the pipeline; other contexts do not see it."""
     one = Driven(run, way, start)
-    hooks = Hooks(before=one.before, starts=lambda latents: start.to(latents))
+    hooks = Hooks(before=one.before, starts=lambda latents: start.to(latents), fed=fed)
     with suppress(_Done), _deceived(run.pipe.scheduler, one), run.hooked(hooks, alone=True):
         run.pipe(**call)
     return one

@@ -2,15 +2,17 @@
 back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from attncontrol.checks.arguments import check_fields
 from attncontrol.inversion._schedule import Look, Looks, Schedule
+from attncontrol.inversion._solver import Places
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.session import Session
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +33,11 @@ class Inversion(ABC):
     """A method. Its fields are settings.
 
     ``pinned``: the retracing picture is put on the stored latents after every step. ``flow``: it is
-    one for rectified flow alone. ``guided``: it changes the unconditional branch.
+    one for rectified flow alone, where ``places`` of evaluations are those of a solver.
     """
 
     pinned: ClassVar[bool] = False
     flow: ClassVar[bool] = False
-    guided: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -48,6 +49,19 @@ class Inversion(ABC):
     def fed(self, call: DenoiserCall, back: Back) -> DenoiserCall:  # noqa: ARG002
         """What the denoiser is given on the way back."""
         return call
+
+    def embeddings(
+        self, run: Session, back: Back, call: Mapping[str, Any], keep: Callable[[Tensor], None]
+    ) -> Tensor | None:
+        """[picture step position channel] of the unconditional branch, where they are optimised;
+        those of ``back`` are done. ``keep`` sees them grow."""
+        del run, back, call, keep
+        return None
+
+    def places(self, levels: Sequence[float]) -> Places:
+        """Where the model is evaluated on the way back; see ``_solver``. None: as scheduled."""
+        del levels
+        return ()
 
 
 def straight(picture: Tensor, schedule: Schedule) -> Looks:

@@ -57,9 +57,11 @@ class Schedule:
         """c of the latents before step ``place``; 1 after the last one."""
         return self.updates[place].scale if place < len(self.updates) else 1.0
 
-    def noise(self, place: int) -> float:
-        """s of the latents before step ``place`` in rectified flow, where b is s' - s."""
-        return math.fsum(-update.gain for update in self.updates[place:])
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """s before every step of rectified flow, where b is s' - s, and 0 after the last one."""
+        count = len(self.updates) + 1
+        return tuple(math.fsum(-update.gain for update in self.updates[i:]) for i in range(count))
 
 
 class Look(NamedTuple):

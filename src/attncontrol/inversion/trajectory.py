@@ -52,7 +52,7 @@ class Trajectory:
     ``latents`` [picture step + 1 ...] begin with the most noise and end with the encoded pictures,
     in the scheduler's units. ``shown`` [picture height width 3] uint8 is what the model was shown.
     ``embeddings`` [picture step position channel] are those of the unconditional branch where the
-    method optimises them. ``trajectory[1]`` is that of one picture.
+    method optimises them, in half precision. ``trajectory[1]`` is that of one picture.
     """
 
     latents: Tensor
@@ -119,6 +119,16 @@ class Trajectory:
             write(part, self._tensors, self.course, path)
         return path
 
+    def put(self, file: Path) -> None:
+        """Over what is known to be an earlier state of it."""
+        with whole(file) as part:
+            write(part, self._tensors, self.course, file)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that its method optimises is there."""
+        return self.embeddings is None or self.embeddings.shape[1] == self.course.facts.steps
+
     @classmethod
     def load(cls, file: Path | str) -> "Trajectory":
         """Raises RecordError for what is none, or is damaged."""
@@ -157,6 +167,14 @@ def write(part: Unfinished, tensors: dict[str, Tensor], course: Course, final: P
         save_file(tensors, part, {_ABOUT: text, "attncontrol.checksum": checksum_of(text)})
     except SafetensorError as error:
         raise WriteError(f"{final} was not written: {error}; all is as before") from error
+
+
+def begun_in(file: Path | None, course: Course) -> Tensor | None:
+    """The embeddings in a file of the same course; None if there is none."""
+    if file is None or not file.exists() or not is_trajectory(file):
+        return None
+    before = Trajectory.load(file)
+    return before.embeddings if before.course == course else None
 
 
 def is_trajectory(path: Path) -> bool:

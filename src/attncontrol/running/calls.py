@@ -78,6 +78,12 @@ class DenoiserCall:
         rows = torch.tensor([start + self.images.index(number) for number in numbers])
         return replace(self, branches=(branch,), images=numbers, arguments=self._arguments_of(rows))
 
+    def told(self, rows: Sequence[int]) -> "DenoiserCall":
+        """What row i is told, all but its latents, is that of ``rows[i]``."""
+        arguments = self._arguments_of(torch.tensor(rows))
+        own = {self.name: self.arguments[self.name]}
+        return replace(self, arguments=arguments | own)
+
     def _arguments_of(self, rows: Tensor) -> dict[str, Any]:
         """Every tensor argument that has a batch axis is indexed."""
         size = len(self.arguments[self.name])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from attncontrol.checks.arguments import Count, NotNegative, Such, checked
 from attncontrol.errors import CallError, CouplingError, ModelError, SchedulerError, SettingError
 from attncontrol.families.family import Family
 from attncontrol.inversion._driven import Driven, driven
-from attncontrol.inversion._method import Inversion
+from attncontrol.inversion._method import Back, Inversion
 from attncontrol.inversion._schedule import is_flow, require_invertible
 from attncontrol.inversion.exact import Exact
-from attncontrol.inversion.trajectory import Course, Trajectory
-from attncontrol.maps.opened import checksum
+from attncontrol.inversion.trajectory import Course, Trajectory, begun_in, is_trajectory
+from attncontrol.maps.opened import checksum, path_of
 from attncontrol.running.session import Session, attach
 from attncontrol.verbs import photo
 from attncontrol.verbs.photo import Photo, Size
+from attncontrol.writing import require_free
 
 FAMILIES = {
     "unet": "Stable Diffusion 1 and XL", "sd2": "Stable Diffusion 2", "sd3": "SD3",
@@ -44,6 +46,7 @@ def invert(
     size: Size | None = None,
     guidance_scale: NotNegative = 1.0,
     num_inference_steps: Count = 50,
+    to: Annotated[Path | str | None, Such("a file", lambda to: to != "")] = None,
     **call: Any,
 ) -> Trajectory:
     """The latents of a picture at every step of a run, from the picture to noise.
@@ -55,7 +58,9 @@ def invert(
     ``picture`` is a PIL image or an array, or several with a prompt for each; ``photo.fitted`` says
     how they are made fit for the model, ``size`` is (height, width) in pixels. ``method`` is a
     value of ``attncontrol.inversion``. ``guidance_scale`` of 1 inverts without guidance, as
-    published (that of FLUX is the distilled one); the run that edits has its own. ``call`` goes to
+    published (that of FLUX is the distilled one); the run that edits has its own. ``to`` is a file
+    that gets the trajectory, and before that what is done of a method that optimises: the same call
+    goes on from it. ``call`` goes to
     the pipeline, which runs its own loop from the picture to noise; other contexts do not see it.
 
     Raises SettingError for prompts and sizes that do not fit; SchedulerError for schedulers that
@@ -75,11 +80,35 @@ def invert(
     height, width = shown.shape[1:3]
     arguments = {**call, "prompt": prompts, "height": height, "width": width}
     arguments |= {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
-    one = driven(
-        run, method.inverted, _encoded(pipe, run.family, shown),
-        arguments | {"output_type": "latent"},
-    )  # fmt: skip
-    return _trajectory(one, torch.from_numpy(shown), method, guidance_scale)
+    arguments |= {"output_type": "latent"}
+    if to is not None:
+        require_free(path_of(to), is_trajectory)
+    one = driven(run, method.inverted, _encoded(pipe, run.family, shown), arguments)
+    trajectory = _trajectory(one, torch.from_numpy(shown), method, guidance_scale)
+    return _tuned(run, trajectory, arguments, None if to is None else path_of(to))
+
+
+def _tuned(
+    run: Session, trajectory: Trajectory, call: dict[str, Any], file: Path | None
+) -> Trajectory:
+    """With what its method optimises; ``file`` has what is done."""
+    begun = begun_in(file, trajectory.course)
+    if file is not None and begun is None:
+        trajectory.save(file)
+
+    def keep(embeddings: Tensor) -> None:
+        if file is not None:
+            replace(trajectory, embeddings=embeddings.cpu()).put(file)
+
+    schedule, pictures = trajectory.course.schedule, range(len(trajectory))
+    same = dict(zip(pictures, pictures, strict=True))
+    device = next(run.denoiser.parameters()).device
+    back = Back(schedule, trajectory.latents.to(device), begun, same, same)
+    embeddings = trajectory.method.embeddings(run, back, call, keep)
+    if embeddings is None:
+        return trajectory
+    keep(embeddings)
+    return replace(trajectory, embeddings=embeddings.cpu())
 
 
 def _trajectory(one: Driven, shown: Tensor, method: Inversion, guidance: float) -> Trajectory:

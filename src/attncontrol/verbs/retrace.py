@@ -1,8 +1,8 @@
 """``retrace``: a run that makes the picture of a trajectory again, as a source for edits."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from attncontrol.checks.arguments import Index, Such, checked
 from attncontrol.errors import CouplingError
 from attncontrol.inversion._method import Back
 from attncontrol.inversion._schedule import require_invertible, schedule_of
+from attncontrol.inversion._solver import Solving, solved
 from attncontrol.inversion.trajectory import Trajectory
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Hooks, Session, attach
@@ -46,8 +47,18 @@ def retrace(pipe: Any, trajectory: Trajectory, *, images: _Images = None) -> Ite
     require_same_model(
         run.contexts, trajectory.course.facts, "the trajectory was made with", "invert with"
     )
+    if not trajectory.complete:
+        assert trajectory.embeddings is not None  # else it is
+        done, steps = trajectory.embeddings.shape[1], trajectory.course.facts.steps
+        raise CouplingError(
+            f"of this trajectory {done} of {steps} steps are optimised: invert the picture again "
+            "with the same to=..., which goes on"
+        )
     going = _Going(run, trajectory, images)
-    with run.hooked(Hooks(starts=going.starts, fed=going.fed, pinned=going.pinned)):
+    solving = Solving(pipe, trajectory.method.places, going.require_same_schedule)
+    solved_too = solved(pipe, solving) if trajectory.method.flow else nullcontext()
+    hooks = Hooks(starts=going.starts, fed=going.fed, pinned=going.pinned)
+    with solved_too, run.hooked(hooks):
         yield
 
 
@@ -104,12 +115,19 @@ class _Going:
                 f"{type(self.run.pipe).__name__} prepares its latents in a way that is not known, "
                 "so they cannot be those of the trajectory"
             )
-        own, course = facts_of(self.run.contexts, call), self.trajectory.course
-        require_same_run(course.facts, own, "the trajectory was made")
-        if not schedule_of(self.run.pipe.scheduler).resembles(course.schedule):
+        facts, own = self.trajectory.course.facts, facts_of(self.run.contexts, call)
+        if self.trajectory.method.flow:  # the solver has changed the schedule
+            own = replace(own, steps=facts.steps, timesteps=facts.timesteps)
+        require_same_run(facts, own, "the trajectory was made")
+        if not self.trajectory.method.flow:
+            self.require_same_schedule(self.run.pipe.scheduler)
+
+    def require_same_schedule(self, scheduler: Any) -> None:
+        """Raises CouplingError."""
+        if not schedule_of(scheduler).resembles(self.trajectory.course.schedule):
             raise CouplingError(
-                "the trajectory was made with another noise schedule or another kind of "
-                "prediction: retrace it with the scheduler that it was inverted with"
+                "the trajectory was made with another noise schedule, number of steps or kind of "
+                "prediction: retrace it with the scheduler and steps that it was inverted with"
             )
 
     def pinned(self, latents: Tensor, call: DenoiserCall) -> Tensor:
