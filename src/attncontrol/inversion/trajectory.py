@@ -6,7 +6,7 @@ them, ``embeddings``. The metadata entry ``attncontrol.trajectory`` is JSON: ``s
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -115,13 +115,12 @@ class Trajectory:
         """Writes one file, whole or not at all; a trajectory that is there is named in a warning
         and replaced. Raises WriteError."""
         path = path_of(file)
-        with whole(path, is_trajectory) as part:
-            write(part, self._tensors, self.course, path)
+        self.put(path, is_trajectory)
         return path
 
-    def put(self, file: Path) -> None:
-        """Over what is known to be an earlier state of it."""
-        with whole(file) as part:
+    def put(self, file: Path, ours: Callable[[Path], bool] | None = None) -> None:
+        """As ``save``; without ``ours`` what is there is known to be an earlier state of it."""
+        with whole(file, ours) as part:
             write(part, self._tensors, self.course, file)
 
     @property

@@ -94,7 +94,7 @@ def _tuned(
     """With what its method optimises; ``file`` has what is done."""
     begun = begun_in(file, trajectory.course)
     if file is not None and begun is None:
-        trajectory.save(file)
+        trajectory.put(file, is_trajectory)
 
     def keep(embeddings: Tensor) -> None:
         if file is not None:
