@@ -21,7 +21,7 @@ from attncontrol.attention.intercept import ControlAttnProcessor
 from attncontrol.attention.sites import Where
 from attncontrol.edits.mutual_attention import MutualAttention
 from attncontrol.edits.soft_identity import SoftIdentity
-from attncontrol.errors import BackendError, CouplingError
+from attncontrol.errors import CouplingError
 from attncontrol.objectives.descent import Descent
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.perturb import perturb
@@ -320,8 +320,11 @@ def test_other_processors_and_slicing_in_the_block(verb):
         pipe.unet.set_attn_processor(AttnProcessor2_0())
         made("sd", pipe)
     assert torch.equal(made("sd", pipe), before)
-    error = CouplingError if watching else BackendError
-    with pytest.raises(error, match="slicing"), opened("sd", pipe, verb):
+    if watching:
+        expected = pytest.raises(CouplingError, match="slicing")
+    else:  # its extra passes alone see attention
+        expected = pytest.warns(UserWarning, match="instead of SlicedAttnProcessor")
+    with expected, opened("sd", pipe, verb):
         pipe.enable_attention_slicing()
         made("sd", pipe)
     assert not left_behind(pipe)

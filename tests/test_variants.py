@@ -238,17 +238,6 @@ def refused(pipe, match, name):
             run(name, pipe)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_compiled_denoisers_are_refused():
-    pipe = sd3()
-    whole = pipe.transformer
-    pipe.transformer = torch.compile(whole)
-    refused(pipe, "compiled", "sd3")
-    pipe.transformer = whole
-    pipe.transformer.transformer_blocks[0].compile()
-    refused(pipe, "compiled", "sd3")
-
-
 def test_caches_are_refused():
     pipe = flux()
     pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
@@ -261,18 +250,6 @@ def test_sharded_attention_is_refused():
     pipe = flux()
     pipe.transformer.transformer_blocks[0].attn.processor._parallel_config = object()
     refused(pipe, "parallel", "flux")
-
-
-@pytest.mark.filterwarnings("ignore:flex_attention called without:UserWarning")
-def test_slicing_and_other_backends_are_refused():
-    pipe = tiny_sd()
-    pipe.enable_attention_slicing(1)
-    refused(pipe, "scaled_dot_product_attention", "sd")
-    pipe = flux()
-    for block in pipe.transformer.transformer_blocks:
-        block.attn.processor._attention_backend = "flex"
-    with pytest.raises(BackendError, match="scaled_dot_product_attention"), record(pipe, WORDS):
-        run("flux", pipe)
 
 
 def test_wrong_gradients_of_scaled_adapters_are_refused():

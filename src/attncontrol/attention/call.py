@@ -1,4 +1,4 @@
-"""One execution of attention as a value, and where picture and text lie in it."""
+"""One execution of attention as a value."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 from torch.overrides import _get_current_function_mode_stack
 
+from attncontrol.attention.layout import Layout
 from attncontrol.attention.sites import Site
-from attncontrol.errors import BackendError, CallError, EditError
+from attncontrol.errors import BackendError, EditError
+
+__all__ = ["AttentionCall", "Layout"]
 
 Mask = Float[Tensor, "*mask #query key"] | Bool[Tensor, "*mask #query key"]
 Probabilities = Float[Tensor, "batch heads query key"]
@@ -21,42 +24,6 @@ Key = Float[Tensor, "batch heads key dim"]
 Query = Float[Tensor, "batch heads query dim"]
 
 _SHORT = 512  # keys up to which the explicit softmax is faster (text); measured in tests/perf
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the picture and the text lie in the sequences of one site.
-
-    The picture is a row-major ``grid`` (height, width), a video (frames, height, width). ``image``
-    are its queries, in joint attention also its keys, as one slice or, where the rows of the batch
-    differ, one for each; ``text`` are keys, and so are the ``further`` texts of edits in joint
-    attention, which nobody sees unless an edit says so. ``references`` are the pictures that an
-    editing model is given: the grid of each, and as its ``image`` where it lies.
-    """
-
-    grid: tuple[int, ...]
-    image: slice | tuple[slice, ...] = field(default_factory=lambda: slice(None))
-    text: slice = field(default_factory=lambda: slice(None))
-    further: Mapping[str, slice] = field(default_factory=dict)
-    references: "tuple[Layout, ...]" = ()
-
-    @property
-    def image_slice(self) -> slice:
-        """Where the picture lies in the rows, which do not differ; those of a single row never
-        do."""
-        if isinstance(self.image, tuple) and len(set(map(str, self.image))) > 1:
-            raise CallError(
-                "text of different lengths in the rows of one batch, so the picture lies elsewhere "
-                "in each; pass one prompt at a time"
-            )
-        return self.image[0] if isinstance(self.image, tuple) else self.image
-
-    def rows(self, rows: slice | Sequence[int]) -> "Layout":
-        """Of some rows of the batch."""
-        if isinstance(self.image, slice):
-            return self
-        chosen = self.image[rows] if isinstance(rows, slice) else tuple(self.image[r] for r in rows)
-        return replace(self, image=chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +34,8 @@ class AttentionCall:
     ``normaliser`` is the logarithm of the sum over keys of exp(logits) [batch heads query], where
     it is known. ``below`` is what ``run`` reaches: further edits and those who listen, None for the
     kernel itself. ``further`` are key and value of the texts of edits in cross-attention, ``heads``
-    the numbers of the heads at the site, None for all of them.
+    the numbers of the heads at the site, None for all of them. ``backend`` is the processor's own
+    kernel where that is not torch's: the output of calls that it can take, None for others.
     """
 
     site: Site
@@ -83,12 +51,19 @@ class AttentionCall:
     below: "Callable[[AttentionCall], Tensor] | None" = field(default=None, repr=False)
     further: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     heads: tuple[int, ...] | None = None
+    backend: "Callable[[AttentionCall], Tensor | None] | None" = field(default=None, repr=False)
 
     def run(self) -> Tensor:
         """The attention output [batch heads query dim], after the edits below this one."""
         return self.kernel() if self.below is None else self.below(self)
 
     def kernel(self) -> Tensor:
+        """The attention output, by the processor's own kernel where it takes this call, or else by
+        the one that torch chooses."""
+        output = None if self.backend is None else self.backend(self)
+        return self.exact() if output is None else output
+
+    def exact(self) -> Tensor:
         """The attention output, by the kernel that torch chooses."""
         return F.scaled_dot_product_attention(
             self.query, self.key, self.value, self.mask, self.dropout, self.is_causal,
@@ -98,7 +73,7 @@ class AttentionCall:
     def run_with_normaliser(self) -> "tuple[Tensor, AttentionCall]":
         """run(), and the call with its normaliser where the same kernel gives it: long keys without
         mask or gradient on a CPU, and nobody below."""
-        worth = self.below is None and self.key.shape[2] > _SHORT
+        worth = self.below is None and self.backend is None and self.key.shape[2] > _SHORT
         found = self.kernel_with_normaliser() if worth else None
         return (
             (self.run(), self) if found is None else (found[0], replace(self, normaliser=found[1]))
@@ -232,7 +207,7 @@ class AttentionCall:
         for chunk in columns.to(self.value).split(width, -1):
             value = F.pad(chunk, (0, width - chunk.shape[-1]))[:, None]
             value = value.expand(-1, self.value.shape[1], -1, -1).contiguous()
-            outputs.append(part.replace(value=value).kernel()[..., : chunk.shape[-1]])
+            outputs.append(part.replace(value=value).exact()[..., : chunk.shape[-1]])
         return _at_least_single(torch.cat(outputs, -1))
 
 

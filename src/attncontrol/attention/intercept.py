@@ -2,7 +2,8 @@
 ``F.scaled_dot_product_attention`` is handed over, after projection, qk-norm and positional
 rotation.
 
-So one wrapper serves every diffusers processor that uses that function.
+So one wrapper serves every diffusers processor that uses that function. Others are made to, see
+``kernels``.
 """
 
 import copy
@@ -19,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Editor, Seen
+from attncontrol.attention.kernels import OwnKernel, with_torch_kernel
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site
 from attncontrol.errors import BackendError, EditError
@@ -109,9 +111,9 @@ class _Intercept(TorchFunctionMode):
     """While active, hands the first scaled_dot_product_attention to ``handler``; later ones, such
     as those of IP-Adapters, are not the module's own. Inactive inside the handler itself."""
 
-    def __init__(self, site: Site, handler: Handler) -> None:
+    def __init__(self, site: Site, handler: Handler, backend: Any) -> None:
         super().__init__()
-        self.site, self.handler, self.calls = site, handler, 0
+        self.site, self.handler, self.backend, self.calls = site, handler, backend, 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -124,7 +126,10 @@ class _Intercept(TorchFunctionMode):
             return func(*args, **kwargs)
         named = dict(zip(_POSITIONAL, args, strict=False))
         named |= {_NAMES.get(name, name): value for name, value in kwargs.items()}
-        return self.handler(AttentionCall(self.site, **named))
+        call = AttentionCall(self.site, **named)
+        if self.backend is not None:
+            call = replace(call, backend=OwnKernel(self.backend, call))
+        return self.handler(call)
 
 
 class ControlAttnProcessor:
@@ -153,14 +158,15 @@ def _control_class(processor_class: type) -> type:
     @functools.wraps(processor_class.__call__)
     def call(self: Any, attn: nn.Module, *args: Any, **kwargs: Any) -> Any:
         wrapped, site, handler = self._control
-        with _Intercept(site, handler) as mode:
-            output = wrapped(attn, *args, **kwargs)
+        processor, backend = with_torch_kernel(wrapped, attn)
+        with _Intercept(site, handler, backend) as mode:
+            output = processor(attn, *args, **kwargs)
         if not mode.calls:
             raise BackendError(
                 f"attention at {site.name} ran without torch's scaled_dot_product_attention "
-                f"({type(wrapped).__name__}); switch attention slicing, eager processors and "
-                "third-party backends off (pipe.unet.set_attn_processor(AttnProcessor2_0()), "
-                "pipe.disable_attention_slicing())"
+                f"({type(wrapped).__name__}), in a way that is not known; choose other sites by "
+                "where=..., or a processor of diffusers "
+                "(pipe.unet.set_attn_processor(AttnProcessor2_0()))"
             )
         return output
 

@@ -7,19 +7,38 @@ another architecture.
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attncontrol.errors import BackendError, ModelError
+from torch import nn
+
+from attncontrol.errors import ModelError
 from attncontrol.families.family import Family
 from attncontrol.families.refused import REFUSED
 
 FAMILIES: list[Family] = []
 
 
+class _Uncompiled:
+    """A pipeline, with the components that torch.compile was given."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+
+    def __getattr__(self, name: str) -> Any:
+        part = getattr(self._pipe, name)
+        return getattr(part, "_orig_mod", part)
+
+
+def _inner(family: Family, pipe: Any) -> nn.Module:
+    return family.denoiser(_Uncompiled(pipe))
+
+
 def family_of(pipe: Any) -> Family:
-    """The family of a pipeline. Raises ModelError if none matches, BackendError if its denoiser is
-    compiled."""
+    """The family of a pipeline, whose denoiser is that which torch.compile was given. Raises
+    ModelError if none matches."""
     if isinstance(pipe, type):
         raise ModelError(
             f"{pipe.__name__} is a class: give a pipeline, as from_pretrained(...) makes"
@@ -33,19 +52,13 @@ def family_of(pipe: Any) -> Family:
     components = {
         name: part for name, part in getattr(pipe, "components", {}).items() if part is not None
     }
-    if compiled := [
-        name
-        for name, part in components.items()
-        if hasattr(part, "_orig_mod") and name in ("unet", "transformer")
-    ]:
-        raise BackendError(
-            f"{compiled[0]} is compiled, where hooks are ignored; use pipe.{compiled[0]}._orig_mod"
-        )
+    shown: Any = _Uncompiled(pipe)
     for family in FAMILIES:
         if family.name == "unknown":
             _require_not_refused(pipe, components)
-        if family.matches(pipe):
-            return family
+        if family.matches(shown):
+            is_plain = family.denoiser(pipe) is family.denoiser(shown)
+            return family if is_plain else replace(family, denoiser=partial(_inner, family))
     parts = ", ".join(f"{name}={type(part).__name__}" for name, part in components.items())
     known = ", ".join(family.name for family in FAMILIES)
     raise ModelError(

@@ -80,7 +80,8 @@ ENTERED: ContextVar[frozenset[object]] = ContextVar("ENTERED", default=frozenset
 @dataclass(eq=False)
 class Contexts:
     """Those open on one pipeline, in the order of their opening. ``soloist`` is one that hides what
-    the pipeline does from the others."""
+    the pipeline does from the others. ``left`` are sites that ran without their own kernel, by
+    name, ``told`` those that a warning has named."""
 
     pipe: Any
     family: Family
@@ -90,6 +91,8 @@ class Contexts:
     soloist: Seat | None = None
     track: Track = field(default_factory=Track)
     seeds: tuple[int, ...] = ()
+    left: dict[str, Any] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
     lock: Any = field(default_factory=threading.RLock)
 
     @property
@@ -128,7 +131,7 @@ class Contexts:
         hooks = [seat.hooks for seat in self.acting]
         editors = tuple((h.sites, h.edit) for h in hooks if h.edit and purpose != "probe")
         listeners = tuple((h.sites, h.listen) for h in hooks if h.listen and purpose == "own")
-        return Pass(call, purpose, layout, editors, listeners, riders, self)
+        return Pass(call, purpose, layout, editors, listeners, riders, self, self.left)
 
     def between(self, call: DenoiserCall, latents: Tensor, sites: Sites) -> Moment:
         """The moment after a step, whose layout is that of the latents."""

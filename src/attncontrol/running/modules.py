@@ -19,12 +19,13 @@ from attncontrol.running.observers import Hook, inputs_of
 def modules_watched(contexts: Contexts, seat: Seat) -> Iterator[None]:
     """The modules of a context's hooks, while it is open. Raises SiteError if there is none of a
     name."""
-    known = dict(contexts.denoiser.named_modules())
+    known, eager = dict(contexts.denoiser.named_modules()), contexts.wiring.eager
     with ExitStack() as stack:
         for pattern in seat.hooks.modules:
             chosen = [name for name in known if name and path_matches(name, pattern)]
             if not chosen:
                 raise SiteError(f"no module of {type(contexts.denoiser).__name__} is {pattern!r}")
+            stack.enter_context(eager.running(contexts.denoiser, chosen))
             for name in chosen:
                 hook = Hook(functools.partial(_passed, contexts, seat, name))
                 handle = known[name].register_forward_hook(hook, with_kwargs=True)

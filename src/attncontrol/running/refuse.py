@@ -7,15 +7,16 @@ from torch import nn
 
 from attncontrol.errors import BackendError, ModelError
 from attncontrol.families.family import Family
+from attncontrol.running.eager import is_compiled
 
 
 def require_visible_attention(pipe: Any, denoiser: nn.Module) -> None:
-    """Raises BackendError where attention is compiled, skipped by a cache, or shared among
+    """Raises BackendError where attention is compiled for good, skipped by a cache, or shared among
     devices."""
-    if any(module._compiled_call_impl is not None for module in denoiser.modules()):
+    if compiled := {type(each) for each in denoiser.modules() if is_compiled(type(each).forward)}:
         raise BackendError(
-            f"{type(pipe).__name__} has a compiled denoiser, where hooks are ignored; use an "
-            "uncompiled one"
+            f"{compiled.pop().__name__}.forward is compiled in the class itself, where hooks are "
+            "ignored; compile the model instead: pipe.transformer.compile_repeated_blocks()"
         )
     if getattr(denoiser, "is_cache_enabled", False):
         raise BackendError(

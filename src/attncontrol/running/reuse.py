@@ -56,8 +56,8 @@ class Prefix:
 def prefix_before(
     denoiser: nn.Module, changed: Iterable[str], purpose: Callable[[], Purpose | None]
 ) -> Iterator[Prefix]:
-    """Keeps the outputs of the blocks before the first that holds one of the modules
-    ``changed``."""
+    """Keeps the outputs of the blocks before the first that holds one of the modules ``changed``,
+    but for compiled blocks, which cannot be watched."""
     lists = [(name, of) for name, of in denoiser.named_children() if isinstance(of, nn.ModuleList)]
     blocks = {f"{name}.{i}": block for name, of in lists for i, block in of.named_children()}
     outer = {".".join(path.split(".")[:2]) for path in changed}
@@ -67,7 +67,7 @@ def prefix_before(
         for name in names:
             block = denoiser.get_submodule(name)
             stack.callback(block.register_forward_pre_hook(Hook(prefix._end)).remove)
-        for block in blocks.values():
+        for block in (each for each in blocks.values() if each._compiled_call_impl is None):
             stack.callback(block.register_forward_hook(Hook(prefix._keep)).remove)
         yield prefix
 

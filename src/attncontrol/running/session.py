@@ -1,7 +1,7 @@
 """One session per pipeline: its facts, and the one way in for all that acts on its attention."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,9 +16,11 @@ from attncontrol.families.family import Family
 from attncontrol.families.known import family_of
 from attncontrol.running.calls import DenoiserCall, prediction_of
 from attncontrol.running.contexts import ENTERED, Contexts, Hooks, Seat
+from attncontrol.running.eager import compiled_parts
 from attncontrol.running.events import Events
 from attncontrol.running.finite import require_finite
 from attncontrol.running.further import require_further
+from attncontrol.running.kernels import dispatching, tell_left, tell_replaced
 from attncontrol.running.modules import modules_watched
 from attncontrol.running.refuse import require_visible_attention
 from attncontrol.running.sources import require_model
@@ -50,9 +52,10 @@ class Session:
         require_model(self.contexts, hooks.kept)
         if hooks.texts:
             require_further(self.pipe, self.family)
+        tell_replaced(self.contexts, hooks.sites)
         contexts, seat = self.contexts, Seat(hooks, threading.get_ident())
         wrapping = contexts.wiring.wrapping(self.denoiser, hooks.sites)
-        with self._seated(seat), wrapping, modules_watched(contexts, seat):
+        with self.eagerly(), self._seated(seat), wrapping, modules_watched(contexts, seat):
             before = contexts.soloist, contexts.track
             if alone:
                 contexts.soloist, contexts.track = seat, Track()
@@ -67,6 +70,7 @@ class Session:
                 f"{what} was never called: call this pipeline ({type(self.pipe).__name__}) inside "
                 "the with block"
             )
+        tell_left(contexts)
 
     def forward(
         self,
@@ -97,13 +101,24 @@ class Session:
     ) -> Iterator[Pass]:
         """What the denoiser computes in the block belongs to this pass; for its gradient too."""
         sites = sites or {}
+        tell_replaced(self.contexts, sites)
+        wrapped = {**dispatching(self.denoiser), **sites} if purpose == "gradient" else sites
         one = self.contexts.pass_of(call, purpose, riders)
         if edit is not None:
             one = replace(one, editors=(*one.editors, (sites, edit)))
         if listen is not None:
             one = replace(one, listeners=(*one.listeners, (sites, listen)))
-        with self.contexts.wiring.wrapping(self.denoiser, sites), self.contexts.wiring.running(one):
+        wiring = self.contexts.wiring
+        with wiring.wrapping(self.denoiser, wrapped), wiring.running(one):
             yield one
+
+    @contextmanager
+    def eagerly(self, names: Iterable[str] = ()) -> Iterator[None]:
+        """The denoiser, and all that lies between it and the modules ``names``, is not compiled in
+        the block; other blocks stay as they are."""
+        eager = self.contexts.wiring.eager
+        with eager.holding(compiled_parts(self.pipe)), eager.running(self.denoiser, names):
+            yield
 
     @property
     def purpose(self) -> Purpose | None:

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.attention.edit import Editor
 from attncontrol.attention.intercept import ControlAttnProcessor, Listener, attend, wrap
+from attncontrol.attention.kernels import OwnKernel
 from attncontrol.attention.moment import Moment, Purpose
 from attncontrol.attention.sites import Site
 from attncontrol.errors import CouplingError
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.eager import Eager
 from attncontrol.running.further import hidden
 
 Sites = Mapping[str, Site]
@@ -31,7 +33,8 @@ class Pass:
     """One run of the denoiser: whose rows it has, why it runs, and what acts on its attention.
 
     ``editors`` and ``listeners`` come with the sites they belong to. The last ``riders`` images are
-    sources of edits alone. ``owner`` are the contexts of the pipeline it is made for.
+    sources of edits alone. ``owner`` are the contexts of the pipeline it is made for; ``left`` gets
+    the sites whose own kernel could not compute what edits made of a call.
     """
 
     call: DenoiserCall
@@ -41,6 +44,7 @@ class Pass:
     listeners: tuple[tuple[Sites, Listener], ...] = ()
     riders: int = 0
     owner: object = None
+    left: dict[str, Any] = field(default_factory=dict)
 
     def attend(self, call: AttentionCall) -> Tensor:
         """The output of an attention call of this pass."""
@@ -50,7 +54,10 @@ class Pass:
         if not editors and not listeners and not self.call.further:
             return call.kernel()
         call, now = self._found(call)
-        return attend(call, now, editors, listeners)
+        output = attend(call, now, editors, listeners)
+        if isinstance(call.backend, OwnKernel) and call.backend.left:
+            self.left[name] = call.backend.backend
+        return output
 
     def _found(self, call: AttentionCall) -> tuple[AttentionCall, Moment]:
         """The call without further texts, and its moment."""
@@ -82,12 +89,18 @@ class Wiring:
     """``passes`` of every thread, innermost last; None stands for one that nobody watches."""
 
     wrapped: dict[str, _Wrapped] = field(default_factory=dict)
+    eager: Eager = field(default_factory=Eager)
     passes: dict[int, list[Pass | None]] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
 
     @contextmanager
     def wrapping(self, denoiser: nn.Module, sites: Sites) -> Iterator[None]:
         """The attention of ``sites`` reaches the pass that is running, until the last leaves."""
+        with self.eager.running(denoiser, sites), self._replacing(denoiser, sites):
+            yield
+
+    @contextmanager
+    def _replacing(self, denoiser: nn.Module, sites: Sites) -> Iterator[None]:
         with self.lock:
             new = [site for name, site in sites.items() if name not in self.wrapped]
             self.wrapped |= {site.name: self._prepared(denoiser, site) for site in new}

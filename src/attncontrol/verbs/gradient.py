@@ -1,11 +1,11 @@
 """The losses of an objective and their gradient in the latents: one more pass of the denoiser."""
 
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
@@ -44,7 +44,7 @@ def loss_and_gradient(
         return output
 
     sites = view.gaze.sites
-    with torch.enable_grad():
+    with torch.enable_grad(), frozen(run.denoiser):
         x = moved[: len(numbers)].clone().requires_grad_()
         part = part.with_latents(torch.cat([x, moved[len(numbers) :]]) if riders else x)
         with run.passing(part, "gradient", sites=sites, listen=listen, riders=len(riders)):
@@ -91,3 +91,16 @@ def in_units(evaluate: Evaluate, images: Tensor, change: Tensor) -> tuple[Tensor
 def rms(values: Tensor) -> Tensor:
     """Root mean square of every image, [image]."""
     return values.flatten(1).square().mean(1).sqrt()
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No weight gradients inside: activations that only they need are not kept."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

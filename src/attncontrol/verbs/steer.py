@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from attncontrol.attention.between import sites_with
@@ -106,7 +106,7 @@ def steer(
     trace = Trace(where, next(given, USUAL))
     chosen = sites_with(known, "image->text", where)
     steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace, images)
-    with run.hooked(Hooks(before=steering.before)), _frozen(run.denoiser):
+    with run.hooked(Hooks(before=steering.before)):
         yield trace
 
 
@@ -229,16 +229,3 @@ def _tracked(value: Any) -> Any:
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """No weight gradients inside: activations that only they need are not kept."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)

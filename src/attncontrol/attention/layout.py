@@ -1,0 +1,42 @@
+"""Where the picture and the text lie in the sequences of attention."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from attncontrol.errors import CallError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the picture and the text lie in the sequences of one site.
+
+    The picture is a row-major ``grid`` (height, width), a video (frames, height, width). ``image``
+    are its queries, in joint attention also its keys, as one slice or, where the rows of the batch
+    differ, one for each; ``text`` are keys, and so are the ``further`` texts of edits in joint
+    attention, which nobody sees unless an edit says so. ``references`` are the pictures that an
+    editing model is given: the grid of each, and as its ``image`` where it lies.
+    """
+
+    grid: tuple[int, ...]
+    image: slice | tuple[slice, ...] = field(default_factory=lambda: slice(None))
+    text: slice = field(default_factory=lambda: slice(None))
+    further: Mapping[str, slice] = field(default_factory=dict)
+    references: "tuple[Layout, ...]" = ()
+
+    @property
+    def image_slice(self) -> slice:
+        """Where the picture lies in the rows, which do not differ; those of a single row never
+        do."""
+        if isinstance(self.image, tuple) and len(set(map(str, self.image))) > 1:
+            raise CallError(
+                "text of different lengths in the rows of one batch, so the picture lies elsewhere "
+                "in each; pass one prompt at a time"
+            )
+        return self.image[0] if isinstance(self.image, tuple) else self.image
+
+    def rows(self, rows: slice | Sequence[int]) -> "Layout":
+        """Of some rows of the batch."""
+        if isinstance(self.image, slice):
+            return self
+        chosen = self.image[rows] if isinstance(rows, slice) else tuple(self.image[r] for r in rows)
+        return replace(self, image=chosen)
