@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload, dispatch_model
 from diffusers import (
     ControlNetModel,
-    FirstBlockCacheConfig,
     FluxImg2ImgPipeline,
     FluxInpaintPipeline,
     PixArtSigmaPipeline,
@@ -202,10 +202,12 @@ OFFLOADS = {
     "group": lambda _, denoiser: denoiser.enable_group_offload(
         torch.device("cpu"), offload_type="leaf_level"
     ),
+    "sequential": lambda _, denoiser: cpu_offload(denoiser, torch.device("cpu")),
+    "device map": lambda _, denoiser: dispatch_model(denoiser, {"": "cpu"}, force_hooks=True),
 }
 
 
-@pytest.mark.parametrize("offload", ["model", "group"])
+@pytest.mark.parametrize("offload", OFFLOADS)
 @pytest.mark.parametrize("name", ["sd", "sd3"])
 def test_offloading_changes_nothing(name, offload):
     make = {"sd": tiny_sd, "sd3": sd3}[name]
@@ -236,14 +238,6 @@ def refused(pipe, match, name):
     for context in (record(pipe, WORDS), steer(pipe, OBJECTIVE, where=ANY)):
         with pytest.raises(BackendError, match=match), context:
             run(name, pipe)
-
-
-def test_caches_are_refused():
-    pipe = flux()
-    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
-    refused(pipe, "cache", "flux")
-    pipe.transformer.disable_cache()
-    guided(pipe, lambda: run("flux", pipe))
 
 
 def test_sharded_attention_is_refused():

@@ -38,7 +38,7 @@ class Hooks:
     ``stepped(latents, now)`` returns the latents after a step of the scheduler, ``ended`` sees them
     when all contexts have changed them, ``decoded(pictures, now)`` returns the decoded pictures.
     ``source_of(image)`` is the image that another one takes from. ``texts`` follow that of the
-    prompt wherever ``shows(progress)``.
+    prompt wherever ``shows(progress)``. Caches of the denoiser are passed by unless ``cached``.
     """
 
     sites: Sites = field(default_factory=dict)
@@ -60,6 +60,7 @@ class Hooks:
     before: Callable[[DenoiserCall], Tensor | None] | None = None
     after: Callable[[DenoiserCall, Tensor], Tensor] | None = None
     done: Callable[[], None] | None = None
+    cached: bool = False
 
 
 @dataclass(eq=False)

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from attncontrol.errors import CouplingError
 from attncontrol.running.calls import DenoiserCall, prediction_of, with_prediction
 from attncontrol.running.contexts import Contexts
-from attncontrol.running.eager import uncompiled
 from attncontrol.running.finite import require_finite
 from attncontrol.running.further import read
 from attncontrol.running.observers import Hook, named, observe
@@ -63,9 +62,8 @@ class Events:
         self.installed.append(observe(self.scheduler, "step", self._on_step, self._on_stepped))
         if corrector := corrector_of(self.scheduler):
             self.installed.append(observe(self.scheduler, corrector, _nothing, self._on_corrected))
-        vae = uncompiled(getattr(pipe, "vae", None))
-        if hasattr(vae, "decode"):
-            self.installed.append(observe(vae, "decode", _nothing, self._on_decoded))
+        if hasattr(getattr(pipe, "vae", None), "decode"):
+            self.installed.append(observe(pipe.vae, "decode", _nothing, self._on_decoded))
 
     def _on_start(self, _: dict[str, Any]) -> None:
         if caller() is not self.contexts.pipe:

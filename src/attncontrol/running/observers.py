@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attncontrol.errors import CouplingError
+from attncontrol.running.eager import uncompiled
 
 Observer = Callable[[dict[str, Any]], None]
 Changer = Callable[[Any], Any]
@@ -21,6 +22,7 @@ def observe(
     this. All observers of a method share one stand-in, which the last to leave takes off; if
     somebody has put something over it, it stays and only passes calls on.
     """
+    owner = uncompiled(owner)
     method = vars(owner).get(name)
     if not isinstance(method, _Observed):
         method = _Observed(owner, name)

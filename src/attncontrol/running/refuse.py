@@ -7,27 +7,32 @@ from torch import nn
 
 from attncontrol.errors import BackendError, ModelError
 from attncontrol.families.family import Family
+from attncontrol.running.cache import drops_rows
 from attncontrol.running.eager import is_compiled
 
 
 def require_visible_attention(pipe: Any, denoiser: nn.Module) -> None:
-    """Raises BackendError where attention is compiled for good, skipped by a cache, or shared among
-    devices."""
+    """Raises BackendError where attention is compiled for good, or shared among devices."""
     if compiled := {type(each) for each in denoiser.modules() if is_compiled(type(each).forward)}:
         raise BackendError(
             f"{compiled.pop().__name__}.forward is compiled in the class itself, where hooks are "
             "ignored; compile the model instead: pipe.transformer.compile_repeated_blocks()"
-        )
-    if getattr(denoiser, "is_cache_enabled", False):
-        raise BackendError(
-            f"{type(pipe).__name__} has a cache that skips attention; switch it off "
-            "(denoiser.disable_cache()) in the block"
         )
     processors = [getattr(module, "processor", None) for module in denoiser.modules()]
     if any(getattr(processor, "_parallel_config", None) is not None for processor in processors):
         raise BackendError(
             f"{type(pipe).__name__} shares its attention among devices (context parallel), which "
             "is not supported"
+        )
+
+
+def require_all_rows(denoiser: nn.Module) -> None:
+    """Raises BackendError for a cache that leaves rows of the batch out."""
+    if drops_rows(denoiser):
+        raise BackendError(
+            "FasterCache leaves the unconditional rows of a batch out in some steps, so what is "
+            "recorded would have no branch; switch it off (denoiser.disable_cache()) before the "
+            "block"
         )
 
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from attncontrol.running.finite import require_finite
 from attncontrol.running.further import require_further
 from attncontrol.running.kernels import dispatching, tell_left, tell_replaced
 from attncontrol.running.modules import modules_watched
-from attncontrol.running.refuse import require_visible_attention
+from attncontrol.running.refuse import require_all_rows, require_visible_attention
 from attncontrol.running.sources import require_model
 from attncontrol.running.track import Track
 from attncontrol.running.wiring import Pass, Sites, wiring_of
@@ -49,13 +49,23 @@ class Session:
         Raises CouplingError at a normal end if the denoiser or the scheduler never ran.
         """
         require_visible_attention(self.pipe, self.denoiser)
+        if hooks.cached and hooks.listen:
+            require_all_rows(self.denoiser)
         require_model(self.contexts, hooks.kept)
         if hooks.texts:
             require_further(self.pipe, self.family)
         tell_replaced(self.contexts, hooks.sites)
         contexts, seat = self.contexts, Seat(hooks, threading.get_ident())
-        wrapping = contexts.wiring.wrapping(self.denoiser, hooks.sites)
-        with self.eagerly(), self._seated(seat), wrapping, modules_watched(contexts, seat):
+        wiring = contexts.wiring
+        wrapping = wiring.wrapping(self.denoiser, hooks.sites)
+        computed = nullcontext() if hooks.cached else wiring.caches.off(self.denoiser)
+        with (
+            self.eagerly(),
+            self._seated(seat),
+            computed,
+            wrapping,
+            modules_watched(contexts, seat),
+        ):
             before = contexts.soloist, contexts.track
             if alone:
                 contexts.soloist, contexts.track = seat, Track()
@@ -109,7 +119,8 @@ class Session:
         if listen is not None:
             one = replace(one, listeners=(*one.listeners, (sites, listen)))
         wiring = self.contexts.wiring
-        with wiring.wrapping(self.denoiser, wrapped), wiring.running(one):
+        computed = wiring.caches.off(self.denoiser)
+        with wiring.wrapping(self.denoiser, wrapped), computed, wiring.running(one):
             yield one
 
     @contextmanager

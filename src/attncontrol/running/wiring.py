@@ -21,6 +21,7 @@ from attncontrol.attention.kernels import OwnKernel
 from attncontrol.attention.moment import Moment, Purpose
 from attncontrol.attention.sites import Site
 from attncontrol.errors import CouplingError
+from attncontrol.running.cache import Caches
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.eager import Eager
 from attncontrol.running.further import hidden
@@ -90,6 +91,7 @@ class Wiring:
 
     wrapped: dict[str, _Wrapped] = field(default_factory=dict)
     eager: Eager = field(default_factory=Eager)
+    caches: Caches = field(default_factory=Caches)
     passes: dict[int, list[Pass | None]] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
 

@@ -70,8 +70,8 @@ def perturb(
             return run.purpose
 
         changed = [*plan.sites, *layers]
-        stack.enter_context(run.eagerly(changed))  # other blocks stay compiled
         skipped = stack.enter_context(watched_blocks(run.denoiser, layers, purpose))
+        stack.enter_context(run.eagerly(changed))  # other blocks stay compiled
         prefix = stack.enter_context(prefix_before(run.denoiser, changed, purpose))
         guidance = _Guidance(run, plan, Watch(plan), skipped, prefix, scale, rescale)
         hooks = Hooks(before=guidance.before, after=guidance.after, kept=plan.kept)

@@ -31,8 +31,8 @@ from attncontrol.verbs import photo
 from attncontrol.verbs.about import about, reductions
 from attncontrol.verbs.noise import noise_per_signal, noised
 from attncontrol.verbs.photo import Photo, Size
-from attncontrol.verbs.recorder import Axis
 from attncontrol.verbs.room import bytes_of, require_room
+from attncontrol.verbs.wish import Axis
 
 Spans = tuple[tuple[Span, ...], ...]
 

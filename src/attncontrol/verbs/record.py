@@ -17,8 +17,9 @@ from attncontrol.maps.store import Encoding, require_encoding
 from attncontrol.maps.streaming import Stream, placed
 from attncontrol.prompts.words import Words
 from attncontrol.running.session import Hooks, attach
-from attncontrol.verbs.recorder import Axis, Recorder, Wish
+from attncontrol.verbs.recorder import Recorder
 from attncontrol.verbs.taking import Taking
+from attncontrol.verbs.wish import Axis, Wish
 
 _WORDS = Such(
     "a non-empty list such as ['cat', 'frog'], or one for each prompt, {prompt: [...]}",
@@ -66,7 +67,8 @@ def record(
     that is stopped then leaves nothing.
 
     Means count the steps in which a site and a branch ran; kept steps in which they did not are
-    NaN. Parts of a picture that are denoised one after another in a step count as one mean. Inside
+    NaN. A cache of the denoiser stays on, and a warning names the steps that it took from others.
+    Parts of a picture that are denoised one after another in a step count as one mean. Inside
     ``edit`` the attention is the edited one.
 
     Yields AttentionMaps, complete when the block ends. Raises WordError and SiteError; CallError if
@@ -88,7 +90,7 @@ def record(
         recorder, maps = Recorder(run, wish, Taking(run.source_of)), AttentionMaps()
         hooks = Hooks(
             sites=sites, listen=recorder.listen, before=recorder.before,
-            ended=recorder.taking.ended,
+            ended=recorder.taking.ended, cached=True,
         )  # fmt: skip
         with run.hooked(hooks):
             yield maps

@@ -2,49 +2,25 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from attncontrol.attention.between import Direction, related
+from attncontrol.attention.between import related
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.errors import CouplingError, NonFiniteError
 from attncontrol.maps.recording import BranchText, Recording
 from attncontrol.maps.store import pixels
-from attncontrol.maps.streaming import Stream
-from attncontrol.prompts.text import Text
-from attncontrol.prompts.words import Words
+from attncontrol.running.cache import tell_skipped
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Session
-from attncontrol.running.wiring import Sites
 from attncontrol.verbs.about import about, reductions, sigma
-from attncontrol.verbs.branches import filled, texts_of, without_absent
+from attncontrol.verbs.branches import filled, without_absent
 from attncontrol.verbs.room import bytes_of, require_room
 from attncontrol.verbs.taking import Taking
-
-Axis = Literal["step", "head"]
-
-
-@dataclass(frozen=True, eq=False)
-class Wish:
-    """What shall be recorded; see ``record``."""
-
-    words: Words | None
-    sites: Sites
-    direction: Direction
-    kept: frozenset[str]
-    branches: tuple[str, ...]
-    steps: Collection[int] | None
-    limit: float
-    stream: Stream | None
-
-    def has_step(self, index: int) -> bool:
-        return self.steps is None or index in self.steps
-
-    def texts(self, text: Text, branches: Sequence[str]) -> dict[str, BranchText]:
-        return texts_of(text, branches, self.words, self.direction)
+from attncontrol.verbs.wish import Wish
 
 
 @dataclass(eq=False)
@@ -77,7 +53,8 @@ class Recorder:
     """``sums`` holds, by site and branch, one sum per kept step, or one for all under None.
 
     ``texts`` of the branches and ``known`` (what ran) are there from the first step on. ``met``
-    are the branches that ran, ``seen`` the steps, ``taking`` knows sources.
+    are the branches that ran, ``seen`` the steps, ``ran`` the sites by step, ``taking`` knows
+    sources.
     """
 
     run: Session
@@ -89,6 +66,7 @@ class Recorder:
     steps: list[_Step] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
     met: set[str] = field(default_factory=set)
+    ran: dict[int, set[str]] = field(default_factory=dict)
 
     def before(self, call: DenoiserCall) -> None:
         """Every call of the denoiser: whether a step begins with it."""
@@ -118,6 +96,7 @@ class Recorder:
         if not wish.has_step(index):
             return call.run()
         output, call = call.run_with_normaliser()
+        self.ran.setdefault(index, set()).add(call.site.name)
         self.taking.listen(call, now, self.texts.get("cond"))
         key = index if "step" in wish.kept else None
         for branch in set(wish.branches) & set(now.branches):
@@ -152,7 +131,10 @@ class Recorder:
                 shown = pixels(pictures, self._images) if len(pictures) else None
             finally:  # what was recorded is there whatever the pictures are
                 self._write_step(shown, last=True)
-        return self._recording(self.steps)
+        recording = self._recording(self.steps)
+        kept = [step.index for step in self.steps]
+        tell_skipped(self.run.denoiser, self.ran, kept, len(self.seen))
+        return recording
 
     def _require_met(self, branches: Collection[str]) -> None:
         """Raises CouplingError for a branch that did not run."""

@@ -18,6 +18,7 @@ from attncontrol.objectives.descent import USUAL, Descent, Relative
 from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective, terms_of
 from attncontrol.prompts.tokens import Subject
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.quantised import require_gradients_through
 from attncontrol.running.refuse import require_gradients, require_true_gradients
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.running.solvers import require_known_steps
@@ -89,6 +90,7 @@ def steer(
     run, objective = attach(pipe), as_objective(objective)
     require_known_steps(pipe.scheduler)
     require_gradients(run.family, run.denoiser)
+    require_gradients_through(run.denoiser)
     known = tuple(run.sites.values())
     if isinstance(run.family.steering, str):
         reason = run.family.steering
@@ -106,7 +108,7 @@ def steer(
     trace = Trace(where, next(given, USUAL))
     chosen = sites_with(known, "image->text", where)
     steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace, images)
-    with run.hooked(Hooks(before=steering.before)):
+    with run.hooked(Hooks(before=steering.before, cached=True)):
         yield trace
 
 
