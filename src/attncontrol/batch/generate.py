@@ -17,8 +17,8 @@ from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import ObjectiveLike
 from attncontrol.prompts.words import Words
 from attncontrol.verbs.record import record
-from attncontrol.verbs.recorder import Axis
 from attncontrol.verbs.steer import Trace, TraceStep, steer
+from attncontrol.verbs.wish import Axis
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from attncontrol.jobs.item import Item
 from attncontrol.maps.images import images_of
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.maps.taken import TakenOver
-from attncontrol.verbs.recorder import Axis
+from attncontrol.verbs.wish import Axis
 
 
 @dataclass(frozen=True)
