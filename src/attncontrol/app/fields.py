@@ -82,7 +82,7 @@ def output() -> Output:
         None, x="step", y="loss", color="seed", title="Loss before every guided step", height=240,
         visible=False, elem_classes="ac-losses", buttons=[],
     )  # fmt: skip
-    with gr.Accordion("The same from the command line and in Python", open=False):
+    with gr.Accordion("As a command and in Python", open=False):
         command = gr.Code("", language="shell", label="Command line", lines=1, wrap_lines=True)
         python = gr.Code("", language="python", label="Python", lines=1, wrap_lines=True)
     return Output(message, results, losses, command, python)
