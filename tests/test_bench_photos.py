@@ -14,7 +14,7 @@ from attncontrol.bench.photos import table
 from attncontrol.bench.photos.compare import run
 from attncontrol.bench.photos.making import coded, costs, edited, inverted, invertible
 from attncontrol.bench.photos.measures import decibels
-from attncontrol.bench.photos.methods import changes, expanded, fits, require_inversion
+from attncontrol.bench.photos.methods import changes, expanded, fits, inversion, require_inversion
 from attncontrol.bench.photos.pairs import pairs
 from attncontrol.bench.photos.rows import FolderRow, PhotoRow
 from attncontrol.bench.rows import read
@@ -150,11 +150,34 @@ def test_names_of_editors():
             expanded([name], scenes=scenes)
 
 
-def test_inversions_exist(pipe):
+def test_inversions_fit_their_models(pipe):
+    flows = {"rf-solver", "fireflow"}
+    flux, sd3 = (ZOO[name]() for name in ("flux", "sd3"))
     for name in INVERSIONS:
-        require_inversion(name, pipe)
-    with pytest.raises(SettingError, match="choose from exact"):
-        require_inversion("inexact", pipe)
+        require_inversion(name, sd3, CALL)
+        if name not in flows:
+            require_inversion(name, pipe, CALL)
+    assert inversion("null-text", CALL).guidance_scale == 2.0
+    for name, of, call, message in (
+        ("inexact", pipe, CALL, "choose from exact"),
+        ("rf-solver", pipe, CALL, "is for models of rectified flow, not for DDIMScheduler"),
+        ("null-text", flux, CALL, "FluxPipeline does not in this run"),
+        ("negative-prompt", pipe, {"guidance_scale": 1.0}, "leave it out"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            require_inversion(name, of, call)
+
+
+@pytest.mark.parametrize("name", ["negative-prompt", "fireflow"])
+def test_other_inversions_run(pipe, two, name):
+    of = ZOO["sd3"]() if name == "fireflow" else pipe
+    of.set_progress_bar_config(disable=True)
+    call = CALL | {"height": 128, "width": 128} | (EXTRA["sd3"] if name == "fireflow" else {})
+    trajectory, cost = inverted(of, name, two[:1], call)
+    result = edited(of, trajectory, "none", two[:1], call)
+    assert len(result.pictures) == len(result.rebuilt) == 1
+    assert cost.rows >= 2
+    assert result.cost.rows >= 8
 
 
 def test_costs_are_counted_and_the_hook_goes(pipe):

@@ -26,7 +26,16 @@ EDITS: Mapping[str, tuple[str, ...]] = {
 PHOTOS = ("recolour", "swap", "add", "remove", "move")
 """The kinds of edits of true scenes; see ``bench.photos``."""
 
-INVERSIONS = ("exact", "pnp-inversion", "ddim")
+INVERSIONS = (
+    "exact",
+    "pnp-inversion",
+    "ddim",
+    "fixed-point",
+    "negative-prompt",
+    "null-text",
+    "rf-solver",
+    "fireflow",
+)
 """Of ``attncontrol.inversion``, as the command line names them."""
 
 DECIBELS = ("outside", "other")

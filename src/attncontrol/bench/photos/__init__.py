@@ -21,6 +21,7 @@ rebuilt     PSNR of the retraced picture to the picture
 limit       the same of the picture encoded and decoded by the autoencoder: no inversion of latents
             can be better
 evaluations rows that the network read, of the inversion, the retraced and the edited picture
-            together; a branch of classifier-free guidance is a row of its own
+            together; a branch of classifier-free guidance is a row of its own. Gradients, of null
+            texts, are not counted
 seconds     of the processor, of the clock on other devices, per picture, the inversion among them
 """

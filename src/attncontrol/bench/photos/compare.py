@@ -41,7 +41,7 @@ def run(
     kind, file = (PhotoRow, "photos.csv") if pairs[0].case else (FolderRow, "pairs.csv")
     groups = _grouped(inversions, editors)
     for inversion, some in groups.items():
-        require_inversion(inversion, pipe)
+        require_inversion(inversion, pipe, call)
         for editor in some:
             note = out / "settings" / f"{plain(name)}-{plain(inversion)}-{plain(editor)}.json"
             same_settings(note, _settings(pipe, editor, pairs, call), of=out / file)

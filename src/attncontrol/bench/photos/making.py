@@ -82,7 +82,7 @@ def inverted(
     own = {key: value for key, value in call.items() if key not in _GUIDANCE}
     with costs(pipe) as cost:
         pictures, prompts = [pair.picture for pair in pairs], [pair.source_prompt for pair in pairs]
-        trajectory = invert(pipe, pictures, prompts, method=inversion(name), **own)
+        trajectory = invert(pipe, pictures, prompts, method=inversion(name, call), **own)
     return trajectory, cost
 
 
