@@ -9,9 +9,13 @@ import pytest
 import torch
 
 from attncontrol import Descent, Where, steer
+from attncontrol.attention.edit import Edit
+from attncontrol.verbs.edit import edit
 from tests.kit.sd import LAYER, Reference
 from tests.kit.tiny import tiny_sd
+from tests.kit.zoo import sd3
 from tests.reference import solvers as by_hand
+from tests.reference.loops import Softmax
 
 PROMPTS = ["a cat and a turtle", "a cat with a frog"]
 CAT, STEPS, FEW = 2, 6, 4
@@ -188,3 +192,85 @@ def test_these_solvers_take_the_whole_change_in_every_step(sd, name):
         factor = ((other - z) / change).flatten()
         assert factor.mean() > 0.02
         assert factor.std() < 1e-3 * factor.mean()
+
+
+# Flows
+
+
+FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+FLOWS = {
+    "heun": ("FlowMatchHeunDiscreteScheduler", {}, by_hand.flow_heun),
+    "lcm": ("FlowMatchLCMScheduler", {}, by_hand.one_by_one),
+    "unipc": ("UniPCMultistepScheduler", FLOW, functools.partial(by_hand.unipc, flow=True)),
+}
+
+
+@pytest.fixture(scope="module")
+def flow():
+    return sd3()
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+def test_steered_latents_of_flows(flow, kind, monkeypatch):
+    (name, options, solver), steps, latents = FLOWS[kind], FEW, noise(2, 4, 4, 8)
+    flow.scheduler = made(name, flow, **options)
+    call = {"height": 32, "width": 64, "num_inference_steps": steps, "max_sequence_length": 16}
+    call |= {"output_type": "latent", "guidance_scale": 1.0}
+    where = Where(kind="joint")
+    with steer(flow, less_cat, where=where, descent=DESCENT) as trace:
+        torch.manual_seed(5)  # this pipeline gives its scheduler no generator
+        steered = flow(PROMPTS, latents=latents.clone(), **call).images
+    assert [step.index for step in trace.steps] == list(range(int(0.7 * steps)))
+    softmax, cells, third = Softmax(monkeypatch), 8, 3  # the axis leaves out the start of the text
+    states, _, pooled, _ = flow.encode_prompt(PROMPTS, None, None, max_sequence_length=16)
+
+    def predict(x, t):
+        softmax.seen.clear()
+        return flow.transformer(
+            x, timestep=t.expand(2), encoder_hidden_states=states, pooled_projections=pooled,
+            return_dict=False,
+        )[0]  # fmt: skip
+
+    def moved(z, _, t, i):
+        if i >= int(0.7 * steps):
+            return z
+        with torch.enable_grad():
+            x = z.detach().requires_grad_()
+            predict(x, t)
+            maps = torch.stack([of[:, :, :cells, cells + third] for of in softmax.seen])
+            (gradient,) = torch.autograd.grad(maps.mean((0, 2, 3)).sum(), x)
+        return z - DESCENT.alpha(i, steps, 60.0) * gradient
+
+    flow.scheduler.set_timesteps(steps)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        expected = solver(flow.scheduler, latents, predict, moved)
+    assert min(min(step.moves) for step in trace.steps) > 1e-3
+    assert (steered - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+# Edits
+
+
+class Nudge(Edit):
+    """Adds 0.3 to the latents after the second step."""
+
+    def __call__(self, call, _now):
+        return call
+
+    def stepped(self, latents, now):
+        return latents + 0.3 if now.step.index == 1 else latents
+
+
+@pytest.mark.parametrize("kind", ["unipc", "sa", "single-2", "heun"])
+def test_changes_of_edits_are_kept(sd, kind):
+    name, options, solver = SOLVERS[kind]
+    sd.scheduler = made(name, sd, **options)
+    with edit(sd, Nudge(), where=Where(layers=(LAYER,))):
+        edited = run(sd)
+    s, network = sd.scheduler, Network(sd, STEPS)
+    s.set_timesteps(STEPS)
+    with torch.no_grad():
+        z = LATENTS * float(s.init_noise_sigma)
+        expected = solver(s, z, network.predict, lambda z, _c, _t, i: z + 0.3 * (i == 2))
+    assert (edited - expected).abs().max() < 1e-6 * expected.abs().max()

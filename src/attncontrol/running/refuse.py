@@ -1,6 +1,5 @@
 """What cannot be handled exactly is refused, by name and with the remedy."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -49,19 +48,3 @@ def require_gradients(family: Family, denoiser: nn.Module) -> None:
             "the model was loaded under torch.inference_mode, so nothing has a gradient through "
             "it; load it outside"
         )
-
-
-def require_true_gradients(denoiser: nn.Module, arguments: Mapping[str, Any]) -> None:
-    """Raises ModelError for adapters with a scale in the call under gradient checkpointing.
-
-    diffusers takes the scale back before blocks are computed again, so their gradient is that of
-    scale 1.
-    """
-    for name in ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs"):
-        scale = (arguments.get(name) or {}).get("scale", 1.0)
-        if scale != 1.0 and getattr(denoiser, "is_gradient_checkpointing", False):
-            raise ModelError(
-                f"{name}={{'scale': {scale}}} has wrong gradients under gradient checkpointing in "
-                "diffusers; set the adapter's weight (pipe.set_adapters), or call "
-                "disable_gradient_checkpointing()"
-            )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.errors import NonFiniteError
+from attncontrol.running.adapters import scaled_adapters
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Session
 from attncontrol.verbs.looking import Seen, View
@@ -47,9 +48,12 @@ def loss_and_gradient(
     with torch.enable_grad(), frozen(run.denoiser):
         x = moved[: len(numbers)].clone().requires_grad_()
         part = part.with_latents(torch.cat([x, moved[len(numbers) :]]) if riders else x)
-        with run.passing(part, "gradient", sites=sites, listen=listen, riders=len(riders)):
+        with (
+            run.passing(part, "gradient", sites=sites, listen=listen, riders=len(riders)),
+            scaled_adapters(run.denoiser, part.arguments) as arguments,
+        ):
             with suppress(_Enough):
-                run.denoiser.forward(**part.arguments)
+                run.denoiser.forward(**arguments)
             losses = view.losses(seen, numbers)
             gradient = _gradient(run, losses, x, part.latents.dtype)
     if not (losses.isfinite().all() and gradient.isfinite().all()):

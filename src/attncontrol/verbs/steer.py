@@ -19,7 +19,7 @@ from attncontrol.objectives.objective import Objective, ObjectiveLike, as_object
 from attncontrol.prompts.tokens import Subject
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.quantised import require_gradients_through
-from attncontrol.running.refuse import require_gradients, require_true_gradients
+from attncontrol.running.refuse import require_gradients
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.running.solvers import require_known_steps
 from attncontrol.verbs.gradient import Evaluate, in_units, loss_and_gradient, rms
@@ -176,7 +176,6 @@ class _Steering:
 
     def _begin(self, call: DenoiserCall) -> None:
         self.trace.steps.clear()
-        require_true_gradients(self.run.denoiser, call.arguments)
         self.trace.subjects = call.text.subjects(terms_of(self.objective)[0][1].words)
         acting = without_idle(self.objective, call.text)
         self.view = None
