@@ -1,8 +1,10 @@
 """The table of methods: suites, what is measured per picture, resuming, and the arithmetic of the
 summary."""
 
+import csv
 import json
-from types import SimpleNamespace
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,9 @@ from attncontrol.bench.summary import markdown, summary
 from attncontrol.bench.tasks import Task, tasks
 from attncontrol.cli import app
 from attncontrol.errors import ResultsError
+from attncontrol.jobs import making, pictures
+from attncontrol.jobs.guiding import objective
+from attncontrol.jobs.pictures import Painted
 from attncontrol.sprites.scenes import render, sample
 
 
@@ -134,27 +139,18 @@ def test_summary_by_hand():
 def test_schedules_of_methods_may_be_replaced(tmp_path, monkeypatch):
     seen = {}
 
-    def generate(_, jobs, __, *, method, descent, **___):
-        seen[method] = descent
-        return [
-            Picture(prompt, seed, method, Image.new("RGB", (128, 128)), {}, (), (), 1.0, 1.0)
-            for prompt, seed in jobs
-        ]
+    def paint(_, rows):
+        for k, row in enumerate(rows):
+            seen[row.method] = objective([row])[1]
+            yield Painted(row, Image.new("RGB", (128, 128)), len(rows), k, (), (), 1.0, None)
 
-    monkeypatch.setattr(compare, "generate", generate)
-    options = {"every": 276, "step_sizes": {"ebama": 3.0}, "progress": lambda items, _: items}
-    pipe = SimpleNamespace(dtype=torch.float32, device="cpu")
-    compare.run(pipe, "colors", ["conform", "ebama"], [0], tmp_path / "a" / "a.csv", **options)
+    monkeypatch.setattr(making, "opened", lambda *_: None)
+    monkeypatch.setattr(making, "paint", paint)
+    asked = partial(compare.of_suite, "colors", every=276, step_sizes={"ebama": 3.0})
+    both = ["conform", "ebama"]
+    compare.run(asked(both, [0]), tmp_path / "a")
     assert (seen["conform"].step_size, seen["conform"].max_refinements) == (None, None)
-    compare.run(
-        pipe,
-        "colors",
-        ["conform", "ebama"],
-        [0],
-        tmp_path / "b" / "b.csv",
-        refinements=0,
-        **options,
-    )
+    compare.run(asked(both, [0], refinements=0), tmp_path / "b")
     assert {
         name: (of.step_size, of.max_refinements) for name, of in seen.items() if name != "plain"
     } == {
@@ -163,7 +159,77 @@ def test_schedules_of_methods_may_be_replaced(tmp_path, monkeypatch):
     }
     for seed in (0, 1):  # all of them made, or not
         with pytest.raises(ResultsError, match=r"made with other settings.*colors-conform"):
-            compare.run(pipe, "colors", ["conform"], [seed], tmp_path / "b" / "b.csv", **options)
+            compare.run(asked(["conform"], [seed]), tmp_path / "b")
+    assert len(compare.run(asked(["conform"], [1], refinements=0), tmp_path / "b")) == 2
+    assert len(read(tmp_path / "b" / "pictures.csv")) == 5  # those of before stay
+    monkeypatch.setattr(making, "paint", None)
+    with pytest.raises(ResultsError, match="no picture of plain could be made: TypeError"):
+        compare.run(asked(["conform"], [1]), tmp_path / "c")
+
+
+def reds(images, items):
+    """A score: how red, and the seed on top."""
+    pairs = zip(images, items, strict=True)
+    return [np.asarray(image)[..., 0].mean() / 255 + item.seed for image, item in pairs]
+
+
+def test_own_prompts_models_and_scores(model, tmp_path, monkeypatch):
+    """From text and from lines with words and boxes; none is scored twice."""
+    monkeypatch.chdir(Path(__file__).parents[1])
+    (tmp_path / "a.txt").write_text("# mine\na cat and a dog\n\na frog and a hat\n")
+    rows = [{"prompt": "a cat and a frog", "words": "cat,frog",
+             "boxes": {"cat": [0, 0, 0.5, 1]}}]  # fmt: skip
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    own = f"{__name__}:reds"
+    given = ["bench", "--model", model, "--seeds", "0,1", "--score", own, "--json"]
+
+    def bench(file, methods, out):
+        line = [*given, "--prompts", tmp_path / file, "--methods", methods, "--out", tmp_path / out]
+        result = CliRunner().invoke(app, [*map(str, line)])
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
+    monkeypatch.setattr(making, "opened", cache(making.opened))
+    monkeypatch.setattr(pictures, "call_of", lambda *_: {"num_inference_steps": 1})
+    plain, guided = lines = bench("a.txt", "conform", "a")
+    assert [(line["method"], line["n"]) for line in lines] == [("plain", 4), ("conform", 4)]
+    assert 0.5 < plain[own] < 1.5
+    assert guided[f"{own}_gain"] == pytest.approx(guided[own] - plain[own], abs=2e-4)
+    table = (tmp_path / "a" / "prompts.md").read_text().splitlines()
+    assert table[0] == f"| method | n | {own} | time | memory |"
+    assert f"| plain | 4 | {plain[own]:.3f} |" in table[2]
+    with (tmp_path / "a" / "prompts.csv").open() as file:
+        told = list(csv.DictReader(file))
+    assert (len(told), [*told[0]][4:]) == (8, [own, "seconds", "memory"])
+    assert np.mean([float(row[own]) for row in told[:4]]) == pytest.approx(plain[own], abs=1e-4)
+    kept = (tmp_path / "a" / "job" / "scores.jsonl").read_text()
+    assert kept.count("[") == 8
+    assert bench("a.txt", "conform", "a") == lines
+    assert (tmp_path / "a" / "job" / "scores.jsonl").read_text() == kept
+    found = bench("b.jsonl", "boxdiff,conform", "b")
+    assert [line["method"] for line in found] == ["plain", "boxdiff", "conform"]
+
+
+def test_what_own_prompts_need(model, tmp_path):
+    (tmp_path / "a.txt").write_text("a zebra\n#no\n")
+    (tmp_path / "b.txt").write_text("a zebra\n")
+    (tmp_path / "c.jsonl").write_text('{"prompt": "a cat", "method": "auto"}')
+    for arguments, said in [
+        (["a.txt"], "line 2: a comment begins with '# '"),
+        (["b.txt"], "'a zebra' names nothing that the bundled models know: say by which --score"),
+        (["b.txt", "--methods", "boxdiff"], "boxdiff needs it"),
+        (["c.jsonl"], "'a cat', seed 0, is made 1 times by 2 methods"),
+        (["b.txt", "--suite", "colors"], "--suite: it has no effect with --prompts"),
+        (["b.txt", "--model", model, "--score", "present"], "score 'present' knows pictures of"),
+        (["b.txt", "--model", model], "can be scored for sprites, sprites-sd3"),
+    ]:
+        file, *rest = arguments
+        methods = [] if "--methods" in rest else ["--methods", "syngen"]
+        line = ["bench", "--prompts", str(tmp_path / file), *methods, *rest]
+        result = CliRunner().invoke(app, [*line, "--out", str(tmp_path / "out")])
+        assert result.exit_code == 2, arguments
+        assert said in " ".join(result.stderr.replace("\u2502", " ").split())
+        assert not (tmp_path / "out").exists()
 
 
 def test_bench_resumes(tmp_path):
@@ -193,7 +259,7 @@ def test_bench_resumes(tmp_path):
         assert (one.method, one.seed, one.present) == (other.method, other.seed, other.present)
         assert one.iou == pytest.approx(other.iou, abs=0.02)
     assert [line["method"] for line in json.loads(again.stdout)] == ["plain", "boxdiff"]
-    assert {"layout.md", "layout.json", "layout.png", "pictures.csv", "settings"} == {
+    assert {"layout.md", "layout.json", "layout.png", "pictures.csv", "settings", "job"} == {
         path.name for path in tmp_path.iterdir()
     }
 

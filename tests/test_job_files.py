@@ -369,8 +369,8 @@ def test_limits(tmp_path, monkeypatch):
     assert told(tmp_path, '{"prompt": "a cat", "seeds": "0-5"}', "job.jsonl") == [
         "line 1: the job has more than 5 pictures: write several"
     ]
-    assert told(tmp_path, "", "job.txt") == [
-        "a job is a file .jsonl, .csv, .yaml, .yml, not '.txt'"
+    assert told(tmp_path, "", "job.doc") == [
+        "a job is a file .jsonl, .csv, .yaml, .yml, .txt, not '.doc'"
     ]
     with pytest.raises(JobError, match=r"it cannot be read: .*No such file"):
         read_job(tmp_path / "nothing.csv")

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from attncontrol.cli import app
 from attncontrol.errors import ResultsError, SettingError, SizeError, WriteError
+from attncontrol.jobs.index import read
 from attncontrol.jobs.item import Item
 from attncontrol.report import rows as rows_module
 from attncontrol.report import write as write_module
@@ -24,6 +25,8 @@ from attncontrol.report.rows import Row, inside, rows_of
 from attncontrol.report.statistics import lines_of
 from attncontrol.report.tables import FIRST, columns, harmless, write_csv, write_parquet
 from attncontrol.report.write import prepare
+from attncontrol.scores.kept import Kept, source_of
+from attncontrol.scores.names import Models
 from tests.kit.jobs import job, made, pairs, redness
 
 OWN = "tests.kit.jobs:redness"
@@ -375,6 +378,52 @@ def test_what_is_not_ours_is_not_written_over(tmp_path):
             write(tmp_path, [])
         assert other.read_text() == "mine"
         other.unlink()
+
+
+def test_pictures_are_scored_once(tmp_path):
+    """Again by another source of a score, and pictures that are new or changed, or asked otherwise;
+    what cannot be told is never kept."""
+    seen = []
+
+    def count(pictures, items):
+        seen.append(len(pictures))
+        return redness(pictures, items)
+
+    pairs(tmp_path)
+    pictures = read(tmp_path)
+
+    def kept(source):
+        return Kept(tmp_path / "scores.jsonl", {"red": count}, {"red": source})
+
+    first = kept("a")
+    rows = rows_of(tmp_path, pictures[:5], first)
+    again = Kept.read(tmp_path, {"red": count}, Models())
+    again.sources["red"] = "a"
+    assert [row.scores for row in rows_of(tmp_path, pictures, again)[:5]] == [
+        r.scores for r in rows
+    ]
+    assert seen == [5, 3]
+    for source, count_of in (("b", 8), (None, 8), (None, 8)):
+        again.sources["red"] = source
+        rows_of(tmp_path, pictures, again)
+        assert seen.pop() == count_of
+    text = (tmp_path / "scores.jsonl").read_text()
+    assert len([line for line in text.split("\n") if line]) == 16
+    (tmp_path / "scores.jsonl").write_text('\n["a"]\n')
+    with pytest.raises(ResultsError, match="holds no scores"):
+        Kept.read(tmp_path, {}, Models())
+
+
+def test_a_score_is_told_by_its_module_and_its_models(tmp_path):
+    here = source_of("own", redness, Models())
+    assert here == source_of("own", redness, Models(clip="x"))
+    assert source_of("other", redness, Models()) != here
+    assert source_of("own", len, Models()) is None
+    (tmp_path / "weights").write_text("a")
+    before = source_of("clip", redness, Models(clip=str(tmp_path)))
+    (tmp_path / "weights").write_text("ab")
+    assert source_of("clip", redness, Models(clip=str(tmp_path))) != before
+    assert source_of("clip", redness, Models()) == source_of("clip", len, Models(vqa="x"))
 
 
 def test_refusals_come_before_a_picture_is_read(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Methods side by side on a bundled model: the tables of ``attncontrol bench``.
+"""Methods side by side: the tables of ``attncontrol bench``.
 
 Suites, each of the 276 pairs of nouns of Attend-and-Excite's prompts:
 
@@ -9,95 +9,209 @@ colors      both nouns in colours of their own: "a red cat and a blue frog"
 attributes  with a third noun that has none: "a red cat, a blue frog and a car"
 layout      without colours, each noun with a square box of its own, one on each side
 
-Measures per picture: ``present``, all nouns are shown; ``bound``, in their colours; ``iou`` and
-``inside``, overlap of what is found with its box and whether its centre lies there, mean over
-nouns, 0 for those missing; ``confidence``, of the scorer in what it found.
+Or prompts of one's own, from a file. Measures per picture on a bundled model: ``present``, all
+nouns are shown; ``bound``, in their colours; ``iou`` and ``inside``, overlap of what is found with
+its box and whether its centre lies there, mean over nouns, 0 for those missing; ``confidence``, of
+the scorer in what it found. On all models those of ``attncontrol.scores``.
+
+The pictures are those of a job, see ``attncontrol.jobs``, in the folder ``job``.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from attncontrol import losses
 from attncontrol.attention.regions import Box
-from attncontrol.batch.generate import generate
+from attncontrol.batch.generate import Picture
+from attncontrol.batch.pipelines import call_of
 from attncontrol.batch.results import same_settings
 from attncontrol.bench.prompts import groups_of
-from attncontrol.bench.rows import Row, append, read
+from attncontrol.bench.rows import Row, Scored, kept, write_scored
 from attncontrol.bench.shown import mean, shown
+from attncontrol.bench.suites import OWN
 from attncontrol.bench.tasks import Task, tasks
-from attncontrol.objectives.descent import Descent, Relative
-from attncontrol.objectives.objective import Objective
+from attncontrol.errors import ResultsError, SettingError
+from attncontrol.jobs.engine import run as made_of
+from attncontrol.jobs.files import read_job
+from attncontrol.jobs.guiding import objective
+from attncontrol.jobs.item import Item
+from attncontrol.jobs.job import Job
+from attncontrol.jobs.made import Made
+from attncontrol.objectives.descent import Relative
 from attncontrol.sprites.scenes import SIZE
 from attncontrol.sprites.scorer import Detection, detect
 
+JOB = "job"
+_CHUNK = 64  # pictures that are open at once
+Scores = Mapping[str, Callable[[Sequence[Image.Image], Sequence[Made]], Sequence[float]]]
 
-def run(
-    pipe: Any,
+
+@dataclass(frozen=True)
+class Asked:
+    """What a table compares: every prompt and seed of ``job`` by every method, plain first.
+    ``boxes``: where the nouns of a prompt shall be."""
+
+    suite: str
+    job: Job
+    boxes: Mapping[str, Mapping[str, Box]] = field(default_factory=dict)
+
+
+def of_suite(
     suite: str,
     methods: Sequence[str],
     seeds: Sequence[int],
-    file: Path,
     *,
     every: int = 1,
-    batch: int = 8,
-    step_sizes: Mapping[str, float | Relative],
+    step_sizes: Mapping[str, float | Relative] | None = None,
     refinements: int | None = None,
-    progress: Callable[[Iterable[Any], str], Iterable[Any]],
-    **call: Any,
-) -> list[Row]:
-    """Rows of all methods, plain first; those that ``file`` holds are not made again, new ones are
-    appended batch by batch.
-
-    ``step_sizes`` by method and ``refinements``, the largest number at a step, replace those of the
-    methods. Raises ResultsError if ``file`` has pictures of a method with other settings, which
-    are kept beside it.
-    """
-    rows: list[Row] = read(file)
-    done = {(row.suite, row.method, row.prompt, row.seed) for row in rows}
-    of_prompt = {task.prompt: task for task in tasks(suite, every)}
+    **settings: Any,
+) -> Asked:
+    """``step_sizes`` by method and ``refinements``, the largest number at a step, replace those of
+    the methods; ``settings`` are fields of an item, such as ``model``."""
+    all_tasks = tasks(suite, every)
+    items = []
     for method in ("plain", *methods):
-        objective = _objective(method, of_prompt.values())
-        descent = _descent(objective, step_sizes.get(method), refinements)
-        settings = {
-            "model": type(pipe).__name__,
-            "device": str(pipe.device),
-            "dtype": str(pipe.dtype),
+        needs = None if method == "plain" else losses.needs(method)
+        for task in all_tasks:
+            groups = groups_of([task.prompt])[task.prompt]
+            given: dict[str, Any] = {"words": groups} if needs == "words" else {}
+            given = {"boxes": dict(task.boxes)} if needs == "layout" else given
+            item = Item(prompt=task.prompt, method=method, **given, **settings)
+            changed = _changed(item, step_sizes or {}, refinements)
+            items += [changed.model_copy(update={"seed": seed}) for seed in seeds]
+    return Asked(suite, Job.of(items), {task.prompt: task.boxes for task in all_tasks})
+
+
+def of_file(
+    file: Path,
+    methods: Sequence[str],
+    seeds: str,
+    *,
+    step_sizes: Mapping[str, float | Relative] | None = None,
+    refinements: int | None = None,
+    **settings: str,
+) -> Asked:
+    """Prompts of a file ``.txt``, one a line, or of a job, with words and boxes. Raises JobError,
+    SettingError for a file that says more."""
+    ways = json.dumps({"method": ["plain", *methods]})
+    defaults = [f"matrix={ways}", f"seeds={seeds}", *(f"{k}={v}" for k, v in settings.items())]
+    job = read_job(file, defaults)
+    times = Counter((item.prompt, item.seed) for item in job.items)
+    if odd := [place for place, count in times.items() if count != 1 + len(methods)]:
+        raise SettingError(
+            f"{file}: {odd[0][0]!r}, seed {odd[0][1]}, is made {times[odd[0]]} times by "
+            f"{1 + len(methods)} methods; give prompts, words and boxes alone, each prompt once"
+        )
+    items = [_changed(item, step_sizes or {}, refinements) for item in job.items]
+    in_order = sorted(items, key=lambda item: ["plain", *methods].index(item.method))  # stable
+    return Asked(OWN, Job.of(in_order), {item.prompt: item.boxes for item in items if item.boxes})
+
+
+def _changed(
+    item: Item, step_sizes: Mapping[str, float | Relative], refinements: int | None
+) -> Item:
+    changes: dict[str, Any] = {}
+    size = step_sizes.get(item.method)
+    if size is not None:
+        changes["step_size"] = f"{100 * size.share:g}%" if isinstance(size, Relative) else size
+    if refinements is not None and item.method != "plain":
+        changes["parameters"] = item.parameters | {"descent.max_refinements": refinements}
+    return item.model_copy(update=changes) if changes else item
+
+
+def run(
+    asked: Asked,
+    folder: Path,
+    *,
+    scores: Scores | None = None,
+    batch: int = 8,
+    workers: int = 1,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Row] | list[Scored]:
+    """Rows of all pictures; those that ``folder`` has are not made again. ``scores`` are measured
+    in place of what the suite does; called with pictures and what a job says of them. The rows are
+    in ``pictures.csv``, those of ``scores`` in a file named as the suite.
+
+    Raises ResultsError if the folder has pictures of a method with other settings, which are kept
+    in it, and if a method has made no picture.
+    """
+    _require_same(asked, folder, device)
+    made = made_of(
+        asked.job,
+        folder / JOB,
+        batch=batch,
+        workers=workers,
+        device=device,
+        beside=True,
+        progress=progress,
+    )
+    whole = [each for each in made if each.error is None]
+    for method in dict.fromkeys(each.item.method for each in made):
+        if method not in {each.item.method for each in whole}:
+            error = next(each.error for each in made if each.item.method == method)
+            raise ResultsError(f"no picture of {method} could be made: {error}")
+    if scores is None:
+        rows = [_measured(asked, folder / JOB, each) for each in whole]
+        kept(folder / "pictures.csv", rows)
+        return rows
+    scored = [row for chunk in _chunks(whole) for row in _scored(asked, folder, chunk, scores)]
+    write_scored(folder / f"{asked.suite}.csv", scored)
+    return scored
+
+
+def _require_same(asked: Asked, folder: Path, device: str) -> None:
+    first = {item.method: item for item in reversed(asked.job.items)}
+    for method, item in first.items():
+        _, descent = objective([item])
+        call = call_of(item.model, item.steps, item.guidance, item.negative)
+        settings: dict[str, Any] = {
+            "model": item.model,
+            "device": device,
+            "dtype": item.dtype,
             "call": call,
-            "descent": objective and repr(descent),
         }
-        same_settings(file.with_name("settings") / f"{suite}-{method}.json", settings, of=file)
-        jobs = [(p, s) for p in of_prompt for s in seeds if (suite, method, p, s) not in done]
-        chunks = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
-        for chunk in progress(chunks, f"{suite}: {method}"):
-            objective = _objective(method, [of_prompt[prompt] for prompt, _ in chunk])
-            how: dict[str, Any] = {"objective": objective, "descent": descent, "batch": batch}
-            pictures = generate(pipe, chunk, None, method=method, **how, **call)
-            made = [_row(suite, of_prompt[picture.prompt], picture) for picture in pictures]
-            append(file, made)
-            rows += made
-    wanted = ("plain", *methods)
-    return [r for r in rows if r.suite == suite and r.method in wanted and r.seed in seeds]
+        settings |= {"descent": descent and repr(descent)}
+        note = folder / "settings" / f"{asked.suite}-{method}.json"
+        same_settings(note, settings, of=folder)
 
 
-def _descent(
-    objective: Objective | None, step_size: float | Relative | None, refinements: int | None
-) -> Descent:
-    """That of the objective, with other numbers where they are given."""
-    descent = Descent() if objective is None else objective.descent
-    if step_size is not None:
-        descent = replace(descent, step_size=step_size)
-    return descent if refinements is None else replace(descent, max_refinements=refinements)
+def _chunks(made: Sequence[Made]) -> Iterator[Sequence[Made]]:
+    return (made[start : start + _CHUNK] for start in range(0, len(made), _CHUNK))
 
 
-def _objective(method: str, of: Iterable[Task]) -> Objective | None:
-    """That of a method for these tasks, by their boxes if it can; None for plain."""
-    if method == "plain":
-        return None
-    if losses.needs(method) == "layout":
-        return losses.method(method, layout={task.prompt: task.boxes for task in of})
-    return losses.method(method, groups_of([task.prompt for task in of]))
+def _opened(folder: Path, made: Made) -> Image.Image:
+    with Image.open(folder / str(made.file)) as picture:
+        return picture.convert("RGB")
+
+
+def _measured(asked: Asked, folder: Path, made: Made) -> Row:
+    item = made.item
+    task = Task(item.prompt, asked.boxes.get(item.prompt, {}))
+    steps = made.losses, made.refinements
+    image = _opened(folder, made)
+    seconds = made.seconds or float("nan")  # of a picture whose row was lost
+    picture = Picture(item.prompt, item.seed, item.method, image, {}, *steps, seconds, made.memory)
+    return _row(asked.suite, task, picture)
+
+
+def _scored(asked: Asked, folder: Path, some: Sequence[Made], scores: Scores) -> list[Scored]:
+    pictures = [_opened(folder / JOB, each) for each in some]
+    values = {name: score(pictures, some) for name, score in scores.items()}
+    return [
+        Scored(
+            asked.suite, each.item.method, each.item.prompt, each.item.seed,
+            {name: round(of[k], 6) for name, of in values.items()},
+            seconds=each.seconds, memory=round(each.memory, 1),
+        )
+        for k, each in enumerate(some)
+    ]  # fmt: skip
 
 
 def _row(suite: str, task: Task, picture: Any) -> Row:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attncontrol.writing import append as extend
+from attncontrol.writing import put
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,15 @@ class Row(Made):
     iou: float
     inside: float
     confidence: float
+    seconds: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Scored(Made):
+    """One picture, and what scores by their names say of it."""
+
+    scores: Mapping[str, float]
     seconds: float
     memory: float
 
@@ -78,6 +88,37 @@ def _row(line: str, kind: type[AnyRow]) -> AnyRow | None:
         return kind(*(_READ[field.type](v) for field, v in zip(fields(kind), values, strict=True)))
     except (ValueError, csv.Error):
         return None
+
+
+def kept(file: Path, rows: Sequence[Row]) -> None:
+    """The rows of a file and these, which take the place of those of the same picture."""
+    found = {(row.suite, row.method, row.prompt, row.seed): row for row in [*read(file), *rows]}
+    put(file, _csv([asdict(row) for row in found.values()]))
+
+
+def write_scored(file: Path, rows: Sequence[Scored]) -> None:
+    """These alone."""
+    told = [asdict(row) for row in rows]
+    costs = ("seconds", "memory")
+    put(file, _csv([
+        {name: each[name] for name in each if name not in ("scores", *costs)}
+        | each["scores"] | {name: each[name] for name in costs}
+        for each in told
+    ]))  # fmt: skip
+
+
+def is_table(file: Path) -> bool:
+    """Whether one of these is there."""
+    with file.open("rb") as stream:
+        return stream.read(25).startswith(b"suite,method,prompt,seed,")
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*rows[0]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def append(file: Path, rows: Sequence[Made]) -> None:

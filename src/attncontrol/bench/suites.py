@@ -11,6 +11,11 @@ MEASURES = {
     "four": ("present", "confidence"),
 }
 
+OWN = "prompts"
+"""The suite of prompts of one's own."""
+OF_OWN = ("present", "bound", "confidence")
+"""What is measured of them on bundled models."""
+
 _WITH_SOURCE = ("shown", "kept", "both", "iou", "outside", "other", "tint", "confidence")
 EDITS: Mapping[str, tuple[str, ...]] = {
     "recolour": _WITH_SOURCE,
@@ -40,5 +45,11 @@ INVERSIONS = (
 
 DECIBELS = ("outside", "other")
 """The measures that are no shares."""
+
+SHARES = {
+    *("detected", "detected-colors", "vqa"),
+    *(name for names in (*MEASURES.values(), *EDITS.values()) for name in names),
+} - {*DECIBELS}
+"""The measures between 0 and 1, which are shown in percent; of the others the numbers are."""
 
 SUITES = (*MEASURES, "edits", "photos")

@@ -9,8 +9,8 @@ import numpy as np
 
 from attncontrol.batch.results import require_results
 from attncontrol.bench.rates import bootstrap, by_prompt
-from attncontrol.bench.rows import AnyRow
-from attncontrol.bench.suites import DECIBELS, EDITS, MEASURES
+from attncontrol.bench.rows import AnyRow, Made, Scored, is_table
+from attncontrol.bench.suites import DECIBELS, EDITS, MEASURES, OF_OWN, OWN, SHARES
 from attncontrol.export.chart import bars, curves, is_chart
 from attncontrol.writing import put, require_free
 
@@ -30,9 +30,9 @@ def summary(rows: Sequence[AnyRow]) -> list[dict[str, Any]]:
         keys = sorted(made.keys() & plain.keys())
         prompts = sorted({prompt for prompt, _ in keys})
         line: dict[str, Any] = {"method": method, "n": len(keys)}
-        for measure in _MEASURES[rows[0].suite]:
+        for measure in _measures(rows[0]):
             ours, theirs = (
-                by_prompt({key: getattr(pictures[key], measure) for key in keys}, prompts)
+                by_prompt({key: _value(pictures[key], measure) for key in keys}, prompts)
                 for pictures in (made, plain)
             )
             line[measure] = round(float(np.nanmean(ours)), 4)
@@ -40,7 +40,7 @@ def summary(rows: Sequence[AnyRow]) -> list[dict[str, Any]]:
             line[f"{measure}_interval"] = [round(bound, 4) for bound in bootstrap(ours - theirs)]
         seconds, memory = (
             [
-                float(np.median([getattr(pictures[key], name) for key in keys]))
+                float(np.nanmedian([getattr(pictures[key], name) for key in keys]))
                 for pictures in (made, plain)
             ]
             for name in _COSTS
@@ -53,8 +53,18 @@ def summary(rows: Sequence[AnyRow]) -> list[dict[str, Any]]:
     return lines
 
 
+_EDITS = "edits-"
 _COSTS = ("seconds", "memory")
-_MEASURES = {**MEASURES, **EDITS}
+_MEASURES = {**MEASURES, **EDITS, OWN: OF_OWN}
+
+
+def _measures(row: Made) -> tuple[str, ...]:
+    return tuple(row.scores) if isinstance(row, Scored) else _MEASURES[row.suite]
+
+
+def _value(row: Made, measure: str) -> float:
+    value: float = row.scores[measure] if isinstance(row, Scored) else getattr(row, measure)
+    return value
 
 
 def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -65,13 +75,20 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
     for line in lines:
         cells = [line["method"], str(line["n"])]
         for measure in measures:
-            unit, digits = (1, 1) if measure in DECIBELS else (100, 0)
-            low, high = (f"{unit * v:.{digits}f}" for v in line[f"{measure}_interval"])
-            gain = f" ({unit * line[f'{measure}_gain']:+.1f}; {low} to {high})"
-            cells.append(f"{unit * line[measure]:.1f}{gain if line is not lines[0] else ''}")
+            unit, digits, fewer = _shown(measure)
+            low, high = (f"{unit * v:.{fewer}f}" for v in line[f"{measure}_interval"])
+            gain = f" ({unit * line[f'{measure}_gain']:+.{digits}f}; {low} to {high})"
+            cells.append(f"{unit * line[measure]:.{digits}f}{gain if line is not lines[0] else ''}")
         memory = line["memory_ratio"]
         table.append([*cells, f"{line['time_ratio']:.1f}", f"{memory:.1f}" if memory else ""])
     return "\n".join(f"| {' | '.join(row)} |" for row in table) + "\n"
+
+
+def _shown(measure: str) -> tuple[int, int, int]:
+    """By what a measure is multiplied, its digits, and those of its interval."""
+    if measure in DECIBELS:
+        return 1, 1, 1
+    return (100, 1, 0) if measure in SHARES else (1, 3, 3)
 
 
 def require_place(folder: Path, suite: str) -> None:
@@ -88,10 +105,11 @@ def write(lines: Sequence[Mapping[str, Any]], suite: str, folder: Path) -> None:
     for ending, text in data.items():
         put(folder / f"{suite}{ending}", text.encode(), _OURS[ending])
     chart = folder / f"{suite}.png"
-    if suite in MEASURES:
-        bars(lines, MEASURES[suite], chart)
+    if not suite.startswith(_EDITS):
+        if shares := [name for name in lines[0] if name in SHARES]:
+            bars(lines, shares, chart)
     else:
-        of_kind = EDITS[suite.removeprefix("edits-")]
+        of_kind = EDITS[suite.removeprefix(_EDITS)]
         curves(lines, "outside" if "outside" in of_kind else "iou", "shown", chart)
 
 
@@ -101,4 +119,4 @@ def _is_table(file: Path) -> bool:
     return begin.startswith((b"| method | n |", b'[\n {\n  "method": '))
 
 
-_OURS = {".md": _is_table, ".json": _is_table, ".png": is_chart}
+_OURS = {".md": _is_table, ".json": _is_table, ".png": is_chart, ".csv": is_table}

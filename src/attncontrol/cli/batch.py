@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from attncontrol.cli import checks, paths
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console
 from attncontrol.cli.failures import work
+from attncontrol.cli.progress import counted
 
 ENGINES = ("local", "ray")
 
@@ -173,15 +173,8 @@ def _made(job: Any, out: Any, **options: Any) -> Any:
     from attncontrol.jobs.engine import run
 
     quiet()
-    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(TextColumn("making"), *columns, console=console) as bar:
-        task = bar.add_task("making", total=len(job))
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        with work():
-            return run(job, out, progress=progress, **options)
+    with work(), counted("making", len(job)) as progress:
+        return run(job, out, progress=progress, **options)
 
 
 def _end(made: Any, out: str, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """Options of ``attncontrol bench``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,14 +29,15 @@ def _kinds(text: str | None) -> str | None:
     return text
 
 
-def require_model(model: str, folder: Path | None) -> None:
+def require_model(model: str, folder: Path | None, score: Sequence[str] | None) -> None:
     """Raises typer.BadParameter for a name that can be none of a model, and without a folder of
-    pairs for a model whose world no judge knows."""
-    if folder is not None:
+    pairs or scores for a model whose world no judge knows."""
+    if folder is not None or score:
         checks.model(model)
     elif model not in sprites.MODELS:
         raise typer.BadParameter(
-            f"{model!r}: pictures can be scored for {', '.join(sprites.MODELS)} only",
+            f"{model!r}: pictures can be scored for {', '.join(sprites.MODELS)} only; those of "
+            "others by --score, such as clip",
             param_hint="--model",
         )
 
@@ -87,8 +89,20 @@ Editors = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(help=f"{', '.join(sprites.MODELS)}; with --pairs FOLDER any that can be loaded."),
+    typer.Option(
+        help=f"{', '.join(sprites.MODELS)}; with --pairs FOLDER or --score any that can be loaded."
+    ),
 ]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        help="Your own in place of a suite: .txt, one a line, or a job's .jsonl, .csv or .yaml "
+        "with words and boxes.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+Workers = Annotated[int, typer.Option(help="Processes, each with a pipeline.", min=1, max=512)]
 Kinds = Annotated[
     str | None,
     typer.Option(

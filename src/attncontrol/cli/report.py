@@ -11,44 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from attncontrol.cli import options as of
-from attncontrol.cli import paths
+from attncontrol.cli import paths, scoring
 from attncontrol.cli.app import app, console
 from attncontrol.cli.failures import work
-from attncontrol.errors import SettingError
-from attncontrol.scores.names import ABOUT, SPRITES, Models, require_scores
+from attncontrol.scores.names import Models
 
-
-def _scores(names: list[str] | None) -> list[str] | None:
-    try:
-        require_scores(names or [], [])
-    except SettingError as error:
-        raise typer.BadParameter(str(error)) from error
-    return names
-
-
-def _model(text: str) -> str:
-    if not text.strip():
-        raise typer.BadParameter("the name is empty; give a local folder or a hub id")
-    return text
-
-
-def _option(flag: str, about: str) -> Any:
-    return typer.Option(flag, help=f"{about}, a local folder or a hub id.", callback=_model)
-
-
-_DEFAULT = Models()
 Folder = Annotated[
     Path,
     typer.Argument(help="That attncontrol batch --out wrote.", callback=paths.existing),
-]
-Scores = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--score",
-        help=f"Repeated: {', '.join(ABOUT)}, or your own, module:function, which is called with "
-        f"pictures and items. Default: {', '.join(SPRITES)} for the bundled models.",
-        callback=_scores,
-    ),
 ]
 Out = Annotated[
     Path | None,
@@ -64,17 +34,13 @@ Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser
 @app.command()
 def report(
     folder: Folder,
-    score: Scores = None,
+    score: scoring.Scores = None,
     out: Out = None,
     no_page: NoPage = False,
-    clip_model: Annotated[str, _option("--clip-model", "CLIP")] = _DEFAULT.clip,
-    caption_model: Annotated[
-        str, _option("--caption-model", "BLIP for captions")
-    ] = _DEFAULT.captions,
-    vqa_model: Annotated[str, _option("--vqa-model", "BLIP for questions")] = _DEFAULT.vqa,
-    detector: Annotated[
-        str, _option("--detector", "OWL-ViT or a detector of a fixed list, such as DETR")
-    ] = _DEFAULT.detector,
+    clip_model: scoring.Clip = scoring.DEFAULT.clip,
+    caption_model: scoring.Captions = scoring.DEFAULT.captions,
+    vqa_model: scoring.Questions = scoring.DEFAULT.vqa,
+    detector: scoring.Detector = scoring.DEFAULT.detector,
     device: of.Device = "cpu",
     open_it: Open = False,
     as_json: of.Json = False,

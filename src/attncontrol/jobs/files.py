@@ -20,15 +20,15 @@ LARGEST = 64 * 2**20
 """Bytes of a file."""
 MOST = 1_000_000
 """Pictures of a job."""
-SUFFIXES = (".jsonl", ".csv", ".yaml", ".yml")
+SUFFIXES = (".jsonl", ".csv", ".yaml", ".yml", ".txt")
 FIELDS = (*MANY, *Item.model_fields, "matrix")
 """Names of the fields of an entry."""
 
 
 def read_job(path: str | Path, defaults: Sequence[str] = ()) -> Job:
-    """The job of a file ``.jsonl``, ``.csv`` or ``.yaml``; see the README of this folder for what
-    it says. ``defaults`` as on the command line, "steps=20", go before those of the file. Raises
-    JobError, which tells all that is wrong line by line."""
+    """The job of a file ``.jsonl``, ``.csv``, ``.yaml`` or ``.txt``; see the README of this folder
+    for what it says. ``defaults`` as on the command line, "steps=20", go before those of the file.
+    Raises JobError, which tells all that is wrong line by line."""
     file, wrong = Path(path), Mistakes()
     entries, own = _entries(file, wrong)
     usual = said(_options(defaults, own, wrong), FIELDS, wrong)
@@ -87,6 +87,8 @@ def _entries(file: Path, wrong: Mistakes) -> tuple[Iterator[Any], Located | None
     text = _text(file, wrong)
     if suffix == ".jsonl":
         return lines_file.entries(text, wrong), None
+    if suffix == ".txt":
+        return lines_file.prompts(text, wrong), None
     if suffix == ".csv":
         return table_file.entries(text, wrong), None
     if not text.strip():

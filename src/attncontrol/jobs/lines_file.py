@@ -1,4 +1,4 @@
-"""``.jsonl``: an entry on every line."""
+"""``.jsonl``: an entry on every line; ``.txt``: a prompt."""
 
 import io
 from collections.abc import Iterator
@@ -24,3 +24,13 @@ def entries(text: str, wrong: Mistakes) -> Iterator[Located]:
             yield Located(number, found.items())
         else:
             wrong.add(number, "", f'{shown(found)}: an entry is written {{"prompt": "a cat"}}')
+
+
+def prompts(text: str, wrong: Mistakes) -> Iterator[Located]:
+    """Of a ``.txt``: one a line; empty lines and comments, "# " and what follows, are none."""
+    for number, line in enumerate(io.StringIO(text), 1):
+        prompt = line.strip()
+        if prompt.startswith("#") and not prompt.startswith(("# ", "##")) and prompt != "#":
+            wrong.add(number, "", "a comment begins with '# ', a prompt does not begin with #")
+        elif prompt and not prompt.startswith("#"):
+            yield Located(number, [("prompt", prompt)])

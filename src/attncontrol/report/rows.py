@@ -8,11 +8,11 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from attncontrol.jobs.item import Item
 from attncontrol.jobs.keeping import pixels_of
 from attncontrol.jobs.made import Made
 from attncontrol.report.arms import Arm, arms_of
-from attncontrol.scores.score import Score, values_of
+from attncontrol.scores.kept import Kept
+from attncontrol.scores.score import Score
 
 _CHUNK = 64  # pictures that are open at once
 SIDES = ((4_000, 128), (10_000, 96), (20_000, 64))
@@ -34,16 +34,18 @@ class Row:
 def rows_of(
     folder: Path,
     made: Sequence[Made],
-    scores: Mapping[str, Score],
+    scores: Mapping[str, Score] | Kept,
     progress: Callable[[Iterable[Any], str], Iterable[Any]] = lambda items, _: items,
 ) -> list[Row]:
-    """In the order of the job. Pictures are read a few at a time, each once."""
+    """In the order of the job. Pictures are read a few at a time, each once, and scored where
+    ``Kept`` does not know what a score says."""
+    kept = scores if isinstance(scores, Kept) else Kept.nowhere(scores)
     arms = arms_of([each.item for each in made])
     side = next((side for most, side in SIDES if len(made) <= most), SIDES[-1][1])
     pairs = list(zip(made, arms, strict=True))
     chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
     return [
-        row for chunk in progress(chunks, "pictures") for row in _rows(folder, chunk, scores, side)
+        row for chunk in progress(chunks, "pictures") for row in _rows(folder, chunk, kept, side)
     ]
 
 
@@ -54,16 +56,14 @@ def inside(file: str | None) -> PurePosixPath | None:
     return path if safe and "\\" not in str(path) and ":" not in path.parts[0] else None
 
 
-def _rows(
-    folder: Path, chunk: Sequence[tuple[Made, Arm]], scores: Mapping[str, Score], side: int
-) -> list[Row]:
+def _rows(folder: Path, chunk: Sequence[tuple[Made, Arm]], kept: Kept, side: int) -> list[Row]:
     opened = [_opened(folder, made) for made, _ in chunk]
     places = [k for k, each in enumerate(opened) if isinstance(each, Image.Image)]
     pictures: list[Any] = [opened[k] for k in places]
-    items: list[Item] = [chunk[k][0].item for k in places]
+    shown = [chunk[k][0] for k in places]
     values = {
-        name: dict(zip(places, values_of(name, score, pictures, items), strict=True))
-        for name, score in scores.items()
+        name: dict(zip(places, kept.values(name, pictures, shown), strict=True))
+        for name in kept.scores
         if pictures
     }
     rows = []

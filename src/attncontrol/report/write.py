@@ -12,8 +12,9 @@ from attncontrol.report.page import is_page, page, require_size
 from attncontrol.report.rows import Row, rows_of
 from attncontrol.report.statistics import Line, lines_of
 from attncontrol.report.tables import is_csv, is_parquet, write_csv, write_parquet
+from attncontrol.scores.kept import Kept
 from attncontrol.scores.names import Models, of_models, require_scores
-from attncontrol.scores.score import Score, scores_of
+from attncontrol.scores.score import scores_of
 from attncontrol.writing import put, require_free
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -37,13 +38,14 @@ class Prepared:
 
     folder: Path
     made: tuple[Made, ...]
-    scores: Mapping[str, Score]
+    scores: Kept
     page: Path | None
     tables: Mapping[str, Path]
 
     def write(self, progress: Progress = lambda items, _: items) -> Report:
         """Raises WriteError."""
-        rows, names = rows_of(self.folder, self.made, self.scores, progress), tuple(self.scores)
+        rows = rows_of(self.folder, self.made, self.scores, progress)
+        names = tuple(self.scores.scores)
         files, left_out = [self.tables["csv"]], None
         write_csv(rows, names, self.tables["csv"])
         try:
@@ -89,5 +91,5 @@ def prepare(
         require_free(place, is_page)
     require_free(tables["csv"], is_csv)
     require_free(tables["parquet"], is_parquet)
-    loaded = scores_of(names, models, device)
-    return Prepared(folder, tuple(made), loaded, place if with_page else None, tables)
+    kept = Kept.read(folder, scores_of(names, models, device), models or Models())
+    return Prepared(folder, tuple(made), kept, place if with_page else None, tables)
