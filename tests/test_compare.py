@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from attncontrol.batch.generate import Picture
 from attncontrol.batch.memory import peak_memory
 from attncontrol.bench import compare
-from attncontrol.bench.compare import _row
+from attncontrol.bench.compare import row_of
 from attncontrol.bench.prompts import things_of
 from attncontrol.bench.rows import Row, append, read
 from attncontrol.bench.suites import MEASURES
@@ -82,11 +82,11 @@ def test_what_a_true_scene_scores():
             (columns[-1] + 1) / side,
             (rows[-1] + 1) / side,
         )
-    row = _row("layout", Task(scene.caption, boxes), made(picture))
+    row = row_of("layout", Task(scene.caption, boxes), made(picture))
     assert (row.present, row.inside, row.seed, row.seconds, row.memory) == (1.0, 1.0, 3, 1.5, 10.0)
     assert row.iou > 0.8
     away = dict.fromkeys(boxes, (0.0, 0.0, 0.01, 0.01))
-    elsewhere = _row("layout", Task(scene.caption, away), made(picture))
+    elsewhere = row_of("layout", Task(scene.caption, away), made(picture))
     assert elsewhere.inside == 0
     assert elsewhere.iou < 0.05
 

@@ -198,7 +198,7 @@ def _measured(asked: Asked, folder: Path, made: Made) -> Row:
     image = _opened(folder, made)
     seconds = made.seconds or float("nan")  # of a picture whose row was lost
     picture = Picture(item.prompt, item.seed, item.method, image, {}, *steps, seconds, made.memory)
-    return _row(asked.suite, task, picture)
+    return row_of(asked.suite, task, picture)
 
 
 def _scored(asked: Asked, folder: Path, some: Sequence[Made], scores: Scores) -> list[Scored]:
@@ -214,7 +214,7 @@ def _scored(asked: Asked, folder: Path, some: Sequence[Made], scores: Scores) ->
     ]  # fmt: skip
 
 
-def _row(suite: str, task: Task, picture: Any) -> Row:
+def row_of(suite: str, task: Task, picture: Any) -> Row:
     detections = detect([picture.image])[0]
     by_noun = {detection.noun: detection for detection in detections}
     places = [(by_noun.get(noun), box) for noun, box in task.boxes.items()]

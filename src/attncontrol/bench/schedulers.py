@@ -20,7 +20,7 @@ from rich.progress import track
 
 from attncontrol.batch.options import parse_seeds, schedule
 from attncontrol.batch.pipelines import call_of, opened
-from attncontrol.bench.compare import run
+from attncontrol.bench.by_pipe import make
 from attncontrol.bench.rates import bootstrap, by_prompt
 from attncontrol.bench.rows import Row, read
 from attncontrol.errors import SettingError
@@ -109,7 +109,7 @@ def measure(
     evaluations: int = 25,
     **how: Any,
 ) -> None:
-    """Makes what the folder of each solver lacks; ``how`` is for ``compare.run``."""
+    """Makes what the folder of each solver lacks; ``how`` is for ``by_pipe.make``."""
     own = pipe.scheduler
     try:
         for name, solver in solvers.items():
@@ -117,7 +117,8 @@ def measure(
             set_scheduler(pipe, solver)
             how |= {"num_inference_steps": steps_of(pipe.scheduler, evaluations)}
             file = folder / name / "pictures.csv"
-            run(pipe, "colors", ["auto"], seeds, file, step_sizes={}, progress=progress, **how)
+            for method in ("plain", "auto"):
+                make(pipe, "colors", method, seeds, file, progress=progress, **how)
     finally:
         pipe.scheduler = own
 
