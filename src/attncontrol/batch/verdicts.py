@@ -24,7 +24,7 @@ from attncontrol.batch.appearance import Appearance
 from attncontrol.objectives.descent import USUAL, Relative
 
 Verdict = Literal["does nothing", "too little", "fits", "too much"]
-LEAST, MOST = 0.025, 0.25
+LEAST, MOST = 0.01, 0.18
 """Between a tenth of the default step, the default and ten times it, on prompts and seeds that are
 not those of bench/README.md: peaks of 0.6, 6 and 60 % on the bundled transformers; on the UNet,
 with the step 2 as of the papers, 0.5 to 2.9, 3.6 to 19 and 36 to 174 % (means over three seeds; 11

@@ -34,7 +34,7 @@ class Relative:
         return f"{100 * self.share:g} %"
 
 
-USUAL = Relative(0.06)
+USUAL = Relative(0.03)
 """Where no step of a paper fits: measured on the bundled models, bench/README.md."""
 _EXCITED: Mapping[float, float] = MappingProxyType({0.0: 0.05, 0.2: 0.5, 0.4: 0.8})
 _MOST = 20  # refinements, in the papers' codes
@@ -48,13 +48,13 @@ class Descent:
     variance-preserving schedulers (DDIM, PNDM, DPM++) that is the latents, for sigma-parametrised
     ones (Euler, LMS) this is a step of alpha (sigma^2 + 1) in the latents, which keeps published
     step sizes meaningful. ``step_size`` is that of the papers, which fits one model;
-    ``Relative(0.06)`` moves every image equally far on all of them; None takes the papers' on
-    Stable Diffusion 1 and 2, on all other models ``Relative(0.06)``.
+    ``Relative(0.03)`` moves every image equally far on all of them; None takes the papers' on
+    Stable Diffusion 1 and 2, on all other models ``Relative(0.03)``.
 
     Updates happen in the first ``guided`` fraction of the steps. ``thresholds`` maps a fraction of
     the run to a value v: at that step each image is first refined until L <= 1 - v, by at most
     ``max_refinements`` steps of the same alpha_i. None is 20 of a paper's step and none of relative
-    ones, for twenty moves of 6 % leave the range of a picture, and a few gained nothing.
+    ones, for twenty such moves leave the range of a picture, and a few gained nothing.
 
     The defaults are those of Attend-and-Excite (25 of 50 steps, thresholds at steps 0, 10 and 20).
 
