@@ -275,7 +275,7 @@ def test_cases_are_spread_and_steps_are_tenfold():
     assert len({case.prompt for case in cases}) == 48
     assert len({seed for case in cases for seed in case.seeds}) == 144
     usual = AttendAndExcite().descent
-    assert fits.step(usual, "sprites", 10.0).step_size == 10.0
+    assert fits.step(usual, "sprites", 10.0).step_size == 6.0
     assert fits.step(usual, "sprites", 10.0).thresholds == usual.thresholds
     assert fits.step(usual, "sprites-flux", 0.1).step_size.share == pytest.approx(0.003)
     small = fits.step(usual, "sprites-flux", 0.1)
