@@ -25,13 +25,11 @@ from attncontrol.objectives.descent import USUAL, Relative
 
 Verdict = Literal["does nothing", "too little", "fits", "too much"]
 LEAST, MOST = 0.01, 0.18
-"""Between a tenth of the default step, the default and ten times it, on prompts and seeds that are
-not those of bench/README.md: peaks of 0.6, 6 and 60 % on the bundled transformers; on the UNet,
-with the step 2 as of the papers, 0.5 to 2.9, 3.6 to 19 and 36 to 174 % (means over three seeds; 11
-prompts, auto, Attend-and-Excite, SynGen and EBAMA). 3 % is as good as the usual 6 %."""
+"""Where the gain of auto begins and ends, on 92 prompts of each bundled model: colours are bound in
+48 and 50 % with moves of 0.3 % (plain 20 and 28), 74 to 88 with 1 %, 78 to 92 with 3 %, on the UNet
+and FLUX in 55 and 72 % with 18 %, in 22 and 70 with 30 %, where pictures fall apart."""
 FACTOR = 2.0
-"""None of 57 guided pictures of these cases left the plain range so far at the default step, 27 did
-at ten times it."""
+"""Of 57 guided pictures none left the plain range so far at a step of 6 %, 27 did at 60 %."""
 
 
 @dataclass(frozen=True)
