@@ -8,8 +8,7 @@ its attributes vary with it.
 Maps of JSD are divided by their sums; S: softmax over tokens of 100 A, G: 3 x 3 Gaussian, A: mean
 over heads, layers and pieces. The official code, not followed, takes differences to the last row,
 reads attributes from finer layers, flattens maps by softmax and threshold, raises ``weight`` to 10,
-refines until TV alone is .05, .2, .3, 50 and later 20 times (or 100, 50); here 20, until -L is. On the
-bundled transformers it gained nothing that could be told from chance (bench/README.md).
+refines until TV alone is .05, .2, .3, 50 and later 20 times (or 100, 50); here 20, until -L is.
 """
 
 from collections.abc import Sequence
