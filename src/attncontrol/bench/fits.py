@@ -3,10 +3,10 @@ DIR``; prints a table.
 
 A case is a prompt on a bundled model with three seeds, drawn plain and with a step that fits it
 times 0.1, 1 and 10: 0.3, 3 and 30 % on the transformers, 0.06, 0.6 and 6 on the UNet, where a step
-as in the papers is tested. Case k takes the models in turn, after each round the next method, prompt 97 k of the 276 of its suite and
-seeds from 2000 + 3 k on; none of these prompts and seeds was used to choose the limits. Beside the
-verdict stands what the scorer sees, which no verdict has: in which share of the pictures all nouns
-are shown, and in their colours.
+as in the papers is tested. Case k takes the models in turn, after each round the next method,
+prompt 97 k of the 276 of its suite and seeds from 2000 + 3 k on; none of these prompts and seeds
+was used to choose the limits. Beside the verdict stands what the scorer sees, which no verdict has:
+in which share of the pictures all nouns are shown, and in their colours.
 
 One line per case and factor is appended to a file; an interrupted run goes on.
 """
