@@ -10,11 +10,14 @@ from torch._dynamo.utils import counters
 from attncontrol import Descent, Where, edit, perturb, record, steer
 from attncontrol.edits import SoftIdentity
 from attncontrol.errors import BackendError
+from attncontrol.families.known import family_of
 from attncontrol.losses import AttendAndExcite
+from attncontrol.running.session import attach
 from attncontrol.running.wiring import wiring_of
 from tests.kit.runs import run
 from tests.kit.state import changes, left_behind, state
-from tests.kit.zoo import flux
+from tests.kit.zoo import flux, sana
+from tests.kit.zoo_newer import sprint
 
 FIRST = Where(layers=("transformer_blocks.0",))
 LAST = Where(layers=("single_transformer_blocks.1",))
@@ -120,6 +123,18 @@ def test_two_pipelines_share_a_denoiser_that_one_has_compiled():
     assert block._compiled_call_impl is None
     assert not changes(before, state(other))
     assert not left_behind(other)
+
+
+@pytest.mark.parametrize("make", [sana, sprint])  # one class of denoisers, two of pipelines
+def test_families_are_found_around_compiled_denoisers(make):
+    pipe = make()
+    family, denoiser = family_of(pipe), pipe.transformer
+    pipe.transformer = torch.compile(denoiser, backend="eager")
+    assert family_of(pipe).name == family.name
+    assert family_of(pipe).denoiser(pipe) is denoiser
+    assert [site.name for site in attach(pipe).sites.values()] == [
+        site.name for site in family.sites(denoiser)
+    ]
 
 
 def test_a_class_that_compiles_its_forward_is_refused(monkeypatch):

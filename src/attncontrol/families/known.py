@@ -27,6 +27,10 @@ class _Uncompiled:
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # what isinstance asks for
+        return type(self._pipe)
+
     def __getattr__(self, name: str) -> Any:
         part = getattr(self._pipe, name)
         return getattr(part, "_orig_mod", part)
@@ -52,13 +56,14 @@ def family_of(pipe: Any) -> Family:
     components = {
         name: part for name, part in getattr(pipe, "components", {}).items() if part is not None
     }
-    shown: Any = _Uncompiled(pipe)
+    is_compiled = any(hasattr(part, "_orig_mod") for part in components.values())
+    shown: Any = _Uncompiled(pipe) if is_compiled else pipe
+    components = {name: getattr(part, "_orig_mod", part) for name, part in components.items()}
     for family in FAMILIES:
         if family.name == "unknown":
             _require_not_refused(pipe, components)
         if family.matches(shown):
-            is_plain = family.denoiser(pipe) is family.denoiser(shown)
-            return family if is_plain else replace(family, denoiser=partial(_inner, family))
+            return replace(family, denoiser=partial(_inner, family)) if is_compiled else family
     parts = ", ".join(f"{name}={type(part).__name__}" for name, part in components.items())
     known = ", ".join(family.name for family in FAMILIES)
     raise ModelError(
