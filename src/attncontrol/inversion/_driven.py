@@ -3,7 +3,7 @@ guidance, sizes and schedules are those of the pipeline."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from attncontrol.attention.source import Facts
 from attncontrol.inversion._schedule import Looks, Schedule, schedule_of
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.observers import replaced
 from attncontrol.running.session import Hooks, Session
 from attncontrol.running.sources import facts_of
 
@@ -69,7 +70,7 @@ def driven(
     """Calls the pipeline; other contexts do not see it."""
     one = Driven(run, way, start)
     hooks = Hooks(before=one.before, starts=lambda latents: start.to(latents), fed=fed)
-    with suppress(_Done), _deceived(run.pipe.scheduler, one), run.hooked(hooks, alone=True):
+    with suppress(_Done), run.hooked(hooks, alone=True), _deceived(run.pipe.scheduler, one):
         run.pipe(**call)
     return one
 
@@ -92,35 +93,34 @@ class _Done(Exception):  # noqa: N818 - a signal, not an error
 @contextmanager
 def _deceived(scheduler: Any, one: Driven) -> Iterator[None]:
     """The methods of a scheduler do what is said, until the block ends."""
-    set_timesteps, step = scheduler.set_timesteps, scheduler.step
 
-    @functools.wraps(set_timesteps)  # pipelines inspect signatures
-    def setting(*args: Any, **kwargs: Any) -> None:
-        set_timesteps(*args, **kwargs)
-        one.set_timesteps(scheduler)
+    def setting(method: Any) -> Any:
+        @functools.wraps(method)  # pipelines inspect signatures
+        def set_timesteps(*args: Any, **kwargs: Any) -> None:
+            method(*args, **kwargs)
+            one.set_timesteps(scheduler)
 
-    @functools.wraps(step)
-    def stepping(model_output: Tensor, _: Any, sample: Tensor, *__: Any, **___: Any) -> Any:
-        return one.step(model_output, sample)
+        return set_timesteps
 
-    def scaled(sample: Tensor, *_: Any, **__: Any) -> Tensor:
-        return sample * one.scale
+    def stepping(method: Any) -> Any:
+        @functools.wraps(method)
+        def step(model_output: Tensor, _: Any, sample: Tensor, *__: Any, **___: Any) -> Any:
+            return one.step(model_output, sample)
 
-    standing_in: dict[str, Callable[..., Any]] = {"set_timesteps": setting, "step": stepping}
-    if hasattr(scheduler, "scale_model_input"):
-        standing_in["scale_model_input"] = scaled
-    previous = {name: vars(scheduler).get(name) for name in standing_in}
+        return step
+
+    def scaling(_: Any) -> Any:
+        return lambda sample, *_, **__: sample * one.scale
+
+    standing_in = {"set_timesteps": setting, "step": stepping, "scale_model_input": scaling}
     kept = {name: vars(scheduler)[name] for name in _STATE if name in vars(scheduler)}
-    for name, method in standing_in.items():
-        setattr(scheduler, name, method)
     try:
-        yield
+        with ExitStack() as stack:
+            for name, made in standing_in.items():
+                if hasattr(scheduler, name):
+                    stack.enter_context(replaced(scheduler, name, made))
+            yield
     finally:
-        for name, method in previous.items():
-            if method is None:
-                delattr(scheduler, name)
-            else:
-                setattr(scheduler, name, method)
         for name, value in kept.items():
             setattr(scheduler, name, value)
 

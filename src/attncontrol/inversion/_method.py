@@ -34,10 +34,12 @@ class Inversion(ABC):
 
     ``pinned``: the retracing picture is put on the stored latents after every step. ``flow``: it is
     one for rectified flow alone, where ``places`` of evaluations are those of a solver.
+    ``gradients``: it needs those of the model.
     """
 
     pinned: ClassVar[bool] = False
     flow: ClassVar[bool] = False
+    gradients: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self)

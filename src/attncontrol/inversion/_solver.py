@@ -26,11 +26,13 @@ Places = Sequence[tuple[float, float]]
 
 @dataclass(eq=False)
 class Solving:
-    """One run after another; ``timed`` sees the scheduler's own schedule before it is changed."""
+    """One run after another; ``timed`` sees the scheduler's own schedule before it is changed.
+    ``hidden`` says whether a run is none of them, but that of a context which is alone."""
 
     pipe: Any
     places_of: Callable[[Sequence[float]], Places]
     timed: Callable[[Any], None]
+    hidden: Callable[[], bool]
     places: Places = ()
     index: int = 0
     offset: Tensor | float = 0.0
@@ -39,7 +41,7 @@ class Solving:
     def set(self, output: Any) -> Any:
         """The schedule gets the places of the evaluations."""
         scheduler = self.pipe.scheduler
-        if caller() is self.pipe:
+        if caller() is self.pipe and not self.hidden():
             self.timed(scheduler)
             self.places = [*self.places_of(scheduler.sigmas.tolist()), (0.0, 0.0)]
             self.index, self.offset = 0, 0.0
@@ -51,7 +53,7 @@ class Solving:
 
     def step(self, bound: dict[str, Any]) -> None:
         """Before a step of the scheduler."""
-        if caller() is not self.pipe or self.index + 1 >= len(self.places):
+        if caller() is not self.pipe or self.hidden() or self.index + 1 >= len(self.places):
             return
         velocity, sample = bound["model_output"], bound["sample"]
         (noise, base), (noise_after, base_after) = self.places[self.index : self.index + 2]

@@ -11,7 +11,7 @@ positions is optimised, and the loss is a mean. Several pictures have a loss eac
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class NullText(Inversion):
     It takes ``iterations`` gradients in every step; ``to`` of ``invert`` keeps those that are done.
     Models that run both branches apart (FLUX) are refused.
     """
+
+    gradients: ClassVar[bool] = True
 
     guidance_scale: Positive = 7.5
     iterations: Count = 10

@@ -6,19 +6,21 @@ them, ``embeddings``. The metadata entry ``attncontrol.trajectory`` is JSON: ``s
 """
 
 import json
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
+import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from attncontrol.attention.source import Facts
-from attncontrol.errors import RecordError, WriteError
+from attncontrol.errors import RecordError, SettingError, WriteError
 from attncontrol.inversion._method import Inversion
 from attncontrol.inversion._schedule import Schedule
 from attncontrol.maps.opened import checksum, checksum_of, opened, path_of
@@ -70,10 +72,12 @@ class Trajectory:
     def __len__(self) -> int:
         return len(self.latents)
 
-    def __getitem__(self, pictures: int | Sequence[int]) -> "Trajectory":
-        chosen = [pictures] if isinstance(pictures, int) else list(pictures)
-        if not chosen or any(not 0 <= picture < len(self) for picture in chosen):
+    def __getitem__(self, pictures: SupportsIndex | Iterable[SupportsIndex]) -> "Trajectory":
+        named = list(pictures) if isinstance(pictures, Iterable) else [pictures]
+        known = range(len(self))
+        if not named or any(isinstance(at, bool) or at not in known for at in named):
             raise IndexError(f"there is no picture {pictures} among the {len(self)}")
+        chosen = [operator.index(picture) for picture in named]
         facts = self.course.facts
         prompts = tuple(facts.prompts[picture] for picture in chosen)
         facts = replace(facts, prompts=prompts, tokens=tuple(facts.tokens[i] for i in chosen))
@@ -97,10 +101,7 @@ class Trajectory:
 
     @cached_property
     def method(self) -> Inversion:
-        from attncontrol import inversion
-
-        made: Inversion = getattr(inversion, self.course.method)(**self.course.settings)
-        return made
+        return _method(self.course)
 
     @property
     def nbytes(self) -> int:
@@ -147,6 +148,8 @@ class Trajectory:
         if header.checksums != sums or not {"latents", "pictures"} <= tensors.keys():
             raise RecordError(f"{path} is damaged: the checksums of its tensors do not fit it")
         course: Course = header.course
+        if wrong := _misfit(course, tensors):
+            raise RecordError(f"{path} is no trajectory of this version: {wrong}")
         return cls(tensors["latents"], tensors["pictures"], course, tensors.get("embeddings"))
 
 
@@ -155,6 +158,35 @@ class _Header:
     schema: int
     course: Course
     checksums: dict[str, str]
+
+
+def _method(course: Course) -> Inversion:
+    """Raises AttributeError, TypeError and SettingError for what is no method."""
+    from attncontrol import inversion
+
+    made = getattr(inversion, course.method)(**course.settings)
+    if not isinstance(made, Inversion):
+        raise TypeError(f"{course.method} is no method")
+    return made
+
+
+def _misfit(course: Course, tensors: dict[str, Tensor]) -> str | None:
+    """What of a file contradicts itself."""
+    try:
+        _method(course)
+    except (AttributeError, TypeError, SettingError) as error:
+        return f"its method is {course.method} with {course.settings} ({error})"
+    latents, pictures = tensors["latents"], tensors["pictures"]
+    embeddings = tensors.get("embeddings")
+    count, steps = len(course.facts.prompts), course.facts.steps
+    whole = (
+        latents.shape[:2] == (count, steps + 1)
+        and len(course.schedule.updates) == steps
+        and pictures.ndim == 4
+        and (len(pictures), pictures.shape[3], pictures.dtype) == (count, 3, torch.uint8)
+        and (embeddings is None or (embeddings.ndim == 4 and len(embeddings) == count))
+    )
+    return None if whole else f"its tensors are not those of {count} pictures and {steps} steps"
 
 
 def write(part: Unfinished, tensors: dict[str, Tensor], course: Course, final: Path) -> None:

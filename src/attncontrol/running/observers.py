@@ -3,7 +3,8 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from attncontrol.errors import CouplingError
@@ -30,6 +31,24 @@ def observe(
     both = observer, after
     method.observers.append(both)
     return functools.partial(method.leave, both)
+
+
+@contextmanager
+def replaced(owner: Any, name: str, made: Changer) -> Iterator[None]:
+    """What ``made`` makes of a method of one object stands for it until the block ends; observers
+    of the method see it as the method itself."""
+    observed = vars(owner).get(name)
+    if isinstance(observed, _Observed):
+        owner, name = observed, "method"
+    previous = vars(owner).get(name)
+    setattr(owner, name, made(getattr(owner, name)))
+    try:
+        yield
+    finally:
+        if previous is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, previous)
 
 
 class _Observed:

@@ -147,6 +147,11 @@ class Session:
         return self.contexts.source_of(image)
 
     @property
+    def hides(self) -> bool:
+        """Whether one context hides from all others what the pipeline does now."""
+        return self.contexts.soloist is not None
+
+    @property
     def takes(self) -> bool:
         """Whether edits of open contexts take attention from a source."""
         return bool(self.contexts.sources or self.contexts.kept)

@@ -18,6 +18,8 @@ from attncontrol.inversion._schedule import is_flow, require_invertible
 from attncontrol.inversion.exact import Exact
 from attncontrol.inversion.trajectory import Course, Trajectory, begun_in, is_trajectory
 from attncontrol.maps.opened import checksum, path_of
+from attncontrol.running.quantised import require_gradients_through
+from attncontrol.running.refuse import require_gradients
 from attncontrol.running.session import Session, attach
 from attncontrol.verbs import photo
 from attncontrol.verbs.photo import Photo, Size
@@ -36,6 +38,7 @@ _Prompts = Annotated[
 
 
 @checked
+@torch.inference_mode(False)  # what is kept may be used beside gradients
 @torch.no_grad()
 def invert(
     pipe: Any,
@@ -139,6 +142,9 @@ def _require_invertible(run: Session, method: Inversion, call: dict[str, Any]) -
             f"{type(method).__name__} is for rectified flow (SD3, FLUX), not for "
             f"{type(pipe.scheduler).__name__}: use Exact() or FixedPoint()"
         )
+    if method.gradients:
+        require_gradients(run.family, run.denoiser)
+        require_gradients_through(run.denoiser)
     if call.get("eta"):
         raise SchedulerError(f"eta={call['eta']} draws noise in every step; leave it out")
     if given := [argument for argument in _OURS if argument in call]:

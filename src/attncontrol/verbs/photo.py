@@ -47,9 +47,16 @@ def batch(
     pipe: Any, photos: Sequence[Photo], size: Size | None, call: Mapping[str, Any]
 ) -> list[np.ndarray]:
     """Each ``fitted``; ``height`` and ``width`` in the pipeline's ``call`` are a size, too. Raises
-    SettingError for pictures of several shapes."""
-    if size is None and {"height", "width"} <= call.keys():
-        size = (call["height"], call["width"])
+    SettingError for pictures of several shapes, and sizes that contradict each other."""
+    sides = {side: call[side] for side in ("height", "width") if call.get(side) is not None}
+    if len(sides) == 1 or (sides and size not in (None, tuple(sides.values()))):
+        given = ", ".join(f"{side}={pixels}" for side, pixels in sides.items())
+        raise SettingError(
+            f"{given} {f'is not {size=}' if size else 'is one side of a picture'}; give "
+            "size=(height, width) alone"
+        )
+    if sides:
+        size = (sides["height"], sides["width"])
     pictures = [fitted(pipe, photo, size) for photo in photos]
     shapes = {picture.shape[:2] for picture in pictures}
     if len(shapes) > 1:

@@ -43,6 +43,11 @@ def retrace(pipe: Any, trajectory: Trajectory, *, images: _Images = None) -> Ite
     pipeline was not called inside the block; SchedulerError.
     """
     run = attach(pipe)
+    if any(seat.hooks.starts for seat in run.contexts.seats):
+        raise CouplingError(
+            f"another retrace(...) is open on this {type(pipe).__name__}, and a run begins from "
+            "one trajectory: invert the pictures together, with a prompt for each"
+        )
     require_invertible(pipe.scheduler)
     require_same_model(
         run.contexts, trajectory.course.facts, "the trajectory was made with", "invert with"
@@ -55,7 +60,9 @@ def retrace(pipe: Any, trajectory: Trajectory, *, images: _Images = None) -> Ite
             "with the same to=..., which goes on"
         )
     going = _Going(run, trajectory, images)
-    solving = Solving(pipe, trajectory.method.places, going.require_same_schedule)
+    solving = Solving(
+        pipe, trajectory.method.places, going.require_same_schedule, lambda: run.hides
+    )
     solved_too = solved(pipe, solving) if trajectory.method.flow else nullcontext()
     hooks = Hooks(starts=going.starts, fed=going.fed, pinned=going.pinned)
     with solved_too, run.hooked(hooks):
