@@ -166,7 +166,7 @@ def _method(course: Course) -> Inversion:
 
     made = getattr(inversion, course.method)(**course.settings)
     if not isinstance(made, Inversion):
-        raise TypeError(f"{course.method} is no method")
+        raise SettingError(f"{course.method} is no method of inversion")
     return made
 
 
