@@ -151,8 +151,16 @@ def no_encode(pipe: Any, _: Tensor) -> Tensor:
     raise ModelError(f"{type(pipe).__name__} makes no latents of pictures that are given to it")
 
 
+def is_modular(pipe: Any) -> bool:
+    """Whether it is one of diffusers' modular pipelines, which are made of blocks."""
+    return any(cls.__name__ == "ModularPipeline" for cls in type(pipe).__mro__)
+
+
 def default_encoding(pipe: Any) -> dict[str, Any]:
-    """The arguments of ``encode_prompt`` in a call of the pipeline that says nothing about them."""
+    """The arguments of ``encode_prompt`` in a call of the pipeline that says nothing about them;
+    of a modular one the inputs of its blocks."""
+    if is_modular(pipe):
+        return {each.name: each.default for each in pipe.blocks.inputs if each.name}
     defaults: dict[str, Any] = {}
     for method in (type(pipe).encode_prompt, type(pipe).__call__):
         parameters = inspect.signature(method).parameters.values()

@@ -61,6 +61,11 @@ class DenoiserCall:
         new = list(sample) if listed else sample
         return replace(self, arguments=self.arguments | {self.name: new})
 
+    def moved(self, change: Tensor) -> "DenoiserCall":
+        """With a change of the latents, one row per image, in every branch."""
+        change = change.repeat(len(self.branches), *[1] * (change.ndim - 1))
+        return self.with_latents(self.latents + change.to(self.latents))
+
     def of(self, branch: str, images: Sequence[int] | None = None) -> "DenoiserCall":
         """The call for one branch and some images, by their numbers; all of them if None.
 

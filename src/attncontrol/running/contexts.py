@@ -81,8 +81,8 @@ ENTERED: ContextVar[frozenset[object]] = ContextVar("ENTERED", default=frozenset
 @dataclass(eq=False)
 class Contexts:
     """Those open on one pipeline, in the order of their opening. ``soloist`` is one that hides what
-    the pipeline does from the others. ``left`` are sites that ran without their own kernel, by
-    name, ``told`` those that a warning has named."""
+    the pipeline does from the others. ``guider`` is that of a modular one. ``left`` are sites that
+    ran without their own kernel, by name, ``told`` those that a warning has named."""
 
     pipe: Any
     family: Family
@@ -92,6 +92,7 @@ class Contexts:
     soloist: Seat | None = None
     track: Track = field(default_factory=Track)
     seeds: tuple[int, ...] = ()
+    guider: Any = None
     left: dict[str, Any] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     lock: Any = field(default_factory=threading.RLock)

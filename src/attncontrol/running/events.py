@@ -1,7 +1,7 @@
 """What is seen of a pipeline from outside, all of it undone by ``remove``.
 
-``encode_prompt`` tells the prompts and marks the start of a run, and the text encoders tell which
-ids reach them. A forward pre-hook of the denoiser sees every call with all its arguments; those of
+``encode_prompt`` tells the prompts and marks the start of a run (``modular`` has what does so in
+modular pipelines), and the text encoders tell which ids reach them. A forward pre-hook of the denoiser sees every call with all its arguments; those of
 other pipelines that share the denoiser are left alone. ``scheduler.step`` marks the end of a step.
 
 Changing latents z by d means feeding x + c d to the denoiser and z + d to the scheduler, where
@@ -21,12 +21,13 @@ from attncontrol.running.calls import DenoiserCall, prediction_of, with_predicti
 from attncontrol.running.contexts import Contexts
 from attncontrol.running.finite import require_finite
 from attncontrol.running.further import read
+from attncontrol.running.modular import follow, watch_guider
 from attncontrol.running.observers import Hook, named, observe
 from attncontrol.running.own import caller
 from attncontrol.running.reading import Ids, watch
 from attncontrol.running.solvers import corrector_of, move_block, stage_of
 from attncontrol.running.sources import require_sources
-from attncontrol.running.track import Track, begun, described
+from attncontrol.running.track import Track, begun, described, seeds_of
 
 
 @dataclass(eq=False)
@@ -52,7 +53,7 @@ class Events:
             denoiser.register_forward_hook(Hook(self._done), always_call=True),
         ]
         self.installed += [handle.remove for handle in handles]
-        self.installed += watch(pipe, self._on_ids)
+        self.installed += watch(pipe, self._on_ids) + watch_guider(self.contexts)
         for name, observer, after in (
             ("check_inputs", self._on_start, None), ("encode_prompt", self._on_prompt, None),
             ("prepare_latents", self._on_latents, self._on_prepared),
@@ -86,12 +87,11 @@ class Events:
 
     def _on_ids(self, component: str, rows: list[Ids]) -> None:
         if caller() is self.contexts.pipe:
+            follow(self.contexts)
             self.contexts.track.received.setdefault(component, []).extend(rows)
 
     def _on_latents(self, bound: dict[str, Any]) -> None:
-        given = bound.get("generator")
-        generators = given if isinstance(given, list) else [] if given is None else [given]
-        self.contexts.seeds = tuple(generator.initial_seed() for generator in generators)
+        self.contexts.seeds = seeds_of(bound)
 
     def _on_prepared(self, output: Any) -> Any:
         """Of pipelines that prepare the places of cells too, the first of both are the latents."""
@@ -121,6 +121,7 @@ class Events:
         if pipe is not contexts.pipe and self.is_open(pipe):
             return None
         if pipe is contexts.pipe:
+            follow(self.contexts)
             contexts.claim()
             self._require_parts()
         self.running[thread] = None
@@ -147,13 +148,13 @@ class Events:
             track.changes, track.scale = [], call.step.scale
         else:
             for change in track.changes:
-                changed = _moved(changed, change)
+                changed = changed.moved(change)
         for seat in self.contexts.acting:
             seat.calls += 1
             wanted = seat.hooks.before(changed) if seat.hooks.before else None
             if wanted is not None and call.nth == 0:
                 track.changes.append(wanted)
-                changed = _moved(changed, wanted)
+                changed = changed.moved(wanted)
         return changed
 
     def _after(
@@ -243,8 +244,3 @@ class Events:
 
 
 def _nothing(_: dict[str, Any]) -> None: ...
-
-
-def _moved(call: DenoiserCall, change: Tensor) -> DenoiserCall:
-    change = change.repeat(len(call.branches), *[1] * (change.ndim - 1))
-    return call.with_latents(call.latents + change.to(call.latents))

@@ -20,6 +20,15 @@ def caller() -> Any | None:
     return None
 
 
+def state_of_run(pipe: Any) -> Any | None:
+    """The state that the blocks of a modular pipeline work on, of its call that is running in this
+    thread; None outside."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _pipeline_of(frame) is not pipe:
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals.get("state")
+
+
 def is_running_elsewhere(pipe: Any) -> bool:
     """Whether another thread is inside a call of the pipeline."""
     others = set(sys._current_frames()) - {threading.get_ident()}

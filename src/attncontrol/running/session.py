@@ -21,6 +21,7 @@ from attncontrol.running.events import Events
 from attncontrol.running.finite import require_finite
 from attncontrol.running.further import require_further
 from attncontrol.running.kernels import dispatching, tell_left, tell_replaced
+from attncontrol.running.modular import require_described, require_seen
 from attncontrol.running.modules import modules_watched
 from attncontrol.running.refuse import require_all_rows, require_visible_attention
 from attncontrol.running.sources import require_model
@@ -52,6 +53,7 @@ class Session:
         if hooks.cached and hooks.listen:
             require_all_rows(self.denoiser)
         require_model(self.contexts, hooks.kept)
+        require_seen(self.pipe, hooks)
         if hooks.texts:
             require_further(self.pipe, self.family)
         tell_replaced(self.contexts, hooks.sites)
@@ -200,6 +202,7 @@ def _is_open(pipe: Any) -> bool:
 def attach(pipe: Any) -> Session:
     """The session of a pipeline: the one that is open, or a new one. Raises UnsupportedError."""
     family = family_of(pipe)
+    require_described(pipe, family)
     denoiser = family.denoiser(pipe)
     if _is_open(pipe):
         if _OPEN[id(pipe)].denoiser is not denoiser:

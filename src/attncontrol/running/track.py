@@ -31,7 +31,8 @@ class Track:
     ``views`` are the most of them that a step had so far. ``received`` are the rows of ids that
     reached each text encoder. ``further`` are texts of edits,
     ``kept`` what these keep during the run; ``call`` is the last one of the denoiser, ``before``
-    and ``latents`` are those before and after the last step of the scheduler.
+    and ``latents`` are those before and after the last step of the scheduler. ``state`` is that of
+    a modular pipeline, ``conditions`` are the branches of the calls of a step, as its guider says.
     """
 
     prompts: list[str] | None = None
@@ -59,6 +60,8 @@ class Track:
     call: DenoiserCall | None = None
     before: Tensor | None = None
     latents: Tensor | None = None
+    state: Any = None
+    conditions: tuple[str, ...] = ()
 
     def again(self, pipe: Any, bound: Mapping[str, Any]) -> None:
         """A further call of ``encode_prompt``, whose prompt is the negative one if it takes one
@@ -122,6 +125,13 @@ def begun(pipe: Any, bound: Mapping[str, Any]) -> Track:
     return Track(repeats=repeats, encoding=default_encoding(pipe) | own, prompts=prompts_of(own))
 
 
+def seeds_of(bound: Mapping[str, Any]) -> tuple[int, ...]:
+    """Those of the generators in the arguments of a run."""
+    given = bound.get("generator")
+    generators = given if isinstance(given, list) else [] if given is None else [given]
+    return tuple(generator.initial_seed() for generator in generators)
+
+
 def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]) -> DenoiserCall:
     """The call of the denoiser that comes now. Raises CouplingError if its rows are not known."""
     if missing := [name for name in (family.sample, family.time) if name not in arguments]:
@@ -137,7 +147,7 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     if hasattr(scheduler, "scale_model_input"):
         one = torch.ones(1, dtype=torch.float64, device=sample[0].device)
         scale = float(scheduler.scale_model_input(one, timestep))
-    evaluations = _total(pipe)
+    evaluations = _total(pipe, track)
     total = steps_among(scheduler, evaluations)
     place = track.index, total, float(timestep), scale, track.encoding, track.view
     at = min(track.place, len(scheduler.timesteps) - 1)
@@ -157,12 +167,12 @@ def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str
     """The branches of a batch of ``size`` rows, and the images in each."""
     prompts = track.prompts
     if track.repeats is None and prompts is not None:  # encode_prompt was not told
-        parts = len(family.branches(pipe, track.nth, None))
+        parts = len(_branches(pipe, family, track, None))
         track.repeats = max(size // (len(prompts) * parts), 1)
     known = None
     if prompts is not None:
         known = tuple(p for p in prompts for _ in range(track.repeats or 1))
-    branches = family.branches(pipe, track.nth, None if known is None else size // len(known))
+    branches = _branches(pipe, family, track, None if known is None else size // len(known))
     images, odd = divmod(size, len(branches)) if branches else (0, 1)
     if odd or (known is not None and len(known) != images):
         raise CouplingError(
@@ -175,6 +185,12 @@ def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str
     return branches, images
 
 
+def _branches(pipe: Any, family: Family, track: Track, parts: int | None) -> tuple[str, ...]:
+    if track.conditions:
+        return track.conditions[track.nth : track.nth + 1]
+    return family.branches(pipe, track.nth, parts)
+
+
 def _noise(scheduler: Any, place: int) -> float:
     """The timestep at a place of the schedule as a share of those that the model was trained with,
     whatever units the denoiser is told; 0 after the last one."""
@@ -183,8 +199,10 @@ def _noise(scheduler: Any, place: int) -> float:
     return float(times[place]) / trained if place < len(times) else 0.0
 
 
-def _total(pipe: Any) -> int:
+def _total(pipe: Any, track: Track) -> int:
     """The number of evaluations of the run, which may be the last ones of a schedule."""
+    if track.state is not None and track.state.get("timesteps") is not None:
+        return len(track.state.get("timesteps"))
     return getattr(pipe, "num_timesteps", None) or len(pipe.scheduler.timesteps)
 
 

@@ -41,7 +41,7 @@ def about(pipe: Any, step: Step) -> dict[str, Any]:
         "pipeline": type(pipe).__name__,
         "model": pipe.config.get("_name_or_path"),
         "scheduler": type(pipe.scheduler).__name__,
-        "guidance_scale": getattr(pipe, "guidance_scale", None),
+        "guidance_scale": getattr(getattr(pipe, "guider", pipe), "guidance_scale", None),
         "negative_prompt": step.encoding.get("negative_prompt"),
         "steps": step.total,
         "versions": versions(),

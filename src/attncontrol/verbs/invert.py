@@ -18,6 +18,7 @@ from attncontrol.inversion._schedule import is_flow, require_invertible
 from attncontrol.inversion.exact import Exact
 from attncontrol.inversion.trajectory import Course, Trajectory, begun_in, is_trajectory
 from attncontrol.maps.opened import checksum, path_of
+from attncontrol.running.modular import require_plain
 from attncontrol.running.quantised import require_gradients_through
 from attncontrol.running.refuse import require_gradients
 from attncontrol.running.session import Session, attach
@@ -71,6 +72,7 @@ def invert(
     whose autoencoder is not known; CallError for arguments that are not the user's here. The
     scheduler is then as before.
     """
+    require_plain(pipe, "invert")
     run = attach(pipe)
     _require_invertible(run, method, call)
     photos = [picture] if isinstance(picture, photo.Photo) else list(picture)
