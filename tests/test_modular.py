@@ -10,6 +10,7 @@ from attncontrol.errors import CallError, CouplingError, ModelError
 from attncontrol.inversion import Exact
 from attncontrol.losses import AttendAndExcite
 from attncontrol.verbs.invert import invert
+from attncontrol.verbs.picture import record_picture
 from tests.kit import zoo
 
 PROMPTS = ["a red cat and a turtle", "a red dog"]
@@ -146,7 +147,10 @@ def test_branches_are_those_of_the_guider(sdxl):
                 sdxl.call(pipe)
             assert maps.branches == branches
             if len(branches) == 1:
-                with pytest.raises(CouplingError, match="uncond"), record(pipe, branches=["uncond"]):
+                with (
+                    pytest.raises(CouplingError, match="uncond"),
+                    record(pipe, branches=["uncond"]),
+                ):
                     sdxl.call(pipe)
     finally:
         pipe.update_components(guider=guider)
@@ -180,16 +184,18 @@ def test_nothing_is_left_on_the_pipeline(sdxl):
 
 def test_what_modular_pipelines_do_not_show_is_refused_by_name(sdxl):
     picture = torch.zeros(64, 96, 3, dtype=torch.uint8).numpy()
+    with pytest.raises(ModelError, match="a picture that exists calls methods"):
+        record_picture(sdxl.modular, picture, "a dog", timestep=500)
     with pytest.raises(ModelError, match="modular pipeline, and invert calls methods"):
         invert(sdxl.modular, picture, "a dog", method=Exact())
     regions = Regions({"a dog": (0.0, 0.0, 0.5, 1.0)})
-    with pytest.raises(ModelError, match="an edit with further texts calls methods"):
-        with edit(sdxl.modular, regions):
-            raise AssertionError("the block began")
+    further = pytest.raises(ModelError, match="an edit with further texts calls methods")
+    with further, edit(sdxl.modular, regions):
+        raise AssertionError("the block began")
 
 
 def test_modular_pipelines_that_are_not_described_are_refused_by_name():
     pipe = modular("StableDiffusion3AutoBlocks", zoo.sd3())
-    with pytest.raises(ModelError, match="family 'sd3', whose blocks are not described"):
-        with record(pipe):
-            raise AssertionError("the block began")
+    refused = pytest.raises(ModelError, match="family 'sd3', whose blocks are not described")
+    with refused, record(pipe):
+        raise AssertionError("the block began")

@@ -1,8 +1,9 @@
 """What is seen of a pipeline from outside, all of it undone by ``remove``.
 
 ``encode_prompt`` tells the prompts and marks the start of a run (``modular`` has what does so in
-modular pipelines), and the text encoders tell which ids reach them. A forward pre-hook of the denoiser sees every call with all its arguments; those of
-other pipelines that share the denoiser are left alone. ``scheduler.step`` marks the end of a step.
+modular pipelines), and the text encoders tell which ids reach them. A forward pre-hook of the
+denoiser sees every call with all its arguments; those of other pipelines that share the denoiser
+are left alone. ``scheduler.step`` marks the end of a step.
 
 Changing latents z by d means feeding x + c d to the denoiser and z + d to the scheduler, where
 x = c z is the scheduler's (linear) scaling of the model input; ``solvers`` has what keeps older

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from attncontrol.checks.arguments import Count
 from attncontrol.errors import SettingError
+from attncontrol.running.modular import require_plain
 
 Photo = Image.Image | np.ndarray
 """A PIL image of any mode but "F", or an array [height width] or [height width channel] (gray, RGB
@@ -47,7 +48,9 @@ def batch(
     pipe: Any, photos: Sequence[Photo], size: Size | None, call: Mapping[str, Any]
 ) -> list[np.ndarray]:
     """Each ``fitted``; ``height`` and ``width`` in the pipeline's ``call`` are a size, too. Raises
-    SettingError for pictures of several shapes, and sizes that contradict each other."""
+    SettingError for pictures of several shapes, and sizes that contradict each other; ModelError
+    for modular pipelines."""
+    require_plain(pipe, "what begins with a picture that exists")
     sides = {side: call[side] for side in ("height", "width") if call.get(side) is not None}
     if len(sides) == 1 or (sides and size not in (None, tuple(sides.values()))):
         given = ", ".join(f"{side}={pixels}" for side, pixels in sides.items())

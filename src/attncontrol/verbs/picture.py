@@ -26,7 +26,6 @@ from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span, Token
 from attncontrol.prompts.words import Word, every_token, find, listed, require_word
 from attncontrol.running.calls import DenoiserCall
-from attncontrol.running.modular import require_plain
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.verbs import photo
 from attncontrol.verbs.about import about, reductions
@@ -89,7 +88,6 @@ def record_pictures(
     do not see it. Raises WordError, SiteError; SizeError if the maps would hold more than ``limit``
     bytes (float32), before it runs; SchedulerError if the scheduler's noise is not known.
     """
-    require_plain(pipe, "reading the attention on a picture that exists")
     run = attach(pipe)
     sites = sites_with(tuple(run.sites.values()), direction, where)
     shown = photo.batch(pipe, pictures, size, call)
@@ -137,7 +135,6 @@ def noised_call(
     pipeline, which is stopped before it calls the denoiser. Raises SettingError for pictures of
     several shapes.
     """
-    require_plain(pipe, "reading the attention on a picture that exists")
     run, found = attach(pipe), []
     shown = photo.batch(pipe, pictures, size, call)
     noisy = _noisy(pipe, run.family, shown, timestep, seed)
