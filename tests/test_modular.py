@@ -185,7 +185,7 @@ def test_nothing_is_left_on_the_pipeline(sdxl):
 def test_what_modular_pipelines_do_not_show_is_refused_by_name(sdxl):
     picture = torch.zeros(64, 96, 3, dtype=torch.uint8).numpy()
     with pytest.raises(ModelError, match="a picture that exists calls methods"):
-        record_picture(sdxl.modular, picture, "a dog", timestep=500)
+        record_picture(sdxl.modular, picture, "a dog", timestep=500.0)
     with pytest.raises(ModelError, match="modular pipeline, and invert calls methods"):
         invert(sdxl.modular, picture, "a dog", method=Exact())
     regions = Regions({"a dog": (0.0, 0.0, 0.5, 1.0)})
