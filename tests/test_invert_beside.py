@@ -108,6 +108,15 @@ def test_numbers_of_pictures(trajectory):
             trajectory[wrong]
 
 
+def test_a_negative_prompt_is_for_all_pictures(pipe):
+    def found(negative):
+        given = {"negative_prompt": negative, "guidance_scale": 3.0, "num_inference_steps": 1}
+        return invert(pipe, photos(), ["a red cat", "a dog"], **given).latents
+
+    assert torch.equal(found("a frog"), found(["a frog"] * 2))
+    assert not torch.equal(found("a frog"), found("a car"))
+
+
 def test_sizes_that_contradict_each_other(pipe):
     with pytest.raises(SettingError, match=r"height=32 is one side of a picture; give size="):
         inverted(pipe, Exact(), height=32)

@@ -4,8 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from attncontrol.jobs.batches import plan
+from attncontrol.jobs.estimate import of_folder
 from attncontrol.jobs.item import Adapter, Item
 from attncontrol.jobs.job import Job
+from tests.kit import jobs
 
 
 def rows(job, size):
@@ -115,3 +117,17 @@ def test_a_copy_of_an_item_has_a_mark_and_a_source_of_its_own():
     assert item.parameters == {"a": [1]}
     with pytest.raises(ValidationError):
         item.model_copy(update={"seed": -1})
+
+
+def test_what_is_left_of_a_folder(tmp_path):
+    """Neither what was found there nor, unless it is tried again, what failed."""
+    items = [Item(prompt="a cat", seed=seed) for seed in range(4)]
+    known = [
+        jobs.made(items[0], folder=tmp_path, seconds=2.0),
+        jobs.made(items[1], folder=tmp_path, seconds=0.0),
+        jobs.made(items[2], file=None, pixels=None, error="no"),
+    ]
+    folder, job = jobs.job(tmp_path, known), Job.of(items)
+    for again, left in ((False, 1), (True, 2)):
+        estimate = of_folder(job, folder, again)
+        assert (estimate.left, estimate.seconds, estimate.measured) == (left, 2.0 * left, 1)

@@ -111,7 +111,7 @@ def batch(
 
     found = read_job(job, default or ())
     if check:
-        _plan(found, batch, _estimated(found, out, device, estimate), as_json)
+        _plan(found, batch, _estimated(found, out, device, estimate, retry_failed), as_json)
         return
     made = _made(
         found, out, batch=batch, device=device, workers=workers, engine=engine, sheets=sheets,
@@ -120,7 +120,7 @@ def batch(
     _end(made, str(out), as_json)
 
 
-def _estimated(job: Any, out: str | None, device: str, make: bool) -> Any:
+def _estimated(job: Any, out: str | None, device: str, make: bool, retry_failed: bool) -> Any:
     """None where nothing is known and nothing shall be made."""
     there = out is not None and "://" not in out and (Path(out) / "index.sqlite").exists()
     if not (make or there):
@@ -128,7 +128,7 @@ def _estimated(job: Any, out: str | None, device: str, make: bool) -> Any:
     from attncontrol.jobs.estimate import of_folder, of_pictures
 
     if not make:
-        return of_folder(job, Path(str(out)))
+        return of_folder(job, Path(str(out)), retry_failed)
     with work():
         return of_pictures(job, device)
 

@@ -34,13 +34,15 @@ class Estimate:
     measured: int
 
 
-def of_folder(job: Job, folder: Path) -> Estimate | None:
+def of_folder(job: Job, folder: Path, retry_failed: bool = False) -> Estimate | None:
     """From what an earlier run, of any job, left in a folder; None if it made nothing of a kind
-    that this job has."""
+    that this job has. Pictures found there without a row are done, but nothing is known of how
+    long they took."""
     if not (folder / index.NAME).is_file():
         return None
-    made = [each for each in index.read(folder) if each.error is None and each.seconds > 0]
-    done = {each.item.mark for each in made}
+    rows = index.read(folder)
+    done = {each.item.mark for each in rows if each.error is None or not retry_failed}
+    made = [each for each in rows if each.error is None and each.seconds > 0]
     return _estimate([item for item in job.items if item.mark not in done], made, folder)
 
 

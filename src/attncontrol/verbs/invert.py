@@ -64,8 +64,9 @@ def invert(
     value of ``attncontrol.inversion``. ``guidance_scale`` of 1 inverts without guidance, as
     published (that of FLUX is the distilled one); the run that edits has its own. ``to`` is a file
     that gets the trajectory, and before that what is done of a method that optimises: the same call
-    goes on from it. ``call`` goes to
-    the pipeline, which runs its own loop from the picture to noise; other contexts do not see it.
+    goes on from it. ``call`` goes to the pipeline, which runs its own loop from the picture to
+    noise; other contexts do not see it. Further prompts in it, such as a negative one, are for all
+    pictures or one for each.
 
     Raises SettingError for prompts and sizes that do not fit; SchedulerError for schedulers that
     cannot be inverted (those that draw noise or take several predictions); ModelError for families
@@ -83,7 +84,9 @@ def invert(
         )
     shown = np.stack(photo.batch(pipe, photos, size, call))
     height, width = shown.shape[1:3]
-    arguments = {**call, "prompt": prompts, "height": height, "width": width}
+    texts = {name: [text] * len(prompts) for name, text in call.items()
+             if "prompt" in name and isinstance(text, str)}  # fmt: skip
+    arguments = {**call, **texts, "prompt": prompts, "height": height, "width": width}
     arguments |= {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
     arguments |= {"output_type": "latent"}
     if to is not None:
