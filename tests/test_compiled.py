@@ -77,13 +77,13 @@ def test_latents_are_those_of_the_uncompiled_model(how, expected):
     COMPILED[how](pipe)
     plain, before = made(pipe), compiled_state(pipe)
     torch.testing.assert_close(plain, expected[()], rtol=0, atol=1e-12)
-    for verbs in expected:
+    for verbs in expected if how == "blocks" else [tuple(VERBS)]:
         torch.testing.assert_close(made(pipe, *verbs), expected[verbs], rtol=0, atol=1e-9)
         again = graphs()
         assert torch.equal(made(pipe), plain)
         assert graphs() == again  # nothing was compiled afterwards,
-        assert torch.equal(made(pipe, *verbs), made(pipe, *verbs))
-        assert graphs() == again  # nor inside the next block
+    made(pipe, *VERBS)
+    assert graphs() == again  # nor inside the next block
     after = compiled_state(pipe)
     assert all(one is other for one, other in zip(before, after, strict=True))
     model = getattr(pipe.transformer, "_orig_mod", pipe.transformer)
