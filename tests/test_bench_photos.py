@@ -9,12 +9,13 @@ import torch
 from typer.testing import CliRunner
 
 from attncontrol.attention.edit import Edit
+from attncontrol.batch.inversions import inversion, invertible
 from attncontrol.batch.options import load_pipeline
 from attncontrol.bench.photos import table
 from attncontrol.bench.photos.compare import run
-from attncontrol.bench.photos.making import coded, costs, edited, inverted, invertible
+from attncontrol.bench.photos.making import coded, costs, edited, inverted
 from attncontrol.bench.photos.measures import decibels
-from attncontrol.bench.photos.methods import changes, expanded, fits, inversion, require_inversion
+from attncontrol.bench.photos.methods import changes, expanded, fits, require_inversion
 from attncontrol.bench.photos.pairs import pairs
 from attncontrol.bench.photos.rows import FolderRow, PhotoRow
 from attncontrol.bench.rows import read

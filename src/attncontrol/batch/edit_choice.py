@@ -36,9 +36,12 @@ CHOICES = (
 STEERS = f"{AUTO} also steers the source, by gradients, at 1.4 times the time"
 
 
-def chosen(before: str, after: str, pipe: Any, family: Family) -> tuple[str, str]:
+def chosen(
+    before: str, after: str, pipe: Any, family: Family, *, source_stays: bool = False
+) -> tuple[str, str]:
     """The name of a method for an edit from one prompt to another, and why it is this one, in a
-    line. Raises SettingError if the prompts are the same."""
+    line. ``source_stays``: what steers the edit leaves the source alone. Raises SettingError if the
+    prompts are the same."""
     found = difference(before, after)
     if found.kind == "none":
         raise SettingError(
@@ -51,6 +54,6 @@ def chosen(before: str, after: str, pipe: Any, family: Family) -> tuple[str, str
     if f"+{AUTO}" in method:
         if isinstance(family.steering, str):
             method, why = method.removesuffix(f"+{AUTO}"), f"cannot be steered: {family.steering}"
-        else:
+        elif not source_stays:
             why = f"{why}; {STEERS}"
     return method, f"{found.kind} ({found.words}) by {method}: {why}"

@@ -72,3 +72,14 @@ def changes_nothing(method: str, prompt: str, to: str) -> bool:
     styles = [part for part in editing(method)[0] if part.name == "style"]
     scaled = any(part.strength not in (None, USUAL["style"]) for part in styles)
     return prompt.split() == to.split() and not scaled
+
+
+def weaker_and_stronger(method: str) -> list[str]:
+    """The same method at half and at twice its strength, at most 1; none of a sum of several."""
+    found, steers = editing(method)
+    if len(found) > 1:
+        return []
+    name, told = found[0]
+    usual = USUAL[name] if told is None else told
+    others = {f"{share:.3g}" for share in (usual / 2, min(1.0, usual * 2))} - {f"{usual:.3g}"}
+    return [f"{name}@{share}" + f"+{AUTO}" * steers for share in sorted(others, key=float)]

@@ -1,29 +1,43 @@
 """What ``attncontrol edit`` has around its calls, and how it shows what came of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
 from attncontrol.attention.regions import Box
-from attncontrol.batch.edit_changes import edits_for, place_of
+from attncontrol.batch.edit_changes import edits_for, objective_for, place_of
 from attncontrol.batch.generate import Picture, generate
 from attncontrol.batch.settings import Editing
+from attncontrol.inversion.trajectory import Trajectory
 from attncontrol.maps.draw import boxed, faded
 from attncontrol.running.session import Hooks, attach
 from attncontrol.verbs.edit import edit
+from attncontrol.verbs.retrace import retrace
+from attncontrol.verbs.steer import steer
 from attncontrol.verbs.taking import Taking
+
+Start = int | Trajectory
+"""What a source is made from: a seed, or the trajectory of a photo."""
 
 
 @contextmanager
-def editing(pipe: Any, settings: Editing, seed: int, cells: list[Tensor | None]) -> Iterator[None]:
+def editing(
+    pipe: Any, settings: Editing, start: Start, cells: list[Tensor | None]
+) -> Iterator[None]:
     """Around a call for a source and its edit; ``cells`` gets those that are taken over."""
-    place = None
-    if settings.word:
-        place = place_in(pipe, settings.prompt, seed, settings.word, settings.call)
-    with edit(pipe, edits_for(settings, place, pipe)):
+    of_photo, place = isinstance(start, Trajectory), None
+    with ExitStack() as stack:
+        if isinstance(start, Trajectory):
+            stack.enter_context(retrace(pipe, start))
+        if settings.word:
+            again = settings.prompt, seed_of(start), settings.word, call_of(settings, start)
+            place = place_in(pipe, *again)
+        if of_photo and (objective := objective_for(settings)) is not None:
+            stack.enter_context(steer(pipe, objective, images=(1,)))  # the photo stays
+        stack.enter_context(edit(pipe, edits_for(settings, place, pipe)))
         run = attach(pipe)
         taking, sites = Taking(run.source_of), dict(list(run.sites.items())[:1])  # of the grid
         with run.hooked(Hooks(sites=sites, ended=taking.ended)):
@@ -37,14 +51,34 @@ def place_in(pipe: Any, prompt: str, seed: int, word: str, call: Mapping[str, An
     return place_of(found.maps[word])
 
 
+def seed_of(start: Start) -> int:
+    """A run that retraces draws no noise."""
+    return start if isinstance(start, int) else 0
+
+
+def call_of(settings: Editing, start: Start) -> dict[str, Any]:
+    """Of the pipeline; pictures are as large as the photo."""
+    call = dict[str, Any](settings.call)
+    if isinstance(start, int):
+        return call
+    return call | {"height": start.size[0], "width": start.size[1]}
+
+
 def compared(
-    made: Mapping[str, Sequence[Picture]], cells: Sequence[Tensor | None], settings: Editing
+    made: Mapping[str, Sequence[Picture]],
+    cells: Sequence[Tensor | None],
+    settings: Editing,
+    photo: Image.Image | None = None,
 ) -> dict[str, list[Image.Image]]:
     """Rows of pictures: the source, the second prompt from the same seed, what is edited, and which
-    of its cells are those of the source, if any are, or which its regions."""
+    of its cells are those of the source, if any are, or which its regions. Of a photo: as it is and
+    as it comes back, and edits at other strengths."""
     images = {role: [picture.image for picture in some] for role, some in made.items()}
-    _, role, *_ = settings.roles
+    _, role, *others = settings.roles
     rows = {"source": images["source"]}
+    if photo is not None:
+        rows = {"picture": [photo], "its reconstruction": images["source"]}
+        rows |= {other: images[other] for other in others}
     if "plain" in images:
         rows["same seed, new prompt"] = images["plain"]
     rows[settings.method] = edited = images[role]

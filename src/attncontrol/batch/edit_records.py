@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from attncontrol.batch.edit_pictures import editing
+from attncontrol.batch.edit_pictures import Start, editing
 from attncontrol.batch.generate import Picture
 from attncontrol.batch.runs import Edited, EditingRun, load_run
 from attncontrol.batch.settings import Editing
@@ -24,12 +24,12 @@ from attncontrol.verbs.record import record
 
 @contextmanager
 def around_call(
-    pipe: Any, settings: Editing, seed: int, cells: list[Any], kept: list[AttentionMaps]
+    pipe: Any, settings: Editing, start: Start, cells: list[Any], kept: list[AttentionMaps]
 ) -> Iterator[None]:
     """Around a call for a source and its edit, see ``editing``; ``kept`` gets its maps, if any are
     to be recorded."""
     with ExitStack() as stack:
-        stack.enter_context(editing(pipe, settings, seed, cells))
+        stack.enter_context(editing(pipe, settings, start, cells))
         words = settings.record
         maps = stack.enter_context(record(pipe, words, keep=("step", "head"))) if words else None
         yield
@@ -41,23 +41,19 @@ def with_records(
     rows: Sequence[Edited], kept: Sequence[AttentionMaps], sources: Sequence[Picture], out: Path
 ) -> list[Edited]:
     """Writes a record for every source and its edited picture, to which it belongs."""
-    digests = {}
+    digests, edited = {}, next(row.role for row in rows if row.role not in ("source", "plain"))
     for maps, source in zip(kept, sources, strict=True):
-        row = next(row for row in rows if row.seed == source.seed and _is_edited(row))
+        row = next(row for row in rows if row.seed == source.seed and row.role == edited)
         with Image.open(out / row.file) as picture:
             pictures = [source.image, picture.convert("RGB")]
         file = record_of(row.prompt, row.seed)
         digests[row.seed] = {file: _write(maps, pictures, out / file)}
     return [
         row.model_copy(update={"sha256": row.sha256 | digests[row.seed]})
-        if _is_edited(row)
+        if row.role == edited
         else row
         for row in rows
     ]
-
-
-def _is_edited(row: Edited) -> bool:
-    return row.role not in ("source", "plain")
 
 
 def _write(maps: AttentionMaps, pictures: Sequence[Image.Image], file: Path) -> str:

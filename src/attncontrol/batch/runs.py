@@ -34,7 +34,7 @@ class Picture(Exact):
     seconds: float
 
     def is_whole(self, out: Path) -> bool:
-        return all(_digest(out / name) == digest for name, digest in self.sha256.items())
+        return all(digest_of(out / name) == digest for name, digest in self.sha256.items())
 
 
 class Generated(Picture):
@@ -119,5 +119,6 @@ def load_run(file: Path, kind: type[R]) -> R:
     return run
 
 
-def _digest(file: Path) -> str | None:
+def digest_of(file: Path) -> str | None:
+    """The SHA-256 of a file; None if there is none."""
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypedDict
 
+from attncontrol.batch.edit_names import AUTO, weaker_and_stronger
 from attncontrol.batch.options import step_of
 from attncontrol.errors import SettingError
 from attncontrol.export.names import name_of, plain, record_of, sheet_of
@@ -127,10 +128,19 @@ class Generation(Settings):
         return [name for each in wholes for name in self.pictures(each)]
 
 
+class Photograph(Exact):
+    """A picture file that is edited: its bytes by their SHA-256, and how it is inverted."""
+
+    file: Text
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    inversion: Text = "exact"
+
+
 class Editing(Settings):
     """Of ``attncontrol edit``. What is edited by ``regions``, by ``remove``, a word, or ``move``, a
     word and how far, has the name of that for its method. ``chosen`` says why ``auto`` chose a
-    method. ``record`` are the words of both prompts whose maps are kept."""
+    method. ``record`` are the words of both prompts whose maps are kept. ``photo`` is the source if
+    that is not generated; it has one seed, which has no effect."""
 
     prompt: Text
     to: Text
@@ -141,6 +151,7 @@ class Editing(Settings):
     move: tuple[Text, Step, Step] | None = None
     chosen: Text | None = None
     record: Words | None = None
+    photo: Photograph | None = None
 
     @model_validator(mode="after")
     def _one_change(self) -> "Editing":
@@ -160,10 +171,18 @@ class Editing(Settings):
     @property
     def roles(self) -> dict[str, str]:
         """What is made of every seed, and its prompt: the source, what is edited, and to compare
-        the second prompt from the same seed."""
+        the second prompt from the same seed, of a photo the edit at other strengths."""
         roles = {"source": self.prompt, plain(self.method): self.to}
+        if self.photo:
+            return roles | {plain(method): self.to for method in self.others}
         other = self.compare and self.to != self.prompt
         return roles | ({"plain": self.to} if other else {})
+
+    @property
+    def others(self) -> list[str]:
+        """The method at half and twice its strength, to compare edits of a photo."""
+        named = self.method not in ("regions", "remove", "move", AUTO)
+        return weaker_and_stronger(self.method) if self.photo and self.compare and named else []
 
     @property
     def units(self) -> list[Unit]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from attncontrol.batch.inversions import CLASSES
+
 MEASURES = {
     "pairs": ("present", "confidence"),
     "triples": ("present", "confidence"),
@@ -31,17 +33,7 @@ EDITS: Mapping[str, tuple[str, ...]] = {
 PHOTOS = ("recolour", "swap", "add", "remove", "move")
 """The kinds of edits of true scenes; see ``bench.photos``."""
 
-INVERSIONS = (
-    "exact",
-    "pnp-inversion",
-    "ddim",
-    "fixed-point",
-    "negative-prompt",
-    "null-text",
-    "rf-solver",
-    "fireflow",
-)
-"""Of ``attncontrol.inversion``, as the command line names them."""
+INVERSIONS = tuple(CLASSES)
 
 DECIBELS = ("outside", "other")
 """The measures that are no shares."""

@@ -121,7 +121,7 @@ def _folder_pairs(name: str, folder: Path, entries: list[Any], pipe: Any, **how:
 
 def _invertible(pipe: Any) -> Any:
     """With a scheduler that can be inverted."""
-    from attncontrol.bench.photos.making import invertible
+    from attncontrol.batch.inversions import invertible
 
     if before := invertible(pipe):
         console.print(f"{before} cannot be inverted: DDIMScheduler with the same noise levels")

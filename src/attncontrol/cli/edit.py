@@ -2,20 +2,17 @@
 
 import json
 import shlex
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, cast
 
 import typer
-from rich.progress import track
 
 from attncontrol.batch import pipelines
 from attncontrol.batch.edit_names import AUTO
-from attncontrol.cli import changes, checks, repeat
+from attncontrol.cli import changes, checks, edit_run, photos, repeat
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, command_line, console
-from attncontrol.cli.failures import work
 from attncontrol.cli.records import words_of
 
 Prompt = Annotated[
@@ -77,6 +74,8 @@ def edit(
     prompt: Prompt = None,
     to: To = None,
     source: repeat.From = None,
+    photo: photos.Photo = None,
+    inversion: photos.Inversion = None,
     method: Method = None,
     region: Region = None,
     remove: Remove = None,
@@ -96,9 +95,11 @@ def edit(
     as_json: of.Json = False,
 ) -> None:
     """Generate a picture of PROMPT, and from the same seed another one that differs from it in what
-    is asked for alone, by editing attention."""
+    is asked for alone, by editing attention; or edit a picture that exists, --photo."""
     given = SimpleNamespace(**locals())
     run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
+    from attncontrol.batch.resume import opened  # slow to import
+
     pipe = None
     if wanted.method == AUTO:
         pipe = _opened(wanted)
@@ -106,7 +107,8 @@ def edit(
     if wanted.chosen:
         console.print(wanted.chosen, soft_wrap=True)
     folder = out or run.folder
-    done = _run(run, wanted, folder, pipe)
+    opened(folder, run)  # refused before anything is loaded
+    done = edit_run.carried_out(run, pipe or _opened(wanted), folder)
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json")))
     elif done.pictures:
@@ -126,7 +128,8 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
         raise typer.BadParameter("give a prompt, or --from run.json")
     change, to = changes.change(given)
     changes.require(change, given.prompt, to)
-    numbers, words = checks.seeds(given.seeds), _words(given.prompt, to) if given.record else None
+    of_photo, numbers = photos.asked(ctx, given)
+    words = _words(given.prompt, to) if given.record else None
 
     from attncontrol.batch.runs import EditingRun  # slow to import
     from attncontrol.batch.settings import Call, Editing, asked
@@ -135,7 +138,7 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     size = given.steps, given.guidance, given.negative, given.height, given.width
     settings = asked(
         Editing, prompt=given.prompt, to=to, seeds=numbers, compare=given.compare, record=words,
-        **change, model=given.model, device=given.device, dtype=given.dtype,
+        **change, **of_photo, model=given.model, device=given.device, dtype=given.dtype,
         call=cast(Call, pipelines.call_of(given.model, *size)),
     )  # fmt: skip
     command = shlex.join(command_line(ctx))
@@ -160,11 +163,14 @@ def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
         if missing := set(settings.record or ()) - {*_words(settings.prompt, settings.to)}:
             raise typer.BadParameter(f"record names {min(missing)!r}, which no prompt has")
         pipelines.require_call(settings.model, settings.call)
+        if settings.photo:
+            photos.require_same(settings.photo)
     return repeat.anew(ctx, run), settings
 
 
 def _opened(wanted: Any) -> Any:
-    return pipelines.opened(wanted.model, wanted.device, wanted.dtype)
+    pipe = pipelines.opened(wanted.model, wanted.device, wanted.dtype)
+    return photos.prepared(pipe) if wanted.photo else pipe
 
 
 def _chosen(run: Any, pipe: Any) -> tuple[Any, Any]:
@@ -173,76 +179,7 @@ def _chosen(run: Any, pipe: Any) -> tuple[Any, Any]:
     from attncontrol.families.known import family_of
 
     settings = run.settings
-    method, why = chosen(settings.prompt, settings.to, pipe, family_of(pipe))
+    prompts, stays = (settings.prompt, settings.to), settings.photo is not None
+    method, why = chosen(*prompts, pipe, family_of(pipe), source_stays=stays)
     settings = settings.model_copy(update={"method": method, "chosen": why})
     return run.model_copy(update={"settings": settings}), settings
-
-
-def _run(run: Any, wanted: Any, out: Path, pipe: Any = None) -> Any:
-    """Makes the pictures that ``out`` lacks; ``run`` as it then is."""
-    from attncontrol.batch.edit_changes import edits_for
-    from attncontrol.batch.resume import carry_out, opened
-
-    opened(out, run)  # refused before anything is loaded
-    pipe = pipe or _opened(wanted)
-    if wanted.method not in changes.NO_METHODS:
-        edits_for(wanted, None, pipe)  # refuses what the pipeline cannot have
-    run = run.model_copy(update={"settings": repeat.complete(pipe, wanted)})
-    progress = partial(track, description="editing", console=console)
-    with work():
-        return carry_out(run, out, partial(_made, pipe, run, out), progress)
-
-
-def _made(pipe: Any, run: Any, out: Path, unit: Any) -> list[Any]:
-    """The pictures of a few seeds by role, written, and a grid of them to compare."""
-    from attncontrol.batch.edit_changes import objective_for
-    from attncontrol.batch.edit_records import around_call, with_records
-    from attncontrol.batch.generate import generate
-
-    settings, cells, kept = run.settings, list[Any](), list[Any]()
-    made: dict[str, list[Any]] = {role: [] for role in settings.roles}
-    _, edited_role, *_ = settings.roles
-    options = settings.call | {"objective": objective_for(settings), "batch": 2}
-    for seed in unit.seeds:
-        pair = [(settings.prompt, seed), (settings.to, seed)]  # one call: the source and its edit
-        around = partial(around_call, pipe, settings, seed, cells, kept)
-        source, edited = generate(pipe, pair, None, around=around, **options)
-        made["source"].append(source)
-        made[edited_role].append(edited)
-        if "plain" in made:
-            made["plain"] += generate(pipe, pair[1:], None, **settings.call)
-    rows = _written(made, cells, run, out, unit.seeds)
-    return with_records(rows, kept, made["source"], out) if kept else rows
-
-
-def _written(
-    made: dict[str, list[Any]], cells: list[Any], run: Any, out: Path, seeds: Any
-) -> list[Any]:
-    """One record per picture."""
-    from attncontrol.batch.edit_pictures import compared
-    from attncontrol.batch.runs import Edited
-    from attncontrol.export.folder import save
-    from attncontrol.export.names import name_of, sheet_of
-    from attncontrol.maps.draw import grid
-
-    settings, sheet, records = run.settings, None, []
-    about = settings.model_dump(mode="json", exclude={"seeds"})
-    told, digests = {"settings": about, "versions": run.versions}, {}
-    if settings.compare:
-        rows = compared(made, cells, settings)
-        columns = [f"seed {seed}" for seed in seeds]
-        shown = grid(rows, columns, title=f"{settings.prompt} -> {settings.to}")
-        sheet = sheet_of(settings.to, "compare", seeds)
-        digests = {sheet: save(shown, out / sheet, told | {"seeds": list(seeds)})}
-    for role, pictures in made.items():
-        for picture in pictures:
-            of_picture: dict[str, Any] = {
-                "prompt": picture.prompt,
-                "role": role,
-                "seed": picture.seed,
-            }
-            file = name_of(picture.prompt, role, picture.seed)
-            digest = {file: save(picture.image, out / file, told | of_picture)} | digests
-            rest: dict[str, Any] = {"file": file, "compare_file": sheet, "sha256": digest}
-            records.append(Edited(**of_picture, **rest, seconds=picture.seconds))
-    return records

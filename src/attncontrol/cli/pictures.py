@@ -56,19 +56,19 @@ def stems(files: Sequence[Path]) -> list[str]:
     ]
 
 
-def opened(path: Path, limit: float) -> Any:
+def opened(path: Path, limit: float, most: str | None = None) -> Any:
     """A PIL image. Raises SizeError for more than ``limit`` million pixels, before they are
-    decoded, and SettingError for a file that is no picture."""
+    decoded, which ``most`` tells, and SettingError for a file that is no picture."""
     from PIL import Image
 
-    most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit is ours
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit is ours
     try:
         with Image.open(path) as picture:
             width, height = picture.size
             if width * height > limit * 1e6:
                 raise SizeError(
                     f"{path} has {width} x {height} pixels, {width * height / 1e6:.0f} million; "
-                    f"more than --limit {limit:g}"
+                    f"more than {most or f'--limit {limit:g}'}"
                 )
             picture.load()
     except SizeError:
@@ -76,5 +76,5 @@ def opened(path: Path, limit: float) -> Any:
     except Exception as error:  # decoders raise whatever their damaged data leads them to
         raise SettingError(f"{path} is no picture that can be read ({error})") from error
     finally:
-        Image.MAX_IMAGE_PIXELS = most
+        Image.MAX_IMAGE_PIXELS = before
     return picture

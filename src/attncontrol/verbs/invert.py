@@ -75,7 +75,7 @@ def invert(
     """
     require_plain(pipe, "invert")
     run = attach(pipe)
-    _require_invertible(run, method, call)
+    require_possible(run, method, call)
     photos = [picture] if isinstance(picture, photo.Photo) else list(picture)
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     if len(photos) != len(prompts):
@@ -132,7 +132,7 @@ def _trajectory(one: Driven, shown: Tensor, method: Inversion, guidance: float) 
     return Trajectory(torch.stack(one.path, 1).cpu(), shown, course)
 
 
-def _require_invertible(run: Session, method: Inversion, call: dict[str, Any]) -> None:
+def require_possible(run: Session, method: Inversion, call: dict[str, Any]) -> None:
     """Raises ModelError, SchedulerError and CallError, before anything runs."""
     pipe, name = run.pipe, type(run.pipe).__name__
     config = getattr(getattr(pipe, "vae", None), "config", {})

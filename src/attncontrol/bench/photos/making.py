@@ -1,7 +1,6 @@
 """Pictures of a batch of pairs: inverted once, then edited by any editor."""
 
 import inspect
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,8 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from attncontrol.batch.options import image_to_image, schedule
-from attncontrol.bench.photos.methods import changes, inversion
+from attncontrol.batch.inversions import GUIDANCE, inversion
+from attncontrol.batch.options import image_to_image
+from attncontrol.bench.photos.methods import changes
 from attncontrol.bench.photos.pairs import Pair
 from attncontrol.families import family_of
 from attncontrol.objectives.objective import Objective
@@ -21,11 +21,6 @@ from attncontrol.verbs.edit import edit
 from attncontrol.verbs.invert import invert
 from attncontrol.verbs.retrace import retrace
 from attncontrol.verbs.steer import steer
-
-SCHEDULERS = ("DDIMScheduler", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler")
-"""That can be inverted."""
-_GUIDANCE = ("guidance_scale", "true_cfg_scale", "negative_prompt")
-"""Of a call, what the inversion has of its own."""
 
 
 @dataclass
@@ -43,17 +38,6 @@ class Edited:
     pictures: list[Image.Image]
     rebuilt: list[Image.Image]
     cost: Cost
-
-
-def invertible(pipe: Any) -> str | None:
-    """Gives the pipeline DDIM's scheduler in place of one of several predictions or with noise, and
-    tells the name of that."""
-    before = type(pipe.scheduler).__name__
-    if before in SCHEDULERS:
-        return None
-    config = json.loads(pipe.scheduler.to_json_string())
-    schedule(pipe, {**config, "_class_name": SCHEDULERS[0], "clip_sample": False})
-    return before
 
 
 @contextmanager
@@ -79,7 +63,7 @@ def inverted(
     pipe: Any, name: str, pairs: Sequence[Pair], call: Mapping[str, Any]
 ) -> tuple[Any, Cost]:
     """The trajectory of a batch, and what it cost."""
-    own = {key: value for key, value in call.items() if key not in _GUIDANCE}
+    own = {key: value for key, value in call.items() if key not in GUIDANCE}
     with costs(pipe) as cost:
         pictures, prompts = [pair.picture for pair in pairs], [pair.source_prompt for pair in pairs]
         trajectory = invert(pipe, pictures, prompts, method=inversion(name, call), **own)

@@ -11,58 +11,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attncontrol import losses
-from attncontrol.batch import edit_names
+from attncontrol.batch import edit_names, inversions
 from attncontrol.batch.edit_methods import edits_of
 from attncontrol.bench.edit_suite import methods as of_scenes
 from attncontrol.bench.edit_suite.methods import Batch
 from attncontrol.bench.photos.pairs import Pair
 from attncontrol.errors import SettingError
-from attncontrol.families import family_of
-from attncontrol.inversion._schedule import is_flow
 
 NONE, SDEDIT = "none", "sdedit"
 DEFAULT_INVERSIONS = ("exact", "pnp-inversion", "ddim")
 DEFAULT_EDITORS = (NONE, "replace", "p2p", "masactrl")
 _CURVE = "@curve"
-_CLASSES = {
-    "exact": "Exact",
-    "pnp-inversion": "PnPInversion",
-    "ddim": "DDIMInversion",
-    "fixed-point": "FixedPoint",
-    "negative-prompt": "NegativePrompt",
-    "null-text": "NullText",
-    "rf-solver": "RFSolver",
-    "fireflow": "FireFlow",
-}
-_GUIDED = ("negative-prompt", "null-text")
-"""That change the unconditional branch."""
-
-
-def inversion(name: str, call: Mapping[str, Any]) -> Any:
-    """A value of ``attncontrol.inversion``; null texts are those of the guidance of ``call``."""
-    from attncontrol import inversion as values
-
-    scale = {"guidance_scale": call.get("guidance_scale", 7.5)} if name == "null-text" else {}
-    return getattr(values, _CLASSES[name])(**scale)
 
 
 def require_inversion(name: str, pipe: Any, call: Mapping[str, Any]) -> None:
     """Raises SettingError for an unknown one, and for one that this model cannot have."""
-    if name == NONE:
-        return
-    if name not in _CLASSES:
-        raise SettingError(f"{name!r}: choose from {', '.join(_CLASSES)}")
-    if inversion(name, call).flow and not is_flow(pipe.scheduler):
-        raise SettingError(
-            f"{name!r} is for models of rectified flow, not for {type(pipe.scheduler).__name__}; "
-            "leave it out"
-        )
-    apart = family_of(pipe).name == "flux"
-    if name in _GUIDED and (apart or call.get("guidance_scale", 7.5) <= 1):
-        raise SettingError(
-            f"{name!r} is for models that look at both branches of classifier-free guidance at "
-            f"once; {type(pipe).__name__} does not in this run, leave it out"
-        )
+    if name != NONE:
+        inversions.require_inversion(name, pipe, call)
 
 
 def expanded(names: Sequence[str], *, scenes: bool) -> list[str]:

@@ -1,0 +1,95 @@
+"""Photos that ``attncontrol edit`` edits: their trajectories are files beside the output."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from attncontrol.batch.inversions import GUIDANCE, inversion, require_inversion
+from attncontrol.batch.settings import Editing
+from attncontrol.errors import RecordError
+from attncontrol.export.names import readable
+from attncontrol.families import family_of
+from attncontrol.inversion.trajectory import Trajectory
+from attncontrol.maps.opened import checksum
+from attncontrol.running.session import attach
+from attncontrol.verbs import photo
+from attncontrol.verbs.invert import invert, require_possible
+
+_OF_A_WEIGHT = 16  # its first numbers, by which models are told apart
+
+
+def require_photo(pipe: Any, settings: Editing, picture: Image.Image) -> None:
+    """Raises SettingError for a size, and for an inversion, that the pipeline cannot have;
+    ModelError and SchedulerError as ``invert``."""
+    assert settings.photo is not None
+    call = _with_scale(pipe, settings.call)
+    require_inversion(settings.photo.inversion, pipe, call)
+    require_possible(attach(pipe), inversion(settings.photo.inversion, call), {})
+    photo.batch(pipe, [picture], None, settings.call)
+
+
+def trajectory_file(pipe: Any, settings: Editing, size: tuple[int, int], folder: Path) -> Path:
+    """Named by all that a trajectory depends on: the bytes of the picture, its prompt, the size
+    (height, width), the model with its weights and scheduler, the call, the method."""
+    assert settings.photo is not None
+    method = inversion(settings.photo.inversion, _with_scale(pipe, settings.call))
+    about = {
+        "photo": settings.photo.sha256,
+        "prompt": settings.prompt,
+        "size": size,
+        "model": [type(pipe).__name__, settings.model, _weights(pipe)],
+        "scheduler": pipe.scheduler.to_json_string(),
+        "call": _own(settings.call),
+        "method": [type(method).__name__, asdict(method)],
+    }
+    mark = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    return folder / f"{readable(Path(settings.photo.file).stem)}-{mark}.trajectory.safetensors"
+
+
+def trajectory_of(pipe: Any, settings: Editing, picture: Image.Image, folder: Path) -> Trajectory:
+    """That in its file in ``folder``; if there is none, or a damaged one, or one of something else,
+    the picture is inverted."""
+    assert settings.photo is not None
+    call = _with_scale(pipe, settings.call)
+    (shown,) = photo.batch(pipe, [picture], None, call)
+    height, width = shown.shape[:2]
+    file = trajectory_file(pipe, settings, (height, width), folder)
+    method = inversion(settings.photo.inversion, call)
+    try:
+        found = Trajectory.load(file)
+        same = checksum(torch.tensor(shown)[None]), (settings.prompt,), method
+        if found.complete and (found.course.photo, found.prompts, found.method) == same:
+            return found
+    except RecordError:
+        if file.is_file():  # damaged: the name is ours
+            file.unlink()
+    own = _own(call) | {"height": height, "width": width}
+    invert(pipe, picture, settings.prompt, method=method, to=file, **own)
+    return Trajectory.load(file)  # laid out in memory as in later runs, which so are the same
+
+
+def _own(call: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in call.items() if name not in GUIDANCE}
+
+
+def _with_scale(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+    """With the guidance scale that the pipeline has unless told."""
+    known = inspect.signature(type(pipe).__call__).parameters.get("guidance_scale")
+    scale = {} if known is None else {"guidance_scale": known.default}
+    return scale | dict(call)
+
+
+def _weights(pipe: Any) -> str:
+    """A mark of those of the denoiser and the autoencoder."""
+    mark = hashlib.sha256()
+    for part in (family_of(pipe).denoiser(pipe), pipe.vae):
+        for weight in part.parameters():
+            mark.update(weight.detach().flatten()[:_OF_A_WEIGHT].float().cpu().numpy().tobytes())
+    return mark.hexdigest()

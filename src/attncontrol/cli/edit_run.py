@@ -1,0 +1,113 @@
+"""What ``attncontrol edit`` makes and writes."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from attncontrol.cli import changes, photos, repeat
+from attncontrol.cli.app import console
+from attncontrol.cli.failures import work
+
+
+def carried_out(run: Any, pipe: Any, out: Path) -> Any:
+    """Makes the pictures that ``out`` lacks; ``run`` as it then is."""
+    from attncontrol.batch.edit_changes import edits_for
+    from attncontrol.batch.resume import carry_out
+
+    wanted, picture = run.settings, None
+    if wanted.method not in changes.NO_METHODS:
+        edits_for(wanted, None, pipe)  # refuses what the pipeline cannot have
+    run = run.model_copy(update={"settings": repeat.complete(pipe, wanted)})
+    if wanted.photo:
+        picture = photos.required(pipe, wanted)
+    progress = partial(track, description="editing", console=console)
+    with work():
+        return carry_out(run, out, partial(_made, pipe, run, out, picture), progress)
+
+
+def _made(pipe: Any, run: Any, out: Path, picture: Any, unit: Any) -> list[Any]:
+    """The pictures of a few seeds by role, written, and a grid of them to compare."""
+    from attncontrol.batch.edit_records import with_records
+
+    settings, cells, kept, shown = run.settings, list[Any](), list[Any](), None
+    made: dict[str, list[Any]] = {role: [] for role in settings.roles}
+    starts = unit.seeds
+    if picture is not None:
+        start = photos.trajectory(pipe, settings, picture, out)
+        starts, shown = (start,), start.pictures[0]
+    for start in starts:
+        for role, one in zip(
+            settings.roles, _pair(pipe, settings, start, cells, kept), strict=False
+        ):
+            made[role].append(one)
+        _compared(pipe, settings, start, made)
+    rows = _written(made, cells, run, out, unit.seeds, shown)
+    return with_records(rows, kept, made["source"], out) if kept else rows
+
+
+def _pair(
+    pipe: Any, settings: Any, start: Any, cells: list[Any], kept: list[Any]
+) -> tuple[Any, Any]:
+    """The source and its edit, of one call."""
+    from attncontrol.batch.edit_changes import objective_for
+    from attncontrol.batch.edit_pictures import call_of, seed_of
+    from attncontrol.batch.edit_records import around_call
+    from attncontrol.batch.generate import generate
+
+    seed = seed_of(start)
+    options = call_of(settings, start) | {"batch": 2}
+    if not settings.photo:
+        options["objective"] = objective_for(settings)
+    jobs = [(settings.prompt, seed), (settings.to, seed)]
+    around = partial(around_call, pipe, settings, start, cells, kept)
+    source, edited = generate(pipe, jobs, None, around=around, **options)
+    return source, edited
+
+
+def _compared(pipe: Any, settings: Any, start: Any, made: dict[str, list[Any]]) -> None:
+    """Beside the edit: the new prompt from the same seed, edits of a photo at other strengths."""
+    from attncontrol.batch.generate import generate
+    from attncontrol.export.names import plain
+
+    if "plain" in made:
+        made["plain"] += generate(pipe, [(settings.to, start)], None, **settings.call)
+    for method in settings.others:
+        other = settings.model_copy(update={"method": method, "record": None})
+        made[plain(method)].append(_pair(pipe, other, start, [], [])[1])
+
+
+def _written(
+    made: dict[str, list[Any]], cells: list[Any], run: Any, out: Path, seeds: Any, photo: Any
+) -> list[Any]:
+    """One record per picture."""
+    from attncontrol.batch.edit_pictures import compared
+    from attncontrol.batch.runs import Edited
+    from attncontrol.export.folder import save
+    from attncontrol.export.names import name_of, sheet_of
+    from attncontrol.maps.draw import grid
+
+    settings, sheet, records = run.settings, None, []
+    about = settings.model_dump(mode="json", exclude={"seeds"})
+    told, digests = {"settings": about, "versions": run.versions}, {}
+    if settings.compare:
+        rows = compared(made, cells, settings, photo)
+        columns = [f"seed {seed}" for seed in seeds]
+        if settings.photo:
+            columns = [Path(settings.photo.file).name]
+        shown = grid(rows, columns, title=f"{settings.prompt} -> {settings.to}")
+        sheet = sheet_of(settings.to, "compare", seeds)
+        digests = {sheet: save(shown, out / sheet, told | {"seeds": list(seeds)})}
+    for role, pictures in made.items():
+        for picture in pictures:
+            of_picture: dict[str, Any] = {
+                "prompt": picture.prompt,
+                "role": role,
+                "seed": picture.seed,
+            }
+            file = name_of(picture.prompt, role, picture.seed)
+            digest = {file: save(picture.image, out / file, told | of_picture)} | digests
+            rest: dict[str, Any] = {"file": file, "compare_file": sheet, "sha256": digest}
+            records.append(Edited(**of_picture, **rest, seconds=picture.seconds))
+    return records

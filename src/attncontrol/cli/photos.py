@@ -1,0 +1,111 @@
+"""``--photo`` of ``attncontrol edit``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attncontrol.batch.inversions import CLASSES, invertible, require_known
+from attncontrol.cli import checks, paths, pictures
+from attncontrol.cli.app import console
+from attncontrol.errors import AttnControlError, ResultsError, SettingError
+
+_LARGEST = 100.0  # million pixels
+
+
+def _inversion(name: str | None) -> str | None:
+    try:
+        if name is not None:
+            require_known(name)
+    except SettingError as error:
+        raise typer.BadParameter(str(error)) from error
+    return name
+
+
+Photo = Annotated[
+    Path | None,
+    typer.Option(
+        help="A picture file that PROMPT describes, to be edited instead of a generated one.",
+        callback=paths.existing,
+        parser=paths.named,
+        metavar="FILE",
+    ),
+]
+Inversion = Annotated[
+    str | None,
+    typer.Option(
+        help=f"How the noise of --photo is found: {', '.join(CLASSES)}. Default: exact, by which "
+        "it comes back as the autoencoder shows it.",
+        callback=_inversion,
+        autocompletion=lambda: [*CLASSES],
+    ),
+]
+
+
+def asked(ctx: typer.Context, given: Any) -> tuple[dict[str, Any], list[int]]:
+    """The settings of the photo, if one is given, and the seeds. Raises typer.BadParameter for what
+    is no picture, and for options that do nothing."""
+    if given.photo is None:
+        checks.effects("generated pictures, only with --photo", inversion=bool(given.inversion))
+        return {}, checks.seeds(given.seeds)
+    source = ctx.get_parameter_source("seeds")
+    seeded = source is not None and source.name == "COMMANDLINE"
+    checks.effects("--photo, whose noise is found", seeds=seeded)
+    if given.region:
+        raise typer.BadParameter(
+            "regions take nothing from the picture, so it would be lost outside of them: say with "
+            "--to what it shall show instead",
+            param_hint="--region",
+        )
+    try:
+        _opened(given.photo)
+    except AttnControlError as error:
+        raise typer.BadParameter(str(error), param_hint="--photo") from error
+
+    from attncontrol.batch.runs import digest_of  # slow to import
+    from attncontrol.batch.settings import Photograph
+
+    mark, by = digest_of(given.photo) or "", given.inversion or "exact"
+    return {"photo": Photograph(file=str(given.photo), sha256=mark, inversion=by)}, [0]
+
+
+def require_same(photo: Any) -> None:
+    """Raises ResultsError unless the picture of an earlier run is there, as it was."""
+    from attncontrol.batch.runs import digest_of
+
+    file = Path(photo.file)
+    if not file.is_file():
+        raise ResultsError(f"the picture {file} is not there; put it back, or run where it is")
+    if digest_of(file) != photo.sha256:
+        raise ResultsError(f"the picture {file} is not that of the run: its bytes have changed")
+    require_known(photo.inversion)
+
+
+def prepared(pipe: Any) -> Any:
+    """With a scheduler that can be inverted; says so if it is another one."""
+    if before := invertible(pipe):
+        told = f"{before} cannot be inverted: DDIM's scheduler, for the photo and its edit"
+        console.print(told, soft_wrap=True)
+    return pipe
+
+
+def required(pipe: Any, settings: Any) -> Any:
+    """The photo of a run. Raises AttnControlError where it cannot be inverted."""
+    from attncontrol.batch.edit_photos import require_photo
+
+    picture = _opened(Path(settings.photo.file))
+    require_photo(pipe, settings, picture)
+    return picture
+
+
+def trajectory(pipe: Any, settings: Any, picture: Any, out: Path) -> Any:
+    """Kept beside the folder ``out``."""
+    from attncontrol.batch.edit_photos import trajectory_of
+
+    return trajectory_of(pipe, settings, picture, out.absolute().parent)
+
+
+def _opened(path: Path) -> Any:
+    if path.is_dir():
+        raise SettingError(f"{path} is a folder; give one picture file")
+    return pictures.opened(path, _LARGEST, f"the {_LARGEST:g} that are read")

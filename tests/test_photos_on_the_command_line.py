@@ -1,0 +1,171 @@
+"""``attncontrol edit --photo``: pictures that exist."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from attncontrol.batch import edit_photos
+from attncontrol.batch.edit_names import weaker_and_stronger
+from attncontrol.cli import app
+from attncontrol.inversion.trajectory import Trajectory
+from attncontrol.sprites.scenes import Thing, compose, render
+
+PROMPT, TO = "a red cat and a blue frog", "a green cat and a blue frog"
+STEPS = ("--steps", 3)
+runner = CliRunner()
+
+
+def invoke(*args):
+    result = runner.invoke(app, [str(arg) for arg in args])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception  # a traceback is never an answer
+    return result.exit_code, result.stdout, " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return render(compose((Thing("cat", "red"), Thing("frog", "blue")), np.random.default_rng(4)))[
+        0
+    ]
+
+
+@pytest.fixture
+def photo(scene, tmp_path):
+    """128 x 96 pixels."""
+    file = tmp_path / "photo.png"
+    Image.fromarray(scene[16:112]).save(file)
+    return file
+
+
+@pytest.fixture
+def inversions(monkeypatch):
+    """Counts them."""
+    counted, invert = [], edit_photos.invert
+
+    def count(*args, **kwargs):
+        counted.append(kwargs)
+        return invert(*args, **kwargs)
+
+    monkeypatch.setattr(edit_photos, "invert", count)
+    return counted
+
+
+def pixels(file):
+    with Image.open(file) as picture:
+        return np.asarray(picture).astype(int)
+
+
+def edited(photo, out, *more, to=TO):
+    line = "edit", "--photo", photo, PROMPT, "--to", to, *STEPS, "--out", out, "--json", *more
+    code, text, error = invoke(*line)
+    assert code == 0, error
+    return json.loads(text)
+
+
+def test_a_photo_is_inverted_once_and_its_edits_repeat(photo, inversions, tmp_path):
+    run = edited(photo, tmp_path / "one", "--compare")
+    assert [row["role"] for row in run["pictures"]] == ["source", "p2p", "p2p-0.4", "p2p-1"]
+    assert all(
+        (tmp_path / "one" / name).exists() for row in run["pictures"] for name in row["sha256"]
+    )
+    source, changed, *_ = (pixels(tmp_path / "one" / row["file"]) for row in run["pictures"])
+    assert source.shape == (96, 128, 3)
+    assert np.abs(source - pixels(photo)).mean() < 4  # what the autoencoder loses
+    cat, frog = np.s_[10:60, 10:70], np.s_[66:, 80:]
+    assert np.abs(changed - source)[cat].mean() > 5 * np.abs(changed - source)[frog].mean()
+
+    (file,) = tmp_path.glob("photo-*.trajectory.safetensors")
+    assert Trajectory.load(file).prompts == (PROMPT,)
+    again = tmp_path / "again"
+    code, _, error = invoke("edit", "--from", tmp_path / "one" / "run.json", "--out", again)
+    assert code == 0, error
+    assert json.loads((again / "run.json").read_text())["seal"] == run["seal"]
+    assert len(inversions) == 1
+    Image.fromarray(pixels(photo)[::-1].astype(np.uint8)).save(photo)
+    code, _, error = invoke("edit", "--from", again / "run.json", "--out", tmp_path / "third")
+    assert code == 2
+    assert "is not that of the run: its bytes have changed" in error
+
+
+def test_what_a_trajectory_depends_on_is_in_its_name(photo, inversions, tmp_path):
+    edited(photo, tmp_path / "one")
+    (file,) = tmp_path.glob("*.trajectory.safetensors")
+    edited(photo, tmp_path / "two", "--method", "masactrl", "--guidance", 3)
+    assert len(inversions) == 1
+    edited(photo, tmp_path / "three", "--inversion", "ddim")
+    edited(photo, tmp_path / "four", "--height", 64, "--width", 64)
+    assert len(inversions) == 3
+    others = sorted(set(tmp_path.glob("*.trajectory.safetensors")) - {file})
+    assert len(others) == 2
+    shutil.copy(others[0], file)  # of something else
+    edited(photo, tmp_path / "five")
+    file.write_bytes(file.read_bytes()[:-1])  # damaged
+    edited(photo, tmp_path / "six")
+    assert len(inversions) == 5
+    assert Trajectory.load(file).size == (96, 128)
+
+
+def test_a_thing_of_a_photo_is_removed_and_its_maps_are_kept(photo, tmp_path):
+    line = "edit", "--photo", photo, PROMPT, "--remove", "frog", *STEPS, "--record"
+    code, _, error = invoke(*line, "--out", tmp_path / "alone")
+    assert code == 0, error
+    run = json.loads((tmp_path / "alone" / "run.json").read_text())
+    source, alone = (pixels(tmp_path / "alone" / row["file"]) for row in run["pictures"])
+    assert np.abs(source - pixels(photo)).mean() < 4
+    cat, frog = np.s_[10:60, 10:70], np.s_[66:, 80:]
+    assert np.abs(alone - source)[frog].mean() > 5 * np.abs(alone - source)[cat].mean()
+    assert len(list((tmp_path / "alone").glob("*.safetensors"))) == 1
+
+
+def test_auto_steers_the_edit_and_not_the_photo(photo, tmp_path):
+    run = edited(photo, tmp_path / "auto", "--method", "auto")
+    assert run["settings"]["method"] == "p2p@0.6+auto"
+    assert "steers the source" not in run["settings"]["chosen"]
+    source = pixels(tmp_path / "auto" / run["pictures"][0]["file"])
+    assert np.abs(source - pixels(photo)).mean() < 4
+
+
+def test_a_scheduler_that_cannot_be_inverted_is_replaced(photo, tmp_path):
+    line = "edit", "--photo", photo, PROMPT, "--to", TO, "--model", "sprites-pixart", "--steps", 2
+    code, _, error = invoke(*line, "--out", tmp_path / "one")
+    assert code == 0, error
+    assert "DPMSolverMultistepScheduler cannot be inverted: DDIM's scheduler" in error
+    run = json.loads((tmp_path / "one" / "run.json").read_text())
+    assert run["settings"]["scheduler"]["_class_name"] == "DDIMScheduler"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--photo", "nothing.png"), "nothing.png does not exist"),
+        (("--photo", "text.png"), "text.png is no picture that can be read"),
+        (("--photo", "folder"), "folder is a folder; give one picture file"),
+        (("--photo", "photo.png", "--seeds", "1"), "no effect with --photo, whose noise is found"),
+        (("--photo", "photo.png", "--inversion", "magic"), "choose from exact, pnp-inversion"),
+        (("--photo", "photo.png", "--region", "a cat=0,0,1,1"), "regions take nothing from the"),
+        (("--inversion", "ddim"), "only with --photo"),
+        (("--photo", "photo.png", "--inversion", "fireflow"), "for models of rectified flow"),
+        (("--photo", "photo.png", "--inversion", "null-text", "--guidance", "1"), "both branches"),
+    ],
+)
+@pytest.mark.usefixtures("photo")
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, monkeypatch, more, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "folder").mkdir()
+    to = () if "--region" in more else ("--to", TO)
+    code, _, error = invoke("edit", PROMPT, *to, *more, "--out", "out")
+    assert code == 2
+    assert message in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "photo.png", "text.png"]
+
+
+def test_strengths_beside_that_of_a_method():
+    assert weaker_and_stronger("p2p") == ["p2p@0.4", "p2p@1"]
+    assert weaker_and_stronger("p2p@0.6+auto") == ["p2p@0.3+auto", "p2p@1+auto"]
+    assert weaker_and_stronger("style") == ["style@0.5"]
+    assert weaker_and_stronger("layout+blend") == []
