@@ -9,13 +9,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from attncontrol.batch import edit_photos
+from attncontrol.batch.edit_choice import chosen
 from attncontrol.batch.edit_names import weaker_and_stronger
 from attncontrol.cli import app
+from attncontrol.families.known import family_of
 from attncontrol.inversion.trajectory import Trajectory
 from attncontrol.sprites.scenes import Thing, compose, render
+from tests.kit.zoo import sd
 
 PROMPT, TO = "a red cat and a blue frog", "a green cat and a blue frog"
-STEPS = ("--steps", 3)
+STEPS = ("--steps", 2)
 runner = CliRunner()
 
 
@@ -74,7 +77,7 @@ def test_a_photo_is_inverted_once_and_its_edits_repeat(photo, inversions, tmp_pa
     )
     source, changed, *_ = (pixels(tmp_path / "one" / row["file"]) for row in run["pictures"])
     assert source.shape == (96, 128, 3)
-    assert np.abs(source - pixels(photo)).mean() < 4  # what the autoencoder loses
+    assert np.abs(source - pixels(photo)).mean() < 6  # what the autoencoder loses
     cat, frog = np.s_[10:60, 10:70], np.s_[66:, 80:]
     assert np.abs(changed - source)[cat].mean() > 5 * np.abs(changed - source)[frog].mean()
 
@@ -91,20 +94,21 @@ def test_a_photo_is_inverted_once_and_its_edits_repeat(photo, inversions, tmp_pa
     assert "is not that of the run: its bytes have changed" in error
 
 
-def test_what_a_trajectory_depends_on_is_in_its_name(photo, inversions, tmp_path):
-    edited(photo, tmp_path / "one")
+def test_what_a_trajectory_depends_on_is_in_its_name(photo, inversions, tmp_path, model):
+    by = "--model", model
+    edited(photo, tmp_path / "one", *by)
     (file,) = tmp_path.glob("*.trajectory.safetensors")
-    edited(photo, tmp_path / "two", "--method", "masactrl", "--guidance", 3)
+    edited(photo, tmp_path / "two", *by, "--method", "masactrl", "--guidance", 3)
     assert len(inversions) == 1
-    edited(photo, tmp_path / "three", "--inversion", "ddim")
-    edited(photo, tmp_path / "four", "--height", 64, "--width", 64)
+    edited(photo, tmp_path / "three", *by, "--inversion", "ddim")
+    edited(photo, tmp_path / "four", *by, "--height", 64, "--width", 64)
     assert len(inversions) == 3
     others = sorted(set(tmp_path.glob("*.trajectory.safetensors")) - {file})
     assert len(others) == 2
     shutil.copy(others[0], file)  # of something else
-    edited(photo, tmp_path / "five")
+    edited(photo, tmp_path / "five", *by)
     file.write_bytes(file.read_bytes()[:-1])  # damaged
-    edited(photo, tmp_path / "six")
+    edited(photo, tmp_path / "six", *by)
     assert len(inversions) == 5
     assert Trajectory.load(file).size == (96, 128)
 
@@ -115,18 +119,17 @@ def test_a_thing_of_a_photo_is_removed_and_its_maps_are_kept(photo, tmp_path):
     assert code == 0, error
     run = json.loads((tmp_path / "alone" / "run.json").read_text())
     source, alone = (pixels(tmp_path / "alone" / row["file"]) for row in run["pictures"])
-    assert np.abs(source - pixels(photo)).mean() < 4
+    assert np.abs(source - pixels(photo)).mean() < 6
     cat, frog = np.s_[10:60, 10:70], np.s_[66:, 80:]
     assert np.abs(alone - source)[frog].mean() > 5 * np.abs(alone - source)[cat].mean()
     assert len(list((tmp_path / "alone").glob("*.safetensors"))) == 1
 
 
-def test_auto_steers_the_edit_and_not_the_photo(photo, tmp_path):
-    run = edited(photo, tmp_path / "auto", "--method", "auto")
-    assert run["settings"]["method"] == "p2p@0.6+auto"
-    assert "steers the source" not in run["settings"]["chosen"]
-    source = pixels(tmp_path / "auto" / run["pictures"][0]["file"])
-    assert np.abs(source - pixels(photo)).mean() < 4
+def test_auto_chooses_for_a_photo_what_steers_nothing():
+    pipe = sd()
+    method, why = chosen(PROMPT, TO, pipe, family_of(pipe), source_stays=True)
+    assert method == "p2p@0.6"
+    assert why.endswith("by p2p@0.6: not steered, which would change the photo")
 
 
 def test_a_scheduler_that_cannot_be_inverted_is_replaced(photo, tmp_path):
@@ -147,6 +150,7 @@ def test_a_scheduler_that_cannot_be_inverted_is_replaced(photo, tmp_path):
         (("--photo", "photo.png", "--seeds", "1"), "no effect with --photo, whose noise is found"),
         (("--photo", "photo.png", "--inversion", "magic"), "choose from exact, pnp-inversion"),
         (("--photo", "photo.png", "--region", "a cat=0,0,1,1"), "regions take nothing from the"),
+        (("--photo", "photo.png", "--method", "p2p+auto"), "the photo no more: give p2p alone"),
         (("--inversion", "ddim"), "only with --photo"),
         (("--photo", "photo.png", "--inversion", "fireflow"), "for models of rectified flow"),
         (("--photo", "photo.png", "--inversion", "null-text", "--guidance", "1"), "both branches"),
@@ -166,6 +170,6 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, monkeypatch, 
 
 def test_strengths_beside_that_of_a_method():
     assert weaker_and_stronger("p2p") == ["p2p@0.4", "p2p@1"]
-    assert weaker_and_stronger("p2p@0.6+auto") == ["p2p@0.3+auto", "p2p@1+auto"]
+    assert weaker_and_stronger("p2p@0.6") == ["p2p@0.3", "p2p@1"]
     assert weaker_and_stronger("style") == ["style@0.5"]
     assert weaker_and_stronger("layout+blend") == []

@@ -40,7 +40,7 @@ def chosen(
     before: str, after: str, pipe: Any, family: Family, *, source_stays: bool = False
 ) -> tuple[str, str]:
     """The name of a method for an edit from one prompt to another, and why it is this one, in a
-    line. ``source_stays``: what steers the edit leaves the source alone. Raises SettingError if the
+    line. ``source_stays``: the source is a photo, which nothing may steer. Raises SettingError if the
     prompts are the same."""
     found = difference(before, after)
     if found.kind == "none":
@@ -54,6 +54,11 @@ def chosen(
     if f"+{AUTO}" in method:
         if isinstance(family.steering, str):
             method, why = method.removesuffix(f"+{AUTO}"), f"cannot be steered: {family.steering}"
-        elif not source_stays:
+        elif source_stays:
+            method, why = (
+                method.removesuffix(f"+{AUTO}"),
+                "not steered, which would change the photo",
+            )
+        else:
             why = f"{why}; {STEERS}"
     return method, f"{found.kind} ({found.words}) by {method}: {why}"

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from attncontrol.attention.regions import Box
-from attncontrol.batch.edit_changes import edits_for, objective_for, place_of
+from attncontrol.batch.edit_changes import edits_for, place_of
 from attncontrol.batch.generate import Picture, generate
 from attncontrol.batch.settings import Editing
 from attncontrol.inversion.trajectory import Trajectory
@@ -16,7 +16,6 @@ from attncontrol.maps.draw import boxed, faded
 from attncontrol.running.session import Hooks, attach
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.retrace import retrace
-from attncontrol.verbs.steer import steer
 from attncontrol.verbs.taking import Taking
 
 Start = int | Trajectory
@@ -28,15 +27,13 @@ def editing(
     pipe: Any, settings: Editing, start: Start, cells: list[Tensor | None]
 ) -> Iterator[None]:
     """Around a call for a source and its edit; ``cells`` gets those that are taken over."""
-    of_photo, place = isinstance(start, Trajectory), None
+    place = None
     with ExitStack() as stack:
         if isinstance(start, Trajectory):
             stack.enter_context(retrace(pipe, start))
         if settings.word:
             again = settings.prompt, seed_of(start), settings.word, call_of(settings, start)
             place = place_in(pipe, *again)
-        if of_photo and (objective := objective_for(settings)) is not None:
-            stack.enter_context(steer(pipe, objective, images=(1,)))  # the photo stays
         stack.enter_context(edit(pipe, edits_for(settings, place, pipe)))
         run = attach(pipe)
         taking, sites = Taking(run.source_of), dict(list(run.sites.items())[:1])  # of the grid

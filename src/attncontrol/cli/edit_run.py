@@ -57,9 +57,7 @@ def _pair(
     from attncontrol.batch.generate import generate
 
     seed = seed_of(start)
-    options = call_of(settings, start) | {"batch": 2}
-    if not settings.photo:
-        options["objective"] = objective_for(settings)
+    options = call_of(settings, start) | {"objective": objective_for(settings), "batch": 2}
     jobs = [(settings.prompt, seed), (settings.to, seed)]
     around = partial(around_call, pipe, settings, start, cells, kept)
     source, edited = generate(pipe, jobs, None, around=around, **options)

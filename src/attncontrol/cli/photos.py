@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from attncontrol.batch.edit_names import AUTO
 from attncontrol.batch.inversions import CLASSES, invertible, require_known
 from attncontrol.cli import checks, paths, pictures
 from attncontrol.cli.app import console
@@ -56,6 +57,12 @@ def asked(ctx: typer.Context, given: Any) -> tuple[dict[str, Any], list[int]]:
             "regions take nothing from the picture, so it would be lost outside of them: say with "
             "--to what it shall show instead",
             param_hint="--region",
+        )
+    if given.method and given.method.endswith(f"+{AUTO}"):
+        raise typer.BadParameter(
+            f"{AUTO} steers the source too, which would be the photo no more: give "
+            f"{given.method.removesuffix('+' + AUTO)} alone",
+            param_hint="--method",
         )
     try:
         _opened(given.photo)
