@@ -40,8 +40,8 @@ def chosen(
     before: str, after: str, pipe: Any, family: Family, *, source_stays: bool = False
 ) -> tuple[str, str]:
     """The name of a method for an edit from one prompt to another, and why it is this one, in a
-    line. ``source_stays``: the source is a photo, which nothing may steer. Raises SettingError if the
-    prompts are the same."""
+    line. ``source_stays``: the source is a photo, which nothing may steer. Raises SettingError if
+    the prompts are the same."""
     found = difference(before, after)
     if found.kind == "none":
         raise SettingError(
@@ -55,10 +55,8 @@ def chosen(
         if isinstance(family.steering, str):
             method, why = method.removesuffix(f"+{AUTO}"), f"cannot be steered: {family.steering}"
         elif source_stays:
-            method, why = (
-                method.removesuffix(f"+{AUTO}"),
-                "not steered, which would change the photo",
-            )
+            method = method.removesuffix(f"+{AUTO}")
+            why = "not steered, which would change the photo"
         else:
             why = f"{why}; {STEERS}"
     return method, f"{found.kind} ({found.words}) by {method}: {why}"
