@@ -21,6 +21,7 @@ from attncontrol.maps.opened import checksum
 from attncontrol.running.session import attach
 from attncontrol.verbs import photo
 from attncontrol.verbs.invert import invert, require_possible
+from attncontrol.writing import remove
 
 _OF_A_WEIGHT = 16  # its first numbers, by which models are told apart
 
@@ -68,8 +69,7 @@ def trajectory_of(pipe: Any, settings: Editing, picture: Image.Image, folder: Pa
         if found.complete and (found.course.photo, found.prompts, found.method) == same:
             return found
     except RecordError:
-        if file.is_file():  # damaged: the name is ours
-            file.unlink()
+        remove([file])  # damaged: the name is ours
     own = _own(call) | {"height": height, "width": width}
     invert(pipe, picture, settings.prompt, method=method, to=file, **own)
     return Trajectory.load(file)  # laid out in memory as in later runs, which so are the same

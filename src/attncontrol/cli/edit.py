@@ -98,8 +98,6 @@ def edit(
     is asked for alone, by editing attention; or edit a picture that exists, --photo."""
     given = SimpleNamespace(**locals())
     run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
-    from attncontrol.batch.resume import opened  # slow to import
-
     pipe = None
     if wanted.method == AUTO:
         pipe = _opened(wanted)
@@ -107,8 +105,7 @@ def edit(
     if wanted.chosen:
         console.print(wanted.chosen, soft_wrap=True)
     folder = out or run.folder
-    opened(folder, run)  # refused before anything is loaded
-    done = edit_run.carried_out(run, pipe or _opened(wanted), folder)
+    done = _carried_out(run, folder, pipe)
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json")))
     elif done.pictures:
@@ -166,6 +163,13 @@ def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
         if settings.photo:
             photos.require_same(settings.photo)
     return repeat.anew(ctx, run), settings
+
+
+def _carried_out(run: Any, folder: Path, pipe: Any) -> Any:
+    from attncontrol.batch.resume import opened  # slow to import
+
+    opened(folder, run)  # refused before anything is loaded
+    return edit_run.carried_out(run, pipe or _opened(run.settings), folder)
 
 
 def _opened(wanted: Any) -> Any:
