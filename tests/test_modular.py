@@ -12,14 +12,21 @@ from attncontrol.losses import AttendAndExcite
 from attncontrol.verbs.invert import invert
 from attncontrol.verbs.picture import record_picture
 from tests.kit import zoo
+from tests.kit.zoo_chat import zimage
 
 PROMPTS = ["a red cat and a turtle", "a red dog"]
 HEIGHT, WIDTH, STEPS = 64, 96, 2
-NAMES = {"sdxl": "StableDiffusionXLAutoBlocks", "flux": "FluxAutoBlocks"}
+NAMES = {
+    "sdxl": "StableDiffusionXLAutoBlocks",
+    "sd3": "StableDiffusion3AutoBlocks",
+    "flux": "FluxAutoBlocks",
+}
 CALLS = {
-    "sdxl": {"negative_prompt": "a frog"},
+    "sdxl": {"negative_prompt": ["a frog"] * 2},
+    "sd3": {"negative_prompt": ["a frog"] * 2, "max_sequence_length": 16},
     "flux": {"max_sequence_length": 16},
 }
+SCALES = {"sdxl": {"guidance_scale": 7.5}, "sd3": {"guidance_scale": 7.0}, "flux": {}}
 
 
 def modular(blocks, plain):
@@ -49,11 +56,10 @@ class Pair:
         of_both |= {"num_inference_steps": STEPS} | CALLS[self.name] | more
         if pipe is self.modular:
             return self.packed(pipe(**of_both, output="latents"))
-        scale = {"guidance_scale": 7.5} if self.name == "sdxl" else {}
-        return pipe(**of_both, **scale, output_type="latent").images
+        return pipe(**of_both, **SCALES[self.name], output_type="latent").images
 
     def packed(self, latents):
-        return latents if self.name == "sdxl" else self.plain._pack_latents(latents, *latents.shape)
+        return latents if self.name != "flux" else self.plain._pack_latents(latents, *latents.shape)
 
     def both(self, control):
         """What a context yields and the latents, plain and modular."""
@@ -82,7 +88,7 @@ def sdxl():
 
 
 def test_records_equal_those_of_the_plain_pipeline(pair):
-    branches = ("cond", "uncond") if pair.name == "sdxl" else ("cond",)
+    branches = ("cond", "uncond") if pair.name != "flux" else ("cond",)
     untouched = pair.call(pair.modular)
     expected, _, maps, latents = pair.both(
         lambda pipe: record(pipe, branches=branches, keep=["step", "head"])
@@ -195,7 +201,7 @@ def test_what_modular_pipelines_do_not_show_is_refused_by_name(sdxl):
 
 
 def test_modular_pipelines_that_are_not_described_are_refused_by_name():
-    pipe = modular("StableDiffusion3AutoBlocks", zoo.sd3())
-    refused = pytest.raises(ModelError, match="family 'sd3', whose blocks are not described")
+    pipe = modular("ZImageAutoBlocks", zimage())
+    refused = pytest.raises(ModelError, match="family 'zimage', whose blocks are not described")
     with refused, record(pipe):
         raise AssertionError("the block began")

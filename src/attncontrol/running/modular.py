@@ -12,7 +12,7 @@ from attncontrol.running.observers import observe
 from attncontrol.running.own import caller, state_of_run
 from attncontrol.running.track import begun, seeds_of
 
-DESCRIBED = ("unet", "flux")
+DESCRIBED = ("unet", "sd3", "flux")
 """Families whose modular pipelines are tested against the plain ones."""
 
 _BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}
@@ -24,7 +24,7 @@ def require_described(pipe: Any, family: Family) -> None:
     if is_modular(pipe) and family.name not in DESCRIBED:
         raise ModelError(
             f"{type(pipe).__name__} is a modular pipeline of the family {family.name!r}, whose "
-            f"blocks are not described; those of {' and '.join(DESCRIBED)} (SDXL, FLUX.1) are. "
+            f"blocks are not described; those of {', '.join(DESCRIBED)} (SDXL, SD3, FLUX.1) are. "
             "Give a pipeline that is not modular, with the same components"
         )
 
