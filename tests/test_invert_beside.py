@@ -1,6 +1,7 @@
 """Inversion beside what else is open on a pipeline, in other modes of torch and of bad files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,19 @@ def test_gradients_that_are_needed_and_not_there(tmp_path):
     with pytest.raises(ModelError, match="loaded under torch"):
         inverted(other, NULL, to=tmp_path / "way")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_optimised_yet_is_not_retraced(pipe, trajectory):
+    """Also of a tuning that was stopped in its first step."""
+    parts = {0: None, 1: trajectory.embeddings[:, :1]}
+    for done, embeddings in parts.items():
+        part = replace(trajectory, embeddings=embeddings)
+        assert (part.optimised, part.complete) == (done, False)
+        message = f"of this trajectory {done} of 2 steps are optimised: invert the picture again"
+        with pytest.raises(CouplingError, match=message), retrace(pipe, part):
+            pass
+    assert trajectory.complete
+    assert inverted(pipe, Exact()).complete
 
 
 def test_numbers_of_pictures(trajectory):

@@ -62,13 +62,6 @@ def page_file(path: Path | None) -> Path | None:
     return path
 
 
-def record_file(path: Path) -> Path:
-    file(path)
-    if path.suffix != ".safetensors":
-        raise typer.BadParameter(f"{path}: a record ends in .safetensors")
-    return path
-
-
 def record_path(path: Path) -> Path:
     """A file, or a folder of steps."""
     if path.suffix.lower() in ENDINGS - {".safetensors"} and not path.is_dir():

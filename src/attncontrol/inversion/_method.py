@@ -34,7 +34,7 @@ class Inversion(ABC):
 
     ``pinned``: the retracing picture is put on the stored latents after every step. ``flow``: it is
     one for rectified flow alone, where ``places`` of evaluations are those of a solver.
-    ``gradients``: it needs those of the model.
+    ``gradients``: it needs those of the model, for embeddings that it optimises.
     """
 
     pinned: ClassVar[bool] = False

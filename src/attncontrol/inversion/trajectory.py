@@ -127,7 +127,12 @@ class Trajectory:
     @property
     def complete(self) -> bool:
         """Whether all that its method optimises is there."""
-        return self.embeddings is None or self.embeddings.shape[1] == self.course.facts.steps
+        return not self.method.gradients or self.optimised == self.course.facts.steps
+
+    @property
+    def optimised(self) -> int:
+        """Of how many steps the embeddings are there."""
+        return 0 if self.embeddings is None else self.embeddings.shape[1]
 
     @classmethod
     def load(cls, file: Path | str) -> "Trajectory":

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from attncontrol.jobs.item import Item
 
@@ -35,10 +34,6 @@ class Job:
         return cls(
             tuple(item for item, _ in kept), tuple(line for _, line in kept), count - len(asked)
         )
-
-    @cached_property
-    def by_mark(self) -> dict[str, Item]:
-        return {item.mark: item for item in self.items}
 
     def __len__(self) -> int:
         return len(self.items)

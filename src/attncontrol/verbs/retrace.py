@@ -53,8 +53,7 @@ def retrace(pipe: Any, trajectory: Trajectory, *, images: _Images = None) -> Ite
         run.contexts, trajectory.course.facts, "the trajectory was made with", "invert with"
     )
     if not trajectory.complete:
-        assert trajectory.embeddings is not None  # else it is
-        done, steps = trajectory.embeddings.shape[1], trajectory.course.facts.steps
+        done, steps = trajectory.optimised, trajectory.course.facts.steps
         raise CouplingError(
             f"of this trajectory {done} of {steps} steps are optimised: invert the picture again "
             "with the same to=..., which goes on"
