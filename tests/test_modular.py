@@ -200,6 +200,16 @@ def test_what_modular_pipelines_do_not_show_is_refused_by_name(sdxl):
         raise AssertionError("the block began")
 
 
+def test_blocks_without_a_text_encoder_are_refused_by_name():
+    blocks = diffusers.FluxAutoBlocks().get_workflow("text2image")
+    blocks.sub_blocks.pop("text_encoder")
+    pipe = blocks.init_pipeline()
+    pipe.update_components(transformer=zoo.flux().transformer)
+    refused = pytest.raises(ModelError, match="no tokenizer among its blocks")
+    with refused, record(pipe):
+        raise AssertionError("the block began")
+
+
 def test_modular_pipelines_that_are_not_described_are_refused_by_name():
     pipe = modular("ZImageAutoBlocks", zimage())
     refused = pytest.raises(ModelError, match="family 'zimage', whose blocks are not described")

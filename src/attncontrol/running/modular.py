@@ -20,7 +20,13 @@ _BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}
 
 
 def require_described(pipe: Any, family: Family) -> None:
-    """Raises ModelError for modular pipelines of families that are not described."""
+    """Raises ModelError for modular pipelines of families that are not described, and for those
+    without the blocks that read the prompt."""
+    if is_modular(pipe) and not any(name.startswith("tokenizer") for name in pipe.components):
+        raise ModelError(
+            f"{type(pipe).__name__} has no tokenizer among its blocks, so its text is not known; "
+            "give one pipeline with the blocks of text_encoder and denoise"
+        )
     if is_modular(pipe) and family.name not in DESCRIBED:
         raise ModelError(
             f"{type(pipe).__name__} is a modular pipeline of the family {family.name!r}, whose "
