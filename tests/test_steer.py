@@ -445,7 +445,7 @@ def test_clear_errors(pipe):
         pass
     with (
         pytest.raises(
-            ModelError, match="belongs to no known family; known: auraflow, chroma, cogvideox"
+            ModelError, match="belongs to no known family; known: auraflow, bria, chroma, cogvideox"
         ),
         steer(object(), OBJECTIVE),
     ):
