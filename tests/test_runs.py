@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from attncontrol.batch import resume
 from attncontrol.batch.runs import EditingRun, GenerationRun, load_run
 from attncontrol.cli import app
-from attncontrol.cli import edit as edit_command
+from attncontrol.cli import edit_run as edit_command
 from attncontrol.cli import generate as command
 from attncontrol.errors import NonFiniteError, ResultsError
 from attncontrol.export.folder import is_picture, save
@@ -345,8 +345,9 @@ def test_an_edit_goes_on_after_a_kill(edited, tmp_path, monkeypatch, late):
     line, finished = edited
     written = edit_command._written
 
-    def killed(made, cells, run, out, seeds):
-        records = written(made, cells, run, out, seeds) if late or seeds != (4,) else []
+    def killed(made, cells, run, out, seeds, *shown):
+        again = late or seeds != (4,)
+        records = written(made, cells, run, out, seeds, *shown) if again else []
         if seeds == (4,):
             os.kill(os.getpid(), signal.SIGKILL)
         return records

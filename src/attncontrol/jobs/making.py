@@ -60,7 +60,7 @@ class Maker:
         units = units_of(rows)
         if full:
             self._shrink(rows, len(units))
-        if isinstance(failure, ModelError) and self._held is None:
+        if self._held is None:  # no pipeline, in whatever size
             yield from (Failed(row, told(failure)) for row in rows)
         elif len(units) == 1:
             yield Failed(rows[-1], told(failure))
