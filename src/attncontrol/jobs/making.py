@@ -57,12 +57,13 @@ class Maker:
             return
         except Exception as error:  # whatever it is, the others are made
             failure, full = error, is_memory(error)
+        if self._held is None:  # no pipeline, in whatever size
+            yield from (Failed(row, told(failure)) for row in rows)
+            return
         units = units_of(rows)
         if full:
             self._shrink(rows, len(units))
-        if self._held is None:  # no pipeline, in whatever size
-            yield from (Failed(row, told(failure)) for row in rows)
-        elif len(units) == 1:
+        if len(units) == 1:
             yield Failed(rows[-1], told(failure))
             if rows[:-1]:
                 yield from self._parts(rows[:-1], left)
