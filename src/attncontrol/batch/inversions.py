@@ -47,6 +47,7 @@ def require_known(name: str) -> None:
 def require_inversion(name: str, pipe: Any, call: Mapping[str, Any]) -> None:
     """Raises SettingError for an unknown one, and for one that this model cannot have."""
     from attncontrol.families import family_of
+    from attncontrol.families.parts import two_calls
     from attncontrol.inversion._schedule import is_flow
 
     require_known(name)
@@ -55,7 +56,7 @@ def require_inversion(name: str, pipe: Any, call: Mapping[str, Any]) -> None:
             f"{name!r} is for models of rectified flow, not for {type(pipe.scheduler).__name__}; "
             "leave it out"
         )
-    apart = family_of(pipe).name == "flux"
+    apart = family_of(pipe).branches is two_calls
     if name in _GUIDED and (apart or call.get("guidance_scale", 7.5) <= 1):
         raise SettingError(
             f"{name!r} is for models that look at both branches of classifier-free guidance at "
