@@ -22,7 +22,7 @@ PROMPTS = ["a red cat and a turtle", "a dog"]
 WORDS = {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog"]}
 PIECES = {"cat": "cat", "turtle": "tur tle", "dog": "dog"}
 GRID = (4, 6)
-pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype", "ignore:`LoraLoaderMixin`")
+pytestmark = pytest.mark.filterwarnings("ignore:`LoraLoaderMixin`")
 
 
 class Tiny:
