@@ -1,6 +1,5 @@
 """The form that edits: a source and what differs from it in what is asked for."""
 
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -8,7 +7,7 @@ import gradio as gr
 from attncontrol.app import fields
 from attncontrol.app.asked import TO, Asked, Settings, edited
 from attncontrol.app.parsed import parsed
-from attncontrol.app.runs import MODEL, Runs
+from attncontrol.app.runs import Runs
 from attncontrol.batch.edit_names import AUTO, USUAL
 from attncontrol.errors import AttnControlError
 
@@ -47,13 +46,8 @@ def form(runs: Runs, model: Any) -> None:
     prompt.change(_words, prompt, word, **fields.QUICK)
     kind.change(_fitting, kind, [to, method, word, way, regions], **fields.QUICK)
     values = [model, prompt, kind, to, method, word, right, down, board.lines, *numbers]
-    sent = partial(gr.on, [run.click, prompt.submit, to.submit])
-    sent(
-        _sent(runs),
-        values,
-        [*output, board.picture],
-        concurrency_id=MODEL,
-        show_progress_on=output.message,
+    fields.sends(
+        [run.click, prompt.submit, to.submit], _sent(runs), values, [*output, board.picture]
     )
     cancel.click(runs.cancel, None, output.message, **fields.QUICK)
 

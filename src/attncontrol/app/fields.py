@@ -1,5 +1,6 @@
 """Fields that both forms have."""
 
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -93,3 +94,11 @@ def buttons(label: str) -> tuple[Any, Any]:
         run = gr.Button(label, variant="primary", min_width=120, elem_classes="ac-run")
         cancel = gr.Button("Cancel", min_width=90, elem_classes="ac-cancel")
     return run, cancel
+
+
+def sends(
+    events: Sequence[Any], send: Callable[..., Any], values: Sequence[Any], shows: Sequence[Any]
+) -> None:
+    """Each event sends the values, one run of a model after the other; ``shows`` begins with the
+    message that tells how far it is."""
+    gr.on(events, send, values, shows, concurrency_id="model", show_progress_on=shows[0])

@@ -1,6 +1,5 @@
 """The form that steers: plain and guided pictures side by side."""
 
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -8,7 +7,7 @@ import gradio as gr
 from attncontrol.app import fields, shown
 from attncontrol.app.asked import Asked, Settings, guided
 from attncontrol.app.parsed import parsed
-from attncontrol.app.runs import MODEL, Runs
+from attncontrol.app.runs import Runs
 from attncontrol.batch.method_names import PLAIN, names
 from attncontrol.errors import AttnControlError
 
@@ -43,14 +42,7 @@ def form(runs: Runs, model: Any) -> None:
     prompt.change(_parsed, prompt, of_prompt, **fields.QUICK)
     method.change(_fitting, method, [layout, words], **fields.QUICK)
     values = [model, prompt, method, words, board.lines, step_size, *numbers]
-    sent = partial(gr.on, [run.click, prompt.submit])
-    sent(
-        _sent(runs),
-        values,
-        [*output, board.picture],
-        concurrency_id=MODEL,
-        show_progress_on=output.message,
-    )
+    fields.sends([run.click, prompt.submit], _sent(runs), values, [*output, board.picture])
     cancel.click(runs.cancel, None, output.message, **fields.QUICK)
 
 

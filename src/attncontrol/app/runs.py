@@ -14,9 +14,6 @@ from attncontrol.app.fields import Output
 from attncontrol.app.made import Shown, make
 from attncontrol.app.made import pipeline as pipeline_of
 
-MODEL = "pipeline"
-"""Pictures are made by one at a time."""
-
 
 @dataclass
 class Runs:
