@@ -16,12 +16,14 @@ from attncontrol.attention.sites import TEXT
 from attncontrol.errors import ModelError
 from attncontrol.families.known import family_of
 from tests.kit.zoo_newer import NEWER
+from tests.kit.zoo_videos import VIDEOS
 from tests.reference.loops import Softmax
 
 PROMPTS = ["a red cat and a turtle", "a dog"]
 WORDS = {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog"]}
 PIECES = {"cat": "cat", "turtle": "tur tle", "dog": "dog"}
 GRID = (4, 6)
+ALL = NEWER | VIDEOS
 pytestmark = pytest.mark.filterwarnings("ignore:`LoraLoaderMixin`")
 
 
@@ -29,7 +31,7 @@ class Tiny:
     """A pipeline, what is known of it, and what its plain run did."""
 
     def __init__(self, name):
-        self.name, self.known = name, NEWER[name]
+        self.name, self.known = name, ALL[name]
         self.pipe = self.known.make()
         self.family = family_of(self.pipe)
         self.denoiser = self.family.denoiser(self.pipe)
@@ -86,10 +88,10 @@ class Tiny:
         return rows.chunk(2)[self.known.cond]
 
 
-@pytest.fixture(params=NEWER, scope="module")
+@pytest.fixture(params=ALL, scope="module")
 def tiny(request):
     with pytest.MonkeyPatch.context() as patched:
-        for name, value in NEWER[request.param].patches:
+        for name, value in ALL[request.param].patches:
             patched.setattr(name, value, raising=False)
         tiny = Tiny(request.param)
         with tiny.caught() as (tiny.ids, calls):

@@ -32,7 +32,6 @@ DENOISERS = ("unet", "transformer", "prior", "decoder")
 NOT_SUPPORTED = {
     "BriaFibo2Pipeline": "not described",
     "CogVideoXFunControlPipeline": "makes a video from another one",
-    "Cosmos2TextToImagePipeline": "not described",
     "DiffusionGemmaPipeline": "makes text",
     "DreamLiteMobilePipeline": "not described",
     "DreamLitePipeline": "not described",

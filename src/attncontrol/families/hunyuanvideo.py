@@ -6,6 +6,7 @@ The pipeline writes the prompt into a template and drops the positions before it
 and is masked. Blocks that refine the text are no sites. Recording only.
 """
 
+import math
 from typing import Any
 
 from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
@@ -16,7 +17,7 @@ from attncontrol.errors import ModelError
 from attncontrol.families import hunyuanimage
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, VIDEO, transformer_sites, two_calls
+from attncontrol.families.parts import MARK, VIDEO, transformer_sites, two_calls, video_grid
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -56,10 +57,8 @@ def _kept(_: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
-    frames, height, width = arguments["hidden_states"].shape[2:]
-    patch, over_time = transformer.config.patch_size, transformer.config.patch_size_t
-    grid = frames // over_time, height // patch, width // patch
-    cells = grid[0] * grid[1] * grid[2]
+    grid = video_grid(transformer, arguments)
+    cells = math.prod(grid)
     return Layout(grid, slice(cells), slice(cells, None))
 
 

@@ -68,6 +68,22 @@ def patch_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int]:
     return height // patch, width // patch
 
 
+def patches_of(denoiser: Any) -> tuple[int, int, int]:
+    """(frames, height, width) of a patch of a transformer of videos."""
+    patch = denoiser.config.patch_size
+    if isinstance(patch, int):
+        return denoiser.config.patch_size_t or 1, patch, patch
+    return tuple(patch)
+
+
+def video_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int, int]:
+    """(frames, height, width) of the tokens of a transformer that cuts [batch channel frames height
+    width] into patches."""
+    frames, height, width = arguments["hidden_states"].shape[2:]
+    over_time, down, across = patches_of(denoiser)
+    return frames // over_time, height // down, width // across
+
+
 def in_line(text: int, grids: Sequence[tuple[int, int]]) -> Layout:
     """Of a sequence of text, picture, and reference pictures."""
     ends = [text, *(text + cells for cells in accumulate(map(math.prod, grids)))]
@@ -99,10 +115,11 @@ def heads_of(module: Any) -> int:
 
 def cross_sites(transformer: Any) -> tuple[Site, ...]:
     """Of blocks that attend to the picture in ``attn1`` and to the text in ``attn2``."""
+    patch = transformer.config.patch_size
     return transformer_sites(
         transformer,
         lambda name, _: "cross" if name.endswith("attn2") else "self",
-        transformer.config.patch_size,
+        patch if isinstance(patch, int) else patch[-1],
     )
 
 
@@ -144,6 +161,12 @@ def refiner_sites(transformer: Any) -> tuple[Site, ...]:
 def patch_layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     """Of cross-attention: the queries are the patches, the keys the text."""
     return Layout(patch_grid(transformer, arguments))
+
+
+def video_layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    """The same of a video; a single frame is a picture."""
+    grid = video_grid(transformer, arguments)
+    return Layout(grid if grid[0] > 1 else grid[1:])
 
 
 def no_encode(pipe: Any, _: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import VIDEO, transformer_sites, two_calls
+from attncontrol.families.parts import VIDEO, cross_sites, two_calls, video_grid
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -32,10 +32,7 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
         raise ModelError(
             "image-to-video models of Wan attend to the first frame before the text; not supported"
         )
-    patch = transformer.config.patch_size[-1]
-    return transformer_sites(
-        transformer, lambda name, _: "cross" if name.endswith("attn2") else "self", patch
-    )
+    return cross_sites(transformer)
 
 
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
@@ -46,11 +43,6 @@ def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     return tokenize(pipe.tokenizer, prompt, length=length, encoder="t5", written=written)
 
 
-def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
-    sizes = zip(arguments["hidden_states"].shape[-3:], transformer.config.patch_size, strict=True)
-    return Layout(tuple(size // patch for size, patch in sizes))
-
-
 FAMILY = Family(
     name="wan",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), WanTransformer3DModel),
@@ -58,6 +50,6 @@ FAMILY = Family(
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("t5", "text_encoder", _read),),
-    layout=_layout,
+    layout=lambda transformer, arguments, _: Layout(video_grid(transformer, arguments)),
     steering=VIDEO,
 )

@@ -1,0 +1,22 @@
+"""Allegro (``AllegroTransformer3DModel``): self-attention over the patches of all frames, then
+cross-attention to T5, one call per step. Padding is masked.
+
+Recording only.
+"""
+
+from diffusers import AllegroTransformer3DModel
+
+from attncontrol.families.family import Family
+from attncontrol.families.parts import VIDEO, cross_sites, one_call, t5, video_layout
+
+FAMILY = Family(
+    name="allegro",
+    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), AllegroTransformer3DModel),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=cross_sites,
+    branches=one_call,
+    encoders=t5,
+    layout=video_layout,
+    steering=VIDEO,
+    batch_axis={"image_rotary_emb": None},
+)

@@ -1,0 +1,36 @@
+"""Cosmos-Predict 2 text to image and Cosmos-Predict 1 text to video (``CosmosTransformer3DModel``):
+self-attention over the patches, then cross-attention to T5, two calls per step. Features of padding
+are zeros, and are not masked.
+
+Pipelines that make videos from pictures, and those whose text is a language model's, have the same
+denoiser and are not described.
+"""
+
+from typing import Any
+
+from diffusers import CosmosTransformer3DModel
+
+from attncontrol.families.family import Family
+from attncontrol.families.parts import cross_sites, no_encode, t5, two_calls, video_layout
+
+DESCRIBED = ("Cosmos2TextToImagePipeline", "CosmosTextToWorldPipeline")
+
+
+def _matches(pipe: Any) -> bool:
+    transformer = getattr(pipe, "transformer", None)
+    names = {cls.__name__ for cls in type(pipe).__mro__}
+    return isinstance(transformer, CosmosTransformer3DModel) and not names.isdisjoint(DESCRIBED)
+
+
+FAMILY = Family(
+    name="cosmos",
+    matches=_matches,
+    denoiser=lambda pipe: pipe.transformer,
+    sites=cross_sites,
+    branches=two_calls,
+    encoders=t5,
+    layout=video_layout,
+    steering="the pipeline scales the latents by itself, so a step would have another size",
+    encode=no_encode,
+    batch_axis={"padding_mask": None},
+)
