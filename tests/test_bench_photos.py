@@ -152,7 +152,7 @@ def test_names_of_editors():
 
 
 def test_inversions_fit_their_models(pipe):
-    flows = {"rf-solver", "fireflow"}
+    flows = {"rf-solver", "fireflow", "flow-edit"}
     flux, sd3 = (ZOO[name]() for name in ("flux", "sd3"))
     for name in INVERSIONS:
         require_inversion(name, sd3, CALL)

@@ -9,7 +9,7 @@ import torch
 from attncontrol import Trajectory, edit, invert, retrace
 from attncontrol.edits import MutualAttention
 from attncontrol.errors import CallError, CouplingError, SchedulerError
-from attncontrol.inversion import FireFlow, FixedPoint, NegativePrompt, NullText, RFSolver
+from attncontrol.inversion import FireFlow, FixedPoint, FlowEdit, NegativePrompt, NullText, RFSolver
 from tests.kit.photos import call, clean, flow_of, photos, unet_of, with_ddim
 from tests.kit.state import left_behind
 from tests.kit.tiny import tiny_sd
@@ -165,3 +165,24 @@ def test_a_trajectory_stays_small():
     numbers = {"latents": (51, 4, 64, 64), "embeddings": (50, 77, 768), "shown": (512, 512, 3)}
     bytes_of = {name: getattr(one, name).element_size() for name in numbers}
     assert sum(math.prod(shape) * bytes_of[name] for name, shape in numbers.items()) < 10 * 2**20
+
+
+def test_flow_edit_is_the_loop_of_the_paper(flow):
+    """Two pictures at once, of which the second has an edit; noise of the seed, as in any run."""
+    method, more = FlowEdit(start=0.3, seed=5), EXTRA["sd3"]
+    kept = invert(flow, photos(), PROMPTS, method=method, num_inference_steps=4, **more)
+    prompts, target = [*PROMPTS, "a green frog and a car"], "a green frog and a car"
+    with retrace(flow, kept):
+        found = flow(prompts, guidance_scale=1.0, **call(4, **more)).images
+    flow.scheduler.set_timesteps(4)
+    sigmas, x = flow.scheduler.sigmas.double(), clean(flow, photos())
+    generator = torch.Generator().manual_seed(5)
+    noises = [torch.randn(x.shape[1:], generator=generator, dtype=x.dtype) for _ in sigmas]
+    noisy = (1 - sigmas[2]) * x[0] + sigmas[2] * noises[2]
+    assert torch.allclose(kept.latents[0, 2], noisy, rtol=0, atol=1e-6)
+    models = (flow_of(flow, prompt) for prompt in (PROMPTS[1], target))
+    edited = reference.flow_edited(*models, x[1], sigmas, noises, 1)
+    assert torch.allclose(found[:2], x, rtol=0, atol=1e-6)
+    assert torch.allclose(found[2], edited, rtol=0, atol=4e-6)
+    assert (edited - x[1]).abs().max() > 1e-3
+    assert not left_behind(flow)

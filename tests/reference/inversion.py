@@ -120,3 +120,15 @@ def fire_flowed(model, z, sigmas):
         z = z + (after - s) * v
         path.append(z)
     return path
+
+
+def flow_edited(source, target, x, sigmas, noises, skipped):
+    """FlowEdit's loop: the edit of the picture x, by the velocities of two prompts."""
+    z = x
+    for i, (s, after) in enumerate(pairwise(sigmas)):
+        if i < skipped:
+            continue
+        noisy = (1 - s) * x + s * noises[i]
+        moved = z + noisy - x
+        z = z + (after - s) * (target(moved, 1000 * s) - source(noisy, 1000 * s))
+    return z

@@ -19,6 +19,7 @@ CLASSES: Mapping[str, str] = MappingProxyType(
         "null-text": "NullText",
         "rf-solver": "RFSolver",
         "fireflow": "FireFlow",
+        "flow-edit": "FlowEdit",
     }
 )
 """Names, and what they are of ``attncontrol.inversion``."""

@@ -32,13 +32,13 @@ class Back:
 class Inversion(ABC):
     """A method. Its fields are settings.
 
-    ``pinned``: the retracing picture is put on the stored latents after every step. ``flow``: it is
-    one for rectified flow alone, where ``places`` of evaluations are those of a solver.
-    ``gradients``: it needs those of the model, for embeddings that it optimises.
+    ``flow``: it is one for rectified flow alone. ``solver``: it evaluates between the steps of the
+    scheduler, at ``places``. ``gradients``: it needs those of the model, for embeddings that it
+    optimises.
     """
 
-    pinned: ClassVar[bool] = False
     flow: ClassVar[bool] = False
+    solver: ClassVar[bool] = False
     gradients: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -52,6 +52,10 @@ class Inversion(ABC):
         """What the denoiser is given on the way back."""
         return call
 
+    def after(self, latents: Tensor, call: DenoiserCall, back: Back) -> Tensor:  # noqa: ARG002
+        """What becomes of latents after a step on the way back."""
+        return latents
+
     def embeddings(
         self, run: Session, back: Back, call: Mapping[str, Any], keep: Callable[[Tensor], None]
     ) -> Tensor | None:
@@ -61,9 +65,18 @@ class Inversion(ABC):
         return None
 
     def places(self, levels: Sequence[float]) -> Places:
-        """Where the model is evaluated on the way back; see ``_solver``. None: as scheduled."""
+        """Where the model is evaluated on the way back; see ``_solver``."""
         del levels
         return ()
+
+
+def on_path(latents: Tensor, call: DenoiserCall, back: Back) -> Tensor:
+    """The retracing images put where their pictures were."""
+    latents = latents.clone()
+    for picture, image in back.retraced.items():
+        place = call.images.index(image)
+        latents[place] = back.latents[picture, call.step.index + 1].to(latents)
+    return latents
 
 
 def straight(picture: Tensor, schedule: Schedule) -> Looks:

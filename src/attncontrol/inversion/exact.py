@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from attncontrol.inversion._method import Back, Inversion, straight
+from attncontrol.inversion._method import Back, Inversion, on_path, straight
 from attncontrol.inversion._schedule import Looks, Schedule
 from attncontrol.running.calls import DenoiserCall
 
@@ -23,8 +23,6 @@ class Exact(Inversion):
 
     trajectory = invert(pipe, photo, "a cat", method=Exact(), num_inference_steps=25)
     """
-
-    pinned = True
 
     def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
         return straight(picture, schedule)
@@ -37,3 +35,6 @@ class Exact(Inversion):
                 seen = back.schedule.scale(after) * back.latents[picture, after]
                 latents[row] = seen.to(latents)
         return call.with_latents(latents)
+
+    def after(self, latents: Tensor, call: DenoiserCall, back: Back) -> Tensor:
+        return on_path(latents, call, back)

@@ -27,6 +27,7 @@ class FireFlow(Inversion):
     """
 
     flow: ClassVar[bool] = True
+    solver: ClassVar[bool] = True
 
     def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
         path, levels = [picture], schedule.levels

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from attncontrol.inversion._method import Inversion, straight
+from attncontrol.inversion._method import Back, Inversion, on_path, straight
 from attncontrol.inversion._schedule import Looks, Schedule
+from attncontrol.running.calls import DenoiserCall
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class PnPInversion(Inversion):
         trajectory = invert(pipe, photo, "a cat", method=PnPInversion())
     """
 
-    pinned = True
-
     def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
         return straight(picture, schedule)
+
+    def after(self, latents: Tensor, call: DenoiserCall, back: Back) -> Tensor:
+        return on_path(latents, call, back)

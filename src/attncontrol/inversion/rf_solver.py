@@ -28,6 +28,7 @@ class RFSolver(Inversion):
     """
 
     flow: ClassVar[bool] = True
+    solver: ClassVar[bool] = True
 
     def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
         path, levels = [picture], schedule.levels

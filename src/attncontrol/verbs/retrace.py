@@ -62,7 +62,7 @@ def retrace(pipe: Any, trajectory: Trajectory, *, images: _Images = None) -> Ite
     solving = Solving(
         pipe, trajectory.method.places, going.require_same_schedule, lambda: run.hides
     )
-    solved_too = solved(pipe, solving) if trajectory.method.flow else nullcontext()
+    solved_too = solved(pipe, solving) if trajectory.method.solver else nullcontext()
     hooks = Hooks(starts=going.starts, fed=going.fed, pinned=going.pinned)
     with solved_too, run.hooked(hooks):
         yield
@@ -122,10 +122,10 @@ class _Going:
                 "so they cannot be those of the trajectory"
             )
         facts, own = self.trajectory.course.facts, facts_of(self.run.contexts, call)
-        if self.trajectory.method.flow:  # the solver has changed the schedule
+        if self.trajectory.method.solver:  # which has changed the schedule
             own = replace(own, steps=facts.steps, timesteps=facts.timesteps)
         require_same_run(facts, own, "the trajectory was made")
-        if not self.trajectory.method.flow:
+        if not self.trajectory.method.solver:
             self.require_same_schedule(self.run.pipe.scheduler)
 
     def require_same_schedule(self, scheduler: Any) -> None:
@@ -137,14 +137,8 @@ class _Going:
             )
 
     def pinned(self, latents: Tensor, call: DenoiserCall) -> Tensor:
-        """Of methods that say so, the retracing images are where they were."""
-        if not self.trajectory.method.pinned or self.back is None:
-            return latents
-        latents = latents.clone()
-        for picture, image in self.back.retraced.items():
-            place = call.images.index(image)
-            latents[place] = self.back.latents[picture, call.step.index + 1].to(latents)
-        return latents
+        assert self.back is not None  # since the first call
+        return self.trajectory.method.after(latents, call, self.back)
 
 
 def _picture(chosen: Sequence[int], image: int, source: int) -> int:
