@@ -132,6 +132,26 @@ def test_auto_chooses_for_a_photo_what_steers_nothing():
     assert why.endswith("by p2p@0.6: not steered, which would change the photo")
 
 
+def test_a_mask_keeps_the_photo_outside_of_it(photo, tmp_path):
+    """And belongs to the run: the same again, and refused when it is another."""
+    mask, white = tmp_path / "mask.png", np.zeros((96, 128), np.uint8)
+    white[:, 64:] = 255
+    Image.fromarray(white).save(mask)
+    run = edited(photo, tmp_path / "one", "--mask", mask, "--method", "replace@0.2")
+    source, changed = (pixels(tmp_path / "one" / row["file"]) for row in run["pictures"])
+    assert (source[:, :64] == changed[:, :64]).all()
+    assert np.abs(source - changed)[:, 64:].mean() > 1
+    code, _, error = invoke(
+        "edit", "--from", tmp_path / "one" / "run.json", "--out", tmp_path / "two"
+    )
+    assert code == 0, error
+    assert (pixels(tmp_path / "two" / run["pictures"][1]["file"]) == changed).all()
+    Image.fromarray(255 - white).save(mask)
+    line = "edit", "--from", tmp_path / "one" / "run.json", "--out", tmp_path / "three"
+    code, _, error = invoke(*line)
+    assert (code, "mask.png is not that of the run: its bytes" in error) == (2, True)
+
+
 def test_a_scheduler_that_cannot_be_inverted_is_replaced(photo, tmp_path):
     line = "edit", "--photo", photo, PROMPT, "--to", TO, "--model", "sprites-pixart", "--steps", 2
     code, _, error = invoke(*line, "--out", tmp_path / "one")
@@ -152,6 +172,17 @@ def test_a_scheduler_that_cannot_be_inverted_is_replaced(photo, tmp_path):
         (("--photo", "photo.png", "--region", "a cat=0,0,1,1"), "regions take nothing from the"),
         (("--photo", "photo.png", "--method", "p2p+auto"), "the photo no more: give p2p alone"),
         (("--inversion", "ddim"), "only with --photo"),
+        (("--mask", "photo.png"), "only with --photo"),
+        (("--photo", "photo.png", "--mask", "text.png"), "text.png is no picture that can be read"),
+        (
+            ("--photo", "photo.png", "--mask", "small.png"),
+            "small.png has 8 x 8 pixels, the picture",
+        ),
+        (("--photo", "photo.png", "--mask", "black.png"), "paint that white which may"),
+        (
+            ("--photo", "photo.png", "--remove", "frog", "--mask", "photo.png"),
+            "effect with --remove",
+        ),
         (("--photo", "photo.png", "--inversion", "fireflow"), "for models of rectified flow"),
         (("--photo", "photo.png", "--inversion", "null-text", "--guidance", "1"), "both branches"),
     ],
@@ -161,11 +192,14 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "folder").mkdir()
-    to = () if "--region" in more else ("--to", TO)
+    Image.new("L", (8, 8), 255).save(tmp_path / "small.png")
+    Image.new("L", (128, 96)).save(tmp_path / "black.png")
+    to = () if {"--region", "--remove"} & {*more} else ("--to", TO)
     code, _, error = invoke("edit", PROMPT, *to, *more, "--out", "out")
     assert code == 2
     assert message in error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "photo.png", "text.png"]
+    there = ["black.png", "folder", "photo.png", "small.png", "text.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
 
 
 def test_strengths_beside_that_of_a_method():

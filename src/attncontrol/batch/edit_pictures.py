@@ -9,8 +9,10 @@ from torch import Tensor
 
 from attncontrol.attention.regions import Box
 from attncontrol.batch.edit_changes import edits_for, place_of
+from attncontrol.batch.edit_photos import mask_of
 from attncontrol.batch.generate import Picture, generate
 from attncontrol.batch.settings import Editing
+from attncontrol.edits.within import Within
 from attncontrol.inversion.trajectory import Trajectory
 from attncontrol.maps.draw import boxed, faded
 from attncontrol.running.session import Hooks, attach
@@ -35,6 +37,8 @@ def editing(
             again = settings.prompt, seed_of(start), settings.word, call_of(settings, start)
             place = place_in(pipe, *again)
         stack.enter_context(edit(pipe, edits_for(settings, place, pipe)))
+        if settings.photo and settings.photo.mask:
+            stack.enter_context(edit(pipe, Within(mask_of(pipe, settings.photo, settings.call))))
         run = attach(pipe)
         taking, sites = Taking(run.source_of), dict(list(run.sites.items())[:1])  # of the grid
         with run.hooked(Hooks(sites=sites, ended=taking.ended)):

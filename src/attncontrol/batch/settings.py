@@ -128,12 +128,18 @@ class Generation(Settings):
         return [name for each in wholes for name in self.pictures(each)]
 
 
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class Photograph(Exact):
-    """A picture file that is edited: its bytes by their SHA-256, and how it is inverted."""
+    """A picture file that is edited: its bytes by their SHA-256, and how it is inverted. ``mask``
+    is one of its size, white where the edit may change it."""
 
     file: Text
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Digest
     inversion: Text = "exact"
+    mask: Text | None = None
+    mask_sha256: Digest | None = None
 
 
 class Editing(Settings):

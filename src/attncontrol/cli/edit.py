@@ -76,6 +76,7 @@ def edit(
     source: repeat.From = None,
     photo: photos.Photo = None,
     inversion: photos.Inversion = None,
+    mask: photos.Mask = None,
     method: Method = None,
     region: Region = None,
     remove: Remove = None,
@@ -98,9 +99,8 @@ def edit(
     is asked for alone, by editing attention; or edit a picture that exists, --photo."""
     given = SimpleNamespace(**locals())
     run, wanted = _asked(ctx, given) if source is None else _again(ctx, source)
-    pipe = None
-    if wanted.method == AUTO:
-        pipe = _opened(wanted)
+    pipe = _opened(wanted) if wanted.method == AUTO else None
+    if pipe is not None:
         run, wanted = _chosen(run, pipe)
     if wanted.chosen:
         console.print(wanted.chosen, soft_wrap=True)

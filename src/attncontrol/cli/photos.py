@@ -41,13 +41,23 @@ Inversion = Annotated[
         autocompletion=lambda: [*CLASSES],
     ),
 ]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        help="A picture as large as that of --photo, white where it may change.",
+        callback=paths.existing,
+        parser=paths.named,
+        metavar="FILE",
+    ),
+]
 
 
 def asked(ctx: typer.Context, given: Any) -> tuple[dict[str, Any], list[int]]:
     """The settings of the photo, if one is given, and the seeds. Raises typer.BadParameter for what
     is no picture, and for options that do nothing."""
     if given.photo is None:
-        checks.effects("generated pictures, only with --photo", inversion=bool(given.inversion))
+        idle = {"inversion": bool(given.inversion), "mask": given.mask is not None}
+        checks.effects("generated pictures, only with --photo", **idle)
         return {}, checks.seeds(given.seeds)
     source = ctx.get_parameter_source("seeds")
     seeded = source is not None and source.name == "COMMANDLINE"
@@ -64,27 +74,42 @@ def asked(ctx: typer.Context, given: Any) -> tuple[dict[str, Any], list[int]]:
             f"{given.method.removesuffix('+' + AUTO)} alone",
             param_hint="--method",
         )
+    return {"photo": _photograph(given)}, [0]
+
+
+def _photograph(given: Any) -> Any:
+    """Raises typer.BadParameter for what is no picture, and for a mask that does not fit."""
     try:
-        _opened(given.photo)
+        picture = _opened(given.photo)
     except AttnControlError as error:
         raise typer.BadParameter(str(error), param_hint="--photo") from error
 
-    from attncontrol.batch.runs import digest_of  # slow to import
+    from attncontrol.batch.edit_photos import require_mask  # slow to import
+    from attncontrol.batch.runs import digest_of
     from attncontrol.batch.settings import Photograph
 
-    mark, by = digest_of(given.photo) or "", given.inversion or "exact"
-    return {"photo": Photograph(file=str(given.photo), sha256=mark, inversion=by)}, [0]
+    by = {"inversion": given.inversion or "exact"}
+    if given.mask is not None:
+        try:
+            require_mask(picture, _opened(given.mask), str(given.mask))
+        except AttnControlError as error:
+            raise typer.BadParameter(str(error), param_hint="--mask") from error
+        by |= {"mask": str(given.mask), "mask_sha256": digest_of(given.mask) or ""}
+    return Photograph(file=str(given.photo), sha256=digest_of(given.photo) or "", **by)
 
 
 def require_same(photo: Any) -> None:
-    """Raises ResultsError unless the picture of an earlier run is there, as it was."""
+    """Raises ResultsError unless the picture of an earlier run and its mask are there, as they
+    were."""
     from attncontrol.batch.runs import digest_of
 
-    file = Path(photo.file)
-    if not file.is_file():
-        raise ResultsError(f"the picture {file} is not there; put it back, or run where it is")
-    if digest_of(file) != photo.sha256:
-        raise ResultsError(f"the picture {file} is not that of the run: its bytes have changed")
+    for name, mark in ((photo.file, photo.sha256), (photo.mask, photo.mask_sha256)):
+        if name is None:
+            continue
+        if not Path(name).is_file():
+            raise ResultsError(f"the picture {name} is not there; put it back, or run where it is")
+        if digest_of(Path(name)) != mark:
+            raise ResultsError(f"the picture {name} is not that of the run: its bytes have changed")
     require_known(photo.inversion)
 
 
