@@ -125,31 +125,71 @@ def test_a_thing_of_a_photo_is_removed_and_its_maps_are_kept(photo, tmp_path):
     assert len(list((tmp_path / "alone").glob("*.safetensors"))) == 1
 
 
+@pytest.mark.parametrize("change", [("--move", "cat=0.2,0"), ("--to", TO, "--method", "blend")])
+def test_only_what_is_white_in_a_mask_changes(photo, tmp_path, change):
+    white = np.zeros((96, 128), np.uint8)
+    white[6:70, 6:90] = 255
+    Image.fromarray(white).save(mask := tmp_path / "mask.png")
+    line = "edit", "--photo", photo, PROMPT, "--mask", mask, *change, *STEPS, "--compare"
+    code, _, error = invoke(*line, "--out", tmp_path / "one")
+    assert code == 0, error
+    run = json.loads((tmp_path / "one" / "run.json").read_text())
+    source, changed, *others = (pixels(tmp_path / "one" / row["file"]) for row in run["pictures"])
+    for one in (changed, *others):
+        differs = (one != source).any(-1)
+        assert not differs[white == 0].any()
+        assert differs[white > 0].mean() > 0.3
+    if "--method" in change:
+        again = "edit", "--from", tmp_path / "one" / "run.json", "--out", tmp_path / "two"
+        assert invoke(*again)[0] == 0
+        assert json.loads((tmp_path / "two" / "run.json").read_text())["seal"] == run["seal"]
+        Image.fromarray(255 - white).save(mask)
+        code, _, error = invoke(*again[:-1], tmp_path / "three")
+        assert code == 2
+        assert "mask.png is not that of the run: its bytes have changed" in error
+
+
+def test_a_mask_is_made_fit_as_its_photo_is(scene, tmp_path):
+    Image.fromarray(scene[16:111]).save(tmp_path / "photo.png")  # of which the model takes 88 or so
+    white = np.zeros((95, 128), np.uint8)
+    white[40:60, 30:50] = 255
+    Image.fromarray(white).save(tmp_path / "mask.png")
+    given = "--photo", tmp_path / "photo.png", "--mask", tmp_path / "mask.png"
+    line = "edit", *given, PROMPT, "--to", TO, "--method", "blend", *STEPS
+    code, _, error = invoke(*line, "--out", tmp_path / "one")
+    assert code == 0, error
+    run = json.loads((tmp_path / "one" / "run.json").read_text())
+    source, changed = (pixels(tmp_path / "one" / row["file"]) for row in run["pictures"])
+    top = (95 - len(source)) // 2
+    differs = np.argwhere((source != changed).any(-1))
+    assert (differs.min(0) >= (40 - top, 30)).all()
+    assert (differs.max(0) < (60 - top, 50)).all()
+    assert len(differs) > 200
+
+
+def test_generated_pictures_have_masks_too(tmp_path):
+    white = np.zeros((128, 128), np.uint8)
+    white[:, :64] = 255
+    Image.fromarray(white).save(tmp_path / "mask.png")
+    line = "edit", PROMPT, "--to", TO, "--mask", tmp_path / "mask.png", *STEPS, "--seeds", "0,1"
+    code, _, error = invoke(*line, "--out", tmp_path / "one")
+    assert code == 0, error
+    run = json.loads((tmp_path / "one" / "run.json").read_text())
+    by = {
+        (row["role"], row["seed"]): pixels(tmp_path / "one" / row["file"])
+        for row in run["pictures"]
+    }
+    for seed in (0, 1):
+        differs = (by["source", seed] != by["p2p", seed]).any(-1)
+        assert differs[:, :64].any()
+        assert not differs[:, 64:].any()
+
+
 def test_auto_chooses_for_a_photo_what_steers_nothing():
     pipe = sd()
     method, why = chosen(PROMPT, TO, pipe, family_of(pipe), source_stays=True)
     assert method == "p2p@0.6"
     assert why.endswith("by p2p@0.6: not steered, which would change the photo")
-
-
-def test_a_mask_keeps_the_photo_outside_of_it(photo, tmp_path):
-    """And belongs to the run: the same again, and refused when it is another."""
-    mask, white = tmp_path / "mask.png", np.zeros((96, 128), np.uint8)
-    white[:, 64:] = 255
-    Image.fromarray(white).save(mask)
-    run = edited(photo, tmp_path / "one", "--mask", mask, "--method", "replace@0.2")
-    source, changed = (pixels(tmp_path / "one" / row["file"]) for row in run["pictures"])
-    assert (source[:, :64] == changed[:, :64]).all()
-    assert np.abs(source - changed)[:, 64:].mean() > 1
-    code, _, error = invoke(
-        "edit", "--from", tmp_path / "one" / "run.json", "--out", tmp_path / "two"
-    )
-    assert code == 0, error
-    assert (pixels(tmp_path / "two" / run["pictures"][1]["file"]) == changed).all()
-    Image.fromarray(255 - white).save(mask)
-    line = "edit", "--from", tmp_path / "one" / "run.json", "--out", tmp_path / "three"
-    code, _, error = invoke(*line)
-    assert (code, "mask.png is not that of the run: its bytes" in error) == (2, True)
 
 
 def test_a_scheduler_that_cannot_be_inverted_is_replaced(photo, tmp_path):
@@ -172,17 +212,11 @@ def test_a_scheduler_that_cannot_be_inverted_is_replaced(photo, tmp_path):
         (("--photo", "photo.png", "--region", "a cat=0,0,1,1"), "regions take nothing from the"),
         (("--photo", "photo.png", "--method", "p2p+auto"), "the photo no more: give p2p alone"),
         (("--inversion", "ddim"), "only with --photo"),
-        (("--mask", "photo.png"), "only with --photo"),
-        (("--photo", "photo.png", "--mask", "text.png"), "text.png is no picture that can be read"),
-        (
-            ("--photo", "photo.png", "--mask", "small.png"),
-            "small.png has 8 x 8 pixels, the picture",
-        ),
-        (("--photo", "photo.png", "--mask", "black.png"), "paint that white which may"),
-        (
-            ("--photo", "photo.png", "--remove", "frog", "--mask", "photo.png"),
-            "effect with --remove",
-        ),
+        (("--photo", "photo.png", "--mask", "text.png"), "text.png is no picture that can be"),
+        (("--photo", "photo.png", "--mask", "none.png"), "none.png does not exist"),
+        (("--photo", "photo.png", "--mask", "small.png"), "64 x 64 pixels, the photo 128 x 96"),
+        (("--photo", "photo.png", "--mask", "black.png"), "the mask is black, so nothing may"),
+        (("--mask", "small.png"), "has 64 x 64 pixels, the picture 128 x 128"),
         (("--photo", "photo.png", "--inversion", "fireflow"), "for models of rectified flow"),
         (("--photo", "photo.png", "--inversion", "null-text", "--guidance", "1"), "both branches"),
     ],
@@ -192,14 +226,14 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "folder").mkdir()
-    Image.new("L", (8, 8), 255).save(tmp_path / "small.png")
     Image.new("L", (128, 96)).save(tmp_path / "black.png")
-    to = () if {"--region", "--remove"} & {*more} else ("--to", TO)
+    Image.new("L", (64, 64), 255).save(tmp_path / "small.png")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    to = () if "--region" in more else ("--to", TO)
     code, _, error = invoke("edit", PROMPT, *to, *more, "--out", "out")
     assert code == 2
     assert message in error
-    there = ["black.png", "folder", "photo.png", "small.png", "text.png"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == there
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_strengths_beside_that_of_a_method():

@@ -8,14 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import Image
 
 from attncontrol.batch.inversions import GUIDANCE, inversion, require_inversion
-from attncontrol.batch.settings import Editing, Photograph
-from attncontrol.errors import RecordError, SettingError
+from attncontrol.batch.settings import Editing
+from attncontrol.errors import RecordError
 from attncontrol.export.names import readable
 from attncontrol.families import family_of
 from attncontrol.inversion.trajectory import Trajectory
@@ -75,31 +73,6 @@ def trajectory_of(pipe: Any, settings: Editing, picture: Image.Image, folder: Pa
     own = _own(call) | {"height": height, "width": width}
     invert(pipe, picture, settings.prompt, method=method, to=file, **own)
     return Trajectory.load(file)  # laid out in memory as in later runs, which so are the same
-
-
-def require_mask(picture: Image.Image, mask: Image.Image, name: str) -> None:
-    """Raises SettingError for a mask that is not of a picture, or lets nothing change."""
-    upright, over = (ImageOps.exif_transpose(each) for each in (picture, mask))
-    if upright.size != over.size:
-        width, height = over.size
-        raise SettingError(
-            f"{name} has {width} x {height} pixels, the picture {upright.width} x "
-            f"{upright.height}: a mask is of its size, white where the picture may change"
-        )
-    if not _white(photo.read(mask)).any():
-        raise SettingError(f"{name} is black, so nothing may change: paint that white which may")
-
-
-def mask_of(pipe: Any, of: Photograph, call: Mapping[str, Any]) -> Tensor:
-    """Where a picture may change, of the pixels [height width] that the pipeline is shown."""
-    assert of.mask is not None
-    with Image.open(of.mask) as mask:
-        (shown,) = photo.batch(pipe, [mask], None, call)
-    return torch.from_numpy(_white(shown))
-
-
-def _white(mask: Image.Image | np.ndarray) -> np.ndarray:
-    return np.asarray(mask).mean(-1) > 127.5
 
 
 def _own(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from attncontrol.attention.regions import Box
 from attncontrol.batch.edit_changes import edits_for, place_of
-from attncontrol.batch.edit_photos import mask_of
+from attncontrol.batch.edit_masks import within
 from attncontrol.batch.generate import Picture, generate
 from attncontrol.batch.settings import Editing
-from attncontrol.edits.within import Within
 from attncontrol.inversion.trajectory import Trajectory
 from attncontrol.maps.draw import boxed, faded
 from attncontrol.running.session import Hooks, attach
@@ -26,9 +25,14 @@ Start = int | Trajectory
 
 @contextmanager
 def editing(
-    pipe: Any, settings: Editing, start: Start, cells: list[Tensor | None]
+    pipe: Any,
+    settings: Editing,
+    start: Start,
+    cells: list[Tensor | None],
+    mask: Tensor | None = None,
 ) -> Iterator[None]:
-    """Around a call for a source and its edit; ``cells`` gets those that are taken over."""
+    """Around a call for a source and its edit, which changes inside of ``mask`` alone; ``cells``
+    gets those that are taken over."""
     place = None
     with ExitStack() as stack:
         if isinstance(start, Trajectory):
@@ -36,9 +40,9 @@ def editing(
         if settings.word:
             again = settings.prompt, seed_of(start), settings.word, call_of(settings, start)
             place = place_in(pipe, *again)
-        stack.enter_context(edit(pipe, edits_for(settings, place, pipe)))
-        if settings.photo and settings.photo.mask:
-            stack.enter_context(edit(pipe, Within(mask_of(pipe, settings.photo, settings.call))))
+        edits = edits_for(settings, place, pipe)
+        for each in [edits] if mask is None else within(edits, mask):
+            stack.enter_context(edit(pipe, each))
         run = attach(pipe)
         taking, sites = Taking(run.source_of), dict(list(run.sites.items())[:1])  # of the grid
         with run.hooked(Hooks(sites=sites, ended=taking.ended)):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from attncontrol.batch.edit_pictures import Start, editing
 from attncontrol.batch.generate import Picture
@@ -24,12 +25,17 @@ from attncontrol.verbs.record import record
 
 @contextmanager
 def around_call(
-    pipe: Any, settings: Editing, start: Start, cells: list[Any], kept: list[AttentionMaps]
+    pipe: Any,
+    settings: Editing,
+    start: Start,
+    cells: list[Any],
+    kept: list[AttentionMaps],
+    mask: Tensor | None = None,
 ) -> Iterator[None]:
     """Around a call for a source and its edit, see ``editing``; ``kept`` gets its maps, if any are
     to be recorded."""
     with ExitStack() as stack:
-        stack.enter_context(editing(pipe, settings, start, cells))
+        stack.enter_context(editing(pipe, settings, start, cells, mask))
         words = settings.record
         maps = stack.enter_context(record(pipe, words, keep=("step", "head"))) if words else None
         yield

@@ -128,25 +128,25 @@ class Generation(Settings):
         return [name for each in wholes for name in self.pictures(each)]
 
 
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class Photograph(Exact):
-    """A picture file that is edited: its bytes by their SHA-256, and how it is inverted. ``mask``
-    is one of its size, white where the edit may change it."""
+class PictureFile(Exact):
+    """A picture that is read: where, and its bytes by their SHA-256."""
 
     file: Text
-    sha256: Digest
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Photograph(PictureFile):
+    """A picture file that is edited, and how it is inverted."""
+
     inversion: Text = "exact"
-    mask: Text | None = None
-    mask_sha256: Digest | None = None
 
 
 class Editing(Settings):
     """Of ``attncontrol edit``. What is edited by ``regions``, by ``remove``, a word, or ``move``, a
     word and how far, has the name of that for its method. ``chosen`` says why ``auto`` chose a
     method. ``record`` are the words of both prompts whose maps are kept. ``photo`` is the source if
-    that is not generated; it has one seed, which has no effect."""
+    that is not generated; it has one seed, which has no effect. ``mask`` is white where the picture
+    may change."""
 
     prompt: Text
     to: Text
@@ -158,6 +158,7 @@ class Editing(Settings):
     chosen: Text | None = None
     record: Words | None = None
     photo: Photograph | None = None
+    mask: PictureFile | None = None
 
     @model_validator(mode="after")
     def _one_change(self) -> "Editing":

@@ -50,8 +50,7 @@ def _require_one(given: Any) -> None:
             param_hint=named[1],
         )
     if named:
-        idle = {"method": given.method is not None, "mask": given.mask is not None}
-        checks.effects(named[0], **idle)
+        checks.effects(named[0], method=given.method is not None)
     elif given.to is None:
         raise typer.BadParameter("say what the edited picture shall show: --to PROMPT")
 

@@ -125,7 +125,7 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
         raise typer.BadParameter("give a prompt, or --from run.json")
     change, to = changes.change(given)
     changes.require(change, given.prompt, to)
-    of_photo, numbers = photos.asked(ctx, given)
+    of_pictures, numbers = photos.asked(ctx, given)
     words = _words(given.prompt, to) if given.record else None
 
     from attncontrol.batch.runs import EditingRun  # slow to import
@@ -135,7 +135,7 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     size = given.steps, given.guidance, given.negative, given.height, given.width
     settings = asked(
         Editing, prompt=given.prompt, to=to, seeds=numbers, compare=given.compare, record=words,
-        **change, **of_photo, model=given.model, device=given.device, dtype=given.dtype,
+        **change, **of_pictures, model=given.model, device=given.device, dtype=given.dtype,
         call=cast(Call, pipelines.call_of(given.model, *size)),
     )  # fmt: skip
     command = shlex.join(command_line(ctx))
@@ -160,8 +160,7 @@ def _again(ctx: typer.Context, file: Path) -> tuple[Any, Any]:
         if missing := set(settings.record or ()) - {*_words(settings.prompt, settings.to)}:
             raise typer.BadParameter(f"record names {min(missing)!r}, which no prompt has")
         pipelines.require_call(settings.model, settings.call)
-        if settings.photo:
-            photos.require_same(settings.photo)
+        photos.require_same(settings)
     return repeat.anew(ctx, run), settings
 
 

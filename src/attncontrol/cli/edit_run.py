@@ -16,18 +16,17 @@ def carried_out(run: Any, pipe: Any, out: Path) -> Any:
     from attncontrol.batch.edit_changes import edits_for
     from attncontrol.batch.resume import carry_out
 
-    wanted, picture = run.settings, None
+    wanted = run.settings
     if wanted.method not in changes.NO_METHODS:
         edits_for(wanted, None, pipe)  # refuses what the pipeline cannot have
     run = run.model_copy(update={"settings": repeat.complete(pipe, wanted)})
-    if wanted.photo:
-        picture = photos.required(pipe, wanted)
+    picture, mask = photos.required(pipe, wanted)
     progress = partial(track, description="editing", console=console)
     with work():
-        return carry_out(run, out, partial(_made, pipe, run, out, picture), progress)
+        return carry_out(run, out, partial(_made, pipe, run, out, picture, mask), progress)
 
 
-def _made(pipe: Any, run: Any, out: Path, picture: Any, unit: Any) -> list[Any]:
+def _made(pipe: Any, run: Any, out: Path, picture: Any, mask: Any, unit: Any) -> list[Any]:
     """The pictures of a few seeds by role, written, and a grid of them to compare."""
     from attncontrol.batch.edit_records import with_records
 
@@ -39,16 +38,18 @@ def _made(pipe: Any, run: Any, out: Path, picture: Any, unit: Any) -> list[Any]:
         starts, shown = (start,), start.pictures[0]
     for start in starts:
         for role, one in zip(
-            settings.roles, _pair(pipe, settings, start, cells, kept), strict=False
+            settings.roles, _pair(pipe, settings, start, cells, kept, mask), strict=False
         ):
             made[role].append(one)
-        _compared(pipe, settings, start, made)
+        _compared(pipe, settings, start, made, mask)
+    if mask is not None:
+        cells = [~mask] * len(starts)
     rows = _written(made, cells, run, out, unit.seeds, shown)
     return with_records(rows, kept, made["source"], out) if kept else rows
 
 
 def _pair(
-    pipe: Any, settings: Any, start: Any, cells: list[Any], kept: list[Any]
+    pipe: Any, settings: Any, start: Any, cells: list[Any], kept: list[Any], mask: Any
 ) -> tuple[Any, Any]:
     """The source and its edit, of one call."""
     from attncontrol.batch.edit_changes import objective_for
@@ -59,12 +60,12 @@ def _pair(
     seed = seed_of(start)
     options = call_of(settings, start) | {"objective": objective_for(settings), "batch": 2}
     jobs = [(settings.prompt, seed), (settings.to, seed)]
-    around = partial(around_call, pipe, settings, start, cells, kept)
+    around = partial(around_call, pipe, settings, start, cells, kept, mask)
     source, edited = generate(pipe, jobs, None, around=around, **options)
     return source, edited
 
 
-def _compared(pipe: Any, settings: Any, start: Any, made: dict[str, list[Any]]) -> None:
+def _compared(pipe: Any, settings: Any, start: Any, made: dict[str, list[Any]], mask: Any) -> None:
     """Beside the edit: the new prompt from the same seed, edits of a photo at other strengths."""
     from attncontrol.batch.generate import generate
     from attncontrol.export.names import plain
@@ -73,7 +74,7 @@ def _compared(pipe: Any, settings: Any, start: Any, made: dict[str, list[Any]]) 
         made["plain"] += generate(pipe, [(settings.to, start)], None, **settings.call)
     for method in settings.others:
         other = settings.model_copy(update={"method": method, "record": None})
-        made[plain(method)].append(_pair(pipe, other, start, [], [])[1])
+        made[plain(method)].append(_pair(pipe, other, start, [], [], mask)[1])
 
 
 def _written(

@@ -1,4 +1,4 @@
-"""``--photo`` of ``attncontrol edit``."""
+"""``--photo`` and ``--mask`` of ``attncontrol edit``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +32,16 @@ Photo = Annotated[
         metavar="FILE",
     ),
 ]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        help="A picture file of the size of --photo, or of generated pictures: white where the "
+        "edited picture may change, black where it stays as it is.",
+        callback=paths.existing,
+        parser=paths.named,
+        metavar="FILE",
+    ),
+]
 Inversion = Annotated[
     str | None,
     typer.Option(
@@ -41,23 +51,35 @@ Inversion = Annotated[
         autocompletion=lambda: [*CLASSES],
     ),
 ]
-Mask = Annotated[
-    Path | None,
-    typer.Option(
-        help="A picture as large as that of --photo, white where it may change.",
-        callback=paths.existing,
-        parser=paths.named,
-        metavar="FILE",
-    ),
-]
 
 
 def asked(ctx: typer.Context, given: Any) -> tuple[dict[str, Any], list[int]]:
-    """The settings of the photo, if one is given, and the seeds. Raises typer.BadParameter for what
-    is no picture, and for options that do nothing."""
+    """The settings of the photo and of the mask, if they are given, and the seeds. Raises
+    typer.BadParameter for what is no picture, and for options that do nothing."""
+    of_photo, seeds = _asked_photo(ctx, given)
+    return of_photo | _asked_mask(given), seeds
+
+
+def _asked_mask(given: Any) -> dict[str, Any]:
+    if given.mask is None:
+        return {}
+    mask = _read(given.mask, "--mask")
+    if given.photo is not None:
+        size = _read(given.photo, "--photo").size
+        if mask.size != size:
+            shown, own = (" x ".join(map(str, each)) for each in (mask.size, size))
+            raise typer.BadParameter(
+                f"it has {shown} pixels, the photo {own}: paint it on the photo",
+                param_hint="--mask",
+            )
+    from attncontrol.batch.settings import PictureFile
+
+    return {"mask": PictureFile(**_told(given.mask))}
+
+
+def _asked_photo(ctx: typer.Context, given: Any) -> tuple[dict[str, Any], list[int]]:
     if given.photo is None:
-        idle = {"inversion": bool(given.inversion), "mask": given.mask is not None}
-        checks.effects("generated pictures, only with --photo", **idle)
+        checks.effects("generated pictures, only with --photo", inversion=bool(given.inversion))
         return {}, checks.seeds(given.seeds)
     source = ctx.get_parameter_source("seeds")
     seeded = source is not None and source.name == "COMMANDLINE"
@@ -74,43 +96,33 @@ def asked(ctx: typer.Context, given: Any) -> tuple[dict[str, Any], list[int]]:
             f"{given.method.removesuffix('+' + AUTO)} alone",
             param_hint="--method",
         )
-    return {"photo": _photograph(given)}, [0]
+    _read(given.photo, "--photo")
 
-
-def _photograph(given: Any) -> Any:
-    """Raises typer.BadParameter for what is no picture, and for a mask that does not fit."""
-    try:
-        picture = _opened(given.photo)
-    except AttnControlError as error:
-        raise typer.BadParameter(str(error), param_hint="--photo") from error
-
-    from attncontrol.batch.edit_photos import require_mask  # slow to import
-    from attncontrol.batch.runs import digest_of
     from attncontrol.batch.settings import Photograph
 
-    by = {"inversion": given.inversion or "exact"}
-    if given.mask is not None:
-        try:
-            require_mask(picture, _opened(given.mask), str(given.mask))
-        except AttnControlError as error:
-            raise typer.BadParameter(str(error), param_hint="--mask") from error
-        by |= {"mask": str(given.mask), "mask_sha256": digest_of(given.mask) or ""}
-    return Photograph(file=str(given.photo), sha256=digest_of(given.photo) or "", **by)
+    by = given.inversion or "exact"
+    return {"photo": Photograph(**_told(given.photo), inversion=by)}, [0]
 
 
-def require_same(photo: Any) -> None:
-    """Raises ResultsError unless the picture of an earlier run and its mask are there, as they
+def _told(file: Path) -> dict[str, str]:
+    from attncontrol.batch.runs import digest_of  # slow to import
+
+    return {"file": str(file), "sha256": digest_of(file) or ""}
+
+
+def require_same(settings: Any) -> None:
+    """Raises ResultsError unless the pictures that an earlier run was given are there, as they
     were."""
     from attncontrol.batch.runs import digest_of
 
-    for name, mark in ((photo.file, photo.sha256), (photo.mask, photo.mask_sha256)):
-        if name is None:
-            continue
-        if not Path(name).is_file():
-            raise ResultsError(f"the picture {name} is not there; put it back, or run where it is")
-        if digest_of(Path(name)) != mark:
-            raise ResultsError(f"the picture {name} is not that of the run: its bytes have changed")
-    require_known(photo.inversion)
+    for picture in filter(None, (settings.photo, settings.mask)):
+        file = Path(picture.file)
+        if not file.is_file():
+            raise ResultsError(f"the picture {file} is not there; put it back, or run where it is")
+        if digest_of(file) != picture.sha256:
+            raise ResultsError(f"the picture {file} is not that of the run: its bytes have changed")
+    if settings.photo:
+        require_known(settings.photo.inversion)
 
 
 def prepared(pipe: Any) -> Any:
@@ -121,13 +133,19 @@ def prepared(pipe: Any) -> Any:
     return pipe
 
 
-def required(pipe: Any, settings: Any) -> Any:
-    """The photo of a run. Raises AttnControlError where it cannot be inverted."""
+def required(pipe: Any, settings: Any) -> tuple[Any, Any]:
+    """The photo of a run and its mask, each None if there is none. Raises AttnControlError where
+    the photo cannot be inverted, and for a mask that does not fit."""
+    from attncontrol.batch.edit_masks import mask_of
     from attncontrol.batch.edit_photos import require_photo
 
-    picture = _opened(Path(settings.photo.file))
-    require_photo(pipe, settings, picture)
-    return picture
+    picture = mask = None
+    if settings.photo:
+        picture = _opened(Path(settings.photo.file))
+        require_photo(pipe, settings, picture)
+    if settings.mask:
+        mask = mask_of(pipe, settings, _opened(Path(settings.mask.file)))
+    return picture, mask
 
 
 def trajectory(pipe: Any, settings: Any, picture: Any, out: Path) -> Any:
@@ -135,6 +153,16 @@ def trajectory(pipe: Any, settings: Any, picture: Any, out: Path) -> Any:
     from attncontrol.batch.edit_photos import trajectory_of
 
     return trajectory_of(pipe, settings, picture, out.absolute().parent)
+
+
+def _read(path: Path, option: str) -> Any:
+    """Upright, as it will be used. Raises typer.BadParameter for what is no picture."""
+    from attncontrol.verbs.photo import read
+
+    try:
+        return read(_opened(path))
+    except AttnControlError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def _opened(path: Path) -> Any:
