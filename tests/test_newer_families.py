@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from attncontrol import Descent, edit, locate, record, steer
-from attncontrol.attention.sites import TEXT
 from attncontrol.errors import ModelError
 from attncontrol.families.known import family_of
+from attncontrol.running.observers import named
 from tests.kit.zoo_newer import NEWER
 from tests.kit.zoo_videos import VIDEOS
 from tests.reference.loops import Softmax
@@ -35,7 +35,7 @@ class Tiny:
         self.pipe = self.known.make()
         self.family = family_of(self.pipe)
         self.denoiser = self.family.denoiser(self.pipe)
-        self.sites = [s.name for s in self.family.sites(self.denoiser) if s.kind != "self"]
+        self.sites = [s.name for s in self.known.where.select(self.family.sites(self.denoiser))]
         self.prompts = PROMPTS[: self.known.prompts]
 
     def run(self, prompt=None, **options):
@@ -55,8 +55,8 @@ class Tiny:
         def heard(_, args, kwargs):
             ids.extend((args[0] if args else kwargs["input_ids"]).tolist())
 
-        def called(_, __, kwargs):
-            calls.append(kwargs)
+        def called(denoiser, args, kwargs):
+            calls.append(named(denoiser, args, kwargs))
 
         name, _, part = self.known.encoder.partition(".")
         encoder = getattr(self.pipe, name).get_submodule(part)
@@ -129,7 +129,7 @@ def test_recorded_maps_equal_the_explicit_softmax(tiny, monkeypatch):
     with watched(tiny, monkeypatch, seen):
         tiny.run()
     words = {prompt: WORDS[prompt] for prompt in tiny.prompts}
-    with record(tiny.pipe, words, keep=("head", "step")) as maps:
+    with record(tiny.pipe, words, where=tiny.known.where, keep=("head", "step")) as maps:
         assert torch.equal(tiny.run(), tiny.plain)
     assert set(maps.layers) == set(tiny.sites)
     for site in tiny.sites:
@@ -172,7 +172,7 @@ def test_every_attention_that_runs_is_a_site(tiny):
 
 
 def test_a_step_follows_the_gradient_taken_by_hand(tiny, monkeypatch):
-    """The loss is the sum over cells of the squared share of a word, mean over heads and sites."""
+    """The loss is the sum over cells of the squared share of a word, mean over all heads."""
     with tiny.caught() as (ids, calls):
         plain = tiny.run(PROMPTS[0])
     positions = tiny.positions("turtle", ids)
@@ -190,8 +190,8 @@ def test_a_step_follows_the_gradient_taken_by_hand(tiny, monkeypatch):
     leaf = calls[0][name].clone().requires_grad_()
     with watched(tiny, monkeypatch, seen):
         tiny.denoiser(**calls[0] | {name: leaf})
-    shares = [of_word(tiny, tiny.cond(p)[0], "turtle", ids).mean(0) for _, p in seen]
-    loss = torch.stack(shares).mean(0).square().sum()
+    shares = [of_word(tiny, tiny.cond(p)[0], "turtle", ids) for _, p in seen]
+    loss = torch.cat(shares).mean(0).square().sum()
     (gradient,) = torch.autograd.grad(loss, leaf)
     wanted = -20 * tiny.cond(gradient)
     assert wanted.abs().max() > 0
@@ -205,7 +205,10 @@ def test_a_step_follows_the_gradient_taken_by_hand(tiny, monkeypatch):
         switches.insert(0, tiny.denoiser.enable_gradient_checkpointing)
     for switch in switches:
         switch()
-        with steer(tiny.pipe, strength, where=TEXT, descent=descent), tiny.caught() as (_, steered):
+        with (
+            steer(tiny.pipe, strength, where=tiny.known.where, descent=descent),
+            tiny.caught() as (_, steered),
+        ):
             guided = tiny.run(PROMPTS[0])
         assert (guided - plain).abs().max() > 0
         change = steered[0][name] - calls[0][name]
@@ -247,7 +250,7 @@ def test_an_edit_of_words_equals_the_same_in_the_kernel(tiny, monkeypatch):
                 attn_mask = bias if attn_mask is None else attn_mask + bias
         return kernel(query, key, value, attn_mask=attn_mask, **options)
 
-    with edit(tiny.pipe, hide, where=TEXT):
+    with edit(tiny.pipe, hide, where=tiny.known.where):
         edited = tiny.run()
     here, turn, kernel = [], [-1], torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", in_kernel)
@@ -281,7 +284,7 @@ def test_references_follow_the_picture(tiny):
         return call
 
     if tiny.known.references:
-        with edit(tiny.pipe, look, where=TEXT):
+        with edit(tiny.pipe, look, where=tiny.known.where):
             tiny.run(num_inference_steps=1)
         assert set(grids) == {(tiny.known.grid, *tiny.known.references)}
 

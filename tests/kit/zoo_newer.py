@@ -74,6 +74,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from attncontrol.attention.sites import TEXT, Where
 from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
 from tests.kit.zoo import EXTRA, clip, finish, flux, sana, t5, vae
 from tests.kit.zoo_chat import EXTRA_CHAT, SMALL, byte_tokenizer, flux2, klein, qwenimage, wan
@@ -91,7 +92,8 @@ class Known:
     ``left_out`` the modules with a processor that are no sites. ``options`` are those of a call,
     ``prompts`` how many a guided call may have, ``references`` the grids of the pictures in
     ``options``. ``tolerance`` is wider where the model computes in float32. ``patches`` make
-    pipelines small, or run here: (name, value). ``checkpointing`` is False where diffusers fails
+    pipelines small, or run here: (name, value). ``where`` are the sites that are looked at,
+    all of one stride. ``checkpointing`` is False where diffusers fails
     under it."""
 
     make: Callable[[], Any]
@@ -109,6 +111,7 @@ class Known:
     checkpointing: bool = True
     grid: tuple[int, ...] = (4, 6)
     patches: tuple[tuple[str, Any], ...] = ()
+    where: Where = TEXT
 
 
 def qwen_vl(tokenizer, layers=2, **ids):

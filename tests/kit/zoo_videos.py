@@ -6,15 +6,38 @@ from diffusers import (
     AllegroPipeline,
     AllegroTransformer3DModel,
     AutoencoderKLAllegro,
+    AutoencoderKLHunyuanVideo,
+    AutoencoderKLHunyuanVideo15,
+    ClassifierFreeGuidance,
     Cosmos2TextToImagePipeline,
     CosmosTransformer3DModel,
+    DDPMScheduler,
     EulerAncestralDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideo15Pipeline,
+    HunyuanVideo15Transformer3DModel,
+    Kandinsky3Pipeline,
+    Kandinsky3UNet,
+    Kandinsky5T2VPipeline,
+    SanaVideoPipeline,
+    SanaVideoTransformer3DModel,
+    VQModel,
 )
+from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
+from attncontrol.attention.sites import Where
 from attncontrol.sprites.training.text import make_t5_tokenizer
-from tests.kit.zoo import finish, t5
-from tests.kit.zoo_newer import ALL_QUERIES, VIDEO_OPTIONS, Known, wan_vae
+from tests.kit.zoo import EXTRA, finish, sana, t5
+from tests.kit.zoo_chat import byte_tokenizer
+from tests.kit.zoo_newer import (
+    ALL_QUERIES,
+    VIDEO_OPTIONS,
+    Known,
+    flow,
+    kandinsky5,
+    qwen_vl,
+    wan_vae,
+)
 
 
 def allegro():
@@ -58,6 +81,74 @@ def cosmos():
     )
 
 
+def kandinsky3():
+    torch.manual_seed(0)
+    other = make_t5_tokenizer()
+    unet = Kandinsky3UNet(
+        time_embedding_dim=16, groups=4, attention_head_dim=8, layers_per_block=2,
+        block_out_channels=(16, 16, 16, 16), cross_attention_dim=16, encoder_hid_dim=32,
+    )  # fmt: skip
+    decoder = VQModel(latent_channels=4, block_out_channels=(8,), norm_num_groups=4)
+    return finish(Kandinsky3Pipeline(other, t5(other), unet, DDPMScheduler(), decoder), ALL_QUERIES)
+
+
+def sana_video():
+    torch.manual_seed(0)
+    parts = sana().components
+    old = parts["text_encoder"]
+    transformer = SanaVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=12, num_layers=2,
+        num_cross_attention_heads=2, cross_attention_head_dim=12, cross_attention_dim=24,
+        caption_channels=old.config.hidden_size, mlp_ratio=1.0, sample_size=30,
+        patch_size=(1, 2, 2),
+    )  # fmt: skip
+    pipe = SanaVideoPipeline(parts["tokenizer"], old, wan_vae(), transformer, parts["scheduler"])
+    return finish(pipe, ALL_QUERIES)
+
+
+def kandinsky5_video():
+    parts = kandinsky5().components
+    encoder = AutoencoderKLHunyuanVideo(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4,
+        mid_block_add_attention=False,
+        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
+    )  # fmt: skip
+    pipe = Kandinsky5T2VPipeline(**parts | {"vae": encoder})
+    pipe.prompt_template_encode_start_idx = len(
+        pipe.tokenizer(pipe.prompt_template.partition("{}")[0]).input_ids
+    )
+    return finish(pipe, ()).to(torch.float32)  # as for pictures
+
+
+def hunyuanvideo15():
+    torch.manual_seed(0)
+    tokenizer, letters = byte_tokenizer(), ByT5Tokenizer()
+    transformer = HunyuanVideo15Transformer3DModel(
+        in_channels=9, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=2,
+        num_refiner_layers=1, mlp_ratio=1.0, patch_size=1, text_embed_dim=16, text_embed_2_dim=32,
+        image_embed_dim=8, rope_axes_dim=(4, 6, 6),
+    )  # fmt: skip
+    encoder = AutoencoderKLHunyuanVideo15(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8, 8), layers_per_block=1,
+    )  # fmt: skip
+    glyphs = T5EncoderModel(
+        T5Config(vocab_size=384, d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    )
+    language = qwen_vl(tokenizer, layers=4).model.language_model
+    pipe = HunyuanVideo15Pipeline(
+        language, tokenizer, transformer, encoder, flow(), glyphs, letters,
+        ClassifierFreeGuidance(guidance_scale=2.0),
+    )  # fmt: skip
+    pipe.system_message = "Describe the video."
+    pipe.vision_num_semantic_tokens, pipe.tokenizer_max_length = 3, 60
+    pipe.tokenizer_2_max_length = 24
+    head = [{"role": "system", "content": pipe.system_message}, {"role": "user", "content": "@"}]
+    before = tokenizer.apply_chat_template(head, tokenize=False).partition("@")[0]
+    pipe.prompt_template_encode_start_idx = len(tokenizer(before).input_ids)
+    return finish(pipe, ALL_QUERIES)
+
+
 CROSS = {"picture": lambda _, __: 0}
 SHORT = VIDEO_OPTIONS | {"max_sequence_length": 16}
 VIDEOS = {
@@ -66,4 +157,21 @@ VIDEOS = {
         tolerance=1e-5,
     ),
     "cosmos": Known(cosmos, {"max_sequence_length": 16}, **CROSS, tolerance=1e-4),
+    "kandinsky3": Known(
+        kandinsky3, {}, **CROSS, calls=1, left_out=("add_time_condition",), grid=(4, 8),
+        where=Where(kind="cross", stride=2),
+    ),
+    "sana-video": Known(
+        sana_video, EXTRA["sana"] | {"frames": 5}, **CROSS, calls=1, grid=(2, 4, 6), tolerance=1e-4,
+        left_out=tuple(f"transformer_blocks.{k}.attn1" for k in (0, 1)),
+    ),
+    "kandinsky5-video": Known(
+        kandinsky5_video, VIDEO_OPTIONS, **CROSS, left_out=("text_transformer_blocks",),
+        dropped=lambda pipe: pipe.prompt_template_encode_start_idx, tolerance=1e-2, grid=(2, 4, 6),
+    ),
+    "hunyuanvideo15": Known(
+        hunyuanvideo15, {"num_frames": 5}, **CROSS,
+        text=lambda cells, _: cells, left_out=("context_embedder",), grid=(2, 4, 6),
+        dropped=lambda pipe: pipe.prompt_template_encode_start_idx,
+    ),
 }  # fmt: skip

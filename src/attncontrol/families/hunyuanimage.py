@@ -30,7 +30,11 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
 def _glyphs(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
     from diffusers.pipelines.hunyuan_image.pipeline_hunyuanimage import extract_glyph_text
 
-    text = extract_glyph_text(prompt)
+    return letters(pipe, extract_glyph_text(prompt))
+
+
+def letters(pipe: Any, text: str | None) -> tuple[Token, ...]:
+    """What ByT5 reads, which is no part of the prompt's words."""
     if text is None or pipe.transformer.context_embedder_2 is None:
         return ()
     length = pipe.tokenizer_2_max_length
@@ -50,7 +54,7 @@ def _read(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
     )  # fmt: skip
 
 
-def _kept(pipe: Any, _: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+def kept(pipe: Any, _: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
     return tokens[pipe.prompt_template_encode_start_idx :]
 
 
@@ -70,7 +74,7 @@ FAMILY = Family(
     branches=two_calls,
     encoders=lambda _: (
         Encoder("byt5", None, _glyphs),
-        Encoder("qwen", "text_encoder", _read, kept=_kept),
+        Encoder("qwen", "text_encoder", _read, kept=kept),
     ),
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), None),

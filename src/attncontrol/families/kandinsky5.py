@@ -7,7 +7,11 @@ positions before it; padding is not masked. Blocks of the text alone are no site
 
 from typing import Any
 
-from diffusers import Kandinsky5Transformer3DModel
+from diffusers import (
+    Kandinsky5I2VPipeline,
+    Kandinsky5T2VPipeline,
+    Kandinsky5Transformer3DModel,
+)
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
@@ -17,6 +21,12 @@ from attncontrol.families.family import Family, encode
 from attncontrol.families.parts import MARK, transformer_sites, two_calls
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
+
+VIDEOS = (Kandinsky5T2VPipeline, Kandinsky5I2VPipeline)  # a family of its own
+
+
+def has_denoiser(pipe: Any) -> bool:
+    return isinstance(getattr(pipe, "transformer", None), Kandinsky5Transformer3DModel)
 
 
 def _kind(name: str, _: Any) -> Kind | None:
@@ -60,9 +70,7 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 
 FAMILY = Family(
     name="kandinsky5",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), Kandinsky5Transformer3DModel
-    ),
+    matches=lambda pipe: has_denoiser(pipe) and not isinstance(pipe, VIDEOS),
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=two_calls,

@@ -1,0 +1,36 @@
+"""Sana-Video text to video (``SanaVideoTransformer3DModel``): cross-attention to Gemma, whose text
+is that of Sana. Its linear self-attention has no map and is no site.
+
+Recording only.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from diffusers import SanaVideoPipeline, SanaVideoTransformer3DModel
+
+from attncontrol.attention.sites import Site
+from attncontrol.families import sana
+from attncontrol.families.parts import VIDEO, no_encode, transformer_sites, video_layout
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    return transformer_sites(
+        transformer,
+        lambda name, _: "cross" if name.endswith("attn2") else None,
+        transformer.config.patch_size[-1],
+    )
+
+
+FAMILY = replace(
+    sana.FAMILY,
+    name="sana-video",
+    matches=lambda pipe: (
+        isinstance(pipe, SanaVideoPipeline)
+        and isinstance(getattr(pipe, "transformer", None), SanaVideoTransformer3DModel)
+    ),
+    sites=_sites,
+    layout=video_layout,
+    steering=VIDEO,
+    encode=no_encode,
+)
