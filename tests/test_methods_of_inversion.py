@@ -71,11 +71,11 @@ def test_fixed_points_converge():
 def test_null_texts_are_those_of_the_paper(pipe, tuned):
     alphas, times, final = levels(pipe)
     level = reference.levels(alphas, times, final)
-    model = unet_of(pipe)
-    text, null = pipe.encode_prompt([PROMPTS[1]], "cpu", 1, True, [""])
+    null = pipe.encode_prompt([PROMPTS[1]], "cpu", 1, True, [""])[1]
     found, end = reference.null_texts(
-        model, list(tuned.latents[1]), null[0], text[0], level, times, 4.0, 3, 1e-5
-    )
+        unet_of(pipe, PROMPTS[1]), unet_of(pipe), list(tuned.latents[1]), null[0],
+        lambda i, z, m: reference.ddim_step(z, m, level[i], level[i + 1]), times, 4.0, 3, 1e-5,
+    )  # fmt: skip
     assert torch.allclose(tuned.embeddings[1], torch.stack(found), rtol=0, atol=1e-6)
     with retrace(pipe, tuned):
         back = pipe(PROMPTS, guidance_scale=4.0, **call(STEPS)).images

@@ -77,16 +77,17 @@ def fixed_point_inverted(model, z, alphas, timesteps, final, iterations):
     return path
 
 
-def null_texts(model, path, null, text, level, timesteps, scale, iterations, threshold):
-    """``model(z, t, text)`` keeps gradients. Returns the embeddings and where they lead."""
+def null_texts(told, blank, path, null, step, timesteps, scale, iterations, threshold):
+    """``told(z, t)`` and ``blank(z, t, null)``, which keeps gradients; ``step(i, z, m)`` is the
+    scheduler's. Returns the embeddings and where they lead."""
     z, found = path[0], []
     for i, t in enumerate(timesteps):
         first = second = 0.0
-        told = model(z, t, text).detach()
+        text = told(z, t).detach()
         for k in range(1, iterations + 1):
             leaf = null.detach().requires_grad_()
-            blank = model(z, t, leaf)
-            after = ddim_step(z, blank + scale * (told - blank), level[i], level[i + 1])
+            empty = blank(z, t, leaf)
+            after = step(i, z, empty + scale * (text - empty))
             loss = ((after - path[i + 1]) ** 2).mean()
             loss.backward()
             first = 0.9 * first + 0.1 * leaf.grad
@@ -96,8 +97,8 @@ def null_texts(model, path, null, text, level, timesteps, scale, iterations, thr
             if loss.item() < threshold + 2e-5 * i:
                 break
         found.append(null)
-        blank = model(z, t, null).detach()
-        z = ddim_step(z, blank + scale * (told - blank), level[i], level[i + 1])
+        empty = blank(z, t, null).detach()
+        z = step(i, z, empty + scale * (text - empty))
     return found, z
 
 
