@@ -161,10 +161,11 @@ def test_a_negative_prompt_that_is_read_by_itself():
 
 
 def test_positions_do_without_the_prompt(pipe):
+    known = embedded(pipe)  # of before, which nobody heard
     with record(pipe, ["cat", "turtle"]) as named:
         run(pipe)
     with record(pipe, [2, Span("turtle", (5, 6))]) as maps:
-        run(pipe, **embedded(pipe))
+        run(pipe, **known)
     assert maps.labels == (("2", "turtle"),)
     assert maps.prompts == ("",)
     assert torch.equal(maps[2], named["cat"])
@@ -173,15 +174,15 @@ def test_positions_do_without_the_prompt(pipe):
     with record(pipe, direction="image->image", where=where) as among:
         run(pipe)
     with record(pipe, direction="image->image", where=where) as without:
-        run(pipe, **embedded(pipe))
+        run(pipe, **known)
     assert torch.equal(among.mean(), without.mean())
     with steer(pipe, AttendAndExcite([2, Span("turtle", (5, 6))])) as trace:
-        run(pipe, **embedded(pipe))
+        run(pipe, **known)
     with steer(pipe, AttendAndExcite(["cat", "turtle"])) as other:
         run(pipe)
     assert trace.steps == other.steps
     with edit(pipe, Reweight({2: 3.0})):
-        changed = run(pipe, **embedded(pipe))
+        changed = run(pipe, **known)
     with edit(pipe, Reweight({"cat": 3.0})):
         assert torch.equal(changed, run(pipe))
     for words in (["cat"], None):
@@ -189,7 +190,7 @@ def test_positions_do_without_the_prompt(pipe):
             pytest.raises(WordError, match=r"without the prompt: .* words=\[2, 5\]"),
             record(pipe, words),
         ):
-            run(pipe, **embedded(pipe))
+            run(pipe, **known)
     for act in (
         record(pipe, [32]),
         steer(pipe, AttendAndExcite([2, 32])),
@@ -199,7 +200,7 @@ def test_positions_do_without_the_prompt(pipe):
             pytest.raises(WordError, match="position 32 does not exist: the text has 32, 0 to 31"),
             act,
         ):
-            run(pipe, **embedded(pipe))
+            run(pipe, **known)
 
 
 def test_positions_in_joint_attention():

@@ -87,7 +87,8 @@ class Text:
         if self.prompts[image] is None:
             raise WordError(
                 "words cannot be located without the prompt: call the pipeline with prompt=..., "
-                "not prompt_embeds=..., or name positions of its text, such as words=[2, 5]"
+                "make its prompt_embeds inside the block (of one text, no blend of several), or "
+                "name positions of its text, such as words=[2, 5]"
             )
         return self.read(image)
 

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from attncontrol.attention.source import SourcePass
 from attncontrol.errors import ThreadError
 from attncontrol.families.family import Family
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.heard import MOST, Heard
 from attncontrol.running.own import is_running, is_running_elsewhere
 from attncontrol.running.track import Track
 from attncontrol.running.wiring import Pass, Sites, Wiring
@@ -81,8 +83,9 @@ ENTERED: ContextVar[frozenset[object]] = ContextVar("ENTERED", default=frozenset
 @dataclass(eq=False)
 class Contexts:
     """Those open on one pipeline, in the order of their opening. ``soloist`` is one that hides what
-    the pipeline does from the others. ``guider`` is that of a modular one. ``left`` are sites that
-    ran without their own kernel, by name, ``told`` those that a warning has named."""
+    the pipeline does from the others. ``guider`` is that of a modular one. ``heard`` is what text
+    encoders were given outside of its calls. ``left`` are sites that ran without their own kernel,
+    by name, ``told`` those that a warning has named."""
 
     pipe: Any
     family: Family
@@ -93,6 +96,7 @@ class Contexts:
     track: Track = field(default_factory=Track)
     seeds: tuple[int, ...] = ()
     guider: Any = None
+    heard: deque[Heard] = field(default_factory=lambda: deque(maxlen=MOST))
     left: dict[str, Any] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     lock: Any = field(default_factory=threading.RLock)
@@ -151,6 +155,7 @@ class Contexts:
         """A run of the pipeline, which belongs to this thread. Raises ThreadError."""
         with self.lock:
             self.require_thread()
+            track.heard = tuple(self.heard)
             self.track = track
             self.claim()
 

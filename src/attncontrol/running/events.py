@@ -22,6 +22,7 @@ from attncontrol.running.calls import DenoiserCall, prediction_of, with_predicti
 from attncontrol.running.contexts import Contexts
 from attncontrol.running.finite import require_finite
 from attncontrol.running.further import read
+from attncontrol.running.heard import listen
 from attncontrol.running.modular import follow, watch_guider
 from attncontrol.running.observers import Hook, named, observe
 from attncontrol.running.own import caller
@@ -55,6 +56,7 @@ class Events:
         ]
         self.installed += [handle.remove for handle in handles]
         self.installed += watch(pipe, self._on_ids) + watch_guider(self.contexts)
+        self.installed += listen(pipe, self.contexts.heard.extend)
         for name, observer, after in (
             ("check_inputs", self._on_start, None), ("encode_prompt", self._on_prompt, None),
             ("prepare_latents", self._on_latents, self._on_prepared),
@@ -239,6 +241,7 @@ class Events:
     def remove(self) -> None:
         while self.installed:
             self.installed.pop()()
+        self.contexts.heard.clear()
         for thread in list(self.running):  # calls that were interrupted
             self.contexts.wiring.end(thread)
         self.running.clear()

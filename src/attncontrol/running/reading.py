@@ -12,6 +12,8 @@ from attncontrol.families.encoder import Encoder, Texts, joined, positions, text
 from attncontrol.families.family import Family
 from attncontrol.prompts.text import Text
 from attncontrol.prompts.tokens import Token
+from attncontrol.running.embedded import texts_of
+from attncontrol.running.heard import Heard
 from attncontrol.running.observers import Hook
 
 Ids = tuple[int, ...]
@@ -54,8 +56,10 @@ def text_of_run(
     encoding: Mapping[str, Any],
     received: Mapping[str, Sequence[Ids]],
     images: int,
+    heard: Sequence[Heard] = (),
 ) -> Text:
-    """The text of every image, and of its unconditional rows; None where it is not known."""
+    """The text of every image, and of its unconditional rows; None where it is not known. That of
+    embeddings is known if the text encoders were ``heard`` making them."""
     encoders = family.encoders(pipe)
     texts, negatives = _texts(encoding, images), _negatives(encoding, images)
     zeros = encoding.get("negative_prompt") is None and bool(
@@ -73,8 +77,18 @@ def text_of_run(
         return tokens
 
     def text(of: Sequence[Texts | None], how: Mapping[str, Any], other: Text | None = None) -> Text:
-        said = tuple(None if own is None else joined(own, encoders) for own in of)
-        return Text(said, lambda image: read(of, how, image), other)
+        name = "negative_prompt_embeds" if of is negatives else "prompt_embeds"
+        states = None if None not in of else encoding.get(name)
+        known = texts_of(pipe, encoders, states, heard, images)
+        said = tuple(
+            joined(own, encoders) if own is not None else None if told is None else told[0]
+            for own, told in zip(of, known, strict=True)
+        )
+        return Text(
+            said,
+            lambda image: read(of, how, image) if (told := known[image]) is None else told[1],
+            other,
+        )
 
     return text(texts, encoding, text(negatives, {**encoding, **family.negative}))
 

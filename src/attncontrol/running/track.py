@@ -15,6 +15,7 @@ from attncontrol.families.parts import default_encoding
 from attncontrol.prompts.text import Text
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.further import Further
+from attncontrol.running.heard import Heard
 from attncontrol.running.reading import NAMES, Ids, prompts_of, text_of_run
 from attncontrol.running.solvers import stage_of, steps_among
 
@@ -29,7 +30,7 @@ class Track:
     ``changes`` of the latents, in units of the network input, hold until its end; ``edited`` is
     what contexts changed, by view, of what the scheduler returned, ``moved`` both, in latents.
     ``views`` are the most of them that a step had so far. ``received`` are the rows of ids that
-    reached each text encoder. ``further`` are texts of edits,
+    reached each text encoder, ``heard`` those before it. ``further`` are texts of edits,
     ``kept`` what these keep during the run; ``call`` is the last one of the denoiser, ``before``
     and ``latents`` are those before and after the last step of the scheduler. ``state`` is that of
     a modular pipeline, ``conditions`` are the branches of the calls of a step, as its guider says.
@@ -39,6 +40,7 @@ class Track:
     repeats: int | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
     received: dict[str, list[Ids]] = field(default_factory=dict)
+    heard: tuple[Heard, ...] = ()
     thread: int | None = None
     index: int = 0
     stage: int = 0
@@ -181,7 +183,7 @@ def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str
             "batch in a way that is not known"
         )
     if track.text is None:
-        track.text = text_of_run(pipe, family, track.encoding, track.received, images)
+        track.text = text_of_run(pipe, family, track.encoding, track.received, images, track.heard)
     return branches, images
 
 

@@ -1,0 +1,87 @@
+"""What text encoders were given outside of the pipeline's own calls, and what they made of it: of
+such pieces are the embeddings that a call is given instead of prompts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attncontrol.running.observers import Hook
+from attncontrol.running.own import caller
+
+MOST = 512
+"""Rows that are kept: those of the last calls."""
+_DEEP = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A row of ids that the text encoder ``component`` was given. ``layers`` [position width] are
+    its features by layer: "last", "-2", or "-2 normed" by the final norm."""
+
+    component: str
+    ids: tuple[int, ...]
+    layers: Mapping[str, Tensor]
+
+
+def listen(pipe: Any, heard: Callable[[list[Heard]], None]) -> list[Callable[[], None]]:
+    """Tells ``heard`` the rows of every call of a text encoder that is not the pipeline's own;
+    returns what ends this."""
+
+    def listener(name: str) -> Hook:
+        def hear(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+            ids = args[0] if args else kwargs.get("input_ids")
+            if isinstance(ids, Tensor) and ids.ndim == 2 and caller() is not pipe:
+                heard(rows(name, module, ids, output))
+
+        return Hook(hear)
+
+    return [
+        part.register_forward_hook(listener(name), with_kwargs=True).remove
+        for name, part in pipe.components.items()
+        if name.startswith("text_encoder") and isinstance(part, nn.Module)
+    ]
+
+
+@torch.no_grad()
+def rows(component: str, module: nn.Module, ids: Tensor, output: Any) -> list[Heard]:
+    """Of one call of a text encoder."""
+    last = getattr(output, "last_hidden_state", None)
+    layers = {"last": output[0] if last is None else last}
+    hidden = getattr(output, "hidden_states", None) or ()
+    norm = getattr(getattr(module, "text_model", module), "final_layer_norm", None)
+    for back in range(2, min(_DEEP, len(hidden)) + 1):
+        layers[f"-{back}"] = hidden[-back]
+        if isinstance(norm, nn.Module):
+            layers[f"-{back} normed"] = norm.forward(hidden[-back])
+    fitting = {
+        name: states.detach()
+        for name, states in layers.items()
+        if isinstance(states, Tensor) and states.ndim == 3 and states.shape[:2] == ids.shape
+    }
+    return [
+        Heard(component, tuple(row), {name: states[k] for name, states in fitting.items()})
+        for k, row in enumerate(ids.tolist() if fitting else ())
+    ]
+
+
+def explained(window: Tensor, pieces: Sequence[Tensor], tolerance: float) -> tuple[int, float]:
+    """At how many positions features [position width] are a weighted sum of ``pieces`` of the same
+    shape, and what is left at all positions: the mean of |rest| / |features|.
+
+    So are those with weights of words: multiplied (A1111), moved away from those of an empty text,
+    or mixed with those in which a word is masked (compel).
+    """
+    rest, known = window, list[Tensor]()
+    for piece in pieces:
+        size, own = piece.norm(dim=-1, keepdim=True), piece
+        for one in known:
+            own = own - (own * one).sum(-1, keepdim=True) * one
+        left = own.norm(dim=-1, keepdim=True)
+        one = torch.where(left > tolerance * size, own / left.clamp(min=1e-30), 0.0)
+        rest = rest - (rest * one).sum(-1, keepdim=True) * one
+        known.append(one)
+    shares = rest.norm(dim=-1) / window.norm(dim=-1).clamp(min=1e-30)
+    return int((shares <= tolerance).sum()), float(shares.mean())
