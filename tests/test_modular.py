@@ -12,7 +12,8 @@ from attncontrol.losses import AttendAndExcite
 from attncontrol.verbs.invert import invert
 from attncontrol.verbs.picture import record_picture
 from tests.kit import zoo
-from tests.kit.zoo_chat import zimage
+from tests.kit.modular import modular
+from tests.kit.zoo_newer import ideogram4
 
 PROMPTS = ["a red cat and a turtle", "a red dog"]
 HEIGHT, WIDTH, STEPS = 64, 96, 2
@@ -27,18 +28,6 @@ CALLS = {
     "flux": {"max_sequence_length": 16},
 }
 SCALES = {"sdxl": {"guidance_scale": 7.5}, "sd3": {"guidance_scale": 7.0}, "flux": {}}
-
-
-def modular(blocks, plain):
-    """The parts of a pipeline in blocks of diffusers."""
-    blocks = getattr(diffusers, blocks)().get_workflow("text2image")
-    pipe = blocks.init_pipeline()
-    own = {name: part for name, part in plain.components.items() if name in pipe.components}
-    pipe.update_components(**own)
-    for block in blocks.sub_blocks.values():
-        if hasattr(block, "set_progress_bar_config"):
-            block.set_progress_bar_config(disable=True)
-    return pipe
 
 
 class Pair:
@@ -211,7 +200,7 @@ def test_blocks_without_a_text_encoder_are_refused_by_name():
 
 
 def test_modular_pipelines_that_are_not_described_are_refused_by_name():
-    pipe = modular("ZImageAutoBlocks", zimage())
-    refused = pytest.raises(ModelError, match="family 'zimage', whose blocks are not described")
+    pipe = modular("Ideogram4AutoBlocks", ideogram4())
+    refused = pytest.raises(ModelError, match="family 'ideogram4', whose blocks are not described")
     with refused, record(pipe):
         raise AssertionError("the block began")

@@ -5,6 +5,7 @@ The pipelines write the prompt into a chat template and fill up to ``max_sequenc
 positions, which are not masked. Klein without distillation makes two calls per step.
 """
 
+import inspect
 from typing import Any
 
 from diffusers import Flux2Transformer2DModel
@@ -14,14 +15,24 @@ from attncontrol.errors import CallError
 from attncontrol.families import flux
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, chat
+from attncontrol.families.parts import MARK, chat, is_modular, said_by
 from attncontrol.prompts.tokens import Token, tokenize
 
 
+def _system(pipe: Any) -> str | None:
+    """What the template of dev begins with; None for klein."""
+    encode = said_by(pipe, "_get_mistral_3_prompt_embeds", None)
+    if not is_modular(pipe) or encode is None:
+        return getattr(pipe, "system_message", None)
+    default: str = inspect.signature(encode).parameters["system_message"].default
+    return default
+
+
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    dev = hasattr(pipe, "system_message")
+    system = _system(pipe)
+    dev = system is not None
     if dev:
-        texts = [("system", pipe.system_message), ("user", MARK)]
+        texts = [("system", system), ("user", MARK)]
         messages = [
             {"role": role, "content": [{"type": "text", "text": text}]} for role, text in texts
         ]

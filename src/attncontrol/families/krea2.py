@@ -6,6 +6,7 @@ before what ends the template, and drops the positions before the prompt. ``posi
 (0, row, column) of each position. Blocks that fuse and refine the text are no sites.
 """
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,14 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.families import qwenimage
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import in_line, text_length, transformer_sites, two_calls
+from attncontrol.families.parts import (
+    in_line,
+    is_modular,
+    said_by,
+    text_length,
+    transformer_sites,
+    two_calls,
+)
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -26,19 +34,27 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     )
 
 
+def _said(pipe: Any, name: str) -> Any:
+    """Of the template of the pipeline; blocks of a modular one have it as constants beside them."""
+    if not is_modular(pipe):
+        return getattr(pipe, f"prompt_template_encode_{name}")
+    module = said_by(pipe, "_encode_prompt").__module__
+    return getattr(sys.modules[module], f"_PROMPT_TEMPLATE_ENCODE_{name.upper()}")
+
+
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    room = pipe.prompt_template_encode_start_idx - pipe.prompt_template_encode_num_suffix_tokens
+    room = _said(pipe, "start_idx") - _said(pipe, "num_suffix_tokens")
     tokens = tokenize(
         pipe.tokenizer, prompt, length=encoding["max_sequence_length"] + room,
-        around=(pipe.prompt_template_encode_prefix, ""), encoder="qwen",
+        around=(_said(pipe, "prefix"), ""), encoder="qwen",
     )  # fmt: skip
     end = tokenize(pipe.tokenizer, "", padding=False, encoder="qwen",
-                   around=(pipe.prompt_template_encode_suffix, ""))  # fmt: skip
+                   around=(_said(pipe, "suffix"), ""))  # fmt: skip
     return *tokens, *(replace(token, index=token.index + len(tokens)) for token in end)
 
 
 def _kept(pipe: Any, _: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
-    return tokens[pipe.prompt_template_encode_start_idx :]
+    return tokens[_said(pipe, "start_idx") :]
 
 
 def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:

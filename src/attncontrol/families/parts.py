@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -177,6 +177,19 @@ def no_encode(pipe: Any, _: Tensor) -> Tensor:
 def is_modular(pipe: Any) -> bool:
     """Whether it is one of diffusers' modular pipelines, which are made of blocks."""
     return any(cls.__name__ == "ModularPipeline" for cls in type(pipe).__mro__)
+
+
+def said_by(pipe: Any, name: str, *default: Any) -> Any:
+    """An attribute that a pipeline or the blocks of a modular one have, such as a template."""
+    holders = (pipe, *(_all_blocks(pipe.blocks) if is_modular(pipe) else ()))
+    found = [getattr(holder, name) for holder in holders if hasattr(holder, name)]
+    return [*found, *default][0]
+
+
+def _all_blocks(block: Any) -> Iterator[Any]:
+    yield block
+    for inner in block.sub_blocks.values():
+        yield from _all_blocks(inner)
 
 
 def default_encoding(pipe: Any) -> dict[str, Any]:

@@ -19,7 +19,14 @@ from attncontrol.errors import CallError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.flux import PATCH
-from attncontrol.families.parts import MARK, in_line, text_length, transformer_sites, two_calls
+from attncontrol.families.parts import (
+    MARK,
+    in_line,
+    said_by,
+    text_length,
+    transformer_sites,
+    two_calls,
+)
 from attncontrol.prompts.tokens import Token, tokenize
 
 _PLACE = "<|image_pad|>"
@@ -30,13 +37,27 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
 
 
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    before, after = pipe.prompt_template_encode.format(MARK).split(MARK)
-    length = pipe.tokenizer_max_length + pipe.prompt_template_encode_start_idx
-    if encoding.get("image") is not None:
-        before, length = _with_pictures(pipe, before, encoding["image"]), None
+    before, after = said_by(pipe, "prompt_template_encode").format(MARK).split(MARK)
+    if (pictures := _pictures(encoding)) is not None:
+        before, length = _with_pictures(pipe, before, pictures), None
+    else:
+        length = said_by(pipe, "tokenizer_max_length") + _dropped(pipe)
+    # modular pipelines that edit have the tokenizer in the processor alone
+    tokenizer = getattr(pipe, "tokenizer", None) or pipe.processor.tokenizer
     return tokenize(
-        pipe.tokenizer, prompt, length=length, padding=False, around=(before, after), encoder="qwen"
+        tokenizer, prompt, length=length, padding=False, around=(before, after), encoder="qwen"
     )
+
+
+def _dropped(pipe: Any) -> int:
+    dropped: int = said_by(pipe, "prompt_template_encode_start_idx")
+    return dropped
+
+
+def _pictures(encoding: Arguments) -> Any:
+    """Those that the text encoder reads; blocks of modular pipelines name the scaled ones."""
+    names = "resized_cond_image", "resized_image", "image"
+    return next((encoding[name] for name in names if encoding.get(name) is not None), None)
 
 
 def _with_pictures(pipe: Any, template: str, pictures: Any) -> str:
@@ -57,9 +78,8 @@ def _with_pictures(pipe: Any, template: str, pictures: Any) -> str:
 
 
 def _kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
-    dropped = pipe.prompt_template_encode_start_idx
-    reads_pictures = encoding.get("image") is not None
-    return tokens[dropped:][: None if reads_pictures else encoding["max_sequence_length"]]
+    reads_pictures = _pictures(encoding) is not None
+    return tokens[_dropped(pipe) :][: None if reads_pictures else encoding["max_sequence_length"]]
 
 
 def _grids(arguments: Arguments) -> list[tuple[int, int]]:

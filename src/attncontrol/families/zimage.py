@@ -27,9 +27,21 @@ def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
     return one_call(pipe, nth, parts)[::-1]
 
 
-def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+def _template(pipe: Any) -> tuple[str, str]:
     message = {"role": "user", "content": MARK}
-    around = chat(pipe.tokenizer, [message], add_generation_prompt=True, enable_thinking=True)
+    return chat(pipe.tokenizer, [message], add_generation_prompt=True, enable_thinking=True)
+
+
+def as_given(pipe: Any, prompts: Any) -> Any:
+    """The prompts of a modular pipeline, whose block writes its template into a list of them."""
+    if not isinstance(prompts, list):
+        return prompts
+    before, after = _template(pipe)
+    return [text.removeprefix(before).removesuffix(after) for text in prompts]
+
+
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    around = _template(pipe)
     length = encoding["max_sequence_length"]
     return tokenize(
         pipe.tokenizer, prompt, length=length, padding=False, around=around, encoder="qwen"

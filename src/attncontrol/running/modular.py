@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attncontrol.errors import CouplingError, ModelError
+from attncontrol.families import zimage
 from attncontrol.families.family import Family
 from attncontrol.families.parts import is_modular
 from attncontrol.running.contexts import Contexts, Hooks
@@ -12,7 +13,7 @@ from attncontrol.running.observers import observe
 from attncontrol.running.own import caller, state_of_run
 from attncontrol.running.track import begun, seeds_of
 
-DESCRIBED = ("unet", "sd3", "flux")
+DESCRIBED = ("unet", "sd3", "flux", "flux2", "qwenimage", "zimage", "ernie", "krea2", "wan")
 """Families whose modular pipelines are tested against the plain ones."""
 
 _BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}
@@ -22,16 +23,18 @@ _BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}
 def require_described(pipe: Any, family: Family) -> None:
     """Raises ModelError for modular pipelines of families that are not described, and for those
     without the blocks that read the prompt."""
-    if is_modular(pipe) and not any(name.startswith("tokenizer") for name in pipe.components):
+    if not is_modular(pipe):
+        return
+    if not any(name.startswith(("tokenizer", "processor")) for name in pipe.components):
         raise ModelError(
             f"{type(pipe).__name__} has no tokenizer among its blocks, so its text is not known; "
             "give one pipeline with the blocks of text_encoder and denoise"
         )
-    if is_modular(pipe) and family.name not in DESCRIBED:
+    if family.name not in DESCRIBED:
         raise ModelError(
             f"{type(pipe).__name__} is a modular pipeline of the family {family.name!r}, whose "
-            f"blocks are not described; those of {', '.join(DESCRIBED)} (SDXL, SD3, FLUX.1) are. "
-            "Give a pipeline that is not modular, with the same components"
+            f"blocks are not described; those of {', '.join(DESCRIBED)} are. Give a "
+            "pipeline that is not modular, with the same components"
         )
 
 
@@ -63,7 +66,10 @@ def follow(contexts: Contexts) -> None:
     state = state_of_run(pipe)
     if state is None or state is contexts.track.state:
         return
-    track = begun(pipe, dict(state.values))
+    values = dict(state.values)
+    if contexts.family.name == "zimage":
+        values["prompt"] = zimage.as_given(pipe, values["prompt"])
+    track = begun(pipe, values)
     track.state = state
     contexts.begin(track)
     contexts.seeds = seeds_of(state.values)

@@ -1,0 +1,144 @@
+"""Modular pipelines of diffusers beside the plain ones of the same weights."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import diffusers
+import numpy as np
+import torch
+
+from tests.kit import zoo_chat, zoo_newer
+
+PROMPTS = ["a red cat and a turtle", "a red dog"]
+SEED = 3
+BLOCKS = "diffusers.modular_pipelines"
+
+
+def modular(blocks, plain, workflow="text2image"):
+    """The parts of a pipeline in blocks of diffusers."""
+    blocks = getattr(diffusers, blocks)()
+    blocks = blocks.get_workflow(workflow) if blocks._workflow_map else blocks
+    for block in inner(blocks):
+        if hasattr(block, "prompt_template_encode_start_idx"):
+            block.prompt_template_encode_start_idx = plain.prompt_template_encode_start_idx
+    pipe = blocks.init_pipeline()
+    own = {name: part for name, part in plain.components.items() if name in pipe.components}
+    pipe.update_components(**own)
+    for block in inner(pipe._blocks):
+        if hasattr(block, "set_progress_bar_config"):
+            block.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def inner(block):
+    yield block
+    for one in block.sub_blocks.values():
+        yield from inner(one)
+
+
+@dataclass(frozen=True)
+class Case:
+    """``blocks`` of diffusers and the plain pipeline that ``make`` makes; ``call`` is for both,
+    ``plain`` for that one alone, ``guider`` for the modular one. ``patches`` are values by path."""
+
+    blocks: str
+    make: Callable[[], Any]
+    call: Mapping[str, Any] = field(default_factory=dict)
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    branches: tuple[str, ...] = ("cond", "uncond")
+    guider: Any = None
+    patches: Mapping[str, Any] = field(default_factory=dict)
+    workflow: str = "text2image"
+    prompts: int = 2
+    steers: bool = True
+    output: str = "images"
+
+
+NEGATIVE = {"negative_prompt": ["a frog"] * 2}
+CHAT = {"max_sequence_length": 96, "text_encoder_out_layers": (1,)}
+FTFY = SimpleNamespace(fix_text=str)
+
+
+def flux2():
+    """With the sentence of the blocks, which has a space where the pipeline breaks the line."""
+    pipe = zoo_chat.flux2()
+    pipe.system_message = pipe.system_message.replace("\n", " ")
+    return pipe
+
+
+def krea2_patches():
+    lengths = zoo_newer.krea2()
+    own = f"{BLOCKS}.krea2.encoders."
+    return {
+        f"{own}KREA2_TEXT_ENCODER_SELECT_LAYERS": (1, 2),
+        f"{own}_PROMPT_TEMPLATE_ENCODE_START_IDX": lengths.prompt_template_encode_start_idx,
+        f"{own}_PROMPT_TEMPLATE_ENCODE_NUM_SUFFIX_TOKENS": (
+            lengths.prompt_template_encode_num_suffix_tokens
+        ),
+    }
+
+
+CASES = {
+    "zimage": Case(
+        "ZImageAutoBlocks", zoo_chat.zimage, {"max_sequence_length": 128}, {"guidance_scale": 2.0},
+        guider=diffusers.ClassifierFreeGuidance(guidance_scale=3.0),
+    ),
+    "qwenimage": Case(
+        "QwenImageAutoBlocks", zoo_chat.qwenimage, NEGATIVE | {"max_sequence_length": 64},
+        {"true_cfg_scale": 4.0},
+    ),
+    "klein": Case(
+        "Flux2KleinAutoBlocks", zoo_chat.klein, CHAT, {"guidance_scale": 1.0}, branches=("cond",)
+    ),
+    "klein-base": Case(
+        "Flux2KleinBaseAutoBlocks", zoo_chat.klein, CHAT, {"guidance_scale": 4.0}
+    ),
+    "flux2": Case(
+        "Flux2AutoBlocks", flux2, CHAT | {"max_sequence_length": 480}, branches=("cond",)
+    ),
+    "ernie": Case("ErnieImageAutoBlocks", zoo_newer.ernie, NEGATIVE, {"guidance_scale": 4.0}),
+    "krea2": Case(
+        "Krea2AutoBlocks", zoo_newer.krea2, NEGATIVE | {"max_sequence_length": 48},
+        {"guidance_scale": 4.5}, patches=krea2_patches(),
+    ),
+    "wan": Case(
+        "WanBlocks", zoo_chat.wan, NEGATIVE | {"max_sequence_length": 16, "num_frames": 5},
+        {"guidance_scale": 5.0}, steers=False, output="videos",
+        patches={
+            f"{BLOCKS}.wan.encoders.ftfy": FTFY,
+            "diffusers.pipelines.wan.pipeline_wan.ftfy": FTFY,
+        },
+    ),
+}  # fmt: skip
+
+
+class Pair:
+    """A plain pipeline and a modular one, called in the same way; pictures of a run."""
+
+    def __init__(self, case):
+        self.case, self.plain = case, case.make()
+        self.modular = modular(case.blocks, self.plain, case.workflow)
+        if case.guider is not None:
+            self.modular.update_components(guider=case.guider)
+
+    def run(self, pipe, control=None, **more):
+        case = self.case
+        prompt = PROMPTS[0] if case.prompts == 1 else list(PROMPTS)  # Z-Image writes into the list
+        call = {"prompt": prompt, "height": 64, "width": 96, "num_inference_steps": 2, **case.call}
+        call |= {"generator": torch.Generator().manual_seed(SEED), "output_type": "np"} | more
+        own = {"output": case.output} if pipe is self.modular else dict(case.plain)
+        with self.patched(), (control or (lambda _: contextlib.nullcontext()))(pipe) as seen:
+            output = pipe(**call, **own)
+        pictures = output if pipe is self.modular else output[0]
+        return seen, np.asarray(pictures)
+
+    @contextlib.contextmanager
+    def patched(self):
+        with contextlib.ExitStack() as stack:
+            for path, value in self.case.patches.items():
+                stack.enter_context(patch(path, value, create=True))
+            yield
