@@ -211,6 +211,20 @@ def test_remedies(found, size, text):
     assert remedy([found] * 3, size) == text
 
 
+def test_a_long_run_is_judged_as_a_short_one(pipe):
+    """Its moves are smaller, and there are more of them."""
+    descent = Descent(step_size=Relative(0.06), thresholds={}, guided=0.1, final=1.0)
+    arguments = {"num_inference_steps": 50, "height": 64, "width": 64}
+    with steer(pipe, AttendAndExcite(WORDS), descent=descent) as trace:
+        pipe(PROMPT, output_type="latent", **arguments)
+    assert [step.moves[0] for step in trace.steps] == pytest.approx([0.03] * 5)
+    assert {step.total for step in trace.steps} == {50}
+    found = check_setting(
+        pipe, AttendAndExcite(WORDS), PROMPT, [1, 2], descent=descent, **arguments
+    )
+    assert [seed.peak for seed in found.seeds] == pytest.approx([0.06] * 2)
+
+
 def test_a_tenth_and_ten_times_the_usual_step_are_found():
     pipe = load_pipeline("sprites-sd3")
     pipe.set_progress_bar_config(disable=True)

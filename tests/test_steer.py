@@ -445,7 +445,8 @@ def test_clear_errors(pipe):
         pass
     with (
         pytest.raises(
-            ModelError, match="belongs to no known family; known: auraflow, bria, chroma, cogvideox"
+            ModelError,
+            match="belongs to no known family; known: allegro, auraflow, bria, chroma, cog",
         ),
         steer(object(), OBJECTIVE),
     ):
@@ -457,6 +458,10 @@ def test_clear_errors(pipe):
         Descent(guided=25.0)
     with pytest.raises(SettingError, match=r"Descent\.step_size must be a number of at least 0"):
         Descent(step_size=-1.0)
+    descent = Descent(step_size=Relative(0.06), final=1.0)
+    alphas = [descent.alpha(3, total, Relative(0.06)) for total in (4, 25, 50, 100)]
+    assert alphas == pytest.approx([0.06, 0.06, 0.03, 0.015])  # as far in all
+    assert descent.alpha(3, 100, 20.0) == 20.0
     with pytest.raises(SettingError, match=r"Relative\.share must be a number of at least 0"):
         Relative(-0.1)
 

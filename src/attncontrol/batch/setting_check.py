@@ -9,7 +9,7 @@ from PIL import Image
 from attncontrol.batch.appearance import Appearance, appearance, outside
 from attncontrol.batch.generate import called
 from attncontrol.batch.verdicts import FACTOR, SeedCheck, Verdict, remedy, together
-from attncontrol.objectives.descent import Descent, Relative
+from attncontrol.objectives.descent import Descent, Relative, shortened
 from attncontrol.objectives.objective import Objective, ObjectiveLike, Sum, as_objective, terms_of
 from attncontrol.verbs.steer import TraceStep
 
@@ -111,7 +111,9 @@ def _compared(
     new = appearance(guided.image)
     return SeedCheck(
         seed=guided.seed,
-        moves=tuple(step.moves[guided.place] for step in guided.steps[searched:]),
+        moves=tuple(
+            step.moves[guided.place] / shortened(step.total) for step in guided.steps[searched:]
+        ),
         refinements=tuple(step.refinements[guided.place] for step in guided.steps),
         losses=tuple(losses.values()),
         plain_losses=tuple(before[index] for index in losses),

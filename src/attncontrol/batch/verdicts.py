@@ -1,6 +1,7 @@
 """Whether the step size of a test-time loss fits, from what a plain and a guided run have shown.
 
-    peak    largest move of the latents in a step, rms in units of the input of the network
+    peak    largest move of the latents in a step, rms in units of the input of the network; in runs
+            of more than 25 steps as many times larger as they have more
     fell    mean of the losses lies below that of the plain run of the same seed, over all steps of
             the guidance but the first, which are equal in both
     left    the guided picture lies outside of the range of the plain ones by more than ``FACTOR``
@@ -35,9 +36,9 @@ FACTOR = 2.0
 @dataclass(frozen=True)
 class SeedCheck:
     """What one seed has shown. ``moves``, ``refinements`` and ``losses`` are per step of the
-    guidance, ``moves`` without the first if that has a search of the noise; ``plain_losses`` are
-    those of the plain run; ``left`` names numbers of ``appearance`` that lie outside of those of
-    the plain pictures of all seeds."""
+    guidance, ``moves`` as ``peak`` has them, without the first if that has a search of the noise;
+    ``plain_losses`` are those of the plain run; ``left`` names numbers of ``appearance`` that lie
+    outside of those of the plain pictures of all seeds."""
 
     seed: int
     moves: tuple[float, ...]

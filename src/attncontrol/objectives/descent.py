@@ -21,8 +21,8 @@ class Relative:
     """A step size that means the same on every model: the root mean square of the move of an image,
     in units of the input of the network, whose deviation is about 1.
 
-    alpha_i = share * sqrt(linspace(1, final, N)[i]) / rms(grad L), over the latents of an image; no
-    gradient, no move.
+    alpha_i = share * w * sqrt(linspace(1, final, N)[i]) / rms(grad L), over the latents of an
+    image; no gradient, no move. w = min(1, 25 / steps): longer runs move as far in all.
     """
 
     share: NotNegative
@@ -34,8 +34,14 @@ class Relative:
         return f"{100 * self.share:g} %"
 
 
+def shortened(total: int) -> float:
+    """w of ``Relative`` in a run of ``total`` steps: measured, bench/README.md."""
+    return min(1.0, _USUAL_STEPS / total)
+
+
 USUAL = Relative(0.03)
 """Where no step of a paper fits: measured on the bundled models, bench/README.md."""
+_USUAL_STEPS = 25  # with which it was measured
 _EXCITED: Mapping[float, float] = MappingProxyType({0.0: 0.05, 0.2: 0.5, 0.4: 0.8})
 _MOST = 20  # refinements, in the papers' codes
 
@@ -74,7 +80,9 @@ class Descent:
     def alpha(self, index: int, total: int, step_size: float | Relative) -> float:
         """What a gradient is multiplied by, with a relative step one of unit root mean square."""
         progress = index / max(total - 1, 1)
-        size = step_size.share if isinstance(step_size, Relative) else step_size
+        size = step_size
+        if isinstance(size, Relative):
+            size = size.share * shortened(total)
         return float(size * (1 + (self.final - 1) * progress) ** 0.5)
 
     def limit(self, step_size: float | Relative) -> int:

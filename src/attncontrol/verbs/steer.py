@@ -28,11 +28,12 @@ from attncontrol.verbs.looking import Gaze, View, without_idle
 
 @dataclass(frozen=True)
 class TraceStep:
-    """Per image the loss before the update of a step, the number of refinements, and the move: the
-    root mean square of the whole change of x, the input of the network, whose deviation is about 1.
-    0 of images that are not steered."""
+    """Per image the loss before the update of a step, ``index`` of ``total``, the number of
+    refinements, and the move: the root mean square of the whole change of x, the input of the
+    network, whose deviation is about 1. 0 of images that are not steered."""
 
     index: int
+    total: int
     timestep: float
     losses: tuple[float, ...]
     refinements: tuple[int, ...]
@@ -160,7 +161,8 @@ class _Steering:
         view.end_step()
         change = change - alpha * gradient if updates else change
         moves = tuple(rms(change).tolist())
-        self.trace.steps.append(TraceStep(index, call.step.timestep, before, counts, moves))
+        of_step = index, total, call.step.timestep
+        self.trace.steps.append(TraceStep(*of_step, before, counts, moves))
         return change
 
     def _chosen(self, call: DenoiserCall) -> Tensor:
