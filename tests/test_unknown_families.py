@@ -147,6 +147,14 @@ class MyPipeline(DiffusionPipeline):
         return z
 
 
+class OfTwoTokenizers(MyPipeline):
+    """Which of them the keys stand for is not known."""
+
+    def __init__(self, transformer, scheduler, tokenizer, text_encoder, tokenizer_2):
+        super().__init__(transformer, scheduler, tokenizer, text_encoder)
+        self.register_modules(tokenizer_2=tokenizer_2)
+
+
 def mine():
     source = tiny_sd3()
     transformer = source.transformer
@@ -157,12 +165,12 @@ def mine():
 
 
 def test_joint_attention_needs_the_facts(families):
-    pipe = mine()
+    pipe = OfTwoTokenizers(**mine().components, tokenizer_2=tiny_sd3().tokenizer)
     families.remove(sd3.FAMILY)
     with pytest.raises(ModelError) as raised, record(pipe, ["cat"]):
         pass
     for part in (
-        "MyPipeline",
+        "OfTwoTokenizers",
         "transformer=MyTransformer",
         "branches, encoders, layout",
         "FAMILIES",
@@ -170,12 +178,37 @@ def test_joint_attention_needs_the_facts(families):
         assert part in str(raised.value)
 
 
-def test_the_family_of_the_readme(families):
+def test_joint_attention_is_found_by_trying(families):
+    pipe = mine()
+    plain = pipe(PROMPT)
+    exec(readme_family(), {"MyTransformer": MyTransformer})
+    with record(pipe, keep=("step", "head")) as described:
+        pipe(PROMPT)
+    families[:] = [family for family in families if family.name not in ("mine", "sd3")]
+    assert family_of(pipe).name == "unknown-joint"
+    with record(pipe, keep=("step", "head")) as found:
+        assert torch.equal(pipe(PROMPT), plain)
+    assert set(found.layers) == set(described.layers)
+    for name, maps in described.layers.items():
+        assert maps.shape == (1, 1, 2, 2, 4, 6, 16)
+        own = found.layers[name]  # without padding
+        torch.testing.assert_close(own, maps[..., : own.shape[-1]], rtol=0, atol=0)
+        assert own.shape[-1] == 8
+    with steer(pipe, AttendAndExcite(["cat", "turtle"])) as trace:
+        assert (pipe(PROMPT) - plain).abs().max() > 1e-4
+    assert len(trace.steps) == 1
+
+
+def readme_family():
     text = (Path(sd3.__file__).parent / "README.md").read_text("utf-8")
     (block,) = (
         of for of in re.findall(r"```py\n(.*?)```", text, re.DOTALL) if "my_family = Family(" in of
     )
-    exec(block, {"MyTransformer": MyTransformer})
+    return block
+
+
+def test_the_family_of_the_readme(families):
+    exec(readme_family(), {"MyTransformer": MyTransformer})
     assert families[0].name == "mine"
     pipe = mine()
     plain = pipe(PROMPT)

@@ -19,6 +19,8 @@ from attncontrol.families.family import Family
 from attncontrol.families.refused import REFUSED
 
 FAMILIES: list[Family] = []
+FALLBACKS = "unknown", "unknown_joint"
+"""Modules of families that match whatever has their kind of attention: these come last."""
 
 
 class _Uncompiled:
@@ -49,9 +51,9 @@ def family_of(pipe: Any) -> Family:
         )
     if not any(family.name == "unknown" for family in FAMILIES):
         modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-        others = {"encoder", "family", "known", "parts", "refused", "unknown"}
+        others = {"encoder", "family", "known", "parts", "refused", *FALLBACKS}
         names = sorted({*modules} - others)
-        described = [_described(name) for name in (*names, "unknown")]  # the fallback last
+        described = [_described(name) for name in (*names, *FALLBACKS)]
         FAMILIES.extend(family for family in described if family is not None)
     components = {
         name: part for name, part in getattr(pipe, "components", {}).items() if part is not None

@@ -25,20 +25,20 @@ from attncontrol.families.parts import patch_layout, transformer_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
 
-def _denoiser(pipe: Any) -> Any:
+def denoiser_of(pipe: Any) -> Any:
     transformer = getattr(pipe, "transformer", None)
     return getattr(pipe, "unet", None) if transformer is None else transformer
 
 
 def _matches(pipe: Any) -> bool:
     return (
-        isinstance(_denoiser(pipe), nn.Module)
-        and len(_sites(_denoiser(pipe))) > 0
-        and _tokenizer(pipe) is not None
+        isinstance(denoiser_of(pipe), nn.Module)
+        and len(_sites(denoiser_of(pipe))) > 0
+        and tokenizer_of(pipe) is not None
     )
 
 
-def _tokenizer(pipe: Any) -> Any:
+def tokenizer_of(pipe: Any) -> Any:
     tokenizers = [
         part
         for name, part in pipe.components.items()
@@ -50,9 +50,14 @@ def _tokenizer(pipe: Any) -> Any:
 def _sites(denoiser: Any) -> tuple[Site, ...]:
     return transformer_sites(
         denoiser,
-        lambda name, _: "cross" if name.endswith("attn2") else None,
+        lambda name, module: "cross" if name.endswith("attn2") and _looks_away(module) else None,
         denoiser.config.get("patch_size") or 1,
     )
+
+
+def _looks_away(module: Any) -> bool:
+    """Not at what it looks from, as the second attention of SD 3.5 does."""
+    return bool(getattr(module, "is_cross_attention", True))
 
 
 def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
@@ -66,12 +71,12 @@ def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
 
 
 def _encoders(pipe: Any) -> tuple[Encoder, ...]:
-    names = [name for name, part in pipe.components.items() if part is _tokenizer(pipe)]
+    names = [name for name, part in pipe.components.items() if part is tokenizer_of(pipe)]
     return (Encoder("text", names[0].replace("tokenizer", "text_encoder"), _read),)
 
 
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
-    tokenizer = _tokenizer(pipe)
+    tokenizer = tokenizer_of(pipe)
     if tokenizer.padding_side == "left":
         raise ModelError(
             f"{type(pipe).__name__} fills its text up from the left by a number of positions that "
@@ -83,7 +88,7 @@ def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 FAMILY = Family(
     name="unknown",
     matches=_matches,
-    denoiser=_denoiser,
+    denoiser=denoiser_of,
     sites=_sites,
     branches=_branches,
     encoders=_encoders,
