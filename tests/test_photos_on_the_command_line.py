@@ -5,12 +5,15 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from attncontrol import load, record, retrace, sprites
 from attncontrol.batch import edit_photos
 from attncontrol.batch.edit_choice import chosen
 from attncontrol.batch.edit_names import weaker_and_stronger
+from attncontrol.batch.options import load_pipeline
 from attncontrol.cli import app
 from attncontrol.families.known import family_of
 from attncontrol.inversion.trajectory import Trajectory
@@ -183,6 +186,46 @@ def test_generated_pictures_have_masks_too(tmp_path):
         differs = (by["source", seed] != by["p2p", seed]).any(-1)
         assert differs[:, :64].any()
         assert not differs[:, 64:].any()
+
+
+def test_every_step_of_a_photo_is_recorded_on_the_way_that_edits_take(photo, inversions, tmp_path):
+    edited(photo, tmp_path / "edit")
+    line = "record", PROMPT, "--photo", photo, *STEPS, "--out", tmp_path / "record.safetensors"
+    code, text, error = invoke(*line, "--json")
+    assert code == 0, error
+    assert json.loads(text)["steps"] == 2
+    assert len(inversions) == 1
+    maps = load(tmp_path / "record.safetensors")
+    assert (np.asarray(maps.pictures[0]) == pixels(photo)).all()
+    assert tuple(maps.steps) == (0, 1)
+
+    pipe, (file,) = load_pipeline("sprites"), tmp_path.glob("*.trajectory.safetensors")
+    call = {**sprites.call("sd"), "num_inference_steps": 2, "height": 96, "width": 128}
+    with retrace(pipe, Trajectory.load(file)), record(pipe, maps.labels[0]) as own:
+        pipe(PROMPT, **call)
+    torch.testing.assert_close(maps.mean(), own.mean(), rtol=0, atol=1e-3)  # 16 bits
+    assert set(maps.labels[0]) == {
+        "red",
+        "cat",
+        "blue",
+        "frog",
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--seed", "1"), "no effect with --photo, whose noise is found"),
+        (("--method", "auto"), "no effect with --photo, which nothing guides"),
+        (("--inversion", "fireflow"), "for models of rectified flow"),
+    ],
+)
+def test_a_photo_that_is_recorded_has_neither_noise_nor_guide(photo, tmp_path, more, message):
+    out = tmp_path / "record.safetensors"
+    code, _, error = invoke("record", PROMPT, "--photo", photo, *more, "--out", out)
+    assert code == 2
+    assert message in error
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
 def test_auto_chooses_for_a_photo_what_steers_nothing():

@@ -1,4 +1,4 @@
-"""Photos that ``attncontrol edit`` edits: their trajectories are files beside the output."""
+"""Photos that ``attncontrol`` edits and records: their trajectories are files beside the output."""
 
 import hashlib
 import inspect
@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
 
 from attncontrol.batch.inversions import GUIDANCE, inversion, require_inversion
-from attncontrol.batch.settings import Editing
+from attncontrol.batch.settings import Photograph
 from attncontrol.errors import RecordError
 from attncontrol.export.names import readable
 from attncontrol.families import family_of
@@ -26,7 +26,24 @@ from attncontrol.writing import remove
 _OF_A_WEIGHT = 16  # its first numbers, by which models are told apart
 
 
-def require_photo(pipe: Any, settings: Editing, picture: Image.Image) -> None:
+@runtime_checkable
+class Described(Protocol):
+    """A photo with its prompt, and the model and call by which it is inverted."""
+
+    @property
+    def photo(self) -> Photograph | None: ...
+
+    @property
+    def prompt(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def call(self) -> Mapping[str, Any]: ...
+
+
+def require_photo(pipe: Any, settings: Described, picture: Image.Image) -> None:
     """Raises SettingError for a size, and for an inversion, that the pipeline cannot have;
     ModelError and SchedulerError as ``invert``."""
     assert settings.photo is not None
@@ -36,7 +53,7 @@ def require_photo(pipe: Any, settings: Editing, picture: Image.Image) -> None:
     photo.batch(pipe, [picture], None, settings.call)
 
 
-def trajectory_file(pipe: Any, settings: Editing, size: tuple[int, int], folder: Path) -> Path:
+def trajectory_file(pipe: Any, settings: Described, size: tuple[int, int], folder: Path) -> Path:
     """Named by all that a trajectory depends on: the bytes of the picture, its prompt, the size
     (height, width), the model with its weights and scheduler, the call, the method."""
     assert settings.photo is not None
@@ -54,7 +71,7 @@ def trajectory_file(pipe: Any, settings: Editing, size: tuple[int, int], folder:
     return folder / f"{readable(Path(settings.photo.file).stem)}-{mark}.trajectory.safetensors"
 
 
-def trajectory_of(pipe: Any, settings: Editing, picture: Image.Image, folder: Path) -> Trajectory:
+def trajectory_of(pipe: Any, settings: Described, picture: Image.Image, folder: Path) -> Trajectory:
     """That in its file in ``folder``; if there is none, or a damaged one, or one of something else,
     the picture is inverted."""
     assert settings.photo is not None

@@ -1,4 +1,4 @@
-"""``--photo`` and ``--mask`` of ``attncontrol edit``."""
+"""``--photo`` of ``attncontrol edit`` and ``record``, ``--mask`` of ``edit``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ def _inversion(name: str | None) -> str | None:
 Photo = Annotated[
     Path | None,
     typer.Option(
-        help="A picture file that PROMPT describes, to be edited instead of a generated one.",
+        help="A picture file that PROMPT describes, instead of a generated one.",
         callback=paths.existing,
         parser=paths.named,
         metavar="FILE",
@@ -96,12 +96,16 @@ def _asked_photo(ctx: typer.Context, given: Any) -> tuple[dict[str, Any], list[i
             f"{given.method.removesuffix('+' + AUTO)} alone",
             param_hint="--method",
         )
-    _read(given.photo, "--photo")
+    return {"photo": photograph(given.photo, given.inversion)}, [0]
+
+
+def photograph(file: Path, by: str | None) -> Any:
+    """Raises typer.BadParameter for what is no picture."""
+    _read(file, "--photo")
 
     from attncontrol.batch.settings import Photograph
 
-    by = given.inversion or "exact"
-    return {"photo": Photograph(**_told(given.photo), inversion=by)}, [0]
+    return Photograph(**_told(file), inversion=by or "exact")
 
 
 def _told(file: Path) -> dict[str, str]:
@@ -137,15 +141,20 @@ def required(pipe: Any, settings: Any) -> tuple[Any, Any]:
     """The photo of a run and its mask, each None if there is none. Raises AttnControlError where
     the photo cannot be inverted, and for a mask that does not fit."""
     from attncontrol.batch.edit_masks import mask_of
-    from attncontrol.batch.edit_photos import require_photo
 
-    picture = mask = None
-    if settings.photo:
-        picture = _opened(Path(settings.photo.file))
-        require_photo(pipe, settings, picture)
+    picture, mask = picture_of(pipe, settings) if settings.photo else None, None
     if settings.mask:
         mask = mask_of(pipe, settings, _opened(Path(settings.mask.file)))
     return picture, mask
+
+
+def picture_of(pipe: Any, described: Any) -> Any:
+    """Raises AttnControlError where the photo cannot be inverted."""
+    from attncontrol.batch.edit_photos import require_photo
+
+    picture = _opened(Path(described.photo.file))
+    require_photo(pipe, described, picture)
+    return picture
 
 
 def trajectory(pipe: Any, settings: Any, picture: Any, out: Path) -> Any:

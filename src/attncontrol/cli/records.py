@@ -3,12 +3,12 @@
 import json
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from attncontrol.batch import pipelines
-from attncontrol.cli import checks, methods, paths
+from attncontrol.cli import checks, methods, paths, photos
 from attncontrol.cli import options as of
 from attncontrol.cli.app import PromptCommand, app, console
 from attncontrol.cli.failures import work
@@ -64,6 +64,8 @@ Record = Annotated[
 def record(
     prompt: of.Prompt,
     words: Words = None,
+    photo: photos.Photo = None,
+    inversion: photos.Inversion = None,
     model: of.Model = "sprites",
     method: of.Method = "plain",
     box: of.Box = None,
@@ -82,7 +84,8 @@ def record(
     dtype: of.Dtype = "float32",
     as_json: of.Json = False,
 ) -> None:
-    """Generate one picture and keep what its words attended to, for attncontrol inspect."""
+    """Generate one picture and keep what its words attended to, for attncontrol inspect; or go
+    through the same steps with one that exists, --photo."""
     boxes = _boxes(prompt, method, box)
     checks.effects("--method plain", step_size=method == "plain" and step_size is not None)
     stream = out.suffix != ".safetensors"
@@ -91,13 +94,19 @@ def record(
     if uncond:
         pipelines.require_guidance(model, call, "--uncond")
     named = words_of(prompt, words)
+    shown = _shown(photo, inversion, method, seed, (prompt, model, call))
     pipe = pipelines.opened(model, device, dtype)
+    picture = photos.picture_of(photos.prepared(pipe), shown) if shown else None
     branches = ("cond", "uncond") if uncond else ("cond",)
     options: dict[str, Any] = {"keep": axes_of(keep), "branches": branches}
     options |= {"to": out, "encoding": encoding} if stream else {}
     guiding = methods.steering(pipe, method, None, boxes, step_size)
     with work():
-        maps = _recorded(pipe, prompt, named, seed, guiding, options, call)
+        if shown:
+            start = photos.trajectory(pipe, shown, picture, out)
+            maps = _retraced(pipe, start, named, options, call)
+        else:
+            maps = _recorded(pipe, prompt, named, seed, guiding, options, call)
         if not stream:
             save_record(maps, out, encoding)
     files = list(out.glob("*.safetensors")) if stream else [out]
@@ -110,6 +119,40 @@ def _boxes(prompt: str, method: str, texts: list[str] | None) -> Any:
     methods.check(method, boxes)
     checks.words_in([prompt], boxes, "--box")
     return boxes
+
+
+class _Shown(NamedTuple):
+    """A photo and all that its trajectory depends on."""
+
+    photo: Any
+    prompt: str
+    model: str
+    call: dict[str, Any]
+
+
+def _shown(
+    photo: Path | None, inversion: str | None, method: str, seed: int, rest: tuple[str, str, Any]
+) -> _Shown | None:
+    """The photo that is recorded, if one is. Raises typer.BadParameter for what is no picture, and
+    for options that do nothing, or would change it."""
+    if photo is None:
+        checks.effects("generated pictures, only with --photo", inversion=bool(inversion))
+        return None
+    checks.effects("--photo, whose noise is found", seed=seed > 0)
+    checks.effects("--photo, which nothing guides", method=method != "plain")
+    return _Shown(photos.photograph(photo, inversion), *rest)
+
+
+def _retraced(pipe: Any, start: Any, words: Any, options: Any, call: dict[str, Any]) -> Any:
+    """The maps of every step from the noise of a photo back to it, with the photo."""
+    from attncontrol.verbs.record import record
+    from attncontrol.verbs.retrace import retrace
+
+    sized = call | dict(zip(("height", "width"), start.size, strict=True))
+    with retrace(pipe, start), record(pipe, words, **options) as maps:
+        pipe(start.prompts[0], **sized)
+        maps.pictures = start.pictures
+    return maps
 
 
 def _recorded(

@@ -23,6 +23,7 @@ from attncontrol.edits.add_it import AddIt
 from attncontrol.edits.all_to_key import AllToKey
 from attncontrol.edits.move import Move
 from attncontrol.edits.remove import Remove
+from attncontrol.edits.within import Within
 from attncontrol.errors import SettingError
 from attncontrol.objectives.objective import Objective
 from attncontrol.sprites.scenes import SIZE
@@ -103,6 +104,10 @@ def _move(of: Batch, u: float | None) -> tuple[Edit, ...]:
     )  # fmt: skip
 
 
+def _within(of: Batch, _: Any) -> tuple[Edit, ...]:
+    return tuple(Within(_place(case), source=source) for case, source in _alone(of))
+
+
 def _add_it(of: Batch, u: float | None) -> tuple[Edit, ...]:
     return tuple(
         AddIt(case.task.after.noun, source=source, **_with(gamma=u))
@@ -145,6 +150,7 @@ PARTS: Mapping[str, Part] = {
     "placement": Part(lambda of, _: placing.placement(of.cases), (), PLACED),
     "remove": Part(_remove, (0.4, 0.6, 0.8), ("remove",)),
     "move": Part(_move, (0.4, 0.6, 0.8), ("move",)),
+    "within": Part(_within, (), ("recolour", "swap", "remove")),
     "add-it": Part(_add_it, (1.0, 1.05, 1.1, 1.2), ("add",)),
     "distributed": Part(lambda of, _: AllToKey("distributed", of.sources)),
     "progressive": Part(lambda of, _: AllToKey("progressive", of.sources)),
