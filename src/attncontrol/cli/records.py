@@ -86,39 +86,49 @@ def record(
 ) -> None:
     """Generate one picture and keep what its words attended to, for attncontrol inspect; or go
     through the same steps with one that exists, --photo."""
-    boxes = _boxes(prompt, method, box)
-    checks.effects("--method plain", step_size=method == "plain" and step_size is not None)
-    stream = out.suffix != ".safetensors"
+    boxes = _boxes(prompt, method, box, step_size)
     require_place(out)
     call = pipelines.call_of(model, steps, guidance, negative, height, width)
-    if uncond:
-        pipelines.require_guidance(model, call, "--uncond")
+    options = _options(model, call, keep, uncond, out, encoding)
     named = words_of(prompt, words)
     shown = _shown(photo, inversion, method, seed, (prompt, model, call))
     pipe = pipelines.opened(model, device, dtype)
     picture = photos.picture_of(photos.prepared(pipe), shown) if shown else None
-    branches = ("cond", "uncond") if uncond else ("cond",)
-    options: dict[str, Any] = {"keep": axes_of(keep), "branches": branches}
-    options |= {"to": out, "encoding": encoding} if stream else {}
     guiding = methods.steering(pipe, method, None, boxes, step_size)
     with work():
         if shown:
-            start = photos.trajectory(pipe, shown, picture, out)
-            maps = _retraced(pipe, start, named, options, call)
+            maps = _retraced(pipe, shown, picture, named, options, out)
         else:
             maps = _recorded(pipe, prompt, named, seed, guiding, options, call)
-        if not stream:
+        if "to" not in options:
             save_record(maps, out, encoding)
-    files = list(out.glob("*.safetensors")) if stream else [out]
-    report(out, maps, sum(file.stat().st_size for file in files), as_json)
+    report(out, maps, _size(out), as_json)
 
 
-def _boxes(prompt: str, method: str, texts: list[str] | None) -> Any:
-    """Those that the method is given. Raises typer.BadParameter where they do not fit it."""
+def _boxes(prompt: str, method: str, texts: list[str] | None, step_size: str | None) -> Any:
+    """Those that the method is given. Raises typer.BadParameter where they do not fit it, and for a
+    step of no method."""
     boxes = checks.boxes(texts)
     methods.check(method, boxes)
     checks.words_in([prompt], boxes, "--box")
+    checks.effects("--method plain", step_size=method == "plain" and step_size is not None)
     return boxes
+
+
+def _options(
+    model: str, call: dict[str, Any], keep: str, uncond: bool, out: Path, encoding: str
+) -> dict[str, Any]:
+    """Of ``record``: a folder gets every step."""
+    if uncond:
+        pipelines.require_guidance(model, call, "--uncond")
+    branches = ("cond", "uncond") if uncond else ("cond",)
+    stream = {} if out.suffix == ".safetensors" else {"to": out, "encoding": encoding}
+    return {"keep": axes_of(keep), "branches": branches} | stream
+
+
+def _size(out: Path) -> int:
+    files = [out] if out.suffix == ".safetensors" else out.glob("*.safetensors")
+    return sum(file.stat().st_size for file in files)
 
 
 class _Shown(NamedTuple):
@@ -143,14 +153,17 @@ def _shown(
     return _Shown(photos.photograph(photo, inversion), *rest)
 
 
-def _retraced(pipe: Any, start: Any, words: Any, options: Any, call: dict[str, Any]) -> Any:
+def _retraced(
+    pipe: Any, shown: _Shown, picture: Any, words: Any, options: dict[str, Any], out: Path
+) -> Any:
     """The maps of every step from the noise of a photo back to it, with the photo."""
     from attncontrol.verbs.record import record
     from attncontrol.verbs.retrace import retrace
 
-    sized = call | dict(zip(("height", "width"), start.size, strict=True))
+    start = photos.trajectory(pipe, shown, picture, out)
+    height, width = start.size
     with retrace(pipe, start), record(pipe, words, **options) as maps:
-        pipe(start.prompts[0], **sized)
+        pipe(shown.prompt, **shown.call | {"height": height, "width": width})
         maps.pictures = start.pictures
     return maps
 
