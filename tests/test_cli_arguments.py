@@ -70,10 +70,6 @@ def said(*arguments):
             [*PLAIN, "--compare"],
             "--compare: it has no effect with --method plain without",
         ),
-        (
-            ["maps", __file__, "--prompt", "a cat", "--steps", "3", "--timestep", "300"],
-            "--timestep: it has no effect with --steps, whose noise is found",
-        ),
         ([*RECORD, "--step-size", "3"], "--step-size: it has no effect with --method plain"),
         (
             [*RECORD, "--uncond", "--guidance", "1"],

@@ -69,32 +69,6 @@ def test_many_pictures(model, photos, tmp_path):
     assert torch.equal(attncontrol.load(alone)["frog"], a["frog"])
 
 
-def test_every_step_of_a_picture(model, photos, tmp_path):
-    """The maps of the run that makes it again, in which the network sees what it saw inverted."""
-    out, pipe = tmp_path / "out", tiny_sd(dtype=torch.float32)
-    code, _, said = run(photos / "a.png", photos / "b.png", *PROMPT, *model, "--steps", 3,
-                        "--keep", "step", "--out", out)  # fmt: skip
-    assert code == 0, said
-    maps = attncontrol.load(out / "b.safetensors")
-    assert (len(maps.steps), maps.labels, maps.pictures[0].size) == (
-        3,
-        (("cat", "frog"),),
-        (80, 128),
-    )
-    with Image.open(photos / "b.png") as picture:
-        kept = attncontrol.invert(pipe, picture, PROMPT[1], num_inference_steps=3)
-    call = {"guidance_scale": 1.0, "num_inference_steps": 3, "height": 128, "width": 80}
-    with attncontrol.record(pipe, ["cat", "frog"], keep=("step",)) as seen:
-        pipe(PROMPT[1], latents=kept.latents[:, 1], output_type="latent", **call)
-    for name, of_steps in maps.layers.items():
-        torch.testing.assert_close(of_steps[:, :, 0], seen.layers[name][:, :, 0], rtol=0, atol=1e-6)
-        assert (of_steps[:, :, 0] - of_steps[:, :, 2]).abs().max() > 1e-5
-    page = tmp_path / "page.html"
-    inspected = CliRunner().invoke(app, ["inspect", str(out / "b.safetensors"), "--out", str(page)])
-    assert inspected.exit_code == 0, inspected.stderr
-    assert page.stat().st_size > 50_000
-
-
 @pytest.mark.parametrize("name", ["a.safetensors", "a.csv", "b.png.maps.png", "maps.json"])
 def test_files_of_others_are_refused_before_a_model_is_loaded(photos, tmp_path, name):
     (tmp_path / "out").mkdir()

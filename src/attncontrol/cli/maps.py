@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from attncontrol.batch import pipelines
-from attncontrol.cli import checks, paths, photos, pictures, retraced
+from attncontrol.cli import checks, paths, pictures
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console
 from attncontrol.cli.failures import told, work
@@ -31,9 +31,9 @@ Pictures = Annotated[
 ]
 Shown = Annotated[str, typer.Option(help="What they show.", callback=checks.prompt)]
 Timestep = Annotated[
-    float | None,
+    float,
     typer.Option(
-        help="Noise that is added, 0 to 1000; objects are found best near 300, the default.",
+        help="Noise that is added, 0 to 1000; objects are found best near 300.",
         callback=checks.between(0.0, 1000.0),
     ),
 ]
@@ -91,8 +91,7 @@ def maps(
     prompt: Shown,
     words: Words = None,
     model: of.Model = "sprites",
-    timestep: Timestep = None,
-    steps: retraced.Steps = None,
+    timestep: Timestep = 300.0,
     seed: of.Seed = 0,
     keep: Keep = "head",
     limit: Limit = 100.0,
@@ -104,23 +103,18 @@ def maps(
     as_json: of.Json = False,
 ) -> None:
     """Record what the words of a prompt attend to in real pictures: made as small as those of the
-    model, encoded, noised, seen by the model once, or with --steps in every step.
+    model, encoded, noised, seen by the model once.
 
     Of several, one that cannot be read is reported and stops nothing; the exit code is then 1.
     """
-    retraced.require_alone(steps, timestep, seed)
     files = pictures.found(images)
     places = _places(files, out)
     one = pictures.opened(files[0], limit) if len(files) == 1 else None
     named = words_of(prompt, words)
     _require_free(places, files, csv=csv, reading=reading)
     pipe = pipelines.opened(model, device, dtype)
-    options: dict[str, Any] = {"keep": axes_of(keep)} | pipelines.reading_of(model)
-    if steps is None:
-        options |= {"timestep": 300.0 if timestep is None else timestep, "seed": seed}
-    else:
-        options |= {"steps": steps}
-        photos.prepared(pipe)
+    options: dict[str, Any] = {"timestep": timestep, "seed": seed, "keep": axes_of(keep)}
+    options |= pipelines.reading_of(model)
     extras = partial(_beside, csv=csv, reading=reading)
     make = partial(_made, pipe, prompt=prompt, words=named, extras=extras, options=options)
     with work():
@@ -206,8 +200,7 @@ def _made(
     """The maps of one picture, saved."""
     from attncontrol.verbs.picture import record_picture
 
-    looked_at = retraced.recorded if "steps" in options else record_picture
-    found = looked_at(pipe, picture, prompt, words, **options)
+    found = record_picture(pipe, picture, prompt, words, **options)
     save_record(found, place)
     extras(found, place)
     return found
