@@ -22,13 +22,14 @@ from diffusers import (
     SanaVideoPipeline,
     SanaVideoTransformer3DModel,
     VQModel,
+    WanPipeline,
 )
 from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 from attncontrol.attention.sites import Where
 from attncontrol.sprites.training.text import make_t5_tokenizer
 from tests.kit.zoo import EXTRA, finish, sana, t5
-from tests.kit.zoo_chat import byte_tokenizer
+from tests.kit.zoo_chat import byte_tokenizer, wan
 from tests.kit.zoo_newer import (
     ALL_QUERIES,
     VIDEO_OPTIONS,
@@ -147,6 +148,16 @@ def hunyuanvideo15():
     before = tokenizer.apply_chat_template(head, tokenize=False).partition("@")[0]
     pipe.prompt_template_encode_start_idx = len(tokenizer(before).input_ids)
     return finish(pipe, ALL_QUERIES)
+
+
+def wan22_large():
+    """Two denoisers, of which the second begins below a timestep of 950: in the second step."""
+    parts, other = wan().components, wan().components["transformer"]
+    for parameter in other.parameters():
+        parameter.mul_(1.1)
+    pipe = WanPipeline(**parts | {"transformer_2": other}, boundary_ratio=0.95)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 CROSS = {"picture": lambda _, __: 0}

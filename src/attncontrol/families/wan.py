@@ -1,12 +1,19 @@
-"""Wan 2.1 text to video (``WanTransformer3DModel``): self-attention, then cross-attention to UMT5;
-two calls per step.
+"""Wan 2.1 and 2.2 text to video (``WanTransformer3DModel``): self-attention, then
+cross-attention to UMT5; two calls per step.
 
-Recording only.
+The large models of Wan 2.2 have two denoisers, one for the noisy and one for the other steps. Sites
+are those of both, ``transformer.blocks...`` and ``transformer_2.blocks...``; each has maps of the
+steps in which it ran. Recording only.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 from diffusers import WanTransformer3DModel
+from torch import nn
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
@@ -18,13 +25,57 @@ from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
 
-def _denoiser(pipe: Any) -> Any:
-    if getattr(pipe, "transformer_2", None) is not None:
-        raise ModelError(
-            "Wan 2.2 changes its denoiser in the middle of a run; only models with one denoiser "
-            "are supported"
+class InTurn(nn.Module):
+    """Two denoisers of a pipeline, one for the beginning of a run and one for its end, as one
+    module: what is hooked into it is hooked into both, and a further run is one of the last that
+    ran."""
+
+    def __init__(self, transformer: Any, transformer_2: Any) -> None:
+        super().__init__()
+        self.transformer, self.transformer_2 = transformer, transformer_2
+        self.config = transformer.config
+        self.last = "transformer"
+
+    def forward(self, **arguments: Any) -> Any:
+        last: Any = self.get_submodule(self.last)
+        return last.forward(**arguments)  # as nobody's own call
+
+    def register_forward_pre_hook(self, hook: Any, **options: Any) -> Any:
+        def before(name: str, *given: Any) -> Any:
+            self.last = name
+            return hook(*given)
+
+        return _Handles(
+            [
+                part.register_forward_pre_hook(partial(before, name), **options)
+                for name, part in self.named_children()
+            ]
         )
-    return pipe.transformer
+
+    def register_forward_hook(self, hook: Any, **options: Any) -> Any:
+        return _Handles([part.register_forward_hook(hook, **options) for part in self.children()])
+
+
+@dataclass(frozen=True)
+class _Handles:
+    handles: Sequence[Any]
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+_IN_TURN: WeakValueDictionary[tuple[int, int], InTurn] = WeakValueDictionary()
+
+
+def _denoiser(pipe: Any) -> Any:
+    parts = pipe.transformer, getattr(pipe, "transformer_2", None)
+    if parts[1] is None:
+        return parts[0]
+    key = id(parts[0]), id(parts[1])  # whose owners live as long as the value
+    if (known := _IN_TURN.get(key)) is None:
+        known = _IN_TURN[key] = InTurn(*parts)
+    return known
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:

@@ -1,0 +1,110 @@
+"""Wan 2.2, whose denoiser changes in the middle of a run."""
+
+import gc
+from itertools import combinations
+
+import pytest
+import torch
+
+from attncontrol import edit, locate, perturb, record, steer
+from attncontrol.attention.sites import Where
+from attncontrol.edits import SoftIdentity
+from attncontrol.errors import ModelError
+from attncontrol.families import wan
+from attncontrol.families.known import family_of
+from attncontrol.losses import AttendAndExcite
+from tests.kit.zoo_videos import wan22_large
+from tests.reference.loops import Softmax
+
+PROMPTS = ["a red cat and a turtle", "a dog"]
+
+
+def run(pipe, **options):
+    return pipe(
+        PROMPTS, height=64, width=96, num_frames=5, num_inference_steps=3, guidance_scale=2.0,
+        output_type="latent", max_sequence_length=16,
+        generator=torch.Generator().manual_seed(0), **options,
+    )[0]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return wan22_large()
+
+
+def test_maps_are_those_of_the_denoiser_that_runs(pipe, monkeypatch):
+    softmax, seen = Softmax(monkeypatch), []
+    parts = {"transformer": pipe.transformer, "transformer_2": pipe.transformer_2}
+    hooks = [
+        module.register_forward_hook(
+            lambda *_, name=f"{part}.{name}": seen.append((name, softmax.seen[-1]))
+        )
+        for part, denoiser in parts.items()
+        for name, module in denoiser.named_modules()
+        if name.endswith("attn2")
+    ]
+    plain = run(pipe)
+    for hook in hooks:
+        hook.remove()
+    monkeypatch.undo()
+    with record(pipe, {PROMPTS[0]: ["turtle"], PROMPTS[1]: ["dog"]}, keep=("head", "step")) as maps:
+        assert torch.equal(run(pipe), plain)
+    ran = {name: [p for of, p in seen if of == name][::2] for name in dict(seen)}  # cond
+    assert {name: len(runs) for name, runs in ran.items()} == {
+        f"{part}.blocks.{block}.attn2": count
+        for part, count in (("transformer", 1), ("transformer_2", 2))
+        for block in (0, 1)
+    }
+    assert set(maps.layers) == set(ran)
+    words = [locate(pipe, PROMPTS[0], "turtle"), locate(pipe, PROMPTS[1], "dog")]
+    for name, runs in ran.items():
+        of = maps.layers[name][:, 0]
+        steps = range(3)[: len(runs)] if "transformer." in name else range(3)[-len(runs) :]
+        for step in range(3):
+            if step not in steps:
+                assert of[:, step].isnan().all()
+                continue
+            for image, word in enumerate(words):
+                expected = runs[step - steps.start][image][..., list(word.positions)].sum(-1)
+                expected = expected.unflatten(-1, (2, 4, 6)).float()
+                torch.testing.assert_close(of[image, step, ..., 0], expected, rtol=0, atol=1e-5)
+
+
+def test_edits_act_in_each_and_in_both(pipe):
+    def warm(call, _):
+        return call.tempered(0.25)
+
+    outputs = {(): run(pipe)}
+    for layers in (("transformer",), ("transformer_2",), ("transformer", "transformer_2")):
+        with edit(pipe, warm, where=Where(kind="cross", layers=layers)):
+            outputs[layers] = run(pipe)
+    for one, other in combinations(outputs.values(), 2):
+        assert (one - other).abs().max() > 1e-5
+
+
+def test_further_passes_are_those_of_the_one_that_runs(pipe):
+    """Without a change they predict the same, and guidance by them changes nothing."""
+    plain = run(pipe)
+    for layers in (("transformer",), ("transformer_2",)):
+        for edited, changes in ((SoftIdentity(), True), (lambda call, _: call, False)):
+            with perturb(pipe, edited, scale=2.0, where=Where(kind="self", layers=layers)):
+                difference = (run(pipe) - plain).abs().max()
+            assert (difference > 1e-4) if changes else (difference < 1e-5)
+
+
+def test_losses_are_refused(pipe):
+    with pytest.raises(ModelError, match="not of videos"), steer(pipe, AttendAndExcite(["dog"])):
+        pass
+
+
+def test_nothing_stays(pipe):
+    denoiser = family_of(pipe).denoiser(pipe)
+    assert family_of(pipe).denoiser(pipe) is denoiser
+    with record(pipe, ["turtle"]):
+        run(pipe)
+    for part in (pipe.transformer, pipe.transformer_2):
+        assert not part._forward_pre_hooks
+        assert not part._forward_hooks
+    del denoiser
+    gc.collect()
+    assert (id(pipe.transformer), id(pipe.transformer_2)) not in wan._IN_TURN
