@@ -1,9 +1,12 @@
 """Embeddings that are given instead of prompts: words stand where the text encoder read them, in
 windows one after another, whatever library weighted them."""
 
+import re
+
 import pytest
 import torch
 from compel import Compel, CompelForFlux, CompelForSDXL
+from diffusers import StableDiffusionPipeline
 
 from attncontrol import edit, record, steer
 from attncontrol.edits import Reweight
@@ -166,3 +169,41 @@ def test_three_encoders():
     assert maps.prompts == named.prompts
     assert maps.spans == named.spans
     assert torch.equal(maps["turtle"], named["turtle"])
+
+
+class Multiplied(StableDiffusionPipeline):
+    """As pipelines that encode weighted prompts by themselves: windows of 30 words, multiplied by
+    weights, and all of them scaled together."""
+
+    @torch.no_grad()
+    def __call__(self, prompt, negative_prompt="", **call):
+        own, other = (self.weighted(text) for text in (prompt, negative_prompt))
+        call |= {"prompt_embeds": own, "negative_prompt_embeds": other, "prompt": None}
+        return super().__call__(**call)
+
+    def weighted(self, prompt):
+        ids, weights = [], []
+        for text in re.split(r"(\([^)]*\))", prompt):
+            word, _, weight = text.strip("()").partition(":")
+            new = self.tokenizer(word).input_ids[1:-1]
+            ids, weights = ids + new, weights + [float(weight or 1)] * len(new)
+        ids, weights = ids + [self.tokenizer.eos_token_id] * 60, weights + [1.0] * 60
+        begin, end = [self.tokenizer.bos_token_id], [self.tokenizer.eos_token_id]
+        windows = torch.tensor([begin + ids[k : k + 30] + end for k in (0, 30)])
+        states = torch.cat([self.text_encoder(window[None])[0] for window in windows], 1)
+        shares = [[1.0, *weights[k : k + 30], 1.0] for k in (0, 30)]
+        changed = states * torch.tensor(shares).flatten()[:, None]
+        return changed * states.norm() / changed.norm()
+
+
+def test_a_pipeline_that_weights_its_prompts():
+    pipe, long = tiny_sd(cls=Multiplied), "a frog and a red car, " * 5 + "a (turtle:1.3), a cat"
+    with record(pipe, ["turtle", "cat", "frog#2"], steps=[0]) as maps:
+        run(pipe, long, negative_prompt="a (dog:0.5)")
+    clean = long.replace("(", "").replace(":1.3)", "")
+    assert maps.prompts == (clean,)
+    pieces = pipe.tokenizer.tokenize(clean)
+    found = [[k for k, piece in enumerate(pieces) if piece in word] for word in
+             (("tur", "tle</w>"), ("cat</w>",), ("frog</w>",))]  # fmt: skip
+    placed = [[k + 1 if k < 30 else k + 3 for k in of] for of in (*found[:2], found[2][1:2])]
+    assert [list(span.positions) for span in maps.spans[0]] == placed

@@ -84,7 +84,7 @@ ENTERED: ContextVar[frozenset[object]] = ContextVar("ENTERED", default=frozenset
 class Contexts:
     """Those open on one pipeline, in the order of their opening. ``soloist`` is one that hides what
     the pipeline does from the others. ``guider`` is that of a modular one. ``heard`` is what text
-    encoders were given outside of its calls. ``left`` are sites that ran without their own kernel,
+    encoders were given since the block began. ``left`` are sites that ran without their own kernel,
     by name, ``told`` those that a warning has named."""
 
     pipe: Any
@@ -155,7 +155,7 @@ class Contexts:
         """A run of the pipeline, which belongs to this thread. Raises ThreadError."""
         with self.lock:
             self.require_thread()
-            track.heard = tuple(self.heard)
+            track.heard = self.heard
             self.track = track
             self.claim()
 

@@ -1,7 +1,7 @@
 """The texts of embeddings that a call is given instead of prompts: what text encoders were heard to
 make, found again in them window by window."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ _TOLERANCE, _SHARE = 0.02, 0.9  # of half precision; of the positions, since end
 
 
 def texts_of(
-    pipe: Any, encoders: Sequence[Encoder], states: Any, heard: Sequence[Heard], images: int
+    pipe: Any, encoders: Sequence[Encoder], states: Any, heard: Collection[Heard], images: int
 ) -> list[Reading | None]:
     """What every image is told by embeddings [row position width], None where that is not known:
     what was not encoded while somebody listened, or is a blend of several texts."""
@@ -71,7 +71,8 @@ def _windows(states: Tensor, heard: Sequence[Heard]) -> list[Heard]:
 
 def _best(states: Tensor, heard: Sequence[Heard]) -> Heard | None:
     """The row that explains most of what features begin with: by itself, and if that is as much,
-    with weights that move it away from an empty text."""
+    with weights of words. These multiply features (A1111, lpw, sd_embed), move them away from those
+    of an empty text or of the last position, or mix them with those in which a word is masked."""
     groups: dict[tuple[int, ...], list[Heard]] = {}
     for row in heard:
         groups.setdefault(row.ids, []).append(row)
@@ -83,7 +84,8 @@ def _best(states: Tensor, heard: Sequence[Heard]) -> Heard | None:
         for layer in group[0].layers if size <= len(states) else ():
             own, further = (_pieces(each, layer) for each in (group, others))
             alone, _ = explained(states[:size], own, _TOLERANCE)
-            count, rest = explained(states[:size], own + further, _TOLERANCE)
+            last = [piece[-1:].expand_as(piece) for piece in own[:1]]
+            count, rest = explained(states[:size], own + further + last, _TOLERANCE)
             if count >= _SHARE * size and (alone, count, -rest) > most:
                 best, most = group[0], (alone, count, -rest)
     return best

@@ -1,5 +1,5 @@
-"""What text encoders were given outside of the pipeline's own calls, and what they made of it: of
-such pieces are the embeddings that a call is given instead of prompts."""
+"""What text encoders were given inside a block, and what they made of it: of such pieces are the
+embeddings that a call is given instead of prompts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from attncontrol.running.observers import Hook
-from attncontrol.running.own import caller
 
-MOST = 512
+MOST = 64
 """Rows that are kept: those of the last calls."""
-_DEEP = 6
+_DEEP = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +26,12 @@ class Heard:
 
 
 def listen(pipe: Any, heard: Callable[[list[Heard]], None]) -> list[Callable[[], None]]:
-    """Tells ``heard`` the rows of every call of a text encoder that is not the pipeline's own;
-    returns what ends this."""
+    """Tells ``heard`` the rows of every call of a text encoder; returns what ends this."""
 
     def listener(name: str) -> Hook:
         def hear(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
             ids = args[0] if args else kwargs.get("input_ids")
-            if isinstance(ids, Tensor) and ids.ndim == 2 and caller() is not pipe:
+            if isinstance(ids, Tensor) and ids.ndim == 2:
                 heard(rows(name, module, ids, output))
 
         return Hook(hear)
@@ -69,11 +67,7 @@ def rows(component: str, module: nn.Module, ids: Tensor, output: Any) -> list[He
 
 def explained(window: Tensor, pieces: Sequence[Tensor], tolerance: float) -> tuple[int, float]:
     """At how many positions features [position width] are a weighted sum of ``pieces`` of the same
-    shape, and what is left at all positions: the mean of |rest| / |features|.
-
-    So are those with weights of words: multiplied (A1111), moved away from those of an empty text,
-    or mixed with those in which a word is masked (compel).
-    """
+    shape, and what is left at all positions: the mean of |rest| / |features|."""
     rest, known = window, list[Tensor]()
     for piece in pieces:
         size, own = piece.norm(dim=-1, keepdim=True), piece

@@ -1,7 +1,7 @@
 """What the prompts of a run become: the text of every image in both branches, compared with the ids
 that reached the text encoders."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +56,7 @@ def text_of_run(
     encoding: Mapping[str, Any],
     received: Mapping[str, Sequence[Ids]],
     images: int,
-    heard: Sequence[Heard] = (),
+    heard: Collection[Heard] = (),
 ) -> Text:
     """The text of every image, and of its unconditional rows; None where it is not known. That of
     embeddings is known if the text encoders were ``heard`` making them."""

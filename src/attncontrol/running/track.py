@@ -1,7 +1,7 @@
 """Which run of the pipeline it is, and where in it: prompts, seeds, steps, views and rows."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ class Track:
     ``changes`` of the latents, in units of the network input, hold until its end; ``edited`` is
     what contexts changed, by view, of what the scheduler returned, ``moved`` both, in latents.
     ``views`` are the most of them that a step had so far. ``received`` are the rows of ids that
-    reached each text encoder, ``heard`` those before it. ``further`` are texts of edits,
+    reached each text encoder, ``heard`` those of the block. ``further`` are texts of edits,
     ``kept`` what these keep during the run; ``call`` is the last one of the denoiser, ``before``
     and ``latents`` are those before and after the last step of the scheduler. ``state`` is that of
     a modular pipeline, ``conditions`` are the branches of the calls of a step, as its guider says.
@@ -40,7 +40,7 @@ class Track:
     repeats: int | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
     received: dict[str, list[Ids]] = field(default_factory=dict)
-    heard: tuple[Heard, ...] = ()
+    heard: Collection[Heard] = ()
     thread: int | None = None
     index: int = 0
     stage: int = 0
@@ -144,7 +144,7 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     scheduler, sample = pipe.scheduler, arguments[family.sample]
     timestep = torch.as_tensor(arguments[family.time]).flatten()[0]
     track.move(pipe, float(timestep))
-    branches, images = _rows(pipe, family, track, len(sample))
+    branches, images = _rows(pipe, family, track, len(sample), arguments)
     scale = 1.0
     if hasattr(scheduler, "scale_model_input"):
         one = torch.ones(1, dtype=torch.float64, device=sample[0].device)
@@ -165,7 +165,9 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     )  # fmt: skip
 
 
-def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str, ...], int]:
+def _rows(
+    pipe: Any, family: Family, track: Track, size: int, arguments: Mapping[str, Any]
+) -> tuple[tuple[str, ...], int]:
     """The branches of a batch of ``size`` rows, and the images in each."""
     prompts = track.prompts
     if track.repeats is None and prompts is not None:  # encode_prompt was not told
@@ -183,8 +185,19 @@ def _rows(pipe: Any, family: Family, track: Track, size: int) -> tuple[tuple[str
             "batch in a way that is not known"
         )
     if track.text is None:
-        track.text = text_of_run(pipe, family, track.encoding, track.received, images, track.heard)
+        told = track.encoding or _given(arguments, branches, images)
+        track.text = text_of_run(pipe, family, told, track.received, images, track.heard)
     return branches, images
+
+
+def _given(arguments: Mapping[str, Any], branches: tuple[str, ...], images: int) -> dict[str, Any]:
+    """The embeddings that the denoiser is given, of pipelines that encode prompts in a way of their
+    own."""
+    states = arguments.get("encoder_hidden_states")
+    if not isinstance(states, Tensor) or len(states) != len(branches) * images:
+        return {}
+    of = dict(zip(branches, states.split(images), strict=True))
+    return {"prompt_embeds": of.get("cond"), "negative_prompt_embeds": of.get("uncond")}
 
 
 def _branches(pipe: Any, family: Family, track: Track, parts: int | None) -> tuple[str, ...]:
