@@ -89,8 +89,7 @@ class Events:
         contexts.begin(track)
 
     def _on_ids(self, component: str, rows: list[Ids]) -> None:
-        if caller() is self.contexts.pipe:
-            follow(self.contexts)
+        if caller() is self.contexts.pipe and follow(self.contexts):
             self.contexts.track.received.setdefault(component, []).extend(rows)
 
     def _on_latents(self, bound: dict[str, Any]) -> None:
@@ -124,7 +123,8 @@ class Events:
         if pipe is not contexts.pipe and self.is_open(pipe):
             return None
         if pipe is contexts.pipe:
-            follow(self.contexts)
+            if not follow(contexts):
+                return None
             contexts.claim()
             self._require_parts()
         self.running[thread] = None

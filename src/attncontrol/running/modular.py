@@ -8,6 +8,7 @@ from attncontrol.errors import CouplingError, ModelError
 from attncontrol.families import zimage
 from attncontrol.families.family import Family
 from attncontrol.families.parts import is_modular
+from attncontrol.running.blocks import close_left
 from attncontrol.running.contexts import Contexts, Hooks
 from attncontrol.running.observers import observe
 from attncontrol.running.own import caller, state_of_run
@@ -56,16 +57,20 @@ def require_seen(pipe: Any, hooks: Hooks) -> None:
         require_plain(pipe, "an edit with further texts")
 
 
-def follow(contexts: Contexts) -> None:
-    """Begins a track where this is the first that is seen of a run. Raises CouplingError."""
+def follow(contexts: Contexts) -> bool:
+    """Begins a track where this is the first that is seen of a run; returns whether contexts are
+    left, since those of a former run's blocks are closed. Raises CouplingError."""
     pipe = contexts.pipe
     if not is_modular(pipe):
-        return
+        return True
+    close_left()
+    if not contexts.seats:
+        return False
     if getattr(pipe, "guider", None) is not contexts.guider:
         raise CouplingError("the guider was replaced inside the block; do that before it")
     state = state_of_run(pipe)
     if state is None or state is contexts.track.state:
-        return
+        return True
     values = dict(state.values)
     if contexts.family.name == "zimage":
         values["prompt"] = zimage.as_given(pipe, values["prompt"])
@@ -73,6 +78,7 @@ def follow(contexts: Contexts) -> None:
     track.state = state
     contexts.begin(track)
     contexts.seeds = seeds_of(state.values)
+    return True
 
 
 def watch_guider(contexts: Contexts) -> list[Callable[[], None]]:

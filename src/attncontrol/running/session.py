@@ -14,6 +14,7 @@ from attncontrol.attention.moment import Purpose
 from attncontrol.errors import CouplingError
 from attncontrol.families.family import Family
 from attncontrol.families.known import family_of
+from attncontrol.running.blocks import close_left
 from attncontrol.running.calls import DenoiserCall, prediction_of
 from attncontrol.running.contexts import ENTERED, Contexts, Hooks, Seat
 from attncontrol.running.eager import compiled_parts
@@ -203,6 +204,7 @@ def attach(pipe: Any) -> Session:
     """The session of a pipeline: the one that is open, or a new one. Raises UnsupportedError."""
     family = family_of(pipe)
     require_described(pipe, family)
+    close_left()
     denoiser = family.denoiser(pipe)
     if _is_open(pipe):
         if _OPEN[id(pipe)].denoiser is not denoiser:
