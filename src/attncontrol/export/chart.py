@@ -121,6 +121,44 @@ def panels(
     _written(figure, file)
 
 
+class Strength(NamedTuple):
+    """Of a method: how strong it is, and the point that it then has."""
+
+    value: float
+    at: Point
+
+
+def tradeoffs(
+    of_each: Mapping[str, Mapping[tuple[str, str], Sequence[Strength]]], x: str, y: str, file: Path
+) -> None:
+    """One panel beside the other, of equal axes, with a line through the strengths of every (model,
+    method): a colour for the model, a dash for the method; the first and the last strength stand
+    beside their points."""
+    figure = _figure(2.4 + 3.2 * len(of_each), 3.6)
+    places = figure.subplots(1, len(of_each), squeeze=False, sharex=True, sharey=True)[0]
+    names = list(dict.fromkeys(name for lines in of_each.values() for name in lines))
+    models, methods = (list(dict.fromkeys(each)) for each in zip(*names, strict=True))
+    for axes, (title, lines) in zip(places, of_each.items(), strict=True):
+        for (model, method), strengths in lines.items():
+            points = [each.at for each in strengths]
+            ends = [[p.y - p.low for p in points], [p.high - p.y for p in points]]
+            axes.errorbar(
+                [p.x for p in points], [p.y for p in points], yerr=ends, marker="o", markersize=3,
+                linewidth=1.2, elinewidth=0.4, color=f"C{models.index(model)}",
+                linestyle=("-", "--", ":", "-.")[methods.index(method) % 4],
+                label=f"{model}, {method}",
+            )  # fmt: skip
+            for value, at in (strengths[0], strengths[-1]):
+                axes.annotate(f"{value:g}", (at.x, at.y), xytext=(3, 3),
+                              textcoords="offset points", fontsize=7)  # fmt: skip
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel(x)
+        axes.spines[["top", "right"]].set_visible(False)
+    places[0].set_ylabel(y)
+    figure.legend(*places[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    _written(figure, file)
+
+
 def _without_strengths(method: str) -> str:
     return re.sub(r"@[^+]*", "", method)
 
