@@ -35,7 +35,8 @@ def places(tokenizer, ids, *pieces):
     return [k for k, piece in enumerate(tokenizer.convert_ids_to_tokens(ids)) if piece in pieces]
 
 
-def test_all_vectors_of_a_textual_inversion(with_toy, prompt="a <cat-toy>, a frog, <cat-toy>"):
+def test_all_vectors_of_a_textual_inversion(with_toy):
+    prompt = "a <cat-toy>, a frog, <cat-toy>"
     pipe, written = with_toy, with_toy.maybe_convert_prompt(prompt, with_toy.tokenizer)
     ids = pipe.tokenizer(written).input_ids
     expected = [places(pipe.tokenizer, ids, *TOY), places(pipe.tokenizer, ids, "frog</w>")]

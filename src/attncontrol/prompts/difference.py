@@ -35,7 +35,7 @@ class Difference:
 
 
 def difference(before: str, after: str) -> Difference:
-    """Raises WordError for prompts in another language than English."""
+    """Raises WordError for prompts in a language that cannot be parsed; see ``tell_apart``."""
     (first, out), (second, further) = map(tell_apart, (before, after))
     gone, new = _others(first, second, _noun), _others(second, first, _noun)
     if gone or new:

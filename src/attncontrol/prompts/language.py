@@ -1,4 +1,4 @@
-"""Whether a prompt is English, as the parse needs it: by its script, and by the small words that
+"""Which language a prompt is in, as the parse needs it: by its script, and by the small words that
 every sentence has.
 
 A prompt is taken for another language if most of its letters are not Latin, or if more different
@@ -52,8 +52,7 @@ def require_english(prompt: str) -> None:
     """Raises WordError for a prompt in another language."""
     if language := other_language(prompt):
         raise WordError(
-            f"nouns are found in English prompts only, and {prompt!r} seems to be {language}; "
-            "name the words yourself: words=['...'] or --words ..."
+            f"this is done for English prompts only, and {prompt!r} seems to be {language}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The English spaCy pipeline that reads prompts. spaCy is imported on the first call."""
+"""The spaCy pipelines that read prompts. spaCy is imported on the first call."""
 
 import hashlib
 import sys
@@ -58,6 +58,36 @@ def retold(doc: Any, words: dict[int, str]) -> Any:
         deps=[token.dep_ for token in told],
         heads=[token.head.i for token in told],
     )
+
+
+_CODES = {
+    "German": "de", "French": "fr", "Spanish": "es", "Italian": "it", "Portuguese": "pt",
+    "Dutch": "nl", "Swedish": "sv", "Danish": "da", "Polish": "pl", "Romanian": "ro",
+    "Finnish": "fi", "Cyrillic script": "ru", "Greek script": "el", "Hangul script": "ko",
+    "Hiragana script": "ja", "Katakana script": "ja", "Cjk script": "zh",
+}  # fmt: skip
+
+
+def other_pipelines(language: str) -> tuple[str, ...]:
+    """The names of spaCy's pipelines of another language, the largest last; none if there are
+    none. ``language`` is as ``other_language`` names it."""
+    code = _CODES.get(language)
+    kind = "web" if code == "zh" else "news"
+    sizes = () if code is None else ("sm", "md", "lg")
+    return tuple(f"{code}_core_{kind}_{size}" for size in sizes)
+
+
+def other_parser(language: str) -> Any | None:
+    """The largest pipeline of another language that is installed, None if none is."""
+    installed = [name for name in other_pipelines(language) if list(distributions(name=name))]
+    return _loaded(installed[-1]) if installed else None
+
+
+@cache
+def _loaded(name: str) -> Any:
+    import spacy
+
+    return spacy.load(name, exclude=["ner", "lemmatizer"])
 
 
 def _installed() -> str | None:

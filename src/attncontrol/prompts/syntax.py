@@ -6,7 +6,8 @@ schemes of both spaCy's English pipelines (ClearNLP) and Universal Dependencies:
 compounds and participles before a noun with what modifies or joins them, predicates ("the apple is
 red") and relative clauses ("a dog that is red"). Differences: every clause is read, the noun is
 explicit, nothing is kept between prompts, degree adverbs ("very") are no modifiers, and nouns that
-the tagger of a small pipeline takes for verbs ("a white rose") are repaired.
+the tagger of a small pipeline takes for verbs ("a white rose") are repaired. Prompts in another
+language are read by a spaCy pipeline of it, if one is installed, with the rules of ``foreign``.
 """
 
 import re
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from attncontrol.errors import WordError
+from attncontrol.prompts import foreign
 from attncontrol.prompts.grammar import chain, is_head, modifiers, predications
-from attncontrol.prompts.language import require_english
+from attncontrol.prompts.language import other_language
 from attncontrol.prompts.lexicon import CLOSED, DEGREES
 from attncontrol.prompts.reading import read
 from attncontrol.prompts.repairs import mistaken, paints
@@ -49,18 +51,23 @@ class Entity:
 
 def analyse(prompt: str) -> tuple[Entity, ...]:
     """The nouns of a prompt in order, each with its modifiers, those of tags as well. Empty if
-    there is none. Raises WordError for a prompt in another language than English."""
+    there is none. Raises WordError for a prompt in another language than English of which no spaCy
+    pipeline is installed."""
     whole = Kept(prompt, tuple(range(len(prompt))), ())
     return tuple(entity for _, entity in _entities(whole))
 
 
 def _entities(kept: Kept) -> list[tuple[Any, Entity]]:
     """The nouns of what is left of a prompt, as tokens and as words of the whole prompt."""
-    require_english(kept.text)
-    doc = read(kept.text)
-    painted = {token.i + 1: token.nbor(-1) for token in doc if paints(token)}
+    if language := other_language(kept.text):
+        doc, painted = foreign.parsed(kept.text, language), dict[int, Any]()
+        described = foreign.described(doc)
+    else:
+        doc = read(kept.text)
+        painted = {token.i + 1: token.nbor(-1) for token in doc if paints(token)}
+        described = _described(doc, painted)
     entities: dict[Word, tuple[Any, Entity]] = {}
-    for index, words in sorted(_described(doc, painted).items()):
+    for index, words in sorted(described.items()):
         noun = _word(doc[index], kept)
         own = {
             _word(word, kept)
@@ -101,12 +108,14 @@ def _described(doc: Any, painted: Mapping[int, Any]) -> dict[int, list[Any]]:
 def tell_apart(prompt: str) -> tuple[tuple[Entity, ...], tuple[LeftOut, ...]]:
     """The nouns that a picture can show, and what is none of them, with the reason: tags, words for
     the picture itself ("a photo of"), for places in it ("to the left of") and for amounts ("a pair
-    of"), bare colours ("a man in black"), and nouns that cannot be seen ("beauty")."""
+    of"), bare colours ("a man in black"), and nouns that cannot be seen ("beauty"). In other
+    languages than English tags alone are left out."""
     kept = without_tags(prompt)
     subjects: list[Entity] = []
     left_out = list(kept.left_out)
     for token, entity in _entities(kept):
-        reason = why_left_out(token, entity.modifiers)
+        english = token.lang_ == "en"
+        reason = why_left_out(token, entity.modifiers) if english else None
         if reason is None:
             subjects.append(entity)
         else:

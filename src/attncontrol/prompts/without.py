@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from attncontrol.errors import WordError
+from attncontrol.prompts.language import require_english
 from attncontrol.prompts.reading import read
 from attncontrol.prompts.spelling import places, words_of
 from attncontrol.prompts.syntax import Entity, tell_apart
@@ -34,8 +35,9 @@ def without(prompt: str, word: str) -> str:
         without("a lion with a crown, a cat and a frog", "cat")  # "a lion with a crown and a frog"
 
     Raises WordError if it is no thing of the prompt, or what is left would not be a prompt: things
-    that stand in a sentence, or of which others are said.
+    that stand in a sentence, or of which others are said; or if the prompt is not English.
     """
+    require_english(prompt)
     subjects, _ = tell_apart(prompt)
     spans = sorted(_phrase(prompt, subject) for subject in subjects)
     at = spans.index(_phrase(prompt, _named(prompt, word, subjects)))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from attncontrol.errors import WordError
+from attncontrol.prompts.language import require_english
 from attncontrol.prompts.parser import parser
 from attncontrol.prompts.syntax import tell_apart
 
@@ -28,6 +29,7 @@ def noun_phrases(prompt: str) -> tuple[str, ...]:
 def named_in(prompt: str) -> tuple[Named, ...]:
     """The things that a picture can show, each once; none of a prompt in another language."""
     try:
+        require_english(prompt)
         subjects, _ = tell_apart(prompt)
     except WordError:
         return ()
