@@ -8,6 +8,7 @@ from diffusers import (
     AutoencoderKLAllegro,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLHunyuanVideo15,
+    AutoencoderKLMochi,
     ClassifierFreeGuidance,
     Cosmos2TextToImagePipeline,
     CosmosTransformer3DModel,
@@ -19,6 +20,8 @@ from diffusers import (
     Kandinsky3Pipeline,
     Kandinsky3UNet,
     Kandinsky5T2VPipeline,
+    MochiPipeline,
+    MochiTransformer3DModel,
     SanaVideoPipeline,
     SanaVideoTransformer3DModel,
     VQModel,
@@ -158,6 +161,23 @@ def wan22_large():
     pipe = WanPipeline(**parts | {"transformer_2": other}, boundary_ratio=0.95)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def mochi():
+    torch.manual_seed(0)
+    other = make_t5_tokenizer()
+    transformer = MochiTransformer3DModel(
+        patch_size=2, num_attention_heads=2, attention_head_dim=8, num_layers=2,
+        pooled_projection_dim=16, in_channels=12, out_channels=12, text_embed_dim=32,
+        time_embed_dim=4, max_sequence_length=16,
+    )  # fmt: skip
+    encoder = AutoencoderKLMochi(
+        latent_channels=12, out_channels=3, encoder_block_out_channels=(32, 32, 32, 32),
+        decoder_block_out_channels=(32, 32, 32, 32), layers_per_block=(1, 1, 1, 1, 1),
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
+    pipe = MochiPipeline(scheduler, encoder, t5(other), other, transformer)
+    return finish(pipe, ALL_QUERIES).to(torch.float32)  # its rotations are
 
 
 CROSS = {"picture": lambda _, __: 0}

@@ -211,6 +211,18 @@ class AttentionCall:
         return _at_least_single(torch.cat(outputs, -1))
 
 
+_POSITIONAL = ("query", "key", "value", "mask", "dropout", "is_causal")
+_NAMES = {"attn_mask": "mask", "dropout_p": "dropout"}
+
+
+def call_of(site: Site, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AttentionCall:
+    """The call that scaled_dot_product_attention was given."""
+    named = dict(zip(_POSITIONAL, args, strict=False))
+    return AttentionCall(
+        site, **named | {_NAMES.get(name, name): value for name, value in kwargs.items()}
+    )
+
+
 def _at_least_single(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attncontrol.attention.call import AttentionCall
+from attncontrol.attention.by_row import in_one_call, runs_by_row
+from attncontrol.attention.call import AttentionCall, call_of
 from attncontrol.attention.edit import Editor, Seen
 from attncontrol.attention.kernels import OwnKernel, with_torch_kernel
 from attncontrol.attention.moment import Moment
@@ -28,9 +29,6 @@ from attncontrol.errors import BackendError, EditError
 Handler = Callable[[AttentionCall], Tensor]
 Listener = Callable[[AttentionCall, Moment], Tensor]
 """Looks at a call, changes nothing and returns ``call.run()``, or the same computed otherwise."""
-
-_POSITIONAL = ("query", "key", "value", "mask", "dropout", "is_causal")
-_NAMES = {"attn_mask": "mask", "dropout_p": "dropout"}
 
 
 def attend(
@@ -124,9 +122,7 @@ class _Intercept(TorchFunctionMode):
         self.calls += 1
         if self.calls > 1:
             return func(*args, **kwargs)
-        named = dict(zip(_POSITIONAL, args, strict=False))
-        named |= {_NAMES.get(name, name): value for name, value in kwargs.items()}
-        call = AttentionCall(self.site, **named)
+        call = call_of(self.site, args, kwargs)
         if self.backend is not None:
             call = replace(call, backend=OwnKernel(self.backend, call))
         return self.handler(call)
@@ -158,6 +154,8 @@ def _control_class(processor_class: type) -> type:
     @functools.wraps(processor_class.__call__)
     def call(self: Any, attn: nn.Module, *args: Any, **kwargs: Any) -> Any:
         wrapped, site, handler = self._control
+        if runs_by_row(wrapped):
+            return in_one_call(lambda: wrapped(attn, *args, **kwargs), site, handler)
         processor, backend = with_torch_kernel(wrapped, attn)
         with _Intercept(site, handler, backend) as mode:
             output = processor(attn, *args, **kwargs)

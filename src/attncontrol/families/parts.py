@@ -72,7 +72,7 @@ def patches_of(denoiser: Any) -> tuple[int, int, int]:
     """(frames, height, width) of a patch of a transformer of videos."""
     patch = denoiser.config.patch_size
     if isinstance(patch, int):
-        return denoiser.config.patch_size_t or 1, patch, patch
+        return denoiser.config.get("patch_size_t") or 1, patch, patch
     return tuple(patch)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 REFUSED: Mapping[str, str] = {
     "GlmImageTransformer2DModel": "the text that it attends to is what stands in quotation marks; "
     "the prompt reaches it as picture tokens that a language model wrote",
-    "MochiTransformer3DModel": "it computes the attention of every row of a batch by itself",
     "OmniGenTransformer2DModel": "it reads the prompt itself, without a text encoder whose ids "
     "could be compared",
     "QwenImage21Transformer2DModel": "it attends to keys of the text that it kept from the first "
