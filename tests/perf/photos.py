@@ -1,5 +1,5 @@
 """What an edit of a picture that exists costs, by processor time: python -m tests.perf.photos
-[--model sd15] [--steps 10] [--repeats 3].
+[--model sd15] [--size 512] [--steps 10] [--repeats 3].
 
 plain     a run of the new prompt alone, with guidance: two rows of the network a step
 invert    the exact inversion, without guidance: one row
@@ -10,7 +10,8 @@ again     an edit that takes it from what was kept: two rows
 
 Ratios are to plain, of turns in which all follow each other in one process: medians and ends. One
 edit costs invert + pair, or invert + keep + again; a second one pair, or again. Models are those
-that are bundled ("sd"), or a randomly initialised UNet of the size of SD 1.5's at 128 x 128 pixels.
+that are bundled ("sd"), or a randomly initialised UNet of the size of SD 1.5's; pictures have
+``--size`` pixels to each side.
 Last come the bytes of a file with the trajectory of one picture of 512 x 512 pixels in 50 steps,
 latents of 4 x 64 x 64, exact, and by null texts of 77 x 768.
 """
@@ -35,7 +36,6 @@ from attncontrol.verbs.places import On
 from tests.perf.sd15 import components
 
 PROMPT, CHANGED = "a red cat and a blue frog", "a green cat and a blue frog"
-SIZE = 128
 ONE_EDIT, SECOND = (("invert", "pair"), ("invert", "keep", "again")), (("pair",), ("again",))
 
 
@@ -59,10 +59,10 @@ def seconds(function):
     return time.process_time() - began, made
 
 
-def turn(pipe, photo, steps: int):
+def turn(pipe, photo, steps: int, side: int):
     """Seconds of every variant, once after the other."""
     call = {"num_inference_steps": steps, "guidance_scale": 2.0, "output_type": "latent"}
-    call |= {"height": SIZE, "width": SIZE}
+    call |= {"height": side, "width": side}
     alone = call | {"guidance_scale": 1.0}
     found = {}
 
@@ -83,7 +83,7 @@ def turn(pipe, photo, steps: int):
             return pipe(CHANGED, latents=trajectory.latents[:, 0], **call).images
 
     found["plain"], _ = seconds(lambda: pipe(CHANGED, **call))
-    own = {"num_inference_steps": steps, "size": (SIZE, SIZE)}
+    own = {"num_inference_steps": steps, "size": (side, side)}
     found["invert"], trajectory = seconds(lambda: invert(pipe, photo, PROMPT, **own))
     found["pair"], both = seconds(pair)
     found["keep"], source = seconds(kept)
@@ -120,12 +120,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="sd", choices=("sd", "sd3", "pixart", "sd15"))
+    parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     pipe, photo = pipeline(args.model), picture()
-    turn(pipe, photo, 2)  # warm
-    turns = [turn(pipe, photo, args.steps) for _ in range(args.repeats)]
+    turn(pipe, photo, min(args.steps, 2), args.size)  # warm
+    turns = [turn(pipe, photo, args.steps, args.size) for _ in range(args.repeats)]
     for title, ways in (("one edit", ONE_EDIT), ("a second one", SECOND)):
         for parts in ways:
             print(f"{title}, {told(turns, parts)}")
