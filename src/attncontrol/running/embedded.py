@@ -98,9 +98,10 @@ def _pieces(group: Sequence[Heard], layer: str) -> list[Tensor]:
 @torch.no_grad()
 def _empty(pipe: Any, encoder: Encoder, heard: Iterable[Heard]) -> list[Heard]:
     """What a text encoder makes of an empty text of every length that was heard."""
-    if encoder.component is None:
+    module: Any = getattr(pipe, str(encoder.component), None)
+    if encoder.component is None or not type(module).__name__.startswith(("CLIP", "T5")):
         return []
-    module, tokenizer = getattr(pipe, encoder.component), _tokenizer(pipe, encoder)
+    tokenizer = _tokenizer(pipe, encoder)
     sizes = {len(row.ids) for row in heard if row.component == encoder.component}
     found: list[Heard] = []
     for size in sizes:

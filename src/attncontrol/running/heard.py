@@ -13,6 +13,9 @@ from attncontrol.running.observers import Hook
 MOST = 64
 """Rows that are kept: those of the last calls."""
 _DEEP = 4
+_KINDS = ("CLIP", "T5", "UMT5", "Gemma")
+"""How the classes of text encoders begin that libraries of weights know; language models beside
+these return logits, which are large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,7 @@ def listen(pipe: Any, heard: Callable[[list[Heard]], None]) -> list[Callable[[],
     return [
         part.register_forward_hook(listener(name), with_kwargs=True).remove
         for name, part in pipe.components.items()
-        if name.startswith("text_encoder") and isinstance(part, nn.Module)
+        if name.startswith("text_encoder") and type(part).__name__.startswith(_KINDS)
     ]
 
 
