@@ -1,6 +1,8 @@
 """Tiny pipelines of denoisers made for videos, with random weights, seeded: real diffusers and
 transformers classes. What is known of each is written beside it, as in ``zoo_newer``."""
 
+from types import SimpleNamespace
+
 import torch
 from diffusers import (
     AllegroPipeline,
@@ -8,11 +10,14 @@ from diffusers import (
     AutoencoderKLAllegro,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLHunyuanVideo15,
+    AutoencoderKLMagvit,
     AutoencoderKLMochi,
     ClassifierFreeGuidance,
     Cosmos2TextToImagePipeline,
     CosmosTransformer3DModel,
     DDPMScheduler,
+    EasyAnimatePipeline,
+    EasyAnimateTransformer3DModel,
     EulerAncestralDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideo15Pipeline,
@@ -24,6 +29,8 @@ from diffusers import (
     MochiTransformer3DModel,
     SanaVideoPipeline,
     SanaVideoTransformer3DModel,
+    SkyReelsV2Pipeline,
+    SkyReelsV2Transformer3DModel,
     VQModel,
     WanPipeline,
 )
@@ -180,7 +187,37 @@ def mochi():
     return finish(pipe, ALL_QUERIES).to(torch.float32)  # its rotations are
 
 
+def skyreels():
+    torch.manual_seed(0)
+    other = make_t5_tokenizer()
+    transformer = SkyReelsV2Transformer3DModel(
+        num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=32,
+        freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+    )  # fmt: skip
+    pipe = SkyReelsV2Pipeline(other, t5(other), transformer, wan_vae(), flow())
+    return finish(pipe, ("attn2.to_q",))
+
+
+def easyanimate():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    transformer = EasyAnimateTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, patch_size=2,
+        num_layers=2, mmdit_layers=1, time_embed_dim=4, text_embed_dim=16,
+    )  # fmt: skip
+    encoder = AutoencoderKLMagvit(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=2,
+        down_block_types=("SpatialDownBlock3D", *("SpatialTemporalDownBlock3D",) * 3),
+        up_block_types=("SpatialUpBlock3D", *("SpatialTemporalUpBlock3D",) * 3),
+    )  # fmt: skip
+    return finish(
+        EasyAnimatePipeline(encoder, qwen_vl(tokenizer), tokenizer, transformer, flow()),
+        ALL_QUERIES,
+    )
+
+
 CROSS = {"picture": lambda _, __: 0}
+SKYREELS = "diffusers.pipelines.skyreels_v2.pipeline_skyreels_v2.ftfy"
 SHORT = VIDEO_OPTIONS | {"max_sequence_length": 16}
 VIDEOS = {
     "allegro": Known(
@@ -204,5 +241,13 @@ VIDEOS = {
         hunyuanvideo15, {"num_frames": 5}, **CROSS,
         text=lambda cells, _: cells, left_out=("context_embedder",), grid=(2, 4, 6),
         dropped=lambda pipe: pipe.prompt_template_encode_start_idx,
+    ),
+    "skyreels": Known(
+        skyreels, SHORT, **CROSS, grid=(2, 4, 6), tolerance=1e-5,
+        patches=((SKYREELS, SimpleNamespace(fix_text=str)),),
+    ),
+    "easyanimate": Known(
+        easyanimate, {"num_frames": 5, "negative_prompt": ""}, calls=1, prompts=1, grid=(2, 4, 6),
+        tolerance=1e-5,
     ),
 }  # fmt: skip

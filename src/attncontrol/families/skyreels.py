@@ -1,0 +1,20 @@
+"""SkyReels-V2 text to video (``SkyReelsV2Transformer3DModel``): a denoiser of its own with the
+attention, the text and the calls of Wan 2.1.
+
+Recording only. Diffusion forcing, whose frames have timesteps of their own, is another pipeline.
+"""
+
+from dataclasses import replace
+
+from diffusers import SkyReelsV2Pipeline, SkyReelsV2Transformer3DModel
+
+from attncontrol.families import wan
+
+FAMILY = replace(
+    wan.FAMILY,
+    name="skyreels",
+    matches=lambda pipe: (
+        isinstance(pipe, SkyReelsV2Pipeline)
+        and isinstance(getattr(pipe, "transformer", None), SkyReelsV2Transformer3DModel)
+    ),
+)
