@@ -155,7 +155,8 @@ def test_inversions_fit_their_models(pipe):
     flows = {"rf-solver", "fireflow", "flow-edit"}
     flux, sd3 = (ZOO[name]() for name in ("flux", "sd3"))
     for name in INVERSIONS:
-        require_inversion(name, sd3, CALL)
+        if name != "dynamic-prompt":
+            require_inversion(name, sd3, CALL)
         if name not in flows:
             require_inversion(name, pipe, CALL)
     assert inversion("null-text", CALL).guidance_scale == 2.0

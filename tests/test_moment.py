@@ -20,10 +20,10 @@ from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import CouplingError
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import as_objective
+from attncontrol.running.looking import Gaze, View
 from attncontrol.running.session import Hooks, attach
 from attncontrol.verbs.edit import On, edit
 from attncontrol.verbs.gradient import loss_and_gradient
-from attncontrol.verbs.looking import Gaze, View
 from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.picture import record_picture
 from attncontrol.verbs.record import record

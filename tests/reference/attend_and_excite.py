@@ -45,13 +45,13 @@ THRESHOLDS: Mapping[int, float] = {0: 0.05, 10: 0.5, 20: 0.8}
 
 
 def mean_cross_attention(
-    unet: Any, x: Tensor, t: Tensor, text: Tensor, grid: tuple[int, int]
+    unet: Any, x: Tensor, t: Tensor, text: Tensor, grid: tuple[int, int], kind: str = "attn2"
 ) -> Tensor:
     """A: (height, width, tokens). Queries and keys are caught where they are projected; the softmax
-    is taken here."""
+    is taken here. Of "attn1", self-attention, the tokens are the cells."""
     height, width = grid
     caught: dict[Any, Tensor] = {}  # projection module -> its output
-    layers = [module for name, module in unet.named_modules() if name.endswith("attn2")]
+    layers = [module for name, module in unet.named_modules() if name.endswith(kind)]
 
     def catch(module: Any, _args: Any, output: Tensor) -> None:
         caught[module] = output[0]  # the only sample: (queries or tokens, heads * d)

@@ -82,24 +82,30 @@ def null_texts(told, blank, path, null, step, timesteps, scale, iterations, thre
     scheduler's. Returns the embeddings and where they lead."""
     z, found = path[0], []
     for i, t in enumerate(timesteps):
-        first = second = 0.0
         text = told(z, t).detach()
-        for k in range(1, iterations + 1):
-            leaf = null.detach().requires_grad_()
-            empty = blank(z, t, leaf)
-            after = step(i, z, empty + scale * (text - empty))
-            loss = ((after - path[i + 1]) ** 2).mean()
-            loss.backward()
-            first = 0.9 * first + 0.1 * leaf.grad
-            second = 0.999 * second + 0.001 * leaf.grad**2
-            mean, spread = first / (1 - 0.9**k), (second / (1 - 0.999**k)) ** 0.5
-            null = leaf.detach() - 0.01 * (1 - i / 100) * mean / (spread + 1e-8)
-            if loss.item() < threshold + 2e-5 * i:
-                break
+        null, z = null_text(
+            text, blank, z, path[i + 1], null, step, i, t, scale, iterations, threshold
+        )
         found.append(null)
-        empty = blank(z, t, null).detach()
-        z = step(i, z, empty + scale * (text - empty))
     return found, z
+
+
+def null_text(text, blank, z, target, null, step, i, t, scale, iterations, threshold):
+    """One step; ``text`` is the prediction with the prompt."""
+    first = second = 0.0
+    for k in range(1, iterations + 1):
+        leaf = null.detach().requires_grad_()
+        empty = blank(z, t, leaf)
+        loss = ((step(i, z, empty + scale * (text - empty)) - target) ** 2).mean()
+        loss.backward()
+        first = 0.9 * first + 0.1 * leaf.grad
+        second = 0.999 * second + 0.001 * leaf.grad**2
+        mean, spread = first / (1 - 0.9**k), (second / (1 - 0.999**k)) ** 0.5
+        null = leaf.detach() - 0.01 * (1 - i / 100) * mean / (spread + 1e-8)
+        if loss.item() < threshold + 2e-5 * i:
+            break
+    empty = blank(z, t, null).detach()
+    return null, step(i, z, empty + scale * (text - empty))
 
 
 def rf_solved(model, z, sigmas):

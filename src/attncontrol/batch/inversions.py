@@ -17,6 +17,7 @@ CLASSES: Mapping[str, str] = MappingProxyType(
         "fixed-point": "FixedPoint",
         "negative-prompt": "NegativePrompt",
         "null-text": "NullText",
+        "dynamic-prompt": "DynamicPrompt",
         "rf-solver": "RFSolver",
         "fireflow": "FireFlow",
         "flow-edit": "FlowEdit",
@@ -27,7 +28,9 @@ SCHEDULERS = ("DDIMScheduler", "EulerDiscreteScheduler", "FlowMatchEulerDiscrete
 """That can be inverted."""
 GUIDANCE = ("guidance_scale", "true_cfg_scale", "negative_prompt")
 """Of a call, what the inversion has of its own."""
-_GUIDED = ("negative-prompt", "null-text")
+_LEARNED = ("null-text", "dynamic-prompt")
+"""For the guidance of the run that edits."""
+_GUIDED = ("negative-prompt", *_LEARNED)
 """That change the unconditional branch."""
 
 
@@ -35,7 +38,7 @@ def inversion(name: str, call: Mapping[str, Any]) -> Any:
     """A value of ``attncontrol.inversion``; null texts are those of the guidance of ``call``."""
     from attncontrol import inversion as values
 
-    scale = {"guidance_scale": call.get("guidance_scale", 7.5)} if name == "null-text" else {}
+    scale = {"guidance_scale": call.get("guidance_scale", 7.5)} if name in _LEARNED else {}
     return getattr(values, CLASSES[name])(**scale)
 
 
@@ -46,12 +49,15 @@ def require_known(name: str) -> None:
 
 
 def require_inversion(name: str, pipe: Any, call: Mapping[str, Any]) -> None:
-    """Raises SettingError for an unknown one, and for one that this model cannot have."""
+    """Raises SettingError for an unknown one, and SettingError or ModelError for one that this
+    model cannot have."""
     from attncontrol.families import family_of
     from attncontrol.families.parts import two_calls
     from attncontrol.inversion._schedule import is_flow
+    from attncontrol.running.session import attach
 
     require_known(name)
+    inversion(name, call).require(attach(pipe))
     if inversion(name, call).flow and not is_flow(pipe.scheduler):
         raise SettingError(
             f"{name!r} is for models of rectified flow, not for {type(pipe.scheduler).__name__}; "

@@ -4,10 +4,11 @@ back."""
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
+from attncontrol.attention.source import Facts
 from attncontrol.checks.arguments import check_fields
 from attncontrol.inversion._schedule import Look, Looks, Schedule
 from attncontrol.inversion._solver import Places
@@ -15,15 +16,38 @@ from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Session
 
 
+class Learned(NamedTuple):
+    """What a method optimises: ``embeddings`` [picture step position channel] of the unconditional
+    branch, and ``nouns`` [picture step token channel], what the text encoder reads at the positions
+    ``places`` [picture token] of the picture's prompt; -1 is none."""
+
+    embeddings: Tensor
+    nouns: Tensor | None = None
+    places: Tensor | None = None
+
+    def of(self, pictures: Sequence[int]) -> "Learned":
+        return self._each(lambda tensor: tensor[list(pictures)])
+
+    def on(self, device: str) -> "Learned":
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Learned":
+        embeddings, nouns, places = self
+        others = [of if of is None else change(of) for of in (nouns, places)]
+        return Learned(change(embeddings), *others)
+
+
 @dataclass(frozen=True, eq=False)
 class Back:
-    """A run on its way back: ``latents`` [picture step + 1 ...] and ``embeddings`` [picture step
-    position channel] of the trajectory; ``retraced`` is picture -> image that retraces it, ``of``
-    image -> picture from whose noise it starts."""
+    """A run on its way back: ``facts`` and ``latents`` [picture step + 1 ...] of the trajectory,
+    and what was ``learned`` for it; ``retraced`` is picture -> image that retraces it, ``of`` image
+    -> picture from whose noise it starts."""
 
+    run: Session
     schedule: Schedule
+    facts: Facts
     latents: Tensor
-    embeddings: Tensor | None
+    learned: Learned | None
     retraced: Mapping[int, int]
     of: Mapping[int, int]
 
@@ -44,6 +68,9 @@ class Inversion(ABC):
     def __post_init__(self) -> None:
         check_fields(self)
 
+    def require(self, run: Session) -> None:  # noqa: B027
+        """Raises ModelError for models that it is not for."""
+
     @abstractmethod
     def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
         """From the latents [picture ...] of clean pictures."""
@@ -56,12 +83,11 @@ class Inversion(ABC):
         """What becomes of latents after a step on the way back."""
         return latents
 
-    def embeddings(
-        self, run: Session, back: Back, call: Mapping[str, Any], keep: Callable[[Tensor], None]
-    ) -> Tensor | None:
-        """[picture step position channel] of the unconditional branch, where they are optimised;
-        those of ``back`` are done. ``keep`` sees them grow."""
-        del run, back, call, keep
+    def learned(
+        self, back: Back, call: Mapping[str, Any], keep: Callable[[Learned], None]
+    ) -> Learned | None:
+        """What is optimised, if anything; that of ``back`` is done. ``keep`` sees it grow."""
+        del back, call, keep
         return None
 
     def places(self, levels: Sequence[float]) -> Places:

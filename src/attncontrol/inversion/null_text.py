@@ -19,11 +19,10 @@ from torch import Tensor
 from attncontrol.checks.arguments import Count, NotNegative, Positive
 from attncontrol.errors import CallError
 from attncontrol.inversion._driven import driven
-from attncontrol.inversion._method import Back, Inversion, straight
+from attncontrol.inversion._method import Back, Inversion, Learned, straight
 from attncontrol.inversion._schedule import Look, Looks, Schedule
 from attncontrol.inversion.negative_prompt import require_branches
 from attncontrol.running.calls import DenoiserCall, prediction_of
-from attncontrol.running.session import Session
 
 TEXT = "encoder_hidden_states"
 
@@ -50,19 +49,17 @@ class NullText(Inversion):
 
     def fed(self, call: DenoiserCall, back: Back) -> DenoiserCall:
         require_branches(call, self)
-        assert back.embeddings is not None  # of this method
+        assert back.learned is not None  # of this method
         pictures = [back.of[image] for image in call.images]
-        return with_null(call, back.embeddings[pictures, call.step.index])
+        return with_null(call, back.learned.embeddings[pictures, call.step.index])
 
-    def embeddings(
-        self, run: Session, back: Back, call: Mapping[str, Any], keep: Callable[[Tensor], None]
-    ) -> Tensor:
-        """[picture step position channel]; those of ``back`` are done. ``keep`` sees them grow."""
-        begun = [] if back.embeddings is None else list(back.embeddings.unbind(1))
-        tuning = _Tuning(self, run, back, keep, begun)
+    def learned(
+        self, back: Back, call: Mapping[str, Any], keep: Callable[[Learned], None]
+    ) -> Learned:
+        tuning = Tuning.begun(self, back, lambda embeddings: keep(Learned(embeddings)))
         arguments = {**call, "guidance_scale": self.guidance_scale}
-        driven(run, onwards, back.latents[:, 0], arguments, tuning.fed)
-        return torch.stack(tuning.done, 1)
+        driven(back.run, onwards, back.latents[:, 0], arguments, tuning.fed)
+        return Learned(torch.stack(tuning.done, 1))
 
 
 def onwards(start: Tensor, schedule: Schedule) -> Looks:
@@ -75,14 +72,20 @@ def onwards(start: Tensor, schedule: Schedule) -> Looks:
 
 
 @dataclass(eq=False)
-class _Tuning:
+class Tuning:
     """``done`` are the embeddings [picture position channel] of the steps so far."""
 
     method: NullText
-    run: Session
     back: Back
     keep: Callable[[Tensor], None]
     done: list[Tensor]
+
+    @classmethod
+    def begun(cls, method: NullText, back: Back, keep: Callable[[Tensor], None]) -> "Tuning":
+        """Goes on from those of ``back``."""
+        learned = back.learned
+        done = [] if learned is None else list(learned.embeddings.unbind(1))
+        return cls(method, back, keep, done)
 
     def fed(self, call: DenoiserCall) -> DenoiserCall:
         require_branches(call, self.method)
@@ -115,7 +118,7 @@ class _Tuning:
         return null.detach() if null.dtype == torch.float64 else null.detach().half()
 
     def _predicted(self, call: DenoiserCall) -> Tensor:
-        prediction = prediction_of(self.run.forward(call, "gradient"))
+        prediction = prediction_of(self.back.run.forward(call, "gradient"))
         return prediction[:, : call.latents.shape[1]].to(self.back.latents)
 
 

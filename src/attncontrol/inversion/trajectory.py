@@ -1,8 +1,8 @@
 """The way of pictures to noise, as a value and as a file.
 
 The file is one of safetensors with the tensors ``latents``, ``pictures`` and, of methods that have
-them, ``embeddings``. The metadata entry ``attncontrol.trajectory`` is JSON: ``schema`` 1,
-``course`` (see ``Course``) and ``checksums`` of the tensors.
+them, ``embeddings``, ``nouns`` and ``places``. The metadata entry ``attncontrol.trajectory`` is
+JSON: ``schema`` 1, ``course`` (see ``Course``) and ``checksums`` of the tensors.
 """
 
 import json
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from attncontrol.attention.source import Facts
 from attncontrol.errors import RecordError, SettingError, WriteError
-from attncontrol.inversion._method import Inversion
+from attncontrol.inversion._method import Inversion, Learned
 from attncontrol.inversion._schedule import Schedule
 from attncontrol.maps.opened import checksum, checksum_of, opened, path_of
 from attncontrol.writing import Unfinished, whole
@@ -39,7 +39,7 @@ class Course:
     schedule: Schedule
     guidance_scale: float
     method: str
-    settings: dict[str, float | int]
+    settings: dict[str, float | int | tuple[str, ...] | None]
     photo: str
 
 
@@ -54,13 +54,16 @@ class Trajectory:
     ``latents`` [picture step + 1 ...] begin with the most noise and end with the encoded pictures,
     in the scheduler's units. ``shown`` [picture height width 3] uint8 is what the model was shown.
     ``embeddings`` [picture step position channel] are those of the unconditional branch where the
-    method optimises them, in half precision. ``trajectory[1]`` is that of one picture.
+    method optimises them, in half precision; ``nouns`` and ``places`` are as in ``DynamicPrompt``.
+    ``trajectory[1]`` is that of one picture.
     """
 
     latents: Tensor
     shown: Tensor
     course: Course
     embeddings: Tensor | None = None
+    nouns: Tensor | None = None
+    places: Tensor | None = None
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -81,9 +84,9 @@ class Trajectory:
         facts = self.course.facts
         prompts = tuple(facts.prompts[picture] for picture in chosen)
         facts = replace(facts, prompts=prompts, tokens=tuple(facts.tokens[i] for i in chosen))
-        embeddings = None if self.embeddings is None else self.embeddings[chosen]
         shown, course = self.shown[chosen], replace(self.course, facts=facts)
-        return Trajectory(self.latents[chosen], shown, course, embeddings)
+        learned = self.learned and self.learned.of(chosen)
+        return Trajectory(self.latents[chosen], shown, course).with_learned(learned)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -104,12 +107,23 @@ class Trajectory:
         return _method(self.course)
 
     @property
+    def learned(self) -> Learned | None:
+        """What its method optimises."""
+        if self.embeddings is None:
+            return None
+        return Learned(self.embeddings, self.nouns, self.places)
+
+    def with_learned(self, learned: Learned | None) -> "Trajectory":
+        return self if learned is None else replace(self, **learned.on("cpu")._asdict())
+
+    @property
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self._tensors.values())
 
     @property
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {"latents": self.latents, "pictures": self.shown, "embeddings": self.embeddings}
+        tensors |= {"nouns": self.nouns, "places": self.places}
         return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
     def save(self, file: Path | str) -> Path:
@@ -155,7 +169,8 @@ class Trajectory:
         course: Course = header.course
         if wrong := _misfit(course, tensors):
             raise RecordError(f"{path} is no trajectory of this version: {wrong}")
-        return cls(tensors["latents"], tensors["pictures"], course, tensors.get("embeddings"))
+        learned = {name: tensors.get(name) for name in Learned._fields}
+        return cls(tensors["latents"], tensors["pictures"], course, **learned)
 
 
 @dataclass(frozen=True)
@@ -190,8 +205,19 @@ def _misfit(course: Course, tensors: dict[str, Tensor]) -> str | None:
         and pictures.ndim == 4
         and (len(pictures), pictures.shape[3], pictures.dtype) == (count, 3, torch.uint8)
         and (embeddings is None or (embeddings.ndim == 4 and len(embeddings) == count))
+        and _nouns_fit(tensors, count)
     )
     return None if whole else f"its tensors are not those of {count} pictures and {steps} steps"
+
+
+def _nouns_fit(tensors: dict[str, Tensor], count: int) -> bool:
+    if not {"nouns", "places"} & tensors.keys():
+        return True
+    if not {"nouns", "places", "embeddings"} <= tensors.keys():
+        return False
+    nouns, places, embeddings = (tensors[name] for name in ("nouns", "places", "embeddings"))
+    whole = nouns.ndim == 4 and nouns.shape[:2] == embeddings.shape[:2]
+    return whole and places.shape == (count, nouns.shape[2]) and places.dtype == torch.int64
 
 
 def write(part: Unfinished, tensors: dict[str, Tensor], course: Course, final: Path) -> None:
@@ -205,12 +231,12 @@ def write(part: Unfinished, tensors: dict[str, Tensor], course: Course, final: P
         raise WriteError(f"{final} was not written: {error}; all is as before") from error
 
 
-def begun_in(file: Path | None, course: Course) -> Tensor | None:
-    """The embeddings in a file of the same course; None if there is none."""
+def begun_in(file: Path | None, course: Course) -> Learned | None:
+    """What a file of the same course has learned; None if there is none."""
     if file is None or not file.exists() or not is_trajectory(file):
         return None
     before = Trajectory.load(file)
-    return before.embeddings if before.course == course else None
+    return before.learned if before.course == course else None
 
 
 def is_trajectory(path: Path) -> bool:

@@ -1,26 +1,19 @@
 """The losses of an objective and their gradient in the latents: one more pass of the denoiser."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.moment import Moment
 from attncontrol.errors import NonFiniteError
-from attncontrol.running.adapters import scaled_adapters
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.looking import View
+from attncontrol.running.seeing import frozen, seeing
 from attncontrol.running.session import Session
-from attncontrol.verbs.looking import Seen, View
 
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images, change) -> losses [image] and gradients at x + change, for some images."""
-
-
-class _Enough(Exception):  # noqa: N818 - a signal, not an error
-    """Ends the denoiser's forward once every wanted site has been seen."""
 
 
 def loss_and_gradient(
@@ -33,27 +26,14 @@ def loss_and_gradient(
     """
     numbers = [call.images[i] for i in images.tolist()]
     riders = [number for number in run.sources if number not in numbers]
-    part, seen = call.of("cond", [*numbers, *riders]), Seen()
+    part = call.of("cond", [*numbers, *riders])
     rows = [call.images.index(number) for number in part.images]
     moved = (part.latents + change[rows]).detach()
 
-    def listen(attention: AttentionCall, now: Moment) -> Tensor:
-        again = view.complete(seen)  # gradient checkpointing computes it again
-        output = view.look(attention, now, seen)
-        if view.complete(seen) and not again:
-            raise _Enough
-        return output
-
-    sites = view.gaze.sites
     with torch.enable_grad(), frozen(run.denoiser):
         x = moved[: len(numbers)].clone().requires_grad_()
         part = part.with_latents(torch.cat([x, moved[len(numbers) :]]) if riders else x)
-        with (
-            run.passing(part, "gradient", sites=sites, listen=listen, riders=len(riders)),
-            scaled_adapters(run.denoiser, part.arguments) as arguments,
-        ):
-            with suppress(_Enough):
-                run.denoiser.forward(**arguments)
+        with seeing(run, view, part, len(riders)) as seen:
             losses = view.losses(seen, numbers)
             gradient = _gradient(run, losses, x, part.latents.dtype)
     if not (losses.isfinite().all() and gradient.isfinite().all()):
@@ -95,16 +75,3 @@ def in_units(evaluate: Evaluate, images: Tensor, change: Tensor) -> tuple[Tensor
 def rms(values: Tensor) -> Tensor:
     """Root mean square of every image, [image]."""
     return values.flatten(1).square().mean(1).sqrt()
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """No weight gradients inside: activations that only they need are not kept."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)

@@ -13,7 +13,7 @@ from attncontrol.checks.arguments import Count, NotNegative, Such, checked
 from attncontrol.errors import CallError, CouplingError, ModelError, SchedulerError, SettingError
 from attncontrol.families.family import Family
 from attncontrol.inversion._driven import Driven, driven
-from attncontrol.inversion._method import Back, Inversion
+from attncontrol.inversion._method import Back, Inversion, Learned
 from attncontrol.inversion._schedule import is_flow, require_invertible
 from attncontrol.inversion.exact import Exact
 from attncontrol.inversion.trajectory import Course, Trajectory, begun_in, is_trajectory
@@ -104,19 +104,20 @@ def _tuned(
     if file is not None and begun is None:
         trajectory.put(file, is_trajectory)
 
-    def keep(embeddings: Tensor) -> None:
+    def keep(learned: Learned) -> None:
         if file is not None:
-            replace(trajectory, embeddings=embeddings.cpu()).put(file)
+            trajectory.with_learned(learned).put(file)
 
-    schedule, pictures = trajectory.course.schedule, range(len(trajectory))
+    pictures = range(len(trajectory))
     same = dict(zip(pictures, pictures, strict=True))
-    device = next(run.denoiser.parameters()).device
-    back = Back(schedule, trajectory.latents.to(device), begun, same, same)
-    embeddings = trajectory.method.embeddings(run, back, call, keep)
-    if embeddings is None:
+    latents = trajectory.latents.to(next(run.denoiser.parameters()).device)
+    course = trajectory.course
+    back = Back(run, course.schedule, course.facts, latents, begun, same, same)
+    learned = trajectory.method.learned(back, call, keep)
+    if learned is None:
         return trajectory
-    keep(embeddings)
-    return replace(trajectory, embeddings=embeddings.cpu())
+    keep(learned)
+    return trajectory.with_learned(learned)
 
 
 def _trajectory(one: Driven, shown: Tensor, method: Inversion, guidance: float) -> Trajectory:
@@ -147,6 +148,7 @@ def require_possible(run: Session, method: Inversion, call: dict[str, Any]) -> N
             f"{type(method).__name__} is for rectified flow (SD3, FLUX), not for "
             f"{type(pipe.scheduler).__name__}: use Exact() or FixedPoint()"
         )
+    method.require(run)
     if method.gradients:
         require_gradients(run.family, run.denoiser)
         require_gradients_through(run.denoiser)

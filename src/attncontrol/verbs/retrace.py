@@ -105,8 +105,9 @@ class _Going:
             )
         retraced = dict(enumerate(chosen))
         of = {image: _picture(chosen, image, self.run.source_of(image)) for image in range(count)}
-        schedule = trajectory.course.schedule
-        return Back(schedule, trajectory.latents, trajectory.embeddings, retraced, of)
+        course, latents = trajectory.course, trajectory.latents
+        learned = trajectory.learned
+        return Back(self.run, course.schedule, course.facts, latents, learned, retraced, of)
 
     def fed(self, call: DenoiserCall) -> DenoiserCall:
         if call.is_first:

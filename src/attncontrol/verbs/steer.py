@@ -18,12 +18,12 @@ from attncontrol.objectives.descent import USUAL, Descent, Relative
 from attncontrol.objectives.objective import Objective, ObjectiveLike, as_objective, terms_of
 from attncontrol.prompts.tokens import Subject
 from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.looking import Gaze, View, without_idle
 from attncontrol.running.quantised import require_gradients_through
 from attncontrol.running.refuse import require_gradients
 from attncontrol.running.session import Hooks, Session, attach
 from attncontrol.running.solvers import require_known_steps
 from attncontrol.verbs.gradient import Evaluate, in_units, loss_and_gradient, rms
-from attncontrol.verbs.looking import Gaze, View, without_idle
 
 
 @dataclass(frozen=True)

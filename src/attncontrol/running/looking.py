@@ -79,27 +79,32 @@ class View:
         keys = tuple(tuple(token.index for token in of_image) for of_image in tokens)
         return cls(family, gaze, objective, text.prompts, tokens, keys, subjects)
 
-    def losses(self, seen: "Seen", images: Sequence[int]) -> Tensor:
-        """[batch] losses of some images. Raises LossError."""
+    def maps(self, seen: "Seen", images: Sequence[int], term: int = 0) -> StepMaps:
+        """What a term of the objective sees of some images."""
         tokens = tuple(self.tokens[i] for i in images)
         whole = (self.family.contrast or slice(None),)
         maps = StepMaps(
             {name: seen.layers[name] for name in self.gaze.text},
-            (),
+            tuple(self._on_axis(self.subjects[term][i], i) for i in images),
             tokens,
             tuple(_encoders(of_image) if self.keys else whole for of_image in tokens),
             pictures=seen.pictures,
             features=seen.features,
             prompts=tuple(self.prompts[i] for i in images),
         )
-        if self.objective.remembers:
-            if all(i in self.memory for i in images):
-                maps = replace(maps, previous=torch.stack([self.memory[i] for i in images]))
-            self.latest.update(zip(images, maps.mean().detach(), strict=True))
+        if self.objective.remembers and all(i in self.memory for i in images):
+            maps = replace(maps, previous=torch.stack([self.memory[i] for i in images]))
+        return maps
+
+    def losses(self, seen: "Seen", images: Sequence[int]) -> Tensor:
+        """[batch] losses of some images. Raises LossError."""
         total: Tensor | float = 0.0
-        for (weight, term), of_images in zip(terms_of(self.objective), self.subjects, strict=True):
-            chosen = tuple(self._on_axis(of_images[i], i) for i in images)
-            total = total + weight * losses_of(term, replace(maps, subjects=chosen))
+        for number, (weight, term) in enumerate(terms_of(self.objective)):
+            maps = self.maps(seen, images, number)
+            total = total + weight * losses_of(term, maps)
+        if self.objective.remembers:
+            means = self.maps(seen, images).mean().detach()
+            self.latest.update(zip(images, means, strict=True))
         return torch.as_tensor(total)
 
     def end_step(self) -> None:
