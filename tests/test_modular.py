@@ -131,12 +131,14 @@ def test_every_run_reads_its_own_prompts_seeds_and_sizes(sdxl):
 
 def test_branches_are_those_of_the_guider(sdxl):
     pipe, guider = sdxl.modular, sdxl.modular.guider
-    guiders = {
-        ("cond",): diffusers.ClassifierFreeGuidance(guidance_scale=1.0),
-        ("cond", "uncond"): diffusers.AdaptiveProjectedGuidance(guidance_scale=5.0),
-    }
+    both = "cond", "uncond"
+    guiders = [
+        (("cond",), diffusers.ClassifierFreeGuidance(guidance_scale=1.0)),
+        (both, diffusers.AdaptiveProjectedGuidance(guidance_scale=5.0)),
+        (both, diffusers.ClassifierFreeZeroStarGuidance(guidance_scale=5.0)),
+    ]
     try:
-        for branches, other in guiders.items():
+        for branches, other in guiders:
             pipe.update_components(guider=other)
             with record(pipe, branches=branches) as maps:
                 sdxl.call(pipe)
