@@ -451,8 +451,8 @@ def test_clear_errors(pipe):
         steer(object(), OBJECTIVE),
     ):
         pass
+    embeds, _ = pipe.encode_prompt(PROMPTS[0], "cpu", 1, False)  # before, which nobody heard
     with pytest.raises(WordError, match="call the pipeline with prompt="), steer(pipe, OBJECTIVE):
-        embeds, _ = pipe.encode_prompt(PROMPTS[0], "cpu", 1, False)
         pipe(prompt_embeds=embeds, guidance_scale=1.0, num_inference_steps=2, height=64, width=64)
     with pytest.raises(SettingError, match=r"Descent\.guided must be a share between 0 and 1"):
         Descent(guided=25.0)
