@@ -10,8 +10,10 @@ from unittest.mock import patch
 import diffusers
 import numpy as np
 import torch
+from transformers import Qwen3VLForConditionalGeneration
 
 from tests.kit import zoo_chat, zoo_newer
+from tests.kit.zoo import finish
 
 PROMPTS = ["a red cat and a turtle", "a red dog"]
 SEED = 3
@@ -68,6 +70,41 @@ def flux2():
     pipe = zoo_chat.flux2()
     pipe.system_message = pipe.system_message.replace("\n", " ")
     return pipe
+
+
+class Processor:
+    """Of text, as that of Qwen3-VL holds its tokenizer."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def apply_chat_template(self, *args, **options):
+        return self.tokenizer.apply_chat_template(*args, **options)
+
+
+def flux3(blocks="Flux3AutoBlocks", workflow="text2image", writes_anew=False):
+    """Of FLUX.3 there is no plain pipeline. The block that writes the prompt anew is left out
+    unless ``writes_anew``."""
+    torch.manual_seed(0)
+    tokenizer = zoo_chat.byte_tokenizer()
+    scheduler, encoder, _ = zoo_chat.flux2_parts()
+    transformer = diffusers.Flux3Transformer2DModel(
+        in_channels=4, cond_in_channels=4, num_layers=1, num_single_layers=2,
+        attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32, timestep_channels=16,
+        axes_dims_rope=(4, 4, 4, 4), flow_map="Distilled" in blocks,
+    )  # fmt: skip
+    blocks = getattr(diffusers, blocks)()
+    if not writes_anew:
+        blocks.sub_blocks.pop("prompt_upsampler")
+    pipe = blocks.get_workflow(workflow).init_pipeline()
+    pipe.update_components(
+        scheduler=scheduler, vae=encoder, transformer=transformer, tokenizer=Processor(tokenizer),
+        text_encoder=zoo_newer.qwen3_vl(tokenizer, Qwen3VLForConditionalGeneration),
+    )  # fmt: skip
+    for block in inner(pipe._blocks):
+        if hasattr(block, "set_progress_bar_config"):
+            block.set_progress_bar_config(disable=True)
+    return finish(pipe, ("to_q",))
 
 
 def krea2_patches():
