@@ -9,12 +9,8 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import one_call, patch_grid, text_length, transformer_sites
+from attncontrol.families.parts import joint_sites, one_call, patch_grid, text_length
 from attncontrol.prompts.tokens import Token, tokenize
-
-
-def _sites(transformer: Any) -> tuple[Site, ...]:
-    return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
 
 
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
@@ -34,7 +30,7 @@ FAMILY = Family(
     name="auraflow",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), AuraFlowTransformer2DModel),
     denoiser=lambda pipe: pipe.transformer,
-    sites=_sites,
+    sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=_layout,

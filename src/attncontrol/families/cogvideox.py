@@ -11,11 +11,7 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments
 from attncontrol.families.family import Family
-from attncontrol.families.parts import VIDEO, one_call, t5, text_length, transformer_sites
-
-
-def _sites(transformer: Any) -> tuple[Site, ...]:
-    return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
+from attncontrol.families.parts import VIDEO, joint_sites, one_call, t5, text_length
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
@@ -36,7 +32,7 @@ FAMILY = Family(
         getattr(pipe, "transformer", None), CogVideoXTransformer3DModel
     ),
     denoiser=lambda pipe: pipe.transformer,
-    sites=_sites,
+    sites=joint_sites,
     branches=one_call,
     encoders=t5,
     layout=_layout,

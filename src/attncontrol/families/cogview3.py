@@ -11,16 +11,12 @@ from attncontrol.families.encoder import Arguments
 from attncontrol.families.family import Family
 from attncontrol.families.parts import (
     in_line,
+    joint_sites,
     one_call,
     patch_grid,
     t5,
     text_length,
-    transformer_sites,
 )
-
-
-def sites(transformer: Any) -> tuple[Site, ...]:
-    return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
 
 
 def layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
@@ -33,7 +29,7 @@ FAMILY = Family(
         getattr(pipe, "transformer", None), CogView3PlusTransformer2DModel
     ),
     denoiser=lambda pipe: pipe.transformer,
-    sites=sites,
+    sites=joint_sites,
     branches=one_call,
     encoders=t5,
     layout=layout,

@@ -14,7 +14,7 @@ from attncontrol.attention.sites import Where
 from attncontrol.families import cogview3
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import two_calls
+from attncontrol.families.parts import joint_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 _MULTIPLE = 16
@@ -43,7 +43,7 @@ FAMILY = Family(
     name="cogview4",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), CogView4Transformer2DModel),
     denoiser=lambda pipe: pipe.transformer,
-    sites=cogview3.sites,
+    sites=joint_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=cogview3.layout,

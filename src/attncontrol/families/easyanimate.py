@@ -18,16 +18,12 @@ from attncontrol.families.parts import (
     MARK,
     VIDEO,
     chat,
+    joint_sites,
     one_call,
     text_length,
-    transformer_sites,
     video_grid,
 )
 from attncontrol.prompts.tokens import Token, tokenize
-
-
-def _sites(transformer: Any) -> tuple[Site, ...]:
-    return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
 
 
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
@@ -49,7 +45,7 @@ FAMILY = Family(
         and isinstance(getattr(pipe, "transformer", None), EasyAnimateTransformer3DModel)
     ),
     denoiser=lambda pipe: pipe.transformer,
-    sites=_sites,
+    sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),
     layout=_layout,

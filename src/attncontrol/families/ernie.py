@@ -8,10 +8,9 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.families import cogview3
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import one_call, patch_grid
+from attncontrol.families.parts import joint_sites, one_call, patch_grid
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -46,7 +45,7 @@ FAMILY = Family(
         getattr(pipe, "transformer", None), ErnieImageTransformer2DModel
     ),
     denoiser=lambda pipe: pipe.transformer,
-    sites=cogview3.sites,
+    sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=_layout,

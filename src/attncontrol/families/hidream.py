@@ -16,12 +16,8 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import one_call, patch_grid, transformer_sites
+from attncontrol.families.parts import joint_sites, one_call, patch_grid
 from attncontrol.prompts.tokens import Token, tokenize
-
-
-def _sites(transformer: Any) -> tuple[Site, ...]:
-    return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
 
 
 def _encoders(_: Any) -> tuple[Encoder, ...]:
@@ -54,7 +50,7 @@ FAMILY = Family(
         getattr(pipe, "transformer", None), HiDreamImageTransformer2DModel
     ),
     denoiser=lambda pipe: pipe.transformer,
-    sites=_sites,
+    sites=joint_sites,
     branches=one_call,
     encoders=_encoders,
     layout=_layout,

@@ -14,12 +14,8 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import VIDEO, one_call, transformer_sites, video_grid
+from attncontrol.families.parts import VIDEO, joint_sites, one_call, video_grid
 from attncontrol.prompts.tokens import Token, tokenize
-
-
-def _sites(transformer: Any) -> tuple[Site, ...]:
-    return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
 
 
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
@@ -37,7 +33,7 @@ FAMILY = Family(
     name="mochi",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), MochiTransformer3DModel),
     denoiser=lambda pipe: pipe.transformer,
-    sites=_sites,
+    sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("t5", "text_encoder", _read),),
     layout=_layout,

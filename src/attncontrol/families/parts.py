@@ -123,6 +123,11 @@ def cross_sites(transformer: Any) -> tuple[Site, ...]:
     )
 
 
+def joint_sites(transformer: Any) -> tuple[Site, ...]:
+    """All attention of a transformer that has no other."""
+    return transformer_sites(transformer, lambda *_: "joint", transformer.config.patch_size)
+
+
 def t5(_: Any) -> tuple[Encoder, ...]:
     """Of pipelines whose only text is that of T5, filled up to ``max_sequence_length``."""
     return (Encoder("t5", "text_encoder", _t5),)

@@ -7,10 +7,9 @@ from diffusers import PRXTransformer2DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
-from attncontrol.families import cogview3
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import one_call, patch_grid, text_length
+from attncontrol.families.parts import joint_sites, one_call, patch_grid, text_length
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -32,7 +31,7 @@ FAMILY = Family(
     name="prx",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), PRXTransformer2DModel),
     denoiser=lambda pipe: pipe.transformer,
-    sites=cogview3.sites,
+    sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=_layout,
