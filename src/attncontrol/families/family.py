@@ -16,6 +16,10 @@ def _all(_: Any, __: Arguments) -> tuple[slice, ...]:
     return (slice(None),)
 
 
+def _as_they_are(_: Any, prompts: Any) -> Any:
+    return prompts
+
+
 def encode(pipe: Any, pictures: Tensor) -> Tensor:
     """Clean latents [batch channel height width] of pictures [batch 3 height width] in [-1, 1]."""
     vae = pipe.vae
@@ -44,7 +48,8 @@ class Family:
     axis is not the first one, None where there is none. ``further`` says how other texts may follow
     that of the prompt: with all positions of their encoders, or without padding where that is
     masked or costs the attention of the picture too; None if they may not. ``checkpoints`` is False
-    where diffusers fails under gradient checkpointing.
+    where diffusers fails under gradient checkpointing. ``as_given(pipe, prompts)`` are the prompts
+    of a run whose modular pipeline has written something around them.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Family:
     negative: Mapping[str, Any] = field(default_factory=dict)
     further: Literal["whole", "words"] | None = None
     checkpoints: bool = True
+    as_given: Callable[[Any, Any], Any] = _as_they_are
 
     def tokens(self, pipe: Any, texts: str | Texts, encoding: Arguments) -> tuple[Token, ...]:
         """The text sequence of a prompt, one token for every position; ``encoding`` are the

@@ -32,7 +32,7 @@ def _template(pipe: Any) -> tuple[str, str]:
     return chat(pipe.tokenizer, [message], add_generation_prompt=True, enable_thinking=True)
 
 
-def as_given(pipe: Any, prompts: Any) -> Any:
+def _as_given(pipe: Any, prompts: Any) -> Any:
     """The prompts of a modular pipeline, whose block writes its template into a list of them."""
     if not isinstance(prompts, list):
         return prompts
@@ -79,4 +79,5 @@ FAMILY = Family(
     sample="x",
     encode=_encode,
     time="t",
+    as_given=_as_given,
 )

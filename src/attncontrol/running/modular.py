@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from attncontrol.errors import CouplingError, ModelError
-from attncontrol.families import zimage
 from attncontrol.families.family import Family
 from attncontrol.families.parts import is_modular
 from attncontrol.running.blocks import close_left
@@ -74,8 +73,8 @@ def follow(contexts: Contexts) -> bool:
     if state is None or state is contexts.track.state:
         return True
     values = dict(state.values)
-    if contexts.family.name == "zimage":
-        values["prompt"] = zimage.as_given(pipe, values["prompt"])
+    if "prompt" in values:
+        values["prompt"] = contexts.family.as_given(pipe, values["prompt"])
     track = begun(pipe, values)
     track.state = state
     contexts.begin(track)
