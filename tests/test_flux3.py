@@ -17,7 +17,6 @@ PROMPT, CELLS, GRID, TEXT = "a red cat and a turtle", 24, (4, 6), 80
 JOINT = ["single_transformer_blocks.0.attn", "single_transformer_blocks.1.attn"]
 SELF = "mode_blocks.image.0.attn"
 TWO = Where(kind="joint")
-pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 
 
 def run(pipe, prompt=PROMPT, **more):

@@ -57,8 +57,9 @@ def require_inversion(name: str, pipe: Any, call: Mapping[str, Any]) -> None:
     from attncontrol.running.session import attach
 
     require_known(name)
-    inversion(name, call).require(attach(pipe))
-    if inversion(name, call).flow and not is_flow(pipe.scheduler):
+    method = inversion(name, call)
+    method.require(attach(pipe))
+    if method.flow and not is_flow(pipe.scheduler):
         raise SettingError(
             f"{name!r} is for models of rectified flow, not for {type(pipe.scheduler).__name__}; "
             "leave it out"
