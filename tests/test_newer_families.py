@@ -77,7 +77,9 @@ class Tiny:
             texts = [t.strip("\u0120\u2581") for t in tokenizer.convert_ids_to_tokens(row)]
             for k in range(len(texts)):
                 if texts[k : k + len(pieces)] == pieces:
-                    start = k - self.known.dropped(self.pipe)
+                    filled = [one == tokenizer.pad_token_id for one in row].index(False)
+                    dropped = filled if self.known.fronted else self.known.dropped(self.pipe)
+                    start = k - dropped
                     return [start + i for i in range(len(pieces))]
         raise AssertionError(word)
 

@@ -94,7 +94,7 @@ class Known:
     ``options``. ``tolerance`` is wider where the model computes in float32. ``patches`` make
     pipelines small, or run here: (name, value). ``where`` are the sites that are looked at,
     all of one stride. ``checkpointing`` is False where diffusers fails
-    under it."""
+    under it. ``fronted`` says that padding on the left is taken from before the text."""
 
     make: Callable[[], Any]
     options: dict[str, Any]
@@ -112,6 +112,7 @@ class Known:
     grid: tuple[int, ...] = (4, 6)
     patches: tuple[tuple[str, Any], ...] = ()
     where: Where = TEXT
+    fronted: bool = False
 
 
 def qwen_vl(tokenizer, layers=2, **ids):

@@ -10,6 +10,8 @@ from diffusers import (
     AutoencoderKLAllegro,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLHunyuanVideo15,
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
     AutoencoderKLMagvit,
     AutoencoderKLMochi,
     ClassifierFreeGuidance,
@@ -25,6 +27,8 @@ from diffusers import (
     Kandinsky3Pipeline,
     Kandinsky3UNet,
     Kandinsky5T2VPipeline,
+    LTX2Pipeline,
+    LTX2VideoTransformer3DModel,
     MochiPipeline,
     MochiTransformer3DModel,
     SanaVideoPipeline,
@@ -34,12 +38,19 @@ from diffusers import (
     VQModel,
     WanPipeline,
 )
-from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+from transformers import (
+    ByT5Tokenizer,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    T5Config,
+    T5EncoderModel,
+)
 
 from attncontrol.attention.sites import Where
 from attncontrol.sprites.training.text import make_t5_tokenizer
 from tests.kit.zoo import EXTRA, finish, sana, t5
-from tests.kit.zoo_chat import byte_tokenizer, wan
+from tests.kit.zoo_chat import SMALL, byte_tokenizer, wan
 from tests.kit.zoo_newer import (
     ALL_QUERIES,
     VIDEO_OPTIONS,
@@ -216,9 +227,59 @@ def easyanimate():
     )
 
 
+def ltx2():
+    torch.manual_seed(0)
+    other = make_t5_tokenizer()
+    transformer = LTX2VideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, num_layers=2,
+        cross_attention_dim=16, audio_in_channels=4, audio_out_channels=4, caption_channels=16,
+        audio_num_attention_heads=2, audio_attention_head_dim=4, audio_cross_attention_dim=8,
+        vae_scale_factors=(4, 16, 16), perturbed_attn=True,
+    )  # fmt: skip
+    encoder = AutoencoderKLLTX2Video(
+        latent_channels=4, block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        down_block_types=("LTX2VideoDownBlock3D",) * 2, layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1), spatio_temporal_scaling=(True, True),
+        decoder_spatio_temporal_scaling=(True, True), decoder_inject_noise=(False,) * 3,
+        downsample_type=("spatiotemporal",) * 2, upsample_type=("spatiotemporal",) * 2,
+        upsample_residual=(False, False), upsample_factor=(1, 1),
+    )  # fmt: skip
+    sound = AutoencoderKLLTX2Audio(
+        base_channels=4, latent_channels=2, ch_mult=(1,), num_res_blocks=1, mel_bins=8,
+    )  # fmt: skip
+    gemma = Gemma3ForConditionalGeneration(
+        Gemma3Config(
+            text_config=SMALL | {"vocab_size": len(other), "head_dim": 8, "pad_token_id": 0},
+            vision_config={"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+                           "num_attention_heads": 1, "image_size": 28, "patch_size": 14},
+            mm_tokens_per_image=4,
+        )
+    )  # fmt: skip
+    connector = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1,
+                 "num_learnable_registers": 8}  # fmt: skip
+    connectors = LTX2TextConnectors(
+        caption_channels=16, text_proj_in_factor=SMALL["num_hidden_layers"] + 1,
+        **{f"{of}_connector_{k}": v for of in ("video", "audio") for k, v in connector.items()},
+    )  # fmt: skip
+    voice = LTX2Vocoder(
+        in_channels=4, hidden_channels=8, upsample_kernel_sizes=[4], upsample_factors=[2],
+        resnet_kernel_sizes=[3], resnet_dilations=[[1]],
+    )  # fmt: skip
+    pipe = LTX2Pipeline(flow(), encoder, sound, gemma, other, connectors, transformer, voice)
+    return finish(pipe, ("attn2.to_q",))
+
+
 CROSS = {"picture": lambda _, __: 0}
 SKYREELS = "diffusers.pipelines.skyreels_v2.pipeline_skyreels_v2.ftfy"
 SHORT = VIDEO_OPTIONS | {"max_sequence_length": 16}
+ONE_CALL = {
+    f"{of}{scale}": off
+    for of in ("", "audio_")
+    for scale, off in (("stg_scale", 0.0), ("modality_scale", 1.0), ("guidance_rescale", 0.0))
+}
+OF_SOUND = (
+    "audio_attn1", "audio_attn2", "audio_to_video_attn", "video_to_audio_attn",
+)  # fmt: skip
 VIDEOS = {
     "allegro": Known(
         allegro, SHORT | {"clean_caption": False}, **CROSS, calls=1, grid=(2, 4, 6),
@@ -249,5 +310,9 @@ VIDEOS = {
     "easyanimate": Known(
         easyanimate, {"num_frames": 5, "negative_prompt": ""}, calls=1, prompts=1, grid=(2, 4, 6),
         tolerance=1e-5,
+    ),
+    "ltx2": Known(
+        ltx2, SHORT | ONE_CALL, **CROSS, calls=1, grid=(2, 4, 6), tolerance=1e-5, fronted=True,
+        left_out=tuple(f"transformer_blocks.{k}.{of}" for k in (0, 1) for of in OF_SOUND),
     ),
 }  # fmt: skip

@@ -1,0 +1,69 @@
+"""LTX-2 (``LTX2VideoTransformer3DModel``): video and sound together. Self-attention of the video,
+then cross-attention to Gemma 3, on packed latents, [uncond, cond] in one call per step.
+
+The tokenizer fills up from the left. The connectors behind the text encoder move the text to the
+front and put learned registers behind it, which are keys like others. What concerns the sound is no
+site: its own attention, its text, and what video and sound see of each other. Further calls of
+a step are those of spatio-temporal and modality guidance. Recording only; the pipelines that are
+given pictures or videos are others.
+"""
+
+from typing import Any
+
+from diffusers import LTX2Pipeline, LTX2VideoTransformer3DModel
+
+from attncontrol.attention.call import Layout
+from attncontrol.attention.sites import Kind, Site
+from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.family import Family
+from attncontrol.families.parts import VIDEO, no_encode, one_call, transformer_sites
+from attncontrol.prompts.origin import aligned
+from attncontrol.prompts.tokens import Token, tokenize
+
+_KINDS: dict[str, Kind] = {"attn1": "self", "attn2": "cross"}
+
+
+def _sites(transformer: Any) -> tuple[Site, ...]:
+    patch = transformer.config.patch_size
+    return transformer_sites(
+        transformer, lambda name, _: _KINDS.get(name.rpartition(".")[2]), patch
+    )
+
+
+def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    text = prompt.strip()
+    return tokenize(
+        pipe.tokenizer, prompt, length=encoding["max_sequence_length"], padding=False,
+        encoder="gemma", written=(text, aligned(prompt, text)),
+    )  # fmt: skip
+
+
+def _kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    filling = [Token(0, 0, "", 0, 0, special=True, encoder="gemma")]
+    filling *= encoding["max_sequence_length"] - len(tokens)
+    has_registers = pipe.connectors.config.video_connector_num_learnable_registers is not None
+    return (*tokens, *filling) if has_registers else (*filling, *tokens)
+
+
+def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    """The sizes in the arguments are those of latents that are not packed."""
+    patch, over_time = transformer.config.patch_size, transformer.config.patch_size_t
+    frames = arguments["num_frames"] // over_time
+    grid = arguments["height"] // patch, arguments["width"] // patch
+    return Layout((frames, *grid) if frames > 1 else grid)
+
+
+FAMILY = Family(
+    name="ltx2",
+    matches=lambda pipe: (
+        isinstance(pipe, LTX2Pipeline)
+        and isinstance(getattr(pipe, "transformer", None), LTX2VideoTransformer3DModel)
+    ),
+    denoiser=lambda pipe: pipe.transformer,
+    sites=_sites,
+    branches=one_call,
+    encoders=lambda _: (Encoder("gemma", "text_encoder", _read, kept=_kept),),
+    layout=_layout,
+    steering=VIDEO,
+    encode=no_encode,
+)
