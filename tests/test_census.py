@@ -46,6 +46,7 @@ def test_the_tables_are_those_of_the_readme():
         ("GlmImagePipeline", "quotation marks"), ("OmniGenPipeline", "reads the prompt itself"),
         ("StableCascadeCombinedPipeline", "two denoisers"), ("LattePipeline", "row of its own"),
         ("KandinskyPriorPipeline", "features"), ("DreamLitePipeline", "not described"),
+        ("LTX2ImageToVideoPipeline", "from text alone"),
     ],
 )  # fmt: skip
 def test_what_is_refused_says_why(name, reason):

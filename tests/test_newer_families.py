@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from attncontrol import Descent, edit, locate, record, steer
+from attncontrol.attention.edit import Edit
+from attncontrol.attention.sites import Where
 from attncontrol.errors import ModelError
 from attncontrol.families.known import family_of
 from attncontrol.running.observers import named
 from tests.kit.zoo_newer import NEWER
-from tests.kit.zoo_videos import VIDEOS
+from tests.kit.zoo_videos import VIDEOS, ltx2_connectors
 from tests.reference.loops import Softmax
 
 PROMPTS = ["a red cat and a turtle", "a dog"]
@@ -324,3 +326,64 @@ def test_hunyuanimage_reads_quotations_before_the_prompt():
     before = len('Text "dog". ') + 1
     assert list(found.positions) == [before + p for p in tiny.positions("turtle", ids)]
     assert maps["turtle"].shape == (1, *GRID)
+
+
+@pytest.fixture(scope="module")
+def ltx2():
+    tiny = Tiny("ltx2")
+    tiny.length = tiny.known.options["max_sequence_length"]
+    return tiny
+
+
+def test_of_the_calls_of_ltx2_in_a_step_the_first_is_recorded(ltx2, monkeypatch):
+    """Spatio-temporal and modality guidance call it once more each; sound has its own scheduler, a
+    copy, whose steps are none of the video's."""
+    guidance = {"stg_scale": 1.0, "modality_scale": 3.0, "guidance_rescale": 0.7}
+    guidance |= {f"audio_{name}": scale for name, scale in guidance.items()}
+    guidance |= {"spatio_temporal_guidance_blocks": [1]}
+    seen, stepped = [], []
+
+    class Steps(Edit):
+        def __call__(self, call, _):
+            return call
+
+        def stepped(self, latents, now):
+            stepped.append((now.progress, tuple(latents.shape)))
+            return latents
+
+    with watched(ltx2, monkeypatch, seen):
+        plain = ltx2.run(PROMPTS[0], **guidance)
+    with (
+        edit(ltx2.pipe, Steps(), where=Where()),
+        record(ltx2.pipe, ["turtle"], keep=("head", "step")) as maps,
+        ltx2.caught() as (ids, calls),
+    ):
+        assert torch.equal(ltx2.run(PROMPTS[0], **guidance), plain)
+    assert [len(call["hidden_states"]) for call in calls] == [2, 1, 1] * 2
+    assert stepped == [(0.0, (1, 48, 4)), (1.0, (1, 48, 4))]
+    assert maps.about["steps"] == 2
+    for site in ltx2.sites:
+        first = [probabilities for name, probabilities in seen if name == site][::3]
+        for step, probabilities in enumerate(first):
+            wanted = of_word(ltx2, probabilities[1], "turtle", ids).float()
+            torch.testing.assert_close(
+                maps.layers[site][0, 0, step, ..., 0], wanted, rtol=0, atol=1e-6
+            )
+
+
+def test_the_connectors_of_ltx2_put_the_text_in_front(ltx2, monkeypatch):
+    """Without their attention a changed word changes its own key and those of the words after it,
+    and registers stand behind the text."""
+    monkeypatch.setattr(ltx2.pipe, "connectors", ltx2_connectors(0, True).to(torch.float64))
+    states = []
+    for prompt in (PROMPTS[0], PROMPTS[0].replace("cat", "dog"), "  a dog "):
+        with ltx2.caught() as (_, calls), torch.no_grad():
+            ltx2.run(prompt, num_inference_steps=1)
+        states.append(calls[0]["encoder_hidden_states"][1])
+    cat, dog, short = states
+    changed = (cat != dog).any(-1).nonzero().flatten().tolist()
+    (place,) = locate(ltx2.pipe, PROMPTS[0], "cat", max_sequence_length=16).positions
+    last = locate(ltx2.pipe, PROMPTS[0], "turtle", max_sequence_length=16).positions[-1]
+    assert changed == list(range(place, last + 2))  # and the end of the text
+    assert torch.equal(short[8:], cat[8:])
+    assert locate(ltx2.pipe, "  a dog ", "dog", max_sequence_length=16).positions == (1,)

@@ -227,6 +227,17 @@ def easyanimate():
     )
 
 
+def ltx2_connectors(layers, per_modality=False):
+    """As in LTX-2, or in LTX-2.3 ``per_modality``."""
+    of_each = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": layers,
+               "num_learnable_registers": 8}  # fmt: skip
+    both = {f"{of}_connector_{k}": v for of in ("video", "audio") for k, v in of_each.items()}
+    return LTX2TextConnectors(
+        caption_channels=16, text_proj_in_factor=SMALL["num_hidden_layers"] + 1,
+        per_modality_projections=per_modality, video_hidden_dim=16, audio_hidden_dim=16, **both,
+    )  # fmt: skip
+
+
 def ltx2():
     torch.manual_seed(0)
     other = make_t5_tokenizer()
@@ -255,17 +266,13 @@ def ltx2():
             mm_tokens_per_image=4,
         )
     )  # fmt: skip
-    connector = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1,
-                 "num_learnable_registers": 8}  # fmt: skip
-    connectors = LTX2TextConnectors(
-        caption_channels=16, text_proj_in_factor=SMALL["num_hidden_layers"] + 1,
-        **{f"{of}_connector_{k}": v for of in ("video", "audio") for k, v in connector.items()},
-    )  # fmt: skip
     voice = LTX2Vocoder(
         in_channels=4, hidden_channels=8, upsample_kernel_sizes=[4], upsample_factors=[2],
         resnet_kernel_sizes=[3], resnet_dilations=[[1]],
     )  # fmt: skip
-    pipe = LTX2Pipeline(flow(), encoder, sound, gemma, other, connectors, transformer, voice)
+    pipe = LTX2Pipeline(
+        flow(), encoder, sound, gemma, other, ltx2_connectors(1), transformer, voice
+    )
     return finish(pipe, ("attn2.to_q",))
 
 

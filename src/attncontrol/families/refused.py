@@ -17,6 +17,8 @@ REFUSED: Mapping[str, str] = {
     "DreamLiteUNetModel": "it reads pictures beside the noisy one, and the prompt in a template "
     "of its own, which are not described",
     "LatteTransformer3DModel": "every frame of a video is a row of its own",
+    "LTX2VideoTransformer3DModel": "of its pipelines the one that makes a video from text alone is "
+    "described, others have further cells in the sequence of the video",
     "UNet2DConditionModel": "text and picture are keys of one attention in this UNet "
     "(DeepFloyd IF, Kandinsky 2), which is not described, or the pipeline has no tokenizer",
 }
