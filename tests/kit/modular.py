@@ -128,6 +128,13 @@ CASES = {
         "QwenImageAutoBlocks", zoo_chat.qwenimage, NEGATIVE | {"max_sequence_length": 64},
         {"true_cfg_scale": 4.0},
     ),
+    "qwenimage21": Case(
+        "QwenImage21AutoBlocks", zoo_newer.qwenimage21, NEGATIVE, {"true_cfg_scale": 3.0},
+        guider=diffusers.ClassifierFreeGuidance(guidance_scale=3.0),
+    ),
+    "qwenimage21-turbo": Case(
+        "QwenImage21TurboAutoBlocks", zoo_newer.qwenimage21, branches=("cond",)
+    ),
     "klein": Case(
         "Flux2KleinAutoBlocks", zoo_chat.klein, CHAT, {"guidance_scale": 1.0}, branches=("cond",)
     ),

@@ -15,6 +15,7 @@ from diffusers import (
     AutoencoderKLHunyuanImage,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLQwenImage,
+    AutoencoderKLQwenImage21,
     AutoencoderKLWan,
     BriaFiboPipeline,
     BriaFiboTransformer2DModel,
@@ -45,6 +46,8 @@ from diffusers import (
     OvisImageTransformer2DModel,
     PRXPipeline,
     PRXTransformer2DModel,
+    QwenImage21Pipeline,
+    QwenImage21Transformer2DModel,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
     SanaSprintPipeline,
@@ -69,6 +72,7 @@ from transformers import (
     Qwen3Config,
     Qwen3Model,
     Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
     Qwen3VLModel,
     T5Config,
     T5EncoderModel,
@@ -94,7 +98,9 @@ class Known:
     ``options``. ``tolerance`` is wider where the model computes in float32. ``patches`` make
     pipelines small, or run here: (name, value). ``where`` are the sites that are looked at,
     all of one stride. ``checkpointing`` is False where diffusers fails
-    under it. ``fronted`` says that padding on the left is taken from before the text."""
+    under it. ``fronted`` says that padding on the left is taken from before the text, ``apart``
+    how often the text attends to itself before the picture's turn in the first step.
+    ``of_a_picture`` are the keys of a position at which the text encoder reads a picture."""
 
     make: Callable[[], Any]
     options: dict[str, Any]
@@ -113,6 +119,8 @@ class Known:
     patches: tuple[tuple[str, Any], ...] = ()
     where: Where = TEXT
     fronted: bool = False
+    apart: int = 0
+    of_a_picture: int = 1
 
 
 def qwen_vl(tokenizer, layers=2, **ids):
@@ -457,6 +465,47 @@ def qwen_edit(cls=QwenImageEditPipeline):
     return pipe
 
 
+class ChatProcessor(Processor):
+    """Of Qwen3-VL: also of text alone, and of messages; its positions are of 32 x 32 pixels."""
+
+    def __init__(self, tokenizer):
+        super().__init__(tokenizer)
+        self.image_processor = Qwen2VLImageProcessorPil(patch_size=16, min_pixels=32 * 32)
+
+    def __call__(self, text, padding, padding_side, return_tensors, images=None):
+        self.tokenizer.padding_side = padding_side
+        if images is not None:
+            read = super().__call__(text, images, padding, return_tensors)
+            place = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+            return BatchEncoding({**read, "mm_token_type_ids": (read["input_ids"] == place).long()})
+        return self.tokenizer(text, padding=padding, return_tensors=return_tensors)
+
+    def apply_chat_template(self, messages, **options):
+        return [self.tokenizer.apply_chat_template(messages, **options)]
+
+
+def qwenimage21():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    marks = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
+    tokenizer.add_tokens(marks, special_tokens=True)
+    ids = tokenizer.convert_tokens_to_ids(marks)
+    transformer = QwenImage21Transformer2DModel(
+        in_channels=4, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
+        context_in_dim=16, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    encoder = AutoencoderKLQwenImage21(
+        base_dim=4, decoder_base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1, 1], num_res_blocks=1,
+        latents_mean=[0.1] * 4, latents_std=[2.0] * 4,
+    )  # fmt: skip
+    language = qwen3_vl(tokenizer, Qwen3VLForConditionalGeneration)
+    language.config.image_token_id = ids[1]
+    pipe = QwenImage21Pipeline(
+        flow(), encoder, language, ChatProcessor(tokenizer), wake(transformer)
+    )
+    return finish(pipe, ALL_QUERIES)
+
+
 def qwen_edit_plus():
     return qwen_edit(QwenImageEditPlusPipeline)
 
@@ -538,6 +587,19 @@ NEWER = {
     "flux2": Known(
         flux2, EXTRA_CHAT["flux2"] | {"image": [photo(64, 96, 0)]}, prompts=1, calls=1, cond=None,
         references=((6, 4),),
+    ),
+    "qwenimage21": Known(
+        qwenimage21, {}, calls=1, cond=None, picture=lambda _, __: 0, apart=1,
+        dropped=lambda pipe: pipe._drop_idx, fronted=True,
+    ),
+    "qwenimage21-edit": Known(
+        qwenimage21, GUIDED | {"image": [photo(64, 96, 0), photo(64, 32, 1)]}, prompts=1,
+        picture=lambda _, __: 0, apart=5, dropped=lambda pipe: pipe._drop_idx,
+        references=((6, 4), (2, 4)), of_a_picture=4,
+        patches=(
+            (f"{PIPELINES}.qwenimage21.pipeline_qwenimage21.calculate_dimensions",
+             lambda _, ratio: (64, 96, None) if ratio < 1 else (64, 32, None)),
+        ),
     ),
     "qwen-edit": Known(
         qwen_edit, GUIDED | {"image": photo(64, 96, 0)}, prompts=1, references=((6, 4),),

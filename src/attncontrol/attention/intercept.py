@@ -106,12 +106,13 @@ def _require_attention(result: Any, call: AttentionCall, editor: Any) -> None:
 
 
 class _Intercept(TorchFunctionMode):
-    """While active, hands the first scaled_dot_product_attention to ``handler``; later ones, such
-    as those of IP-Adapters, are not the module's own. Inactive inside the handler itself."""
+    """While active, hands one scaled_dot_product_attention to ``handler``, the first after as many
+    as come ``before`` it; others, such as those of IP-Adapters, are not the module's own. Inactive
+    inside the handler itself."""
 
-    def __init__(self, site: Site, handler: Handler, backend: Any) -> None:
+    def __init__(self, site: Site, handler: Handler, backend: Any, before: int = 0) -> None:
         super().__init__()
-        self.site, self.handler, self.backend, self.calls = site, handler, backend, 0
+        self.site, self.handler, self.backend, self.calls = site, handler, backend, -before
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -120,7 +121,7 @@ class _Intercept(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         self.calls += 1
-        if self.calls > 1:
+        if self.calls != 1:
             return func(*args, **kwargs)
         call = call_of(self.site, args, kwargs)
         if self.backend is not None:
@@ -157,9 +158,11 @@ def _control_class(processor_class: type) -> type:
         if runs_by_row(wrapped):
             return in_one_call(lambda: wrapped(attn, *args, **kwargs), site, handler)
         processor, backend = with_torch_kernel(wrapped, attn)
-        with _Intercept(site, handler, backend) as mode:
+        if parts := kwargs.get("segments"):  # of the text, before the picture's turn: torch's
+            backend = None  # kernel computes all of them, whatever is set (Qwen-Image 2.1)
+        with _Intercept(site, handler, backend, before=len(parts or ())) as mode:
             output = processor(attn, *args, **kwargs)
-        if not mode.calls and not kwargs.get("all_perturbed"):  # which leaves attention out (LTX-2)
+        if mode.calls < 1 and not kwargs.get("all_perturbed"):  # which leaves attention out (LTX-2)
             raise BackendError(
                 f"attention at {site.name} ran without torch's scaled_dot_product_attention "
                 f"({type(wrapped).__name__}), in a way that is not known; choose other sites by "

@@ -45,11 +45,12 @@ class Family:
     that holds the noisy latents, and ``latents(denoiser, arguments)`` the part of it that is
     denoised (not the mask channels of inpainting, not the reference tokens of editing models).
     ``time`` is the argument that holds the timestep. ``batch_axis`` names the arguments whose batch
-    axis is not the first one, None where there is none. ``further`` says how other texts may follow
-    that of the prompt: with all positions of their encoders, or without padding where that is
-    masked or costs the attention of the picture too; None if they may not. ``checkpoints`` is False
-    where diffusers fails under gradient checkpointing. ``as_given(pipe, prompts)`` are the prompts
-    of a run whose modular pipeline has written something around them.
+    axis is not the first one, None where there is none; ``rows_of`` takes rows of those that are no
+    tensors. ``further`` says how other texts may follow that of the prompt: with all positions of
+    their encoders, or without padding where that is masked or costs the attention of the picture
+    too; None if they may not. ``checkpoints`` is False where diffusers fails under gradient
+    checkpointing. ``as_given(pipe, prompts)`` are the prompts of a run whose modular pipeline has
+    written something around them.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Family:
     encode: Callable[[Any, Tensor], Tensor] = encode
     time: str = "timestep"
     batch_axis: Mapping[str, int | None] = field(default_factory=dict)
+    rows_of: Mapping[str, Callable[[Any, Tensor], Any]] = field(default_factory=dict)
     negative: Mapping[str, Any] = field(default_factory=dict)
     further: Literal["whole", "words"] | None = None
     checkpoints: bool = True

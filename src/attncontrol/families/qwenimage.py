@@ -29,7 +29,8 @@ from attncontrol.families.parts import (
 )
 from attncontrol.prompts.tokens import Token, tokenize
 
-_PLACE = "<|image_pad|>"
+PLACE = "<|image_pad|>"
+"""What the text encoder reads at every position of a picture."""
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -38,7 +39,7 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
 
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     before, after = said_by(pipe, "prompt_template_encode").format(MARK).split(MARK)
-    if (pictures := _pictures(encoding)) is not None:
+    if (pictures := pictures_of(encoding)) is not None:
         before, length = _with_pictures(pipe, before, pictures), None
     else:
         length = said_by(pipe, "tokenizer_max_length") + _dropped(pipe)
@@ -54,31 +55,36 @@ def _dropped(pipe: Any) -> int:
     return dropped
 
 
-def _pictures(encoding: Arguments) -> Any:
+def pictures_of(encoding: Arguments) -> Any:
     """Those that the text encoder reads; blocks of modular pipelines name the scaled ones."""
     names = "resized_cond_image", "resized_image", "image"
     return next((encoding[name] for name in names if encoding.get(name) is not None), None)
 
 
 def _with_pictures(pipe: Any, template: str, pictures: Any) -> str:
-    """What is written before the prompt, with as many places as the pictures have positions; a
-    template that names no picture is followed by all of them."""
+    """What is written before the prompt; a template that names no picture is followed by all of
+    them."""
     pictures = pictures if isinstance(pictures, list) else [pictures]
-    if _PLACE not in template:
+    if PLACE not in template:
         template += "".join(
-            f"Picture {nth}: <|vision_start|>{_PLACE}<|vision_end|>"
+            f"Picture {nth}: <|vision_start|>{PLACE}<|vision_end|>"
             for nth in range(1, len(pictures) + 1)
         )
+    return spelled_out(pipe, template, pictures)
+
+
+def spelled_out(pipe: Any, template: str, pictures: list[Any]) -> str:
+    """A template with as many places as each of its pictures has positions."""
     processor = pipe.processor.image_processor
     patches = processor(images=pictures, return_tensors="pt")["image_grid_thw"].prod(1)
     counts = (patches // processor.merge_size**2).tolist()
-    first, *others = template.split(_PLACE)
-    texts = [_PLACE * count + other for count, other in zip(counts, others, strict=True)]
+    first, *others = template.split(PLACE)
+    texts = [PLACE * count + other for count, other in zip(counts, others, strict=True)]
     return first + "".join(texts)
 
 
 def _kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
-    reads_pictures = _pictures(encoding) is not None
+    reads_pictures = pictures_of(encoding) is not None
     return tokens[_dropped(pipe) :][: None if reads_pictures else encoding["max_sequence_length"]]
 
 
@@ -103,7 +109,8 @@ def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
     return in_line(text_length(arguments), _grids(arguments))
 
 
-def _encode(pipe: Any, pictures: Tensor) -> Tensor:
+def encode(pipe: Any, pictures: Tensor) -> Tensor:
+    """Packed latents, by the statistics of the autoencoder's channels."""
     vae = pipe.vae
     latents = vae.encode(pictures[:, :, None].to(vae.device, vae.dtype)).latent_dist.mean[:, :, 0]
     mean, deviation = (
@@ -126,6 +133,6 @@ FAMILY = Family(
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), None),
     latents=_latents,
-    encode=_encode,
+    encode=encode,
     further="words",
 )

@@ -7,8 +7,6 @@ REFUSED: Mapping[str, str] = {
     "the prompt reaches it as picture tokens that a language model wrote",
     "OmniGenTransformer2DModel": "it reads the prompt itself, without a text encoder whose ids "
     "could be compared",
-    "QwenImage21Transformer2DModel": "it attends to keys of the text that it kept from the first "
-    "step",
     "Cosmos3OmniTransformer": "it reads the prompt itself, without a text encoder whose ids could "
     "be compared",
     "StableCascadeUNet": "its pictures are made by two denoisers, one after the other, and the "

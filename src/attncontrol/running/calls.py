@@ -1,7 +1,7 @@
 """A call of the denoiser and its prediction, as values."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,8 +20,9 @@ class DenoiserCall:
 
     The batch has equal parts, one per branch, with one row for each of ``images``, their numbers in
     the pipeline's batch. ``part`` is the part of the noisy input, argument ``name``, that is
-    denoised. ``batch_axis`` is that of the family. Models that take a list of rows take lists only.
-    ``further`` are texts of edits, at places counted from the end of the prompt's.
+    denoised. ``batch_axis`` and ``rows_of`` are those of the family. Models that take a list of
+    rows take lists only. ``further`` are texts of edits, at places counted from the end of the
+    prompt's.
     """
 
     step: Step
@@ -34,6 +35,7 @@ class DenoiserCall:
     part: tuple[slice, ...]
     batch_axis: Mapping[str, int | None]
     further: Mapping[str, slice] = field(default_factory=dict)
+    rows_of: Mapping[str, Callable[[Any, Tensor], Any]] = field(default_factory=dict)
 
     @property
     def is_first(self) -> bool:
@@ -105,6 +107,9 @@ class DenoiserCall:
 
         picked = dict(self.arguments)
         for name, value in self.arguments.items():
+            if name in self.rows_of:
+                picked[name] = self.rows_of[name](value, rows)
+                continue
             axis = self.batch_axis.get(name, 0)
             if axis is not None:
                 pick_axis = functools.partial(pick, axis=axis)

@@ -14,7 +14,8 @@ from attncontrol.running.own import caller, state_of_run
 from attncontrol.running.track import begun, seeds_of
 
 DESCRIBED = (
-    "unet", "sd3", "flux", "flux2", "flux3", "qwenimage", "zimage", "ernie", "krea2", "wan"
+    "unet", "sd3", "flux", "flux2", "flux3", "qwenimage", "qwenimage21", "zimage", "ernie", "krea2",
+    "wan",
 )  # fmt: skip
 """Families whose modular pipelines are tested: against the plain ones, FLUX.3 by hand."""
 

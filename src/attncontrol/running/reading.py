@@ -133,7 +133,8 @@ def _require_received(
         return
     expected = tuple(token.id for token in encoder.read(pipe, prompt, encoding))
     rows = received.get(encoder.component, ())
-    tokenizer: Any = getattr(pipe, encoder.component.replace("text_encoder", "tokenizer"), None)
+    name = encoder.component.replace("text_encoder", "tokenizer")
+    tokenizer: Any = getattr(pipe, name, None) or getattr(pipe, "processor", None)
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of one for text and pictures
     if any(_is_same(expected, row, getattr(tokenizer, "pad_token_id", None)) for row in rows):
         return

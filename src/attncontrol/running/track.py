@@ -161,7 +161,7 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     assert track.text is not None  # set with the rows
     return DenoiserCall(
         step, track.text, track.nth, branches, tuple(range(images)), arguments, family.sample, part,
-        family.batch_axis,
+        family.batch_axis, rows_of=family.rows_of,
     )  # fmt: skip
 
 

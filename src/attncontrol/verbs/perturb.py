@@ -82,7 +82,8 @@ def perturb(
 
 @dataclass(eq=False)
 class _Guidance:
-    """``difference`` is what the step adds to the prediction of every branch."""
+    """``difference`` is what the step adds to the prediction of every branch, where that is of the
+    latents: what else a denoiser puts out, of text or references, the pipeline drops."""
 
     run: Session
     plan: Plan
@@ -102,14 +103,16 @@ class _Guidance:
             self.difference = None
         if "cond" in call.branches and self._acts(call.step.progress):
             rows = call.rows("cond")
-            own, weight = prediction[rows], fixed(self.scale, call.step.progress, NotNegative)
+            own = prediction[rows][call.part]
+            weight = fixed(self.scale, call.step.progress, NotNegative)
             if weight != 0:
                 difference = weight * (own - self._weakened(call, rows))
                 self.difference = _rescaled(own, difference, self.rescale)
         if self.difference is None or "skip" in call.branches:
             return prediction
-        count = len(call.branches)
-        return prediction + self.difference.repeat(count, *[1] * (self.difference.ndim - 1))
+        count, changed = len(call.branches), prediction.clone()
+        changed[call.part] += self.difference.repeat(count, *[1] * (self.difference.ndim - 1))
+        return changed
 
     def _acts(self, progress: float) -> bool:
         first, last = self.plan.steps
@@ -118,7 +121,8 @@ class _Guidance:
     def _weakened(self, call: DenoiserCall, rows: slice) -> Tensor:
         part, plan = call.of("cond"), self.plan
         with torch.no_grad(), self.prefix.again(rows, len(call.latents)), self.skipped.left_out():
-            return prediction_of(self.run.forward(part, "weakened", sites=plan.sites, edit=plan))
+            output = self.run.forward(part, "weakened", sites=plan.sites, edit=plan)
+        return prediction_of(output)[call.part]
 
 
 def _rescaled(base: Tensor, difference: Tensor, share: float) -> Tensor:
