@@ -38,7 +38,8 @@ class Step:
     the evaluations within a step of solvers that take several (Heun, KDPM2): each has a timestep of
     its own, and is number ``evaluation`` of the ``evaluations`` of the run.
     ``encoding`` are the arguments with which the pipeline called its ``encode_prompt``, ``kept``
-    what edits keep until the run ends.
+    what edits keep until the run ends. ``backward`` steps are those of a run from a picture to
+    noise: each is the step of the run that goes the other way, whose last one comes first.
     """
 
     index: int
@@ -53,11 +54,17 @@ class Step:
     stage: int = 0
     evaluation: int = 0
     evaluations: int = 1
+    backward: bool = False
 
     @property
     def is_last(self) -> bool:
         """Whether the run has no further evaluation."""
         return self.evaluation + 1 >= self.evaluations
+
+    @property
+    def done(self) -> int:
+        """How many steps ran before it."""
+        return self.total - 1 - self.index if self.backward else self.index
 
     @property
     def progress(self) -> float:

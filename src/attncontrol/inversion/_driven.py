@@ -28,6 +28,8 @@ class Driven:
     run: Session
     way: Way
     start: Tensor
+    backward: bool = False
+    decodes: bool = False
     schedule: Schedule | None = None
     facts: Facts | None = None
     looks: Looks | None = None
@@ -46,14 +48,24 @@ class Driven:
         self.scale = next(self.looks).scale
 
     def step(self, prediction: Tensor, sample: Tensor) -> tuple[Tensor]:
-        """The latents of the next look. Raises the signal of the end."""
+        """The latents of the next look. In the end raises the signal of it, or gives those of the
+        picture if somebody looks at that."""
         assert self.looks is not None  # set with the timesteps
         try:
             latents, self.scale, _ = self.looks.send(prediction.to(self.start))
         except StopIteration as end:
             self.path = end.value
-            raise _Done from None
-        return (latents.to(sample),)
+            latents = self.path[0]
+        latents = latents.to(sample)
+        if self.backward:
+            self.run.contexts.went_back(sample, latents)
+        if not self.path:
+            return (latents,)
+        if not self.decodes:
+            raise _Done
+        picture = self.path[-1].to(sample)
+        self.run.contexts.track.ended_back(picture)
+        return (picture,)
 
     def before(self, call: DenoiserCall) -> None:
         if call.is_first:
@@ -66,12 +78,18 @@ def driven(
     start: Tensor,
     call: Mapping[str, Any],
     fed: Callable[[DenoiserCall], DenoiserCall] | None = None,
+    *,
+    backward: bool = False,
 ) -> Driven:
-    """Calls the pipeline; other contexts do not see it."""
-    one = Driven(run, way, start)
-    hooks = Hooks(before=one.before, starts=lambda latents: start.to(latents), fed=fed)
+    """Calls the pipeline. Other contexts do not see it; if it is ``backward``, from the picture to
+    noise with one look a step, those that hook into it both ways do."""
+    one = Driven(run, way, start, backward, backward and run.decodes)
+    hooks = Hooks(
+        before=one.before, starts=lambda latents: start.to(latents), fed=fed, backward=backward
+    )
+    decoded = {"output_type": "pt"} if one.decodes else {}
     with suppress(_Done), run.hooked(hooks, alone=True), _deceived(run.pipe.scheduler, one):
-        run.pipe(**call)
+        run.pipe(**{**call, **decoded})
     return one
 
 

@@ -58,12 +58,15 @@ class Inversion(ABC):
 
     ``flow``: it is one for rectified flow alone. ``solver``: it evaluates between the steps of the
     scheduler, at ``places``. ``gradients``: it needs those of the model, for embeddings that it
-    optimises.
+    optimises. ``by_step``: on the way to noise it evaluates the model once for each step, at the
+    timestep of this. ``beside``: what it does to edits needs the picture in their batch.
     """
 
     flow: ClassVar[bool] = False
     solver: ClassVar[bool] = False
     gradients: ClassVar[bool] = False
+    by_step: ClassVar[bool] = False
+    beside: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self)

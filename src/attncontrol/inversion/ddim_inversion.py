@@ -8,6 +8,7 @@ the picture x_0 that the model predicts of z' at t, as in the code of null-text 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -22,6 +23,8 @@ class DDIMInversion(Inversion):
 
         trajectory = invert(pipe, photo, "a cat", method=DDIMInversion())
     """
+
+    by_step: ClassVar[bool] = True
 
     def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
         return straight(picture, schedule)

@@ -44,6 +44,7 @@ class DynamicPrompt(Inversion):
     """
 
     gradients: ClassVar[bool] = True
+    by_step: ClassVar[bool] = True
 
     guidance_scale: Positive = 7.5
     rounds: Count = 21

@@ -9,6 +9,7 @@ As published d is kept for every step; here it is the difference of the latents,
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,6 +24,8 @@ class Exact(Inversion):
 
     trajectory = invert(pipe, photo, "a cat", method=Exact(), num_inference_steps=25)
     """
+
+    by_step: ClassVar[bool] = True
 
     def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
         return straight(picture, schedule)

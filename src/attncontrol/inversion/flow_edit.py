@@ -40,6 +40,7 @@ class FlowEdit(Inversion):
     """
 
     flow: ClassVar[bool] = True
+    beside: ClassVar[bool] = True
 
     start: Share = 0.34
     seed: Index = 0

@@ -8,6 +8,7 @@ would optimise towards it; so guidance of the source cancels.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -26,6 +27,9 @@ class NegativePrompt(Inversion):
 
     Models that run both branches apart (FLUX) are refused: give them negative_prompt=... yourself.
     """
+
+    by_step: ClassVar[bool] = True
+    beside: ClassVar[bool] = True
 
     def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
         return straight(picture, schedule)

@@ -39,6 +39,7 @@ class NullText(Inversion):
     """
 
     gradients: ClassVar[bool] = True
+    by_step: ClassVar[bool] = True
 
     guidance_scale: Positive = 7.5
     iterations: Count = 10

@@ -8,6 +8,7 @@ added to the source alone, so z' = z*': that is what is done here, whatever the 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,6 +24,8 @@ class PnPInversion(Inversion):
 
         trajectory = invert(pipe, photo, "a cat", method=PnPInversion())
     """
+
+    by_step: ClassVar[bool] = True
 
     def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
         return straight(picture, schedule)

@@ -40,7 +40,7 @@ class DenoiserCall:
     @property
     def is_first(self) -> bool:
         """Whether the run of the pipeline begins with this call."""
-        return self.step.index == self.step.stage == self.step.view == self.nth == 0
+        return self.step.done == self.step.stage == self.step.view == self.nth == 0
 
     @property
     def latents(self) -> Tensor:

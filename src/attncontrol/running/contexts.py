@@ -41,6 +41,8 @@ class Hooks:
     when all contexts have changed them, ``decoded(pictures, now)`` returns the decoded pictures.
     ``source_of(image)`` is the image that another one takes from. ``texts`` follow that of the
     prompt wherever ``shows(progress)``. Caches of the denoiser are passed by unless ``cached``.
+    A run that is ``backward`` goes from a picture to noise, with one evaluation for each step;
+    contexts that hook into it ``both_ways`` see these steps too, last first.
     """
 
     sites: Sites = field(default_factory=dict)
@@ -63,6 +65,8 @@ class Hooks:
     after: Callable[[DenoiserCall, Tensor], Tensor] | None = None
     done: Callable[[], None] | None = None
     cached: bool = False
+    backward: bool = False
+    both_ways: bool = False
 
 
 @dataclass(eq=False)
@@ -104,7 +108,14 @@ class Contexts:
     @property
     def acting(self) -> tuple[Seat, ...]:
         """The contexts that see what the pipeline does now."""
-        return tuple(self.seats) if self.soloist is None else (self.soloist,)
+        alone, back = self.soloist, self.is_backward
+        seen = [seat for seat in self.seats if seat is alone or (back and seat.hooks.both_ways)]
+        return tuple(self.seats if alone is None else seen)
+
+    @property
+    def is_backward(self) -> bool:
+        """Whether the pipeline goes from a picture to noise."""
+        return self.soloist is not None and self.soloist.hooks.backward
 
     @property
     def sources(self) -> tuple[int, ...]:
@@ -151,11 +162,20 @@ class Contexts:
             step = replace(step, stage=0, noise=self.track.noise)
         return Moment(step, Layout(grid), "own", ("cond",), *run, before=self.track.before)
 
+    def went_back(self, latents: Tensor, before: Tensor) -> None:
+        """A step of a run to noise has led from ``latents`` to those ``before`` it."""
+        track, call = self.track, self.track.call
+        assert call is not None  # it ran
+        track.latents, track.before = latents, before
+        for seat in self.acting:
+            if seat.hooks.stepped:
+                seat.hooks.stepped(latents, self.between(call, latents, seat.hooks.sites))
+
     def begin(self, track: Track) -> None:
         """A run of the pipeline, which belongs to this thread. Raises ThreadError."""
         with self.lock:
             self.require_thread()
-            track.heard = self.heard
+            track.heard, track.backward = self.heard, self.is_backward
             self.track = track
             self.claim()
 

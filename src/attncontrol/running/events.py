@@ -205,7 +205,7 @@ class Events:
     def _on_stepped(self, output: Any) -> Any:
         contexts = self.contexts
         track, call = contexts.track, contexts.track.call
-        if caller() is not contexts.pipe or call is None:
+        if caller() is not contexts.pipe or call is None or track.backward:
             return output
         track.latents = prediction_of(output)
         if stage_of(self.scheduler) and not call.step.is_last:  # within a step

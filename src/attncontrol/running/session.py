@@ -71,7 +71,7 @@ class Session:
         ):
             before = contexts.soloist, contexts.track
             if alone:
-                contexts.soloist, contexts.track = seat, Track()
+                contexts.soloist, contexts.track = seat, Track(backward=hooks.backward)
             try:
                 yield
             finally:
@@ -153,6 +153,11 @@ class Session:
     def hides(self) -> bool:
         """Whether one context hides from all others what the pipeline does now."""
         return self.contexts.soloist is not None
+
+    @property
+    def decodes(self) -> bool:
+        """Whether a context that hooks into inversions too looks at decoded pictures."""
+        return any(seat.hooks.both_ways and seat.hooks.decoded for seat in self.contexts.seats)
 
     @property
     def takes(self) -> bool:

@@ -52,6 +52,14 @@ def steps_among(scheduler: Any, evaluations: int) -> int:
     return (evaluations + 1) // 2 if _has_stages(scheduler) else evaluations
 
 
+def noise_at(scheduler: Any, place: int) -> float:
+    """The timestep at a place of the schedule as a share of those that the model was trained with,
+    whatever units the denoiser is told; 0 after the last one."""
+    times = scheduler.timesteps
+    trained = scheduler.config.get("num_train_timesteps") or 1000
+    return float(times[place]) / trained if place < len(times) else 0.0
+
+
 def _has_stages(scheduler: Any) -> bool:
     """Whether it says which of two evaluations comes; one of flows only with a schedule."""
     return hasattr(type(scheduler), "state_in_first_order")

@@ -13,12 +13,13 @@ def facts_of(contexts: Contexts, call: DenoiserCall) -> Facts:
     pipe, denoiser, text = contexts.pipe, contexts.denoiser, call.text
     sites = tuple(contexts.family.sites(denoiser))
     first, total = contexts.track.place, call.step.evaluations
+    times = tuple(map(float, pipe.scheduler.timesteps[first : first + total]))
     return Facts(
         model=_model(contexts),
         sites=sites,
         scheduler=type(pipe.scheduler).__name__,
         steps=call.step.total,
-        timesteps=tuple(map(float, pipe.scheduler.timesteps[first : first + total])),
+        timesteps=times[::-1] if call.step.backward else times,
         grid=tuple(contexts.family.layout(denoiser, call.arguments, sites[0]).grid),
         branches=call.branches,
         prompts=text.prompts,

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.further import Further
 from attncontrol.running.heard import Heard
 from attncontrol.running.reading import NAMES, Ids, prompts_of, text_of_run
-from attncontrol.running.solvers import stage_of, steps_among
+from attncontrol.running.solvers import noise_at, stage_of, steps_among
 
 
 @dataclass(eq=False)
@@ -34,6 +34,7 @@ class Track:
     ``kept`` what these keep during the run; ``call`` is the last one of the denoiser, ``before``
     and ``latents`` are those before and after the last step of the scheduler. ``state`` is that of
     a modular pipeline, ``conditions`` are the branches of the calls of a step, as its guider says.
+    ``backward`` runs go from a picture to noise, with one evaluation for each step of a run.
     """
 
     prompts: list[str] | None = None
@@ -64,6 +65,7 @@ class Track:
     latents: Tensor | None = None
     state: Any = None
     conditions: tuple[str, ...] = ()
+    backward: bool = False
 
     def again(self, pipe: Any, bound: Mapping[str, Any]) -> None:
         """A further call of ``encode_prompt``, whose prompt is the negative one if it takes one
@@ -119,6 +121,13 @@ class Track:
             self.edited[self.view] = edited if known is None else known + edited
             self.latents = latents
 
+    def ended_back(self, latents: Tensor) -> None:
+        """What a run to noise ends with is the picture, as after the last step of one from it."""
+        assert self.call is not None  # it ran
+        step = self.call.step
+        last = replace(step, index=step.total - 1, evaluation=step.total - 1, backward=False)
+        self.call, self.latents = replace(self.call, step=last), latents
+
 
 def begun(pipe: Any, bound: Mapping[str, Any]) -> Track:
     """A run, from the arguments with which the pipeline calls its ``encode_prompt``."""
@@ -153,8 +162,10 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     total = steps_among(scheduler, evaluations)
     place = track.index, total, float(timestep), scale, track.encoding, track.view
     at = min(track.place, len(scheduler.timesteps) - 1)
-    noises, stage = (_noise(scheduler, at), _noise(scheduler, at + 1)), track.stage
+    noises, stage = (noise_at(scheduler, at), noise_at(scheduler, at + 1)), track.stage
     step = Step(*place, track.kept, *noises, stage, track.evaluation, evaluations)
+    if track.backward:
+        step = _turned(step, scheduler)
     if not stage:
         track.noise = step.noise
     part = family.latents(family.denoiser(pipe), arguments)
@@ -163,6 +174,14 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
         step, track.text, track.nth, branches, tuple(range(images)), arguments, family.sample, part,
         family.batch_axis, rows_of=family.rows_of,
     )  # fmt: skip
+
+
+def _turned(step: Step, scheduler: Any) -> Step:
+    """The step of a run that goes the other way."""
+    at, index = step.index, step.total - 1 - step.index
+    noise, after = noise_at(scheduler, at), noise_at(scheduler, at - 1) if at else 0.0
+    one = replace(step, index=index, evaluation=index, noise=noise, noise_after=after)
+    return replace(one, backward=True)
 
 
 def _rows(
@@ -204,14 +223,6 @@ def _branches(pipe: Any, family: Family, track: Track, parts: int | None) -> tup
     if track.conditions:
         return track.conditions[track.nth : track.nth + 1]
     return family.branches(pipe, track.nth, parts)
-
-
-def _noise(scheduler: Any, place: int) -> float:
-    """The timestep at a place of the schedule as a share of those that the model was trained with,
-    whatever units the denoiser is told; 0 after the last one."""
-    times = scheduler.timesteps
-    trained = scheduler.config.get("num_train_timesteps") or 1000
-    return float(times[place]) / trained if place < len(times) else 0.0
 
 
 def _total(pipe: Any, track: Track) -> int:

@@ -65,8 +65,8 @@ def invert(
     published (that of FLUX is the distilled one); the run that edits has its own. ``to`` is a file
     that gets the trajectory, and before that what is done of a method that optimises: the same call
     goes on from it. ``call`` goes to the pipeline, which runs its own loop from the picture to
-    noise; other contexts do not see it. Further prompts in it, such as a negative one, are for all
-    pictures or one for each.
+    noise; of other contexts ``keep`` alone sees it, if ``method`` evaluates the model once a step.
+    Further prompts in it, such as a negative one, are for all pictures or one for each.
 
     Raises SettingError for prompts and sizes that do not fit; SchedulerError for schedulers that
     cannot be inverted (those that draw noise or take several predictions); ModelError for families
@@ -91,7 +91,8 @@ def invert(
     arguments |= {"output_type": "latent"}
     if to is not None:
         require_free(path_of(to), is_trajectory)
-    one = driven(run, method.inverted, _encoded(pipe, run.family, shown), arguments)
+    one = driven(run, method.inverted, _encoded(pipe, run.family, shown), arguments,
+                 backward=method.by_step)  # fmt: skip
     trajectory = _trajectory(one, torch.from_numpy(shown), method, guidance_scale)
     return _tuned(run, trajectory, arguments, None if to is None else path_of(to))
 

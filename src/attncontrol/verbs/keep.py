@@ -49,6 +49,17 @@ def keep(
     warning says where the source had guidance and the run has none.
     Where ``steer`` and ``perturb`` run the denoiser once more, the source is as in its own pass.
 
+    An inversion is such a call too, from its end to its beginning, so a picture that exists is kept
+    while it is inverted, and edited inside ``retrace(pipe, trajectory, images=())``:
+
+        with keep(pipe, Replace()) as source:
+            trajectory = invert(pipe, photo, "a red cat")
+
+    By ``Exact()`` that is what a run in ``retrace`` without guidance keeps. By other methods that
+    evaluate the model once a step it is attention on the way to noise; ``FixedPoint``, ``FlowEdit``
+    and solvers, and what null texts are optimised with, are not seen. Edits that are open meanwhile
+    do not act in an inversion.
+
     Tensors keep their type and lie on ``device``, or, with ``to``, in a folder that takes its place
     when the block ends without an error; the memory of one step is held then. ``source.save(file)``
     writes a file, ``kept(path)`` reads both.
@@ -65,7 +76,8 @@ def keep(
         keeper = Keeper(run, plan, device, limit, files)
         hooks = Hooks(
             sites=plan.sites, before=keeper.before, listen=keeper.listen, modules=plan.modules,
-            passed=keeper.passed, stepped=keeper.stepped, decoded=keeper.decoded,
+            passed=keeper.passed, stepped=keeper.stepped, both_ways=True,
+            decoded=keeper.decoded if plan.shows_sources else None,
         )  # fmt: skip
         with run.hooked(hooks):
             yield source

@@ -24,8 +24,9 @@ from attncontrol.verbs.plan import Plan
 
 @dataclass(eq=False)
 class Keeper:
-    """``tensors`` are those kept so far, those of one step if they go to ``files``. ``size`` is
-    what the whole pass will hold, as far as it is known from the first step."""
+    """``tensors`` are those kept so far, those of one step if they go to ``files``; ``step`` counts
+    the steps that ended, of an inversion, ``backward``, from the last one. ``size`` is what the
+    whole pass will hold, as far as it is known from the first step that runs."""
 
     run: Session
     plan: Plan
@@ -37,22 +38,23 @@ class Keeper:
     branches: set[str] = field(default_factory=set)
     step: int = 0
     size: int = 0
+    backward: bool = False
 
     def before(self, call: DenoiserCall) -> None:
         """Every call of the denoiser: whether a step begins with it."""
         self.branches.update(call.branches)
-        if self.facts is not None and (call.is_first or call.step.index < self.step):
+        if self.facts is not None and (call.is_first or call.step.done < self.step):
             raise CouplingError(
                 "one keep(...) block keeps one pipeline call; open a new block for the next call"
             )
         if self.facts is None:
-            self.facts = facts_of(self.run.contexts, call)
-        while self.step < call.step.index:
+            self.facts, self.backward = facts_of(self.run.contexts, call), call.step.backward
+        while self.step < call.step.done:
             self._end_step()
 
     def listen(self, call: AttentionCall, now: Moment) -> Tensor:
         """One attention call of the pipeline's own pass."""
-        if now.step.index == 0:
+        if now.step.done == 0:
             self._estimate(call, now)
         for place in {place for _, place in self.plan.taken(call, now)}:
             self._put(place, _part(call, now, place))
@@ -66,7 +68,7 @@ class Keeper:
         for k, leaf in enumerate(tree_leaves(output)):
             if not isinstance(leaf, Tensor):
                 continue
-            if now.step.index == 0:
+            if now.step.done == 0:
                 self._grow(sum(acting) * leaf.nbytes)
             if self.plan.changes(name, now.progress):
                 for branch in now.branches:
@@ -74,13 +76,14 @@ class Keeper:
 
     def stepped(self, latents: Tensor, now: Moment) -> Tensor:
         """The latents after a step."""
-        if now.step.index == 0:
+        if now.step.done == 0:
             steps = sum(bool(self.plan.blending(then.progress)) for then in each_step(now))
             self._grow((steps + bool(steps)) * latents.nbytes)
             if any(self.plan.shows_source(then.progress) for then in each_step(now)):
                 self._grow(_bytes_of_pictures(self.run.pipe, latents))
-            if steps and now.before is not None:
-                self._put(now.place("latents")._replace(step=-1), now.before)
+        blends = any(self.plan.blending(then.progress) for then in each_step(now))
+        if blends and now.step.index == 0 and now.before is not None:
+            self._put(now.place("latents")._replace(step=-1), now.before)
         if self.plan.blending(now.progress):
             self._put(now.place("latents"), latents)
         return latents
@@ -110,7 +113,9 @@ class Keeper:
 
     def _end_step(self) -> None:
         if self.files is not None:
-            self.files.write(self.tensors, self.step)
+            assert self.facts is not None  # the denoiser ran
+            of = self.facts.steps - 1 - self.step if self.backward else self.step
+            self.files.write(self.tensors, of)
             self.tensors = {}
         self.step += 1
 

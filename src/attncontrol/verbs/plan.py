@@ -125,6 +125,11 @@ class Plan:
         """Whether an acting edit takes the decoded picture of its source."""
         return any(type(edit).decoded is not Edit.decoded for edit in self.blending(progress))
 
+    @property
+    def shows_sources(self) -> bool:
+        """Whether an edit takes the decoded picture of its source at some time."""
+        return any(type(one.edit).decoded is not Edit.decoded for one in self.placed)
+
     def changes(self, module: str, progress: float) -> bool:
         """Whether an acting edit with a source takes the output of a module."""
         return any(path_matches(module, pattern) for one in self._acting(progress)

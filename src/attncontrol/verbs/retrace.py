@@ -19,8 +19,8 @@ from attncontrol.running.sources import facts_of, require_same_model, require_sa
 
 _Images = Annotated[
     Sequence[Index] | None,
-    Such("a list of numbers of images, one for every picture, such as [0, 2]",
-         lambda images: images is None or len(set(images)) == len(images) > 0),
+    Such("a list of numbers of images, one for every picture, such as [0, 2], or an empty one",
+         lambda images: images is None or len(set(images)) == len(images)),
 ]  # fmt: skip
 
 
@@ -36,11 +36,20 @@ def retrace(pipe: Any, trajectory: Trajectory, *, images: _Images = None) -> Ite
     latents nor seeds. Of several pictures the first images retrace one each, or ``images`` are the
     numbers of those that do; every other one starts as its source in the open edits, else as the
     last one before it that retraces. How exactly the picture comes back is that of the method.
+    With ``images=()`` no image retraces: all start from the noise of the one picture, or of that
+    of their number, for edits whose source was kept, at best during the inversion:
+
+        with keep(pipe, [LocalBlend(), Replace()]) as source:
+            trajectory = invert(pipe, photo, "a red cat", num_inference_steps=25)
+        edits = [On(LocalBlend(source=source)), On(Replace(source=source))]
+        with retrace(pipe, trajectory, images=()), edit(pipe, edits):
+            blue = pipe("a blue cat", num_inference_steps=25).images[0]
 
     It opens and closes in any order with ``edit``, ``steer``, ``perturb``, ``record`` and ``keep``.
     A run has the model, picture size, steps and scheduler of the trajectory; prompts and guidance
-    are its own. Raises CouplingError where they differ, before the denoiser runs, and if the
-    pipeline was not called inside the block; SchedulerError.
+    are its own. Raises CouplingError where they differ, before the denoiser runs, if the pipeline
+    was not called inside the block, and without an image for methods whose edits need the picture
+    beside them; SchedulerError.
     """
     run = attach(pipe)
     if any(seat.hooks.starts for seat in run.contexts.seats):
@@ -57,6 +66,11 @@ def retrace(pipe: Any, trajectory: Trajectory, *, images: _Images = None) -> Ite
         raise CouplingError(
             f"of this trajectory {done} of {steps} steps are optimised: invert the picture again "
             "with the same to=..., which goes on"
+        )
+    if images is not None and not images and trajectory.method.beside:
+        raise CouplingError(
+            f"with {type(trajectory.method).__name__} edits need the picture in their batch, and "
+            "images=() retraces none: give it an image, or invert with Exact()"
         )
     going = _Going(run, trajectory, images)
     solving = Solving(
@@ -93,6 +107,10 @@ class _Going:
     def _back(self, count: int) -> Back:
         trajectory = self.trajectory
         chosen = list(range(len(trajectory))) if self.images is None else list(self.images)
+        learned, latents = trajectory.learned, trajectory.latents
+        shared = self.run, trajectory.course.schedule, trajectory.course.facts, latents, learned
+        if not chosen:
+            return Back(*shared, {}, _alone(len(trajectory), count))
         if len(chosen) != len(trajectory):
             raise CouplingError(
                 f"images={self.images}, but the trajectory is of {len(trajectory)} pictures; name "
@@ -105,9 +123,7 @@ class _Going:
             )
         retraced = dict(enumerate(chosen))
         of = {image: _picture(chosen, image, self.run.source_of(image)) for image in range(count)}
-        course, latents = trajectory.course, trajectory.latents
-        learned = trajectory.learned
-        return Back(self.run, course.schedule, course.facts, latents, learned, retraced, of)
+        return Back(*shared, retraced, of)
 
     def fed(self, call: DenoiserCall) -> DenoiserCall:
         if call.is_first:
@@ -140,6 +156,16 @@ class _Going:
     def pinned(self, latents: Tensor, call: DenoiserCall) -> Tensor:
         assert self.back is not None  # since the first call
         return self.trajectory.method.after(latents, call, self.back)
+
+
+def _alone(pictures: int, count: int) -> dict[int, int]:
+    """Image -> the number of its picture, where none retraces. Raises CouplingError."""
+    if pictures not in (1, count):
+        raise CouplingError(
+            f"the trajectory is of {pictures} pictures, but the pipeline makes {count} images: "
+            "name one picture for all, trajectory[0], or one for each, trajectory[[0, 1]]"
+        )
+    return {image: min(image, pictures - 1) for image in range(count)}
 
 
 def _picture(chosen: Sequence[int], image: int, source: int) -> int:
