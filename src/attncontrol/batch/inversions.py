@@ -24,7 +24,10 @@ CLASSES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Names, and what they are of ``attncontrol.inversion``."""
-SCHEDULERS = ("DDIMScheduler", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler")
+SCHEDULERS = (
+    "DDIMScheduler", "CogVideoXDDIMScheduler", "EulerDiscreteScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+)  # fmt: skip
 """That can be inverted."""
 GUIDANCE = ("guidance_scale", "true_cfg_scale", "negative_prompt")
 """Of a call, what the inversion has of its own."""

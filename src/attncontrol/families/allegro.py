@@ -7,7 +7,7 @@ Recording only.
 from diffusers import AllegroTransformer3DModel
 
 from attncontrol.families.family import Family
-from attncontrol.families.parts import VIDEO, cross_sites, one_call, t5, video_layout
+from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, cross_sites, one_call, t5, video_layout
 
 FAMILY = Family(
     name="allegro",
@@ -18,5 +18,6 @@ FAMILY = Family(
     encoders=t5,
     layout=video_layout,
     steering=VIDEO,
+    encode=MAKES_VIDEOS,
     batch_axis={"image_rotary_emb": None},
 )

@@ -7,6 +7,7 @@ from diffusers import AuraFlowTransformer2DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
+from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import joint_sites, one_call, patch_grid, text_length
@@ -34,5 +35,6 @@ FAMILY = Family(
     branches=one_call,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=_layout,
+    encode=scaled,
     steering=lambda _: (Where(kind="joint", layers=("joint_transformer_blocks",)), None),
 )

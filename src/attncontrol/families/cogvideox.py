@@ -11,7 +11,7 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments
 from attncontrol.families.family import Family
-from attncontrol.families.parts import VIDEO, joint_sites, one_call, t5, text_length
+from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, joint_sites, one_call, t5, text_length
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
@@ -37,5 +37,6 @@ FAMILY = Family(
     encoders=t5,
     layout=_layout,
     steering=VIDEO,
+    encode=MAKES_VIDEOS,
     batch_axis={"image_rotary_emb": None},
 )

@@ -7,6 +7,7 @@ from diffusers import CogView3PlusTransformer2DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
+from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments
 from attncontrol.families.family import Family
 from attncontrol.families.parts import (
@@ -33,5 +34,6 @@ FAMILY = Family(
     branches=one_call,
     encoders=t5,
     layout=layout,
+    encode=scaled,
     steering=lambda _: (Where(kind="joint"), None),
 )

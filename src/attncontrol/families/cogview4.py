@@ -12,6 +12,7 @@ from diffusers import CogView4Transformer2DModel
 
 from attncontrol.attention.sites import Where
 from attncontrol.families import cogview3
+from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import joint_sites, two_calls
@@ -47,5 +48,6 @@ FAMILY = Family(
     branches=two_calls,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=cogview3.layout,
+    encode=scaled,
     steering=lambda _: (Where(kind="joint"), None),
 )

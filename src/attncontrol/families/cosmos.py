@@ -11,8 +11,9 @@ from typing import Any
 from diffusers import CosmosTransformer3DModel
 
 from attncontrol.families.family import Family
-from attncontrol.families.parts import cross_sites, no_encode, t5, two_calls, video_layout
+from attncontrol.families.parts import cross_sites, t5, two_calls, video_layout
 
+SCALES = "the pipeline scales the latents by itself"
 DESCRIBED = ("Cosmos2TextToImagePipeline", "CosmosTextToWorldPipeline")
 
 
@@ -30,7 +31,7 @@ FAMILY = Family(
     branches=two_calls,
     encoders=t5,
     layout=video_layout,
-    steering="the pipeline scales the latents by itself, so a step would have another size",
-    encode=no_encode,
+    steering=f"{SCALES}, so a step would have another size",
+    encode=SCALES,
     batch_axis={"padding_mask": None},
 )

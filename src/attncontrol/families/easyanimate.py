@@ -15,6 +15,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import (
+    MAKES_VIDEOS,
     MARK,
     VIDEO,
     chat,
@@ -50,4 +51,5 @@ FAMILY = Family(
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),
     layout=_layout,
     steering=VIDEO,
+    encode=MAKES_VIDEOS,
 )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
+from attncontrol.families.autoencoder import encoded, whitened
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import joint_sites, one_call, patch_grid
@@ -26,17 +27,9 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 
 def _encode(pipe: Any, pictures: Tensor) -> Tensor:
-    """2 x 2 cells to a token, with the statistics of the autoencoder."""
-    vae = pipe.vae
-    latents = pipe._patchify_latents(
-        vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mean
-    )
-    mean, variance = (
-        statistics[:, None, None].to(latents)
-        for statistics in (vae.bn.running_mean, vae.bn.running_var)
-    )
-    whitened: Tensor = (latents - mean) / (variance + 1e-5).sqrt()
-    return whitened
+    """2 x 2 cells to a token; the pipeline has a number of its own beside the variance."""
+    patches = pipe._patchify_latents(encoded(pipe, pictures))
+    return whitened(pipe, patches.movedim(1, -1), 1e-5).movedim(-1, 1)
 
 
 FAMILY = Family(

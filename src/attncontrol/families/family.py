@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
+from attncontrol.errors import ModelError
+from attncontrol.families.autoencoder import shifted
 from attncontrol.families.encoder import Arguments, Encoder, Texts, positions
 from attncontrol.prompts.tokens import Token, merged
 
@@ -18,13 +20,6 @@ def _all(_: Any, __: Arguments) -> tuple[slice, ...]:
 
 def _as_they_are(_: Any, prompts: Any) -> Any:
     return prompts
-
-
-def encode(pipe: Any, pictures: Tensor) -> Tensor:
-    """Clean latents [batch channel height width] of pictures [batch 3 height width] in [-1, 1]."""
-    vae = pipe.vae
-    mean: Tensor = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mean
-    return (mean - (vae.config.get("shift_factor") or 0)) * vae.config.scaling_factor
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,8 @@ class Family:
     arguments, site)`` says where text and picture lie in the sequences of a site.
     ``steering(sites)`` is the default of sites for test-time losses and the step size of the
     papers, None if they have none; a string says why there can be none. ``encode(pipe, pictures)``
-    makes clean latents in the denoiser's own shape from pictures [batch 3 height width] in [-1, 1].
+    makes clean latents, in the shape that the pipeline's loop has, from pictures [batch 3 height
+    width] in [-1, 1]; a string says why there can be none.
     ``contrast`` are the text positions that compete in a softmax over tokens; None means the tokens
     of the prompt alone: special and padding positions are not looked at. ``sample`` is the argument
     that holds the noisy latents, and ``latents(denoiser, arguments)`` the part of it that is
@@ -49,8 +45,9 @@ class Family:
     tensors. ``further`` says how other texts may follow that of the prompt: with all positions of
     their encoders, or without padding where that is masked or costs the attention of the picture
     too; None if they may not. ``checkpoints`` is False where diffusers fails under gradient
-    checkpointing. ``as_given(pipe, prompts)`` are the prompts of a run whose modular pipeline has
-    written something around them.
+    checkpointing. ``unguided`` is the ``guidance_scale`` of calls without guidance.
+    ``as_given(pipe, prompts)`` are the prompts of a run whose modular pipeline has written
+    something around them.
     """
 
     name: str
@@ -64,14 +61,28 @@ class Family:
     contrast: slice | None = None
     sample: str = "hidden_states"
     latents: Callable[[Any, Arguments], tuple[slice, ...]] = _all
-    encode: Callable[[Any, Tensor], Tensor] = encode
+    encode: Callable[[Any, Tensor], Tensor] | str = shifted
     time: str = "timestep"
     batch_axis: Mapping[str, int | None] = field(default_factory=dict)
     rows_of: Mapping[str, Callable[[Any, Tensor], Any]] = field(default_factory=dict)
     negative: Mapping[str, Any] = field(default_factory=dict)
     further: Literal["whole", "words"] | None = None
     checkpoints: bool = True
+    unguided: float = 1.0
     as_given: Callable[[Any, Any], Any] = _as_they_are
+
+    def clean(self, pipe: Any, pictures: Tensor) -> Tensor:
+        """The latents of ``encode``. Raises ModelError where there can be none."""
+        self.require_encode(pipe)
+        assert not isinstance(self.encode, str)
+        return self.encode(pipe, pictures)
+
+    def require_encode(self, pipe: Any) -> None:
+        """Raises ModelError where pictures that exist cannot become latents."""
+        if isinstance(self.encode, str):
+            raise ModelError(
+                f"pictures that exist cannot be given to {type(pipe).__name__}: {self.encode}"
+            )
 
     def tokens(self, pipe: Any, texts: str | Texts, encoding: Arguments) -> tuple[Token, ...]:
         """The text sequence of a prompt, one token for every position; ``encoding`` are the

@@ -4,13 +4,15 @@ layers every block reads another; one call per step. Padding is masked."""
 from typing import Any
 
 from diffusers import BriaFiboTransformer2DModel
+from torch import Tensor
 
 from attncontrol.attention.sites import Where
 from attncontrol.errors import CallError
 from attncontrol.families import flux
+from attncontrol.families.autoencoder import standardised
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import no_encode, one_call
+from attncontrol.families.parts import one_call
 from attncontrol.prompts.tokens import Token, tokenize
 
 BEGIN = 128000  # what the pipeline reads instead of an empty text
@@ -31,6 +33,13 @@ def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
     return one_call(pipe, nth, 1 + guided)
 
 
+def _encode(pipe: Any, pictures: Tensor) -> Tensor:
+    """Every cell is a token, unless the call says ``do_patching``."""
+    latents = standardised(pipe, pictures[:, :, None])[:, :, 0]
+    packed: Tensor = pipe._pack_latents_no_patch(latents, *latents.shape)
+    return packed
+
+
 FAMILY = Family(
     name="fibo",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), BriaFiboTransformer2DModel),
@@ -41,6 +50,6 @@ FAMILY = Family(
     layout=flux.FAMILY.layout,
     steering=lambda _: (Where(kind="joint"), None),
     latents=flux.FAMILY.latents,
-    encode=no_encode,
+    encode=_encode,
     batch_axis=flux.FAMILY.batch_axis,
 )

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
+from attncontrol.families.autoencoder import shifted
 from attncontrol.families.encoder import Arguments, Encoder
-from attncontrol.families.family import Family, encode
+from attncontrol.families.family import Family
 from attncontrol.families.parts import (
     as_written,
     in_line,
@@ -61,7 +62,7 @@ def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
 
 
 def _encode(pipe: Any, pictures: Tensor) -> Tensor:
-    latents = encode(pipe, pictures)
+    latents = shifted(pipe, pictures)
     packed: Tensor = pipe._pack_latents(latents, *latents.shape)
     return packed
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attncontrol.errors import CallError
 from attncontrol.families import flux
+from attncontrol.families.autoencoder import encoded, whitened
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import MARK, chat, is_modular, said_by
@@ -63,9 +64,8 @@ def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
 
 
 def _encode(pipe: Any, pictures: Tensor) -> Tensor:
-    latents = pipe._encode_vae_image(pictures.to(pipe.vae.device, pipe.vae.dtype), generator=None)
-    packed: Tensor = pipe._pack_latents(latents)
-    return packed
+    tokens = pipe._pack_latents(pipe._patchify_latents(encoded(pipe, pictures)))
+    return whitened(pipe, tokens, pipe.vae.config.batch_norm_eps)
 
 
 FAMILY = Family(

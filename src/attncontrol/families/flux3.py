@@ -22,7 +22,6 @@ from attncontrol.families.parts import (
     MARK,
     chat,
     in_line,
-    no_encode,
     said_by,
     text_length,
     transformer_sites,
@@ -75,6 +74,6 @@ FAMILY = Family(
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), None),
-    encode=no_encode,
+    encode="it is a modular pipeline",
     batch_axis={"img_ids": None, "txt_ids": None, "image_cond_ids": None},
 )

@@ -6,6 +6,7 @@ from typing import Any
 from diffusers import HunyuanDiT2DModel
 
 from attncontrol.attention.sites import Where
+from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import cross_sites, one_call, patch_layout
@@ -33,6 +34,7 @@ FAMILY = Family(
     branches=one_call,
     encoders=lambda _: _ENCODERS,
     layout=patch_layout,
+    encode=scaled,
     steering=lambda _: (Where(kind="cross"), None),
     batch_axis={"image_rotary_emb": None},
 )

@@ -13,6 +13,7 @@ from diffusers import HunyuanImageTransformer2DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Kind, Site, Where
+from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import MARK, transformer_sites, two_calls
@@ -77,6 +78,7 @@ FAMILY = Family(
         Encoder("qwen", "text_encoder", _read, kept=kept),
     ),
     layout=_layout,
+    encode=scaled,
     steering=lambda _: (Where(kind="joint"), None),
     checkpoints=False,
 )

@@ -17,7 +17,14 @@ from attncontrol.errors import ModelError
 from attncontrol.families import hunyuanimage
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, VIDEO, transformer_sites, two_calls, video_grid
+from attncontrol.families.parts import (
+    MAKES_VIDEOS,
+    MARK,
+    VIDEO,
+    transformer_sites,
+    two_calls,
+    video_grid,
+)
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -73,4 +80,5 @@ FAMILY = Family(
     encoders=lambda _: (Encoder("llama", "text_encoder", _read, kept=_kept),),
     layout=_layout,
     steering=VIDEO,
+    encode=MAKES_VIDEOS,
 )

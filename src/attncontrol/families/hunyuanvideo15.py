@@ -16,7 +16,14 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families import hunyuanimage
 from attncontrol.families.encoder import Arguments, Encoder
-from attncontrol.families.parts import MARK, VIDEO, chat, no_encode, transformer_sites, video_grid
+from attncontrol.families.parts import (
+    MAKES_VIDEOS,
+    MARK,
+    VIDEO,
+    chat,
+    transformer_sites,
+    video_grid,
+)
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -61,6 +68,6 @@ FAMILY = replace(
     layout=_layout,
     latents=lambda transformer, _: (slice(None), slice(transformer.config.out_channels)),
     steering=VIDEO,
-    encode=no_encode,
+    encode=MAKES_VIDEOS,
     checkpoints=True,
 )

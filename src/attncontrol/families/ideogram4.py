@@ -11,12 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from diffusers import Ideogram4Transformer2DModel
+from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
+from attncontrol.families.autoencoder import encoded, whitened
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, chat, in_line, no_encode, transformer_sites
+from attncontrol.families.parts import MARK, chat, in_line, transformer_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
 _PICTURE = 2  # in ``indicator``
@@ -50,6 +52,15 @@ def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
     return in_line(text, [(height, width)])
 
 
+def _encode(pipe: Any, pictures: Tensor) -> Tensor:
+    """The channels of a cell of z are the last axis of a token."""
+    latents, side = encoded(pipe, pictures), pipe.patch_size
+    height, width = (size // side for size in latents.shape[2:])
+    cells = latents.unflatten(3, (width, side)).unflatten(2, (height, side))
+    tokens = cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    return whitened(pipe, tokens, pipe.vae.config.batch_norm_eps)
+
+
 FAMILY = Family(
     name="ideogram4",
     matches=lambda pipe: isinstance(
@@ -62,5 +73,5 @@ FAMILY = Family(
     layout=_layout,
     steering="its unconditional prediction is that of another denoiser, which would not see it",
     latents=lambda _, arguments: (slice(None), slice(_text(arguments), None)),
-    encode=no_encode,
+    encode=_encode,
 )

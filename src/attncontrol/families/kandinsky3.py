@@ -13,7 +13,7 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Kind, Site, Where
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import no_encode, one_call
+from attncontrol.families.parts import one_call
 from attncontrol.prompts.tokens import Token, tokenize
 
 LENGTH = 128
@@ -57,5 +57,5 @@ FAMILY = Family(
     layout=_layout,
     steering=_steering,
     sample="sample",
-    encode=no_encode,
+    encode="its autoencoder, of quantised latents, is not described",
 )

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Kind, Site, Where
+from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
-from attncontrol.families.family import Family, encode
+from attncontrol.families.family import Family
 from attncontrol.families.parts import MARK, transformer_sites, two_calls
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
@@ -65,7 +66,7 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 def _encode(pipe: Any, pictures: Tensor) -> Tensor:
     """Channels come last."""
-    return encode(pipe, pictures).movedim(1, -1)[:, None]
+    return scaled(pipe, pictures).movedim(1, -1)[:, None]
 
 
 FAMILY = Family(

@@ -8,12 +8,12 @@ from dataclasses import replace
 from diffusers import Kandinsky5T2VPipeline
 
 from attncontrol.families import kandinsky5
-from attncontrol.families.parts import VIDEO, no_encode
+from attncontrol.families.parts import MAKES_VIDEOS, VIDEO
 
 FAMILY = replace(
     kandinsky5.FAMILY,
     name="kandinsky5-video",
     matches=lambda pipe: kandinsky5.has_denoiser(pipe) and isinstance(pipe, Kandinsky5T2VPipeline),
     steering=VIDEO,
-    encode=no_encode,
+    encode=MAKES_VIDEOS,
 )

@@ -51,7 +51,7 @@ def family_of(pipe: Any) -> Family:
         )
     if not any(family.name == "unknown" for family in FAMILIES):
         modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-        others = {"encoder", "family", "known", "parts", "refused", *FALLBACKS}
+        others = {"autoencoder", "encoder", "family", "known", "parts", "refused", *FALLBACKS}
         names = sorted({*modules} - others)
         described = [_described(name) for name in (*names, *FALLBACKS)]
         FAMILIES.extend(family for family in described if family is not None)

@@ -74,4 +74,5 @@ FAMILY = Family(
     steering=lambda _: (Where(kind="joint"), None),
     encode=qwenimage.FAMILY.encode,
     batch_axis={"position_ids": None},
+    unguided=0.0,
 )

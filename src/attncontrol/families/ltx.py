@@ -11,7 +11,7 @@ from diffusers import LTXVideoTransformer3DModel
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.family import Family
-from attncontrol.families.parts import VIDEO, one_call, t5, transformer_sites
+from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, one_call, t5, transformer_sites
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -31,4 +31,5 @@ FAMILY = Family(
         (arguments["num_frames"], arguments["height"], arguments["width"])
     ),
     steering=VIDEO,
+    encode=MAKES_VIDEOS,
 )

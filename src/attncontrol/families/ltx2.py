@@ -16,7 +16,7 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Kind, Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import VIDEO, no_encode, one_call, transformer_sites
+from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, one_call, transformer_sites
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -65,5 +65,5 @@ FAMILY = Family(
     encoders=lambda _: (Encoder("gemma", "text_encoder", _read, kept=_kept),),
     layout=_layout,
     steering=VIDEO,
-    encode=no_encode,
+    encode=MAKES_VIDEOS,
 )

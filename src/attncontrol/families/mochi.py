@@ -14,7 +14,7 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import VIDEO, joint_sites, one_call, video_grid
+from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, joint_sites, one_call, video_grid
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -38,4 +38,5 @@ FAMILY = Family(
     encoders=lambda _: (Encoder("t5", "text_encoder", _read),),
     layout=_layout,
     steering=VIDEO,
+    encode=MAKES_VIDEOS,
 )

@@ -58,6 +58,7 @@ def chat(tokenizer: Any, messages: Sequence[Any], **options: Any) -> tuple[str, 
 
 
 VIDEO = "losses are defined on the maps of pictures, not of videos"
+MAKES_VIDEOS = "it makes videos"
 
 
 def patch_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int]:
@@ -172,11 +173,6 @@ def video_layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     """The same of a video; a single frame is a picture."""
     grid = video_grid(transformer, arguments)
     return Layout(grid if grid[0] > 1 else grid[1:])
-
-
-def no_encode(pipe: Any, _: Tensor) -> Tensor:
-    """Where it is not known how the pipeline would make latents of pictures."""
-    raise ModelError(f"{type(pipe).__name__} makes no latents of pictures that are given to it")
 
 
 def is_modular(pipe: Any) -> bool:

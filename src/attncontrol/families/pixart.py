@@ -4,6 +4,7 @@ T5."""
 from diffusers import PixArtTransformer2DModel
 
 from attncontrol.attention.sites import Where
+from attncontrol.families.autoencoder import scaled
 from attncontrol.families.family import Family
 from attncontrol.families.parts import cross_sites, one_call, patch_layout, t5
 
@@ -15,6 +16,7 @@ FAMILY = Family(
     branches=one_call,
     encoders=t5,
     layout=patch_layout,
+    encode=scaled,
     steering=lambda _: (Where(kind="cross"), None),
     further="words",
 )

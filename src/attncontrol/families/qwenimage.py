@@ -9,13 +9,13 @@ the prompt, each at as many positions as its processor says.
 import math
 from typing import Any
 
-import torch
 from diffusers import QwenImageTransformer2DModel
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import CallError
+from attncontrol.families.autoencoder import standardised
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.flux import PATCH
@@ -110,14 +110,9 @@ def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
 
 
 def encode(pipe: Any, pictures: Tensor) -> Tensor:
-    """Packed latents, by the statistics of the autoencoder's channels."""
-    vae = pipe.vae
-    latents = vae.encode(pictures[:, :, None].to(vae.device, vae.dtype)).latent_dist.mean[:, :, 0]
-    mean, deviation = (
-        torch.tensor(statistics)[:, None, None].to(latents)
-        for statistics in (vae.config.latents_mean, vae.config.latents_std)
-    )
-    packed: Tensor = pipe._pack_latents((latents - mean) / deviation, *latents.shape)
+    """Its autoencoder is one of videos."""
+    latents = standardised(pipe, pictures[:, :, None])[:, :, 0]
+    packed: Tensor = pipe._pack_latents(latents, *latents.shape)
     return packed
 
 

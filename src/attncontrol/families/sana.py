@@ -8,9 +8,9 @@ the sequence.
 from typing import Any
 
 from diffusers import SanaSprintImg2ImgPipeline, SanaSprintPipeline, SanaTransformer2DModel
-from torch import Tensor
 
 from attncontrol.attention.sites import Site, Where
+from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import as_written, one_call, patch_layout, transformer_sites
@@ -47,12 +47,6 @@ def _matches(pipe: Any) -> bool:
     return isinstance(transformer, SanaTransformer2DModel) and not isinstance(pipe, SPRINT)
 
 
-def _encode(pipe: Any, pictures: Tensor) -> Tensor:
-    """Its autoencoder has no distribution."""
-    latents: Tensor = pipe.vae.encode(pictures.to(pipe.vae.device, pipe.vae.dtype)).latent
-    return latents * pipe.vae.config.scaling_factor
-
-
 FAMILY = Family(
     name="sana",
     matches=_matches,
@@ -63,5 +57,5 @@ FAMILY = Family(
     negative={"complex_human_instruction": None},
     layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), None),
-    encode=_encode,
+    encode=scaled,
 )

@@ -11,7 +11,7 @@ from diffusers import SanaVideoPipeline, SanaVideoTransformer3DModel
 
 from attncontrol.attention.sites import Site
 from attncontrol.families import sana
-from attncontrol.families.parts import VIDEO, no_encode, transformer_sites, video_layout
+from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, transformer_sites, video_layout
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -32,5 +32,5 @@ FAMILY = replace(
     sites=_sites,
     layout=video_layout,
     steering=VIDEO,
-    encode=no_encode,
+    encode=MAKES_VIDEOS,
 )

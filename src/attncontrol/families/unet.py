@@ -12,9 +12,11 @@ from typing import Any
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
+from attncontrol.families.autoencoder import scaled, standardised
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import as_written, one_call
@@ -96,6 +98,14 @@ def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
     return Layout(site.grid(*arguments["sample"].shape[-2:]))
 
 
+def _encode(pipe: Any, pictures: Tensor) -> Tensor:
+    """Some SDXL have statistics of every channel beside the factor."""
+    if pipe.vae.config.get("latents_mean") is None:
+        return scaled(pipe, pictures)
+    factor: float = pipe.vae.config.scaling_factor
+    return standardised(pipe, pictures) * factor
+
+
 FAMILY = Family(
     name="unet",
     matches=_matches,
@@ -105,6 +115,7 @@ FAMILY = Family(
     encoders=_encoders,
     layout=_layout,
     steering=_steering,
+    encode=_encode,
     contrast=slice(1, -1),
     sample="sample",
     latents=lambda unet, _: (

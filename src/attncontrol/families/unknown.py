@@ -94,4 +94,5 @@ FAMILY = Family(
     encoders=_encoders,
     layout=patch_layout,
     steering=lambda _: (Where(kind="cross"), None),
+    encode="what its pipeline does to latents before it decodes them is not described",
 )

@@ -27,7 +27,7 @@ from attncontrol.errors import ModelError
 from attncontrol.families import unknown
 from attncontrol.families.encoder import Arguments
 from attncontrol.families.family import Family
-from attncontrol.families.parts import no_encode, transformer_sites
+from attncontrol.families.parts import transformer_sites
 
 TEXT, SAMPLE = "encoder_hidden_states", "hidden_states"
 Grid = tuple[int, ...]
@@ -188,5 +188,5 @@ FAMILY = Family(
     encoders=unknown.FAMILY.encoders,
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), None),
-    encode=no_encode,
+    encode=unknown.FAMILY.encode,
 )

@@ -20,7 +20,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import VIDEO, cross_sites, two_calls, video_grid
+from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, cross_sites, two_calls, video_grid
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -103,4 +103,5 @@ FAMILY = Family(
     encoders=lambda _: (Encoder("t5", "text_encoder", _read),),
     layout=lambda transformer, arguments, _: Layout(video_grid(transformer, arguments)),
     steering=VIDEO,
+    encode=MAKES_VIDEOS,
 )

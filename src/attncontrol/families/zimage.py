@@ -10,13 +10,12 @@ the prompt into a chat template and drops padding. ``noise_refiner`` sees the pi
 from typing import Any
 
 from diffusers import ZImageTransformer2DModel
-from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import CallError
 from attncontrol.families.encoder import Arguments, Encoder
-from attncontrol.families.family import Family, encode
+from attncontrol.families.family import Family
 from attncontrol.families.parts import MARK, chat, one_call, refiner_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -63,10 +62,6 @@ def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
     return Layout((height, width), slice(cells), slice(start, start + longest))
 
 
-def _encode(pipe: Any, pictures: Tensor) -> Tensor:
-    return encode(pipe, pictures)[:, :, None]
-
-
 FAMILY = Family(
     name="zimage",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), ZImageTransformer2DModel),
@@ -77,7 +72,7 @@ FAMILY = Family(
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), None),
     sample="x",
-    encode=_encode,
     time="t",
+    unguided=0.0,
     as_given=_as_given,
 )

@@ -2,15 +2,17 @@
 guidance, sizes and schedules are those of the pipeline."""
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from attncontrol.attention.source import Facts
+from attncontrol.errors import SettingError
 from attncontrol.inversion._schedule import Looks, Schedule, schedule_of
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.observers import replaced
@@ -47,7 +49,17 @@ class Driven:
         self.looks = self.way(self.start, self.schedule)
         self.scale = next(self.looks).scale
 
-    def step(self, prediction: Tensor, sample: Tensor) -> tuple[Tensor]:
+    def starts(self, latents: Tensor) -> Tensor:
+        """Instead of random ones. Raises SettingError where these are of another size."""
+        if latents.shape != self.start.shape:
+            pipe, own = self.run.pipe, [*self.start.shape[1:]]
+            raise SettingError(
+                f"latents of the picture are {own}, {type(pipe).__name__} makes some of "
+                f"{[*latents.shape[1:]]}: give a size that it makes{any_size(pipe)}"
+            )
+        return self.start.to(latents)
+
+    def step(self, prediction: Tensor, sample: Tensor) -> "_Stepped":
         """The latents of the next look. In the end raises the signal of it, or gives those of the
         picture if somebody looks at that."""
         assert self.looks is not None  # set with the timesteps
@@ -60,12 +72,12 @@ class Driven:
         if self.backward:
             self.run.contexts.went_back(sample, latents)
         if not self.path:
-            return (latents,)
+            return _Stepped(latents)
         if not self.decodes:
             raise _Done
         picture = self.path[-1].to(sample)
         self.run.contexts.track.ended_back(picture)
-        return (picture,)
+        return _Stepped(picture)
 
     def before(self, call: DenoiserCall) -> None:
         if call.is_first:
@@ -84,13 +96,17 @@ def driven(
     """Calls the pipeline. Other contexts do not see it; if it is ``backward``, from the picture to
     noise with one look a step, those that hook into it both ways do."""
     one = Driven(run, way, start, backward, backward and run.decodes)
-    hooks = Hooks(
-        before=one.before, starts=lambda latents: start.to(latents), fed=fed, backward=backward
-    )
+    hooks = Hooks(before=one.before, starts=one.starts, fed=fed, backward=backward)
     decoded = {"output_type": "pt"} if one.decodes else {}
     with suppress(_Done), run.hooked(hooks, alone=True), _deceived(run.pipe.scheduler, one):
         run.pipe(**{**call, **decoded})
     return one
+
+
+def any_size(pipe: Any) -> str:
+    """What a call of pipelines that choose a size near the given one is to have."""
+    known = inspect.signature(type(pipe).__call__).parameters
+    return ", with use_resolution_binning=False" if "use_resolution_binning" in known else ""
 
 
 def rehearsed(way: Way, schedule: Schedule) -> list[float]:
@@ -102,6 +118,12 @@ def rehearsed(way: Way, schedule: Schedule) -> list[float]:
             times.append(look.timestep)
             look = looks.send(torch.zeros_like(look.latents))
     return times
+
+
+class _Stepped(NamedTuple):
+    """What a scheduler returns, as a tuple and by name."""
+
+    prev_sample: Tensor
 
 
 class _Done(Exception):  # noqa: N818 - a signal, not an error

@@ -19,7 +19,10 @@ from torch import Tensor
 
 from attncontrol.errors import SchedulerError
 
-_KNOWN = ("DDIMScheduler", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler")
+_KNOWN = (
+    "DDIMScheduler", "CogVideoXDDIMScheduler", "EulerDiscreteScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+)  # fmt: skip
 _NOT_LINEAR = ("clip_sample", "thresholding")
 
 

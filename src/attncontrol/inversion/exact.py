@@ -36,7 +36,7 @@ class Exact(Inversion):
             for branch in call.branches:
                 row = call.rows(branch).start + call.images.index(image)
                 seen = back.schedule.scale(after) * back.latents[picture, after]
-                latents[row] = seen.to(latents)
+                latents[row] = seen.to(latents).view_as(latents[row])
         return call.with_latents(latents)
 
     def after(self, latents: Tensor, call: DenoiserCall, back: Back) -> Tensor:

@@ -57,8 +57,10 @@ class DenoiserCall:
         return slice(start, start + len(self.images))
 
     def with_latents(self, latents: Tensor) -> "DenoiserCall":
+        """As the pipeline's loop has them, whatever axes the denoiser has more."""
         sample = self._sample.clone()
-        sample[self.part] = latents.to(sample.dtype)
+        part = sample[self.part]
+        sample[self.part] = latents.to(part).view_as(part)
         listed = isinstance(self.arguments[self.name], list)
         new = list(sample) if listed else sample
         return replace(self, arguments=self.arguments | {self.name: new})

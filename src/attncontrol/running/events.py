@@ -29,6 +29,7 @@ from attncontrol.running.own import caller
 from attncontrol.running.reading import Ids, watch
 from attncontrol.running.solvers import corrector_of, move_block, stage_of
 from attncontrol.running.sources import require_sources
+from attncontrol.running.starting import change_of, replaced
 from attncontrol.running.track import Track, begun, described, seeds_of
 
 
@@ -96,14 +97,7 @@ class Events:
         self.contexts.seeds = seeds_of(bound)
 
     def _on_prepared(self, output: Any) -> Any:
-        """Of pipelines that prepare the places of cells too, the first of both are the latents."""
-        if caller() is not self.contexts.pipe:
-            return output
-        latents = output[0] if isinstance(output, tuple) else output
-        for seat in self.contexts.acting:
-            if seat.hooks.starts:
-                latents = seat.hooks.starts(latents)
-        return (latents, *output[1:]) if isinstance(output, tuple) else latents
+        return replaced(self.contexts, output) if caller() is self.contexts.pipe else output
 
     def _require_parts(self) -> None:
         """Raises CouplingError where a part of the pipeline is no longer that which is watched."""
@@ -136,19 +130,23 @@ class Events:
         if contexts.track.further and contexts.shows(call.step.progress):
             call = contexts.track.further.after(call)
         require_sources(contexts, call)
+        if (begun := change_of(contexts, call)) is not None:
+            call = call.moved(begun)
         for seat in contexts.acting:
             call = seat.hooks.fed(call) if seat.hooks.fed else call
             contexts.wiring.require_installed(seat.hooks.sites)
-        changed = self._changed(call)
+        changed = self._changed(call, begun)
         self.running[thread] = contexts.track.call = changed
         contexts.wiring.begin(contexts.pass_of(changed, "own"), outermost=True)
         return None if changed.arguments is arguments else ((), changed.arguments)
 
-    def _changed(self, call: DenoiserCall) -> DenoiserCall:
-        """With the changes of the latents that the contexts make, each after those before it."""
+    def _changed(self, call: DenoiserCall, begun: Tensor | None) -> DenoiserCall:
+        """With the changes of the latents that the contexts make, each after those before it, the
+        first of which a call that ``begun`` the run has."""
         track, changed = self.contexts.track, call
         if call.nth == 0:
-            track.changes, track.scale = [], call.step.scale
+            track.changes = [] if begun is None else [begun]
+            track.scale = call.step.scale
         else:
             for change in track.changes:
                 changed = changed.moved(change)

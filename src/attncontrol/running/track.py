@@ -240,9 +240,11 @@ def _repeated(scheduler: Any, place: int) -> bool:
 
 def place_in(scheduler: Any, time: float) -> int:
     """Where among its timesteps the scheduler is, before the step from ``time``: as it finds it
-    itself, since a run may have a part of the schedule only."""
+    itself, for a run of a part of them; else, told ``time`` in shares of 1, at the beginning."""
     for name in ("step_index", "begin_index"):
         if (index := getattr(scheduler, name, None)) is not None:
             return int(index)
     times = torch.as_tensor(scheduler.timesteps, dtype=torch.float64)
-    return int((times - time).abs().argmin())
+    place = int((times - time).abs().argmin())
+    of_shares = time <= 1 < times.max() and hasattr(scheduler, "begin_index")
+    return 0 if of_shares or abs(float(times[place]) - time) > 0.01 * abs(time) else place

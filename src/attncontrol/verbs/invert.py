@@ -1,6 +1,8 @@
 """``invert``: the way of a picture that exists to the noise from which a model makes it."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,19 +22,15 @@ from attncontrol.inversion.trajectory import Course, Trajectory, begun_in, is_tr
 from attncontrol.maps.opened import checksum, path_of
 from attncontrol.running.modular import require_plain
 from attncontrol.running.quantised import require_gradients_through
+from attncontrol.running.reading import NAMES
 from attncontrol.running.refuse import require_gradients
 from attncontrol.running.session import Session, attach
 from attncontrol.verbs import photo
 from attncontrol.verbs.photo import Photo, Size
 from attncontrol.writing import require_free
 
-FAMILIES = {
-    "unet": "Stable Diffusion 1 and XL", "sd2": "Stable Diffusion 2", "sd3": "SD3",
-    "flux": "FLUX.1", "pixart": "PixArt",
-}  # fmt: skip
-"""Whose autoencoders and latents were compared with those of their pipelines."""
-
 _OURS = ("prompt", "latents", "image", "output_type", "num_images_per_prompt", "strength")
+_OF_PICTURES = ("Img2Img", "Inpaint", "Edit", "ControlNet", "Fill", "Upscale", "Depth2Img")
 _Prompts = Annotated[
     str | Sequence[str], Such("a prompt, or one for every picture", lambda prompts: len(prompts))
 ]
@@ -48,7 +46,7 @@ def invert(
     *,
     method: Inversion = Exact(),  # noqa: B008 - a frozen value
     size: Size | None = None,
-    guidance_scale: NotNegative = 1.0,
+    guidance_scale: NotNegative | None = None,
     num_inference_steps: Count = 50,
     to: Annotated[Path | str | None, Such("a file", lambda to: to != "")] = None,
     **call: Any,
@@ -61,16 +59,16 @@ def invert(
 
     ``picture`` is a PIL image or an array, or several with a prompt for each; ``photo.fitted`` says
     how they are made fit for the model, ``size`` is (height, width) in pixels. ``method`` is a
-    value of ``attncontrol.inversion``. ``guidance_scale`` of 1 inverts without guidance, as
-    published (that of FLUX is the distilled one); the run that edits has its own. ``to`` is a file
-    that gets the trajectory, and before that what is done of a method that optimises: the same call
-    goes on from it. ``call`` goes to the pipeline, which runs its own loop from the picture to
+    value of ``attncontrol.inversion``. Without ``guidance_scale`` it is inverted without guidance,
+    as published (for FLUX with a distilled one of 1); the run that edits has its own. ``to`` is a
+    file that gets the trajectory, and before that what is done of a method that optimises: the same
+    call goes on from it. ``call`` goes to the pipeline, which runs its own loop from the picture to
     noise; of other contexts ``keep`` alone sees it, if ``method`` evaluates the model once a step.
     Further prompts in it, such as a negative one, are for all pictures or one for each.
 
     Raises SettingError for prompts and sizes that do not fit; SchedulerError for schedulers that
     cannot be inverted (those that draw noise or take several predictions); ModelError for families
-    whose autoencoder is not known; CallError for arguments that are not the user's here. The
+    that cannot be given pictures; CallError for arguments that are not the user's here. The
     scheduler is then as before.
     """
     require_plain(pipe, "invert")
@@ -85,16 +83,43 @@ def invert(
     shown = np.stack(photo.batch(pipe, photos, size, call))
     height, width = shown.shape[1:3]
     texts = {name: [text] * len(prompts) for name, text in call.items()
-             if "prompt" in name and isinstance(text, str)}  # fmt: skip
+             if name.removeprefix("negative_") in NAMES and isinstance(text, str)}  # fmt: skip
     arguments = {**call, **texts, "prompt": prompts, "height": height, "width": width}
-    arguments |= {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
-    arguments |= {"output_type": "latent"}
+    arguments |= {"num_inference_steps": num_inference_steps, "output_type": "latent"}
     if to is not None:
         require_free(path_of(to), is_trajectory)
-    one = driven(run, method.inverted, _encoded(pipe, run.family, shown), arguments,
-                 backward=method.by_step)  # fmt: skip
+    latents = _encoded(pipe, run.family, shown)
+    guidance_scale = run.family.unguided if guidance_scale is None else guidance_scale
+    with _guided(run, guidance_scale, call) as guidance:
+        one = driven(run, method.inverted, latents, arguments | guidance, backward=method.by_step)
     trajectory = _trajectory(one, torch.from_numpy(shown), method, guidance_scale)
     return _tuned(run, trajectory, arguments, None if to is None else path_of(to))
+
+
+@contextmanager
+def _guided(run: Session, scale: float, call: dict[str, Any]) -> Iterator[dict[str, float]]:
+    """Arguments of a call with this guidance; where a pipeline leaves guidance to guiders, these
+    are off. Raises SettingError where they have another scale."""
+    pipe, known = run.pipe, inspect.signature(type(run.pipe).__call__).parameters
+    distilled = getattr(run.denoiser.config, "guidance_embeds", False)
+    names = ("guidance_scale",) if distilled else ("true_cfg_scale", "guidance_scale")
+    if name := next((name for name in names if name in known), None):
+        yield {} if name in call else {name: scale}
+        return
+    if scale != run.family.unguided:
+        raise SettingError(
+            f"guidance_scale={scale} is not known to {type(pipe).__name__}, whose guidance is that "
+            "of its guider: leave it out"
+        )
+    guiders = [part for name, part in pipe.components.items() if name.endswith("guider")]
+    on = [guider for guider in guiders if guider is not None and guider._enabled]
+    for guider in on:
+        guider.disable()
+    try:
+        yield {}
+    finally:
+        for guider in on:
+            guider.enable()
 
 
 def _tuned(
@@ -136,13 +161,9 @@ def _trajectory(one: Driven, shown: Tensor, method: Inversion, guidance: float) 
 
 def require_possible(run: Session, method: Inversion, call: dict[str, Any]) -> None:
     """Raises ModelError, SchedulerError and CallError, before anything runs."""
-    pipe, name = run.pipe, type(run.pipe).__name__
-    config = getattr(getattr(pipe, "vae", None), "config", {})
-    if run.family.name not in FAMILIES or config.get("latents_mean") is not None:
-        raise ModelError(
-            f"pictures cannot be inverted with {name}, whose autoencoder or latents are not among "
-            f"those that are known: {', '.join(FAMILIES.values())}"
-        )
+    pipe = run.pipe
+    _require_text_alone(pipe)
+    run.family.require_encode(pipe)
     require_invertible(pipe.scheduler)
     if method.flow and not is_flow(pipe.scheduler):
         raise SchedulerError(
@@ -162,8 +183,18 @@ def require_possible(run: Session, method: Inversion, call: dict[str, Any]) -> N
         )
 
 
+def _require_text_alone(pipe: Any) -> None:
+    """Raises ModelError for pipelines of diffusers that need a picture beside the prompt."""
+    name, known = type(pipe).__name__, inspect.signature(type(pipe).__call__).parameters
+    if "image" in known and any(part in name for part in _OF_PICTURES):
+        raise ModelError(
+            f"{name} makes a picture of another one; invert with the pipeline of the same "
+            "components that makes pictures of a prompt alone"
+        )
+
+
 def _encoded(pipe: Any, family: Family, shown: np.ndarray) -> Tensor:
     """The latents of pictures, in float32 at least."""
     pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).float() / 127.5 - 1
-    latents = family.encode(pipe, pixels)
+    latents = family.clean(pipe, pixels)
     return latents if latents.dtype == torch.float64 else latents.float()

@@ -32,7 +32,9 @@ def fitted(pipe: Any, photo: Photo, size: Size | None = None) -> np.ndarray:
     is cropped evenly from both sides. With ``size`` it is scaled and cropped evenly to exactly
     that. Raises SettingError for a size that is no multiple, and as ``read``.
     """
-    image, multiple = read(photo), 2 * pipe.vae_scale_factor
+    image, multiple = read(photo), 2 * _cell(pipe)
+    if (chosen := _of_pipeline(pipe, image, size)) is not None:
+        size = chosen
     if size is None:
         return np.asarray(reduced(image, longest_side(pipe), multiple))
     height, width = size
@@ -105,7 +107,29 @@ def longest_side(pipe: Any) -> int:
     if own is None:
         denoiser: Any = getattr(pipe, "transformer", None) or pipe.unet
         own = denoiser.config.get("sample_size")
-    return _LONGEST if own is None else int(np.max(own)) * int(pipe.vae_scale_factor)
+    return _LONGEST if own is None else int(np.max(own)) * _cell(pipe)
+
+
+def _cell(pipe: Any) -> int:
+    """Pixels of a side of one cell of the latents."""
+    names = ("vae_scale_factor", "vae_scale_factor_spatial")
+    return int(next(getattr(pipe, name) for name in names if hasattr(pipe, name)))
+
+
+def _of_pipeline(pipe: Any, image: Image.Image, size: Size | None) -> Size | None:
+    """Of pipelines that make pictures of some sizes alone, that of the next shape; None of others.
+    Raises SettingError for another one."""
+    known = [(height, width) for width, height in getattr(pipe, "resolutions", ())]
+    if not known:
+        return None
+    if size is None:
+        return min(known, key=lambda sides: abs(sides[1] / sides[0] - image.width / image.height))
+    if size not in known:
+        raise SettingError(
+            f"size={size} is (height, width) in pixels; {type(pipe).__name__} makes pictures of "
+            f"{', '.join(map(str, known))} alone"
+        )
+    return size
 
 
 def _from_array(pixels: np.ndarray) -> Image.Image:

@@ -176,7 +176,7 @@ def _noisy(
     pipe: Any, family: Family, pictures: Sequence[np.ndarray], timestep: float, seed: int
 ) -> Tensor:
     pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    clean = family.encode(pipe, pixels)
+    clean = family.clean(pipe, pixels)
     noise = [
         torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(seed + i))
         for i in range(len(clean))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attncontrol.checks.arguments import Index, Such, checked
 from attncontrol.errors import CouplingError
+from attncontrol.inversion._driven import any_size
 from attncontrol.inversion._method import Back
 from attncontrol.inversion._schedule import require_invertible, schedule_of
 from attncontrol.inversion._solver import Solving, solved
@@ -99,6 +100,7 @@ class _Going:
             raise CouplingError(
                 f"the trajectory is of pictures of {height} x {width} pixels, this run makes "
                 f"others: call the pipeline with height={height}, width={width}"
+                f"{any_size(self.run.pipe)}"
             )
         self.back = self._back(len(latents))
         pictures = [self.back.of[image] for image in range(len(latents))]

@@ -1,0 +1,48 @@
+"""Clean latents of pictures, as a pipeline undoes them before its autoencoder decodes.
+
+Each takes pictures [batch 3 height width] in [-1, 1]; an autoencoder of videos takes and returns a
+frame axis after the channels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def encoded(pipe: Any, pictures: Tensor) -> Tensor:
+    """z: the mean where the autoencoder makes a distribution."""
+    vae = pipe.vae
+    made = vae.encode(pictures.to(vae.device, vae.dtype))
+    latents: Tensor = made.latent if hasattr(made, "latent") else made.latent_dist.mean
+    return latents
+
+
+def shifted(pipe: Any, pictures: Tensor) -> Tensor:
+    """(z - shift) scale; either may be missing."""
+    config = pipe.vae.config
+    shift, scale = config.get("shift_factor") or 0.0, config.get("scaling_factor") or 1.0
+    return (encoded(pipe, pictures) - shift) * scale
+
+
+def scaled(pipe: Any, pictures: Tensor) -> Tensor:
+    """z scale, of pipelines that leave out a shift which their autoencoder may have."""
+    scale: float = pipe.vae.config.scaling_factor
+    return encoded(pipe, pictures) * scale
+
+
+def standardised(pipe: Any, pictures: Tensor) -> Tensor:
+    """(z - mean) / deviation of every channel."""
+    latents, config = encoded(pipe, pictures), pipe.vae.config
+    mean, deviation = (
+        torch.tensor(of).view(-1, *[1] * (latents.ndim - 2)).to(latents)
+        for of in (config.latents_mean, config.latents_std)
+    )
+    return (latents - mean) / deviation
+
+
+def whitened(pipe: Any, tokens: Tensor, epsilon: float) -> Tensor:
+    """The same for tokens [... channel] of z, by the batch norm of an autoencoder of FLUX.2."""
+    norm = pipe.vae.bn
+    mean, variance = norm.running_mean.to(tokens), norm.running_var.to(tokens)
+    return (tokens - mean) / (variance + epsilon).sqrt()
