@@ -2,12 +2,16 @@
 classes. What is known of each from the code of its pipeline and model is written beside it."""
 
 import inspect
+import io
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from diffusers import (
     AdaptiveProjectedMixGuidance,
@@ -28,6 +32,7 @@ from diffusers import (
     CogView4Transformer2DModel,
     ErnieImagePipeline,
     ErnieImageTransformer2DModel,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxKontextPipeline,
     HunyuanImagePipeline,
@@ -53,6 +58,7 @@ from diffusers import (
     SanaSprintPipeline,
     SanaTransformer2DModel,
     SCMScheduler,
+    UNet2DConditionModel,
     WanPipeline,
 )
 from PIL import Image
@@ -517,12 +523,59 @@ def kontext():
     return pipe
 
 
+def glm_tokenizer():
+    """Of sentencepiece, in whose pieces turtle is three; "\u2581" is a space."""
+    spm = pytest.importorskip("sentencepiece")
+    from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
+
+    text, model = ["a red cat and a dog"] * 40 + ["a blue house on a hill"] * 5, io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(text), model_writer=model, vocab_size=300, model_type="bpe",
+        minloglevel=2, user_defined_symbols=["tur", "tle"], hard_vocab_limit=False,
+        byte_fallback=True,
+    )  # fmt: skip
+    with tempfile.NamedTemporaryFile(suffix=".model") as file:
+        Path(file.name).write_bytes(model.getvalue())
+        return ChatGLMTokenizer(file.name)
+
+
+def kolors():
+    tokenizer = glm_tokenizer()
+    from diffusers import KolorsPipeline
+    from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
+
+    torch.manual_seed(0)
+    config = ChatGLMConfig(
+        num_layers=2, padded_vocab_size=tokenizer.vocab_size, hidden_size=16, ffn_hidden_size=16,
+        kv_channels=8, num_attention_heads=2, seq_length=64, original_rope=True,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        block_out_channels=(16, 32), layers_per_block=1, sample_size=16, in_channels=4,
+        out_channels=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=1,
+        cross_attention_dim=32, encoder_hid_dim=16, encoder_hid_dim_type="text_proj",
+        attention_head_dim=(2, 4), norm_num_groups=8, use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=64,
+    )  # fmt: skip
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.014, beta_schedule="scaled_linear", steps_offset=1
+    )
+    language = ChatGLMModel(config)
+    for parameter in language.parameters():  # which the model leaves as memory was
+        torch.nn.init.normal_(parameter, std=0.3)
+    return finish(KolorsPipeline(vae(), language, tokenizer, unet, scheduler))
+
+
 PIPELINES = "diffusers.pipelines"
 QWEN = f"{PIPELINES}.qwenimage.pipeline_qwenimage_"
 IDEOGRAM = f"{PIPELINES}.ideogram4.pipeline_ideogram4"
 VIDEO_OPTIONS = {"num_frames": 5, "max_sequence_length": 48}
 GUIDED = {"true_cfg_scale": 2.0, "negative_prompt": ""}
 NEWER = {
+    "kolors": Known(
+        kolors, {}, calls=1, picture=lambda _, __: 0, tolerance=1e-5
+    ),
     "ovis": Known(
         ovis, {"max_sequence_length": 200}, dropped=lambda pipe: pipe.user_prompt_begin_id
     ),

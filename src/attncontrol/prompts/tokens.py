@@ -7,6 +7,7 @@ from typing import Any
 
 from attncontrol.errors import ModelError
 from attncontrol.prompts.origin import Origin, source
+from attncontrol.prompts.pieces import keeps_characters, ranges
 
 
 @dataclass(frozen=True)
@@ -73,21 +74,24 @@ def tokenize(
     after the prompt; tokens there are special. ``offset`` is added to every index. ``written`` is
     what the pipeline makes of the prompt before, and where its characters come from.
     """
-    if not getattr(tokenizer, "is_fast", False):
+    is_fast = bool(getattr(tokenizer, "is_fast", False))
+    if not is_fast and not keeps_characters(tokenizer):
         raise ModelError(
             f"{type(tokenizer).__name__} reports no character offsets; "
             "load the fast tokenizer (the default of transformers >= 5)"
         )
     (before, after), (text, origin) = around, written or (prompt, range(len(prompt)))
+    whole = before + text + after
     batch = tokenizer(
-        before + text + after,
+        whole,
         padding="max_length" if padding else False,
         max_length=tokenizer.model_max_length if length is None else length,
         truncation=True,
         add_special_tokens=add_special_tokens,
-        return_offsets_mapping=True,
+        **({"return_offsets_mapping": True} if is_fast else {}),
     )
-    ids, offsets = batch["input_ids"], batch["offset_mapping"]
+    ids = batch["input_ids"]
+    offsets = batch["offset_mapping"] if is_fast else _offsets(tokenizer, whole, batch)
     pieces, sequence = tokenizer.convert_ids_to_tokens(ids), []
     for i, (id_, piece, characters) in enumerate(zip(ids, pieces, offsets, strict=True)):
         start, end = (min(max(k - len(before), 0), len(text)) for k in characters)
@@ -96,6 +100,17 @@ def tokenize(
         start, end = (start, end) if special else source(origin, start, end)
         sequence.append(Token(offset + i, id_, plain, start, end, special, encoder))
     return tuple(sequence)
+
+
+def _offsets(tokenizer: Any, text: str, batch: Any) -> list[tuple[int, int]]:
+    found = ranges(tokenizer, text, batch["input_ids"], batch["attention_mask"])
+    if found is None:
+        raise ModelError(
+            f"{type(tokenizer).__name__} reports no character offsets, and where its tokens come "
+            "from in the prompt is not certain; name positions of the text instead of words, such "
+            "as words=[2, 5]"
+        )
+    return found
 
 
 def merged(tokens: Sequence[Token]) -> tuple[Token, ...]:
