@@ -56,10 +56,17 @@ def test_what_is_refused_says_why(name, reason):
     assert {type(part).__name__ for part in pipe.components.values()} & set(REFUSED)
 
 
-def test_text_and_picture_in_one_attention_of_a_unet_are_refused(pipelines):
-    pipe = census.stub(pipelines["IFPipeline"])
-    pipe.unet._internal_dict = {"down_block_types": ("SimpleCrossAttnDownBlock2D",)}
-    with pytest.raises(ModelError, match="keys of one attention"), record(pipe, ["cat"]):
+def test_unets_whose_picture_reads_no_text_are_refused():
+    pipe = census.stub(diffusers.KandinskyV22Pipeline)
+    pipe.unet._internal_dict = census.ADDED_KEYS | {"encoder_hid_dim_type": "image_proj"}
+    with pytest.raises(ModelError, match="its picture reads no text"), record(pipe, ["cat"]):
+        pass
+
+
+def test_of_combined_pipelines_the_one_to_give_is_named(pipelines):
+    pipe = census.stub(pipelines["KandinskyCombinedPipeline"])
+    pipe.decoder_pipe = pipe.prior_pipe = None
+    with pytest.raises(ModelError, match=r"give pipe\.decoder_pipe"), record(pipe, ["cat"]):
         pass
 
 

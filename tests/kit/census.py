@@ -35,13 +35,9 @@ NOT_SUPPORTED = {
     "DiffusionGemmaPipeline": "makes text",
     "DreamLiteMobilePipeline": "not described",
     "DreamLitePipeline": "not described",
-    "IFImg2ImgPipeline": "text and picture are keys of one attention",
-    "IFInpaintingPipeline": "text and picture are keys of one attention",
-    "IFPipeline": "text and picture are keys of one attention",
-    "IFSuperResolutionPipeline": "text and picture are keys of one attention",
     "JoyImageEditPipeline": "not described",
     "JoyImageEditPlusPipeline": "not described",
-    "KandinskyCombinedPipeline": "text and picture are keys of one attention",
+    "KandinskyCombinedPipeline": "runs two pipelines, of which its decoder_pipe is taken by itself",
     "KandinskyV22CombinedPipeline": "the denoiser of the picture does not read the prompt",
     "LDMTextToImagePipeline": "has no encode_prompt, which tells the prompts",
     "LLaDA2Pipeline": "makes text",
@@ -58,6 +54,10 @@ NOT_SUPPORTED = {
 
 NEED_MORE = ("Kolors", "StableDiffusionK", "StableDiffusionXLK", "Onnx")
 BY_SHAPE = {"LuminaPipeline"}
+ADDED_KEYS = {
+    "down_block_types": ("SimpleCrossAttnDownBlock2D",), "encoder_hid_dim_type": "text_proj",
+}  # fmt: skip
+"""What the UNet of DeepFloyd IF says of itself."""
 
 
 def found():
@@ -91,6 +91,8 @@ def stub(cls):
             part = object.__new__(kind)
             vars(part).update(_modules={}, _parameters={}, _buffers={})
             part._internal_dict = {"down_block_types": ()}
+            if cls.__name__.startswith("IF"):
+                part._internal_dict = ADDED_KEYS
             parts[name] = part
         elif name.startswith("tokenizer"):
             parts[name] = SimpleNamespace(pad_token_id=0, eos_token_id=0)

@@ -30,6 +30,8 @@ from diffusers import (
     CogView3PlusTransformer2DModel,
     CogView4Pipeline,
     CogView4Transformer2DModel,
+    DDIMScheduler,
+    DDPMScheduler,
     ErnieImagePipeline,
     ErnieImageTransformer2DModel,
     EulerDiscreteScheduler,
@@ -41,8 +43,10 @@ from diffusers import (
     HunyuanVideoTransformer3DModel,
     Ideogram4Pipeline,
     Ideogram4Transformer2DModel,
+    IFPipeline,
     Kandinsky5T2IPipeline,
     Kandinsky5Transformer3DModel,
+    KandinskyPipeline,
     Krea2Pipeline,
     Krea2Transformer2DModel,
     LongCatImagePipeline,
@@ -59,8 +63,10 @@ from diffusers import (
     SanaTransformer2DModel,
     SCMScheduler,
     UNet2DConditionModel,
+    VQModel,
     WanPipeline,
 )
+from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
 from PIL import Image
 from tokenizers.processors import TemplateProcessing
 from transformers import (
@@ -567,6 +573,55 @@ def kolors():
     return finish(KolorsPipeline(vae(), language, tokenizer, unet, scheduler))
 
 
+def added_keys(**config):
+    """A UNet whose text adds keys to those of the picture, at strides 2 and 1."""
+    return UNet2DConditionModel(
+        block_out_channels=(16, 32), layers_per_block=1, sample_size=16,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        attention_head_dim=8, norm_num_groups=8, resnet_time_scale_shift="scale_shift", **config,
+    )  # fmt: skip
+
+
+def deepfloyd():
+    torch.manual_seed(0)
+    other = make_t5_tokenizer()
+    unet = added_keys(
+        in_channels=3, out_channels=6, cross_attention_dim=16, encoder_hid_dim=32,
+        encoder_hid_dim_type="text_proj", addition_embed_type="text",
+        addition_embed_type_num_heads=2,
+    )  # fmt: skip
+    scheduler = DDPMScheduler(variance_type="learned_range", beta_schedule="squaredcos_cap_v2")
+    pipe = IFPipeline(
+        other, t5(other), unet, scheduler, None, None, None, requires_safety_checker=False
+    )
+    return finish(pipe, ALL_QUERIES)
+
+
+def kandinsky2():
+    torch.manual_seed(0)
+    other = make_t5_tokenizer()
+    unet = added_keys(
+        in_channels=4, out_channels=8, cross_attention_dim=16, encoder_hid_dim=32,
+        encoder_hid_dim_type="text_image_proj", addition_embed_type="text_image",
+    )  # fmt: skip
+    config = MCLIPConfig(
+        transformerDimSize=32, imageDimSize=16, vocab_size=len(other), hidden_size=32,
+        num_hidden_layers=2, num_attention_heads=4, intermediate_size=16,
+        max_position_embeddings=100, pad_token_id=other.pad_token_id,
+    )  # fmt: skip
+    codes = VQModel(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4, vq_embed_dim=4,
+        num_vq_embeddings=8,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    return finish(
+        KandinskyPipeline(MultilingualCLIP(config), other, unet, scheduler, codes), ALL_QUERIES
+    )
+
+
 PIPELINES = "diffusers.pipelines"
 QWEN = f"{PIPELINES}.qwenimage.pipeline_qwenimage_"
 IDEOGRAM = f"{PIPELINES}.ideogram4.pipeline_ideogram4"
@@ -589,6 +644,17 @@ NEWER = {
         krea2, {"max_sequence_length": 48}, tolerance=1e-5,
         dropped=after_prefix("prompt_template_encode_prefix"),
         left_out=("text_fusion",),
+    ),
+    "deepfloyd": Known(
+        deepfloyd, {"height": 8, "width": 12, "output_type": "pt"}, calls=1, tolerance=1e-5,
+        picture=lambda _, __: 0, where=Where(kind="joint"),
+    ),
+    "kandinsky2": Known(
+        kandinsky2, {"height": 16, "width": 24, "output_type": "pt",
+                     "image_embeds": torch.ones(1, 16).double(),
+                     "negative_image_embeds": torch.zeros(1, 16).double()},
+        calls=1, prompts=1, picture=lambda _, __: 0, text=lambda _, __: 10, tolerance=1e-5,
+        where=Where(kind="joint"),
     ),
     "cogview3": Known(cogview3, {"max_sequence_length": 16}, calls=1, tolerance=1e-5),
     "cogview4": Known(cogview4, {}),

@@ -193,13 +193,19 @@ def _all_blocks(block: Any) -> Iterator[Any]:
         yield from _all_blocks(inner)
 
 
+def told_by(pipe: Any) -> str:
+    """The method to which a pipeline that is not modular gives its prompts."""
+    return "encode_prompt" if hasattr(type(pipe), "encode_prompt") else "_encode_prompt"
+
+
 def default_encoding(pipe: Any) -> dict[str, Any]:
     """The arguments of ``encode_prompt`` in a call of the pipeline that says nothing about them;
     of a modular one the inputs of its blocks."""
     if is_modular(pipe):
         return {each.name: each.default for each in pipe.blocks.inputs if each.name}
     defaults: dict[str, Any] = {}
-    for method in (type(pipe).encode_prompt, type(pipe).__call__):
+    for name in (told_by(pipe), "__call__"):
+        method = getattr(type(pipe), name)
         parameters = inspect.signature(method).parameters.values()
         defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}
     return defaults

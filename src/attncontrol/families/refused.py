@@ -17,7 +17,7 @@ REFUSED: Mapping[str, str] = {
     "LatteTransformer3DModel": "every frame of a video is a row of its own",
     "LTX2VideoTransformer3DModel": "of its pipelines the one that makes a video from text alone is "
     "described, others have further cells in the sequence of the video",
-    "UNet2DConditionModel": "text and picture are keys of one attention in this UNet "
-    "(DeepFloyd IF, Kandinsky 2), which is not described, or the pipeline has no tokenizer",
+    "UNet2DConditionModel": "its pipeline has no tokenizer, or its picture reads no text "
+    "(Kandinsky 2.2)",
 }
 """Name of the class of a denoiser to a reason, which follows "it is not supported: "."""

@@ -3,8 +3,8 @@ is ``sd2``.
 
 Text is the key side of every ``attn2``. One call per step with batch [uncond, cond] under
 classifier-free guidance, else [cond]. The two encoders of SDXL share one vocabulary, and their
-features are concatenated: a position is one token of both. DeepFloyd IF and Kandinsky 2, whose text
-and picture are keys of one attention, are others.
+features are concatenated: a position is one token of both. Those whose text and picture are keys
+of one attention are ``deepfloyd`` and ``kandinsky2``.
 """
 
 from functools import partial
@@ -45,15 +45,15 @@ def _sites(unet: Any) -> tuple[Site, ...]:
             name,
             "cross" if module.is_cross_attention else "self",
             module.heads,
-            _stride(name, levels),
+            stride(name, levels),
         )
         for name, module in unet.named_modules()
         if isinstance(module, Attention) and not name.endswith(".fuser.attn")
     )
 
 
-def _stride(name: str, levels: int) -> int:
-    """Level i works at stride 2^i, the middle block at the coarsest stride."""
+def stride(name: str, levels: int) -> int:
+    """Of a module. Level i works at stride 2^i, the middle block at the coarsest stride."""
     part, _, rest = name.partition(".")
     level = levels - 1 if part == "mid_block" else int(rest.partition(".")[0])
     return 2 ** (levels - 1 - level if part == "up_blocks" else level)

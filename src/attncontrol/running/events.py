@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attncontrol.errors import CouplingError
+from attncontrol.families.parts import told_by
 from attncontrol.running.calls import DenoiserCall, prediction_of, with_prediction
 from attncontrol.running.contexts import Contexts
 from attncontrol.running.finite import require_finite
@@ -59,7 +60,7 @@ class Events:
         self.installed += watch(pipe, self._on_ids) + watch_guider(self.contexts)
         self.installed += listen(pipe, self.contexts.heard.extend)
         for name, observer, after in (
-            ("check_inputs", self._on_start, None), ("encode_prompt", self._on_prompt, None),
+            ("check_inputs", self._on_start, None), (told_by(pipe), self._on_prompt, None),
             ("prepare_latents", self._on_latents, self._on_prepared),
         ):  # fmt: skip
             if hasattr(pipe, name):

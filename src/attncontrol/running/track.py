@@ -11,7 +11,7 @@ from torch import Tensor
 from attncontrol.attention.moment import Step
 from attncontrol.errors import CouplingError
 from attncontrol.families.family import Family
-from attncontrol.families.parts import default_encoding
+from attncontrol.families.parts import default_encoding, told_by
 from attncontrol.prompts.text import Text
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.further import Further
@@ -70,7 +70,8 @@ class Track:
     def again(self, pipe: Any, bound: Mapping[str, Any]) -> None:
         """A further call of ``encode_prompt``, whose prompt is the negative one if it takes one
         alone; else another encoder reads the same."""
-        if "negative_prompt" in inspect.signature(type(pipe).encode_prompt).parameters:
+        method = getattr(type(pipe), told_by(pipe))
+        if "negative_prompt" in inspect.signature(method).parameters:
             return
         others = {f"negative_{name}": bound[name] for name in NAMES if name in bound}
         others["negative_prompt_embeds"] = bound.get("prompt_embeds")
