@@ -71,5 +71,5 @@ FAMILY = Family(
     steering=lambda _: (Where(kind="joint"), None),
     sample="sample",
     latents=latents,
-    encode=lambda _, pictures: pictures,
+    encode="it makes pixels, with noise in every step, and no autoencoder tells its latents",
 )

@@ -5,12 +5,10 @@ the picture of Kandinsky 2.2 reads no text."""
 
 from typing import Any
 
-from torch import Tensor
-
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import ModelError
-from attncontrol.families import deepfloyd
+from attncontrol.families import deepfloyd, kandinsky3
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import one_call, text_length
@@ -25,11 +23,6 @@ def _layout(unet: Any, arguments: Arguments, site: Site) -> Layout:
     before = unet.encoder_hid_proj.num_image_text_embeds
     text = slice(before, before + text_length(arguments))
     return deepfloyd.layout(arguments, site, text)
-
-
-def _encode(pipe: Any, pictures: Tensor) -> Tensor:
-    latents: Tensor = pipe.movq.encode(pictures.to(pipe.movq.device, pipe.movq.dtype)).latents
-    return latents
 
 
 def _matches(pipe: Any) -> bool:
@@ -53,5 +46,5 @@ FAMILY = Family(
     steering=lambda _: (Where(kind="joint"), None),
     sample="sample",
     latents=deepfloyd.latents,
-    encode=_encode,
+    encode=kandinsky3.FAMILY.encode,
 )
