@@ -1,16 +1,18 @@
 """``attncontrol edit --photo``: pictures that exist."""
 
+import functools
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from typer.testing import CliRunner
 
 from attncontrol import load, record, retrace, sprites
-from attncontrol.batch import edit_photos
+from attncontrol.batch import edit_photos, edit_sources
 from attncontrol.batch.edit_choice import chosen
 from attncontrol.batch.edit_names import weaker_and_stronger
 from attncontrol.batch.options import load_pipeline
@@ -95,6 +97,33 @@ def test_a_photo_is_inverted_once_and_its_edits_repeat(photo, inversions, tmp_pa
     code, _, error = invoke("edit", "--from", again / "run.json", "--out", tmp_path / "third")
     assert code == 2
     assert "is not that of the run: its bytes have changed" in error
+
+
+def test_edits_that_need_the_photo_in_no_batch_are_those_made_beside_it(
+    photo, inversions, tmp_path, monkeypatch
+):
+    """The photo is kept while it is inverted, later while it is retraced; three strengths."""
+    rows, kept = [], [1, 1, *[2, 2] * 3]
+    batches = {"kept": kept, "again": kept, "beside": [4, 4] * 3}
+    forward = UNet2DConditionModel.forward
+
+    def counted(unet, sample, *args, **kwargs):
+        rows.append(len(sample))
+        return forward(unet, sample, *args, **kwargs)
+
+    monkeypatch.setattr(UNet2DConditionModel, "forward", functools.wraps(forward)(counted))
+    made = {}
+    for name, expected in batches.items():
+        if name == "beside":
+            monkeypatch.setattr(edit_sources, "_LIMIT", 0.0)
+        run = edited(photo, tmp_path / name, "--compare")
+        assert rows[-len(expected) :] == expected
+        made[name] = [tmp_path / name / file for row in run["pictures"] for file in row["sha256"]]
+    assert len(inversions) == 1
+    assert [file.name for file in made["kept"]] == [file.name for file in made["beside"]]
+    for kept, again, beside in zip(*made.values(), strict=True):
+        assert np.array_equal(pixels(kept), pixels(again))
+        assert np.abs(pixels(kept) - pixels(beside)).max() <= 1
 
 
 def test_what_a_trajectory_depends_on_is_in_its_name(photo, inversions, tmp_path, model):

@@ -5,13 +5,13 @@ plain     a run of the new prompt alone, with guidance: two rows of the network 
 invert    the exact inversion, without guidance: one row
 pair      the retraced picture and its edit by prompt-to-prompt in one batch: four rows; what
           ``attncontrol edit --photo`` does, and again for every further edit of the picture
-keep      the retraced picture alone, without guidance, whose attention is kept: one row
+keep      the same inversion, in which what the edit takes of the picture is kept: one row
 again     an edit that takes it from what was kept: two rows
 
 Ratios are to plain, of turns in which all follow each other in one process: medians and ends. One
-edit costs invert + pair, or invert + keep + again; a second one pair, or again. Models are those
-that are bundled ("sd"), or a randomly initialised UNet of the size of SD 1.5's; pictures have
-``--size`` pixels to each side.
+edit costs invert + pair, or keep + again; a second one pair, or again. All pictures are decoded.
+Models are those that are bundled ("sd"), or a randomly initialised UNet of the size of SD 1.5's;
+pictures have ``--size`` pixels to each side.
 Last come the bytes of a file with the trajectory of one picture of 512 x 512 pixels in 50 steps,
 latents of 4 x 64 x 64, exact, and by null texts of 77 x 768.
 """
@@ -36,7 +36,7 @@ from attncontrol.verbs.places import On
 from tests.perf.sd15 import components
 
 PROMPT, CHANGED = "a red cat and a blue frog", "a green cat and a blue frog"
-ONE_EDIT, SECOND = (("invert", "pair"), ("invert", "keep", "again")), (("pair",), ("again",))
+ONE_EDIT, SECOND = (("invert", "pair"), ("keep", "again")), (("pair",), ("again",))
 
 
 def pipeline(model: str):
@@ -61,10 +61,9 @@ def seconds(function):
 
 def turn(pipe, photo, steps: int, side: int):
     """Seconds of every variant, once after the other."""
-    call = {"num_inference_steps": steps, "guidance_scale": 2.0, "output_type": "latent"}
+    call = {"num_inference_steps": steps, "guidance_scale": 2.0, "output_type": "pt"}
     call |= {"height": side, "width": side}
-    alone = call | {"guidance_scale": 1.0}
-    found = {}
+    own, found = {"num_inference_steps": steps, "size": (side, side)}, {}
 
     def edits(source):
         return [On(LocalBlend(source=source)), On(Replace(source=source))]
@@ -74,19 +73,17 @@ def turn(pipe, photo, steps: int, side: int):
             return pipe([PROMPT, CHANGED], **call).images
 
     def kept():
-        with retrace(pipe, trajectory), keep(pipe, edits(0)) as source:
-            pipe(PROMPT, **alone)
-        return source
+        with keep(pipe, edits(0)) as source:
+            return source, invert(pipe, photo, PROMPT, **own)
 
     def again():
-        with edit(pipe, edits(source)):
-            return pipe(CHANGED, latents=trajectory.latents[:, 0], **call).images
+        with retrace(pipe, way, images=()), edit(pipe, edits(source)):
+            return pipe(CHANGED, **call).images
 
     found["plain"], _ = seconds(lambda: pipe(CHANGED, **call))
-    own = {"num_inference_steps": steps, "size": (side, side)}
     found["invert"], trajectory = seconds(lambda: invert(pipe, photo, PROMPT, **own))
     found["pair"], both = seconds(pair)
-    found["keep"], source = seconds(kept)
+    found["keep"], (source, way) = seconds(kept)
     found["again"], one = seconds(again)
     differs = (both[1] - one[0]).abs().max() / both[1].abs().max()
     print(found, f"the edits differ by {differs:.1e}, {source.nbytes / 2**20:.0f} MiB", flush=True)

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from attncontrol.attention.edit import Edit
+from attncontrol.batch.edit_methods import Sources
 from attncontrol.batch.settings import Editing
 from attncontrol.edits.local_blend import LocalBlend
 from attncontrol.edits.within import Within
@@ -34,12 +35,12 @@ def mask_of(pipe: Any, settings: Editing, picture: Image.Image) -> Tensor:
     return mask
 
 
-def within(edits: Edit | list[On], mask: Tensor) -> list[list[On]]:
+def within(edits: Edit | list[On], mask: Tensor, source: Sources = 0) -> list[list[On]]:
     """Edits that change a picture inside of a mask, one list for each context: in place of what
     LocalBlend finds there is the mask, which is last to change latents."""
     listed = edits if isinstance(edits, list) else [On(edits)]
     others = [on for on in listed if not isinstance(on.edit, LocalBlend)]
-    return [each for each in (others, [On(Within(mask))]) if each]
+    return [each for each in (others, [On(Within(mask, source))]) if each]
 
 
 def _require_size(pipe: Any, settings: Editing, picture: Image.Image) -> None:

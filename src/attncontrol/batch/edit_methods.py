@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from attncontrol.attention.source import SourcePass
 from attncontrol.batch.edit_names import USUAL, editing
 from attncontrol.edits.local_blend import LocalBlend
 from attncontrol.edits.mutual_attention import MutualAttention
@@ -16,8 +17,9 @@ from attncontrol.edits.style_aligned import StyleAligned
 from attncontrol.errors import SettingError
 from attncontrol.verbs.places import On
 
-Sources = int | tuple[int, ...]
-"""The number of the image that is the source, or for every image of a batch that of its own."""
+Sources = int | tuple[int, ...] | SourcePass
+"""The number of the image that is the source, for every image of a batch that of its own, or a pass
+that was kept."""
 _LEVELS_OF_SDXL = 3  # SD 1 and 2 have 4
 Make = Callable[[Sources, float], Sequence[On]]
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -16,6 +17,7 @@ from attncontrol.batch.settings import Photograph
 from attncontrol.errors import RecordError
 from attncontrol.export.names import readable
 from attncontrol.families import family_of
+from attncontrol.inversion._method import Inversion
 from attncontrol.inversion.trajectory import Trajectory
 from attncontrol.maps.opened import checksum
 from attncontrol.running.session import attach
@@ -64,7 +66,7 @@ def trajectory_file(pipe: Any, settings: Described, size: tuple[int, int], folde
         "size": size,
         "model": [type(pipe).__name__, settings.model, _weights(pipe)],
         "scheduler": pipe.scheduler.to_json_string(),
-        "call": _own(settings.call),
+        "call": own_call(settings.call),
         "method": [type(method).__name__, asdict(method)],
     }
     mark = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
@@ -74,12 +76,13 @@ def trajectory_file(pipe: Any, settings: Described, size: tuple[int, int], folde
 def trajectory_of(pipe: Any, settings: Described, picture: Image.Image, folder: Path) -> Trajectory:
     """That in its file in ``folder``; if there is none, or a damaged one, or one of something else,
     the picture is inverted."""
-    assert settings.photo is not None
-    call = _with_scale(pipe, settings.call)
-    (shown,) = photo.batch(pipe, [picture], None, call)
-    height, width = shown.shape[:2]
-    file = trajectory_file(pipe, settings, (height, width), folder)
-    method = inversion(settings.photo.inversion, call)
+    found = known(pipe, settings, picture, folder)
+    return inverted(pipe, settings, picture, folder) if found is None else found
+
+
+def known(pipe: Any, settings: Described, picture: Image.Image, folder: Path) -> Trajectory | None:
+    """The trajectory in its file, if it is that. A damaged one is removed."""
+    method, _, shown, file = _described(pipe, settings, picture, folder)
     try:
         found = Trajectory.load(file)
         same = checksum(torch.tensor(shown)[None]), (settings.prompt,), method
@@ -87,12 +90,30 @@ def trajectory_of(pipe: Any, settings: Described, picture: Image.Image, folder: 
             return found
     except RecordError:
         remove([file])  # damaged: the name is ours
-    own = _own(call) | {"height": height, "width": width}
+    return None
+
+
+def inverted(pipe: Any, settings: Described, picture: Image.Image, folder: Path) -> Trajectory:
+    """The picture is inverted into its file."""
+    method, call, shown, file = _described(pipe, settings, picture, folder)
+    own = own_call(call) | {"height": shown.shape[0], "width": shown.shape[1]}
     invert(pipe, picture, settings.prompt, method=method, to=file, **own)
     return Trajectory.load(file)  # laid out in memory as in later runs, which so are the same
 
 
-def _own(call: Mapping[str, Any]) -> dict[str, Any]:
+def _described(
+    pipe: Any, settings: Described, picture: Image.Image, folder: Path
+) -> tuple[Inversion, dict[str, Any], np.ndarray, Path]:
+    """How a picture is inverted, the call, what the model is shown, and the file."""
+    assert settings.photo is not None
+    call = _with_scale(pipe, settings.call)
+    (shown,) = photo.batch(pipe, [picture], None, call)
+    file = trajectory_file(pipe, settings, shown.shape[:2], folder)
+    return inversion(settings.photo.inversion, call), call, shown, file
+
+
+def own_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what guides."""
     return {name: value for name, value in call.items() if name not in GUIDANCE}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from attncontrol.attention.regions import Box
 from attncontrol.batch.edit_changes import edits_for, place_of
 from attncontrol.batch.edit_masks import within
+from attncontrol.batch.edit_sources import KeptPhoto, Unchanged
 from attncontrol.batch.generate import Picture, generate
 from attncontrol.batch.settings import Editing
 from attncontrol.inversion.trajectory import Trajectory
@@ -19,8 +20,8 @@ from attncontrol.verbs.edit import edit
 from attncontrol.verbs.retrace import retrace
 from attncontrol.verbs.taking import Taking
 
-Start = int | Trajectory
-"""What a source is made from: a seed, or the trajectory of a photo."""
+Start = int | Trajectory | KeptPhoto
+"""What a source is made from: a seed, or the trajectory of a photo, with what is taken of it."""
 
 
 @contextmanager
@@ -31,23 +32,26 @@ def editing(
     cells: list[Tensor | None],
     mask: Tensor | None = None,
 ) -> Iterator[None]:
-    """Around a call for a source and its edit, which changes inside of ``mask`` alone; ``cells``
-    gets those that are taken over."""
-    place = None
+    """Around a call for a source and its edit, of a kept photo for the edit alone, which changes
+    inside of ``mask`` alone; ``cells`` gets those that are taken over."""
+    place, source = None, start.source if isinstance(start, KeptPhoto) else 0
     with ExitStack() as stack:
         if isinstance(start, Trajectory):
             stack.enter_context(retrace(pipe, start))
+        if isinstance(start, KeptPhoto):
+            stack.enter_context(retrace(pipe, start.trajectory, images=()))
         if settings.word:
             again = settings.prompt, seed_of(start), settings.word, call_of(settings, start)
             place = place_in(pipe, *again)
-        edits = edits_for(settings, place, pipe)
-        for each in [edits] if mask is None else within(edits, mask):
+        edits = edits_for(settings, place, pipe, source)
+        for each in [edits] if mask is None else within(edits, mask, source):
             stack.enter_context(edit(pipe, each))
         run = attach(pipe)
-        taking, sites = Taking(run.source_of), dict(list(run.sites.items())[:1])  # of the grid
-        with run.hooked(Hooks(sites=sites, ended=taking.ended)):
+        watch = Unchanged(start.source) if isinstance(start, KeptPhoto) else Taking(run.source_of)
+        sites = dict(list(run.sites.items())[:1])  # of the grid
+        with run.hooked(Hooks(sites=sites, ended=watch.ended)):
             yield
-    cells.append(None if taking.last is None else taking.last[1])
+    cells.append(None if watch.last is None else watch.last[-1])
 
 
 def place_in(pipe: Any, prompt: str, seed: int, word: str, call: Mapping[str, Any]) -> Box:

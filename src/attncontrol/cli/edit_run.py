@@ -34,7 +34,7 @@ def _made(pipe: Any, run: Any, out: Path, picture: Any, mask: Any, unit: Any) ->
     made: dict[str, list[Any]] = {role: [] for role in settings.roles}
     starts = unit.seeds
     if picture is not None:
-        start = photos.trajectory(pipe, settings, picture, out)
+        start = photos.start(pipe, settings, picture, out)
         starts, shown = (start,), start.pictures[0]
     for start in starts:
         for role, one in zip(
@@ -51,16 +51,20 @@ def _made(pipe: Any, run: Any, out: Path, picture: Any, mask: Any, unit: Any) ->
 def _pair(
     pipe: Any, settings: Any, start: Any, cells: list[Any], kept: list[Any], mask: Any
 ) -> tuple[Any, Any]:
-    """The source and its edit, of one call."""
+    """The source and its edit, of one call; of a photo that is kept the edit alone is made."""
     from attncontrol.batch.edit_changes import objective_for
     from attncontrol.batch.edit_pictures import call_of, seed_of
     from attncontrol.batch.edit_records import around_call
+    from attncontrol.batch.edit_sources import KeptPhoto
     from attncontrol.batch.generate import generate
 
     seed = seed_of(start)
     options = call_of(settings, start) | {"objective": objective_for(settings), "batch": 2}
     jobs = [(settings.prompt, seed), (settings.to, seed)]
     around = partial(around_call, pipe, settings, start, cells, kept, mask)
+    if isinstance(start, KeptPhoto):
+        (edited,) = generate(pipe, jobs[1:], None, around=around, **options)
+        return start.rebuilt(pipe), edited
     source, edited = generate(pipe, jobs, None, around=around, **options)
     return source, edited
 

@@ -164,6 +164,13 @@ def trajectory(pipe: Any, settings: Any, picture: Any, out: Path) -> Any:
     return trajectory_of(pipe, settings, picture, out.absolute().parent)
 
 
+def start(pipe: Any, settings: Any, picture: Any, out: Path) -> Any:
+    """The same, with what edits take of the photo where they do not need it beside them."""
+    from attncontrol.batch.edit_sources import kept_or_not
+
+    return kept_or_not(pipe, settings, picture, out.absolute().parent)
+
+
 def _read(path: Path, option: str) -> Any:
     """Upright, as it will be used. Raises typer.BadParameter for what is no picture."""
     from attncontrol.verbs.photo import read

@@ -68,7 +68,7 @@ class Driven:
         except StopIteration as end:
             self.path = end.value
             latents = self.path[0]
-        latents = latents.to(sample)
+        latents = latents.to(sample).contiguous()
         if self.backward:
             self.run.contexts.went_back(sample, latents)
         if not self.path:
@@ -94,7 +94,9 @@ def driven(
     backward: bool = False,
 ) -> Driven:
     """Calls the pipeline. Other contexts do not see it; if it is ``backward``, from the picture to
-    noise with one look a step, those that hook into it both ways do."""
+    noise with one look a step, those that hook into it both ways do. Latents lie in memory as in a
+    trajectory, so that models round alike on the way back."""
+    start = start.contiguous()
     one = Driven(run, way, start, backward, backward and run.decodes)
     hooks = Hooks(before=one.before, starts=one.starts, fed=fed, backward=backward)
     decoded = {"output_type": "pt"} if one.decodes else {}
