@@ -19,7 +19,7 @@ from attncontrol.inversion import (
 )
 from attncontrol.maps.kept import kept
 from attncontrol.verbs.places import On
-from tests.kit.photos import call, photos, unet_of, with_ddim
+from tests.kit.photos import photos, unet_of, with_ddim
 from tests.kit.state import changes, left_behind, state
 from tests.kit.tiny import tiny_sd
 from tests.kit.zoo import EXTRA, ZOO
@@ -27,7 +27,7 @@ from tests.reference import inversion as reference
 
 PROMPTS = ["a red cat and a frog", "a dog and a car"]
 CHANGED = ["a blue cat and a frog", "a dog and a turtle"]
-STEPS = 3
+STEPS, SIZE = 3, (32, 48)
 
 
 def with_euler():
@@ -41,12 +41,13 @@ pipe_of = functools.cache(lambda name: MAKE[name]())
 
 
 def made(name, prompts, guidance=1.0, **more):
-    given = call(STEPS, output_type="pt", guidance_scale=guidance, **EXTRA.get(name, {}))
-    return pipe_of(name)(prompts, **given | more).images
+    given = {"num_inference_steps": STEPS, "output_type": "pt", "guidance_scale": guidance}
+    given |= {"height": SIZE[0], "width": SIZE[1]} | EXTRA.get(name, {}) | more
+    return pipe_of(name)(prompts, **given).images
 
 
 def inverted(name, count=2, **more):
-    given = {"num_inference_steps": STEPS} | EXTRA.get(name, {}) | more
+    given = {"num_inference_steps": STEPS, "size": SIZE} | EXTRA.get(name, {}) | more
     return invert(pipe_of(name), photos(count), PROMPTS[:count], **given)
 
 
