@@ -11,11 +11,18 @@ from typer.testing import CliRunner
 from attncontrol.attention.edit import Edit
 from attncontrol.batch.inversions import inversion, invertible
 from attncontrol.batch.options import load_pipeline
+from attncontrol.bench.edit_suite.possible import require_methods
 from attncontrol.bench.photos import table
 from attncontrol.bench.photos.compare import run
 from attncontrol.bench.photos.making import coded, costs, edited, inverted
 from attncontrol.bench.photos.measures import decibels
-from attncontrol.bench.photos.methods import changes, expanded, fits, require_inversion
+from attncontrol.bench.photos.methods import (
+    changes,
+    expanded,
+    fits,
+    require_editor,
+    require_inversion,
+)
 from attncontrol.bench.photos.pairs import pairs
 from attncontrol.bench.photos.rows import FolderRow, PhotoRow
 from attncontrol.bench.rows import read
@@ -266,6 +273,34 @@ def test_the_command_on_true_scenes(tmp_path, monkeypatch):
     assert {(each.suite, each.method) for each in read(tmp_path / "photos.csv", PhotoRow)} == {
         ("remove", "remove"), ("move", "move"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("suite", "methods", "message"),
+    [
+        ("photos", "--editors", "'add-it' is not for StableDiffusionPipeline: no attention site"),
+        ("edits", "--methods", "'add-it' is not for StableDiffusionPipeline: no attention site"),
+    ],
+)
+def test_what_a_model_cannot_have_is_refused_before_any_table(suite, methods, message, tmp_path):
+    """Of the last of three kinds."""
+    given = "--suite", suite, "--kind", "recolour,swap,add", methods, "replace,add-it"
+    result = CliRunner().invoke(app, ["bench", *given, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    told = " ".join(result.stderr.replace("\u2502", " ").split())
+    assert message in told
+    assert told.endswith("leave it out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_else_models_cannot_have():
+    pipe = load_pipeline("sprites-pixart")
+    for name, why in (("pnp", "no attention site matches"), ("sdedit@0.6", "no image to image of")):
+        with pytest.raises(SettingError, match=f"{name}' is not for PixArtSigmaPipeline: .*{why}"):
+            require_methods(pipe, ["replace", name], "swap")
+        with pytest.raises(SettingError, match=f"{name}' is not for PixArtSigmaPipeline: .*{why}"):
+            require_editor(name, pipe, pairs("swap", 1))
+    require_methods(pipe, ["same-seed", "p2p+auto", "masactrl"], "swap")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from attncontrol.cli import app
 from attncontrol.families.known import family_of
 from attncontrol.inversion.trajectory import Trajectory
 from attncontrol.sprites.scenes import Thing, compose, render
-from tests.kit.zoo import sd
+from tests.kit.zoo import sana, sd
+from tests.kit.zoo_chat import zimage
 
 PROMPT, TO = "a red cat and a blue frog", "a green cat and a blue frog"
 STEPS = ("--steps", 2)
@@ -269,6 +270,23 @@ def test_a_scheduler_that_cannot_be_inverted_is_replaced(photo, tmp_path):
     assert "DPMSolverMultistepScheduler cannot be inverted: DDIM's scheduler" in error
     run = json.loads((tmp_path / "one" / "run.json").read_text())
     assert run["settings"]["scheduler"]["_class_name"] == "DDIMScheduler"
+
+
+@pytest.mark.parametrize("make", [sana, zimage])
+def test_photos_of_newer_models(make, photo, tmp_path):
+    """One that would change the size, one whose guidance counts from 0."""
+    make().to(torch.float32).save_pretrained(tmp_path / "model")
+    more = "--model", tmp_path / "model", *STEPS, "--height", 64, "--width", 96
+    run = edited(photo, tmp_path / "one", "--method", "replace", *more)
+    source = next(row for row in run["pictures"] if row["role"] == "source")
+    assert pixels(tmp_path / "one" / source["file"]).shape == (64, 96, 3)
+    (file,) = tmp_path.glob("photo-*.trajectory.safetensors")
+    assert Trajectory.load(file).course.facts.branches == ("cond",)
+    out = tmp_path / "maps.safetensors"
+    code, _, error = invoke("record", PROMPT, "--photo", photo, *more, "--out", out)
+    assert code == 0, error
+    assert load(out).about["steps"] == STEPS[1]
+    assert len([*tmp_path.glob("photo-*.trajectory.safetensors")]) == 1
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def called(
         if objective is not None:
             trace = stack.enter_context(steer(pipe, objective, where=where, descent=descent))
         arguments = _repeated(call, len(prompts))
-        images = pipe(prompt=list(prompts), generator=generators, **arguments).images
+        images = pipe(prompt=list(prompts), generator=generators, **arguments)[0]
     return Called(images, maps, trace, time.perf_counter() - began, held[0])
 
 

@@ -8,6 +8,8 @@ from attncontrol.batch import model_files
 from attncontrol.batch.options import guided, load_pipeline, quiet, require_model
 from attncontrol.errors import SettingError
 
+_BINNING = "use_resolution_binning"
+
 
 def opened(model: str, device: str, dtype: str) -> Any:
     """A pipeline that draws no bars and gives no notes."""
@@ -24,9 +26,12 @@ def call_of(
     negative: str | None = None,
     height: int | None = None,
     width: int | None = None,
+    *,
+    exact: bool = False,
 ) -> dict[str, Any]:
     """How the model is called; what is not given is left to it, but for the other side of a height
-    or a width. Raises SettingError for what it cannot do or would ignore."""
+    or a width. With ``exact`` it takes no other size near the given one, as photos need. Raises
+    SettingError for what it cannot do or would ignore."""
     known = sprites.call(name) if name in sprites.MODELS else {"num_inference_steps": 50}
     given = {"num_inference_steps": steps, "negative_prompt": negative or None}
     call = guided(known, guidance) | {k: value for k, value in given.items() if value is not None}
@@ -34,6 +39,8 @@ def call_of(
         about = model_files.read(name)
         _require_steps(about, call)
         call |= _sized(about, call, height, width)
+    if exact and _BINNING in (model_files.read(name).arguments() or {}):
+        call[_BINNING] = False
     if guidance is not None and name not in sprites.MODELS:
         _require_taken(name, "--guidance", "guidance_scale")
     if negative is not None:

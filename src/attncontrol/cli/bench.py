@@ -15,6 +15,7 @@ from attncontrol.cli import bench_options as those
 from attncontrol.cli import bench_photos, checks, compared, scoring
 from attncontrol.cli import options as of
 from attncontrol.cli.app import app, console, optional_chart
+from attncontrol.cli.bench_photos import Table
 from attncontrol.cli.failures import work
 from attncontrol.errors import SettingError
 
@@ -89,8 +90,8 @@ def _require_effects(given: Any) -> None:
     checks.effects(f"--suite {given.suite}", **idle)
 
 
-def _tables(given: Any) -> dict[str, Callable[..., Any]]:
-    """By their names what makes their rows."""
+def _tables(given: Any) -> dict[str, Table]:
+    """By their names."""
     if given.suite == "edits":
         return _edited(given.kind, given.methods, given.pairs, given.out)
     of_photos = given.inversions, given.editors, given.folder, given.count, given.seed
@@ -98,7 +99,7 @@ def _tables(given: Any) -> dict[str, Callable[..., Any]]:
     return bench_photos.tables(asked, given.out)
 
 
-def _run(tables: Mapping[str, Callable[..., Any]], given: Any) -> None:
+def _run(tables: Mapping[str, Table], given: Any) -> None:
     """Makes the rows of all tables and tells them."""
     from attncontrol.bench import summary
     from attncontrol.bench.photos import table
@@ -107,8 +108,10 @@ def _run(tables: Mapping[str, Callable[..., Any]], given: Any) -> None:
     for name in tables:
         form.require_place(given.out, name)
     pipe = pipelines.opened(given.model, given.device, given.dtype)
+    for one in tables.values():
+        one.require(pipe)
     call = {"batch": given.batch, "progress": _progress, **pipelines.call_of(given.model)}
-    made = {name: partial(rows, pipe, **call) for name, rows in tables.items()}
+    made = {name: partial(one.rows, pipe, **call) for name, one in tables.items()}
     _tell(_tabled(made, form, given.out), given.as_json, form)
 
 
@@ -136,10 +139,8 @@ def _tell(found: Any, as_json: bool, form: ModuleType | None = None) -> None:
         typer.echo(form.markdown(found))
 
 
-def _edited(
-    kinds: str | None, names: str | None, pairs: str, out: Path
-) -> dict[str, Callable[..., Any]]:
-    """The table of every kind of edit, and what makes its rows."""
+def _edited(kinds: str | None, names: str | None, pairs: str, out: Path) -> dict[str, Table]:
+    """The table of every kind of edit."""
     from attncontrol.bench.edit_suite.compare import run
     from attncontrol.bench.edit_suite.methods import DEFAULTS, expanded, fits
 
@@ -154,7 +155,17 @@ def _edited(
             f"{idle[0]} does nothing for {', '.join(of_kinds)}", param_hint="--methods"
         )
     options: dict[str, Any] = {"methods": chosen, "pairs": int(pairs), "folder": out}
-    return {f"edits-{kind}": partial(run, kind=kind, **options) for kind in of_kinds}
+    return {
+        f"edits-{kind}": Table(partial(run, kind=kind, **options), partial(_require, kind, chosen))
+        for kind in of_kinds
+    }
+
+
+def _require(kind: str, methods: list[str], pipe: Any) -> None:
+    from attncontrol.bench.edit_suite.methods import fits
+    from attncontrol.bench.edit_suite.possible import require_methods
+
+    require_methods(pipe, [name for name in methods if fits(name, kind)], kind)
 
 
 def _progress(items: Any, description: str) -> Any:

@@ -54,8 +54,16 @@ def _names(text: str | None) -> list[str]:
     return names
 
 
-def tables(those: Asked, out: Path) -> dict[str, Callable[..., Any]]:
-    """Every table and what makes its rows of a pipeline. Raises typer.BadParameter."""
+@dataclass(frozen=True)
+class Table:
+    """``rows`` are made of a pipeline; ``require`` refuses one that cannot have them."""
+
+    rows: Callable[..., Any]
+    require: Callable[[Any], None] = lambda _: None
+
+
+def tables(those: Asked, out: Path) -> dict[str, Table]:
+    """Every table by its name. Raises typer.BadParameter."""
     from attncontrol.bench.photos import methods
     from attncontrol.bench.photos.measures import require_similarity
 
@@ -77,10 +85,22 @@ def tables(those: Asked, out: Path) -> dict[str, Callable[..., Any]]:
         )
     count = those.count or _COUNT
     return {
-        f"photos-{kind}": partial(_scenes, kind, count, those.seed, **cells | {"editors": some})
+        f"photos-{kind}": Table(
+            partial(_scenes, kind, count, those.seed, **cells | {"editors": some}),
+            partial(_require, kind, some),
+        )
         for kind, some in of_kinds.items()
         if some
     }
+
+
+def _require(kind: str, editors: list[str], pipe: Any) -> None:
+    from attncontrol.bench.photos.methods import require_editor
+    from attncontrol.bench.photos.pairs import pairs
+
+    one = pairs(kind, 1)
+    for editor in editors:
+        require_editor(editor, pipe, one)
 
 
 def _scenes(kind: str, count: int, seed: int, pipe: Any, **how: Any) -> list[Any]:
@@ -91,7 +111,7 @@ def _scenes(kind: str, count: int, seed: int, pipe: Any, **how: Any) -> list[Any
     return run(_invertible(pipe), name, pairs=pairs(kind, count, seed), **how)
 
 
-def _of_folder(folder: Path, count: int | None, cells: dict[str, Any]) -> dict[str, Any]:
+def _of_folder(folder: Path, count: int | None, cells: dict[str, Any]) -> dict[str, Table]:
     """One table for every type of edit, and one of all pairs."""
     from attncontrol.bench.photos.folder import kind_of, read_folder
     from attncontrol.export.names import plain
@@ -105,7 +125,7 @@ def _of_folder(folder: Path, count: int | None, cells: dict[str, Any]) -> dict[s
         of_types.setdefault(f"pairs-{plain(kind_of(entry))}", []).append(entry)
     chosen = of_types if len(of_types) > 1 else {}
     return {
-        name: partial(_folder_pairs, name, folder, some, **cells)
+        name: Table(partial(_folder_pairs, name, folder, some, **cells))
         for name, some in {**chosen, "pairs": entries}.items()
     }
 

@@ -136,7 +136,7 @@ def _asked(ctx: typer.Context, given: Any) -> tuple[Any, Any]:
     settings = asked(
         Editing, prompt=given.prompt, to=to, seeds=numbers, compare=given.compare, record=words,
         **change, **of_pictures, model=given.model, device=given.device, dtype=given.dtype,
-        call=cast(Call, pipelines.call_of(given.model, *size)),
+        call=cast(Call, pipelines.call_of(given.model, *size, exact=given.photo is not None)),
     )  # fmt: skip
     command = shlex.join(command_line(ctx))
     return EditingRun(command=command, settings=settings, versions=versions()), settings

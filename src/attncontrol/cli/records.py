@@ -88,7 +88,7 @@ def record(
     through the same steps with one that exists, --photo."""
     boxes = _boxes(prompt, method, box, step_size)
     require_place(out)
-    call = pipelines.call_of(model, steps, guidance, negative, height, width)
+    call = pipelines.call_of(model, steps, guidance, negative, height, width, exact=bool(photo))
     options = _options(model, call, keep, uncond, out, encoding)
     named = words_of(prompt, words)
     shown = _shown(photo, inversion, method, seed, (prompt, model, call))
@@ -163,7 +163,7 @@ def _retraced(
     start = photos.trajectory(pipe, shown, picture, out)
     height, width = start.size
     with retrace(pipe, start), record(pipe, words, **options) as maps:
-        pipe(shown.prompt, **shown.call | {"height": height, "width": width})
+        pipe(prompt=shown.prompt, **shown.call | {"height": height, "width": width})
         maps.pictures = start.pictures
     return maps
 
@@ -184,7 +184,7 @@ def _recorded(
 
     generator = torch.Generator().manual_seed(seed)
     with guiding, record(pipe, words, **options) as maps:
-        maps.pictures = pipe(prompt, generator=generator, **call).images
+        maps.pictures = pipe(prompt=prompt, generator=generator, **call)[0]
     return maps
 
 

@@ -10,6 +10,7 @@ from attncontrol.batch.memory import peak_memory
 from attncontrol.batch.results import same_settings
 from attncontrol.bench.edit_suite.judge import judged
 from attncontrol.bench.edit_suite.methods import fits, judged_by, make, settings
+from attncontrol.bench.edit_suite.possible import require_methods
 from attncontrol.bench.edit_suite.sources import Case, cases
 from attncontrol.bench.rows import EditRow, append, read
 from attncontrol.errors import ResultsError
@@ -35,8 +36,11 @@ def run(
 
     ``batch`` pictures are made in one call, sources that come along with their edits among them.
     Seconds are of the processor, of the clock on other devices, and per picture. Raises
-    ResultsError if the folder has pictures that were made with other settings.
+    ResultsError if the folder has pictures that were made with other settings, SettingError for a
+    method that the model cannot have.
     """
+    wanted = [name for name in methods if fits(name, kind)]
+    require_methods(pipe, wanted, kind)
     about: dict[str, Any] = {"model": type(pipe).__name__, "call": call}
     about |= {"device": str(pipe.device), "dtype": str(pipe.dtype)}
     notes, file = folder / "settings", folder / FILE
@@ -47,7 +51,6 @@ def run(
         raise ResultsError(f"no source picture for {kind} shows what its prompt says")
     rows = [row for row in read(file, EditRow) if row.suite == kind]
     done = {(row.method, row.prompt, row.seed) for row in rows}
-    wanted = [name for name in methods if fits(name, kind)]
     for name in wanted:
         note = notes / f"edits-{kind}-{plain(name)}.json"
         same_settings(note, about | {"edit": settings(name, every[0])}, of=file)

@@ -212,7 +212,7 @@ def make(
         return draw(image_to_image(pipe), targets, call, **given), []
     with ExitStack() as stack:
         for one in changes(name, of):
-            stack.enter_context(_context(pipe, one))
+            stack.enter_context(context(pipe, one))
         pictures = draw(pipe, of.jobs, call)
     every = enumerate(pictures)
     return [pictures[i] for i in of.targets], [p for i, p in every if i not in of.targets]
@@ -231,7 +231,8 @@ def judged_by(name: str, case: Case, source: Image.Image) -> Case:
     return replace(case, picture=source, found=tuple(detect([source])[0]))
 
 
-def _context(pipe: Any, what: Any) -> AbstractContextManager[Any]:
+def context(pipe: Any, what: Any) -> AbstractContextManager[Any]:
+    """Of one of ``changes``."""
     if isinstance(what, AbstractContextManager):
         return what
     return steer(pipe, what) if isinstance(what, Objective) else edit(pipe, what)

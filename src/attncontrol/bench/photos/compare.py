@@ -10,7 +10,13 @@ from attncontrol.batch.results import same_settings
 from attncontrol.bench.edit_suite.judge import judged
 from attncontrol.bench.photos.making import Cost, Edited, coded, edited, inverted, noised
 from attncontrol.bench.photos.measures import compared, decibels, unedited
-from attncontrol.bench.photos.methods import NONE, changes, inverts_nothing, require_inversion
+from attncontrol.bench.photos.methods import (
+    NONE,
+    changes,
+    inverts_nothing,
+    require_editor,
+    require_inversion,
+)
 from attncontrol.bench.photos.pairs import Pair
 from attncontrol.bench.photos.rows import Cell, Costs, FolderRow, PhotoRow
 from attncontrol.bench.rows import append, read
@@ -43,6 +49,7 @@ def run(
     for inversion, some in groups.items():
         require_inversion(inversion, pipe, call)
         for editor in some:
+            require_editor(editor, pipe, pairs)
             note = out / "settings" / f"{plain(name)}-{plain(inversion)}-{plain(editor)}.json"
             same_settings(note, _settings(pipe, editor, pairs, call), of=out / file)
     rows: dict[Cell, Any] = {_cell(row): row for row in read(out / file, kind)}

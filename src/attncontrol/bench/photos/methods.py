@@ -15,6 +15,7 @@ from attncontrol.batch import edit_names, inversions
 from attncontrol.batch.edit_methods import edits_of
 from attncontrol.bench.edit_suite import methods as of_scenes
 from attncontrol.bench.edit_suite.methods import Batch
+from attncontrol.bench.edit_suite.possible import require_image_to_image, require_opened
 from attncontrol.bench.photos.pairs import Pair
 from attncontrol.errors import SettingError
 
@@ -28,6 +29,14 @@ def require_inversion(name: str, pipe: Any, call: Mapping[str, Any]) -> None:
     """Raises SettingError for an unknown one, and for one that this model cannot have."""
     if name != NONE:
         inversions.require_inversion(name, pipe, call)
+
+
+def require_editor(name: str, pipe: Any, pairs: Sequence[Pair]) -> None:
+    """Raises SettingError for one that this model cannot have."""
+    if inverts_nothing(name):
+        require_image_to_image(pipe, name)
+    elif name != NONE:
+        require_opened(pipe, name, changes(name, pairs[:1], pipe))
 
 
 def expanded(names: Sequence[str], *, scenes: bool) -> list[str]:
