@@ -397,3 +397,16 @@ def test_the_connectors_of_ltx2_put_the_text_in_front(ltx2, monkeypatch):
     assert changed == list(range(place, last + 2))  # and the end of the text
     assert torch.equal(short[8:], cat[8:])
     assert locate(ltx2.pipe, "  a dog ", "dog", max_sequence_length=16).positions == (1,)
+
+
+def test_nucleus_fills_up_to_the_longest_prompt_of_a_batch_on_either_side():
+    tiny = Tiny("nucleus")
+    tiny.pipe.processor.tokenizer.padding_side = "left"
+    with tiny.caught() as (ids, _), record(tiny.pipe, ["a"]) as maps:
+        tiny.run(num_inference_steps=1)
+    assert len(ids[0]) % 8 == 0
+    alone = locate(tiny.pipe, PROMPTS[1], "dog", **tiny.known.options).positions[0]
+    (place,) = tiny.positions("dog", ids)
+    assert place > alone
+    assert maps.tokens[1][place].text == "dog"
+    assert len(maps.tokens[1]) == len(ids[0])

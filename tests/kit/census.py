@@ -42,7 +42,6 @@ NOT_SUPPORTED = {
     "LDMTextToImagePipeline": "has no encode_prompt, which tells the prompts",
     "LLaDA2Pipeline": "makes text",
     "LongCatAudioDiTPipeline": "makes sounds",
-    "NucleusMoEImagePipeline": "not described",
     "QwenImageLayeredPipeline": "makes several layers of a picture at once",
     "ShapEPipeline": "makes shapes",
     "StableDiffusionInstructPix2PixPipeline": "has three rows for every picture",

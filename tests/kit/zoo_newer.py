@@ -51,6 +51,8 @@ from diffusers import (
     Krea2Transformer2DModel,
     LongCatImagePipeline,
     LongCatImageTransformer2DModel,
+    NucleusMoEImagePipeline,
+    NucleusMoEImageTransformer2DModel,
     OvisImagePipeline,
     OvisImageTransformer2DModel,
     PRXPipeline,
@@ -484,16 +486,17 @@ class ChatProcessor(Processor):
         super().__init__(tokenizer)
         self.image_processor = Qwen2VLImageProcessorPil(patch_size=16, min_pixels=32 * 32)
 
-    def __call__(self, text, padding, padding_side, return_tensors, images=None):
-        self.tokenizer.padding_side = padding_side
+    def __call__(self, text, images=None, padding_side=None, **options):
         if images is not None:
-            read = super().__call__(text, images, padding, return_tensors)
+            self.tokenizer.padding_side = padding_side
+            read = super().__call__(text, images, **options)
             place = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
             return BatchEncoding({**read, "mm_token_type_ids": (read["input_ids"] == place).long()})
-        return self.tokenizer(text, padding=padding, return_tensors=return_tensors)
+        return self.tokenizer(text, padding_side=padding_side, **options)
 
-    def apply_chat_template(self, messages, **options):
-        return [self.tokenizer.apply_chat_template(messages, **options)]
+    def apply_chat_template(self, messages, *, tokenize, **options):
+        written = self.tokenizer.apply_chat_template(messages, tokenize=tokenize, **options)
+        return [written] if tokenize else written
 
 
 def qwenimage21():
@@ -514,6 +517,25 @@ def qwenimage21():
     language.config.image_token_id = ids[1]
     pipe = QwenImage21Pipeline(
         flow(), encoder, language, ChatProcessor(tokenizer), wake(transformer)
+    )
+    return finish(pipe, ALL_QUERIES)
+
+
+def nucleus():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    transformer = NucleusMoEImageTransformer2DModel(
+        in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16,
+        num_attention_heads=2, num_key_value_heads=1, joint_attention_dim=16,
+        axes_dims_rope=(4, 6, 6), mlp_ratio=6.0, dense_moe_strategy="leave_first_block_dense",
+        num_experts=2, moe_intermediate_dim=16, capacity_factors=1.0,
+    )  # fmt: skip
+    for experts in (each for each in transformer.modules() if hasattr(each, "gate_up_proj")):
+        for parameter in experts.parameters():  # which the model leaves as memory was
+            torch.nn.init.normal_(parameter, std=0.3)
+    language = qwen3_vl(tokenizer, Qwen3VLForConditionalGeneration)
+    pipe = NucleusMoEImagePipeline(
+        transformer, flow(), qwen_vae(), language, ChatProcessor(tokenizer)
     )
     return finish(pipe, ALL_QUERIES)
 
@@ -648,6 +670,10 @@ NEWER = {
     "deepfloyd": Known(
         deepfloyd, {"height": 8, "width": 12, "output_type": "pt"}, calls=1, tolerance=1e-5,
         picture=lambda _, __: 0, where=Where(kind="joint"),
+    ),
+    "nucleus": Known(
+        nucleus, {"return_index": -1, "max_sequence_length": 512}, tolerance=1e-5,
+        picture=lambda _, __: 0, text=lambda cells, _: cells,
     ),
     "kandinsky2": Known(
         kandinsky2, {"height": 16, "width": 24, "output_type": "pt",

@@ -5,6 +5,7 @@ The prompts of a batch are filled up from the left to the longest of them and on
 positions, which are not masked.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from attncontrol.prompts.tokens import Token, tokenize
 _MULTIPLE = 16
 
 
-def _together(prompt: str, encoding: Arguments) -> list[str]:
+def together(prompt: str, encoding: Arguments) -> list[str]:
     """The texts that are filled up with this one."""
     for name in ("prompt", "negative_prompt"):
         texts = encoding.get(name) or ""
@@ -31,13 +32,18 @@ def _together(prompt: str, encoding: Arguments) -> list[str]:
     return [prompt]
 
 
+def filled(tokenizer: Any, own: Sequence[Token], longest: int, multiple: int) -> tuple[Token, ...]:
+    """The tokens of a text, filled up from the left to the longest and on to a multiple."""
+    left = -(-longest // multiple) * multiple - len(own)
+    pad = Token(0, tokenizer.pad_token_id, tokenizer.pad_token, 0, 0, special=True)
+    return tuple(replace(token, index=i) for i, token in enumerate([*[pad] * left, *own]))
+
+
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     tokenizer, most = pipe.tokenizer, encoding["max_sequence_length"]
     own = tokenize(tokenizer, prompt, length=most, padding=False)
-    longest = max(len(tokenizer(text).input_ids) for text in _together(prompt, encoding))
-    left = -(-min(longest, most) // _MULTIPLE) * _MULTIPLE - len(own)
-    pad = Token(0, tokenizer.pad_token_id, tokenizer.pad_token, 0, 0, special=True)
-    return tuple(replace(token, index=i) for i, token in enumerate([*[pad] * left, *own]))
+    longest = max(len(tokenizer(text).input_ids) for text in together(prompt, encoding))
+    return filled(tokenizer, own, min(longest, most), _MULTIPLE)
 
 
 FAMILY = Family(
