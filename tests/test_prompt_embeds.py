@@ -12,6 +12,7 @@ from attncontrol import edit, record, steer
 from attncontrol.edits import Reweight
 from attncontrol.errors import WordError
 from attncontrol.losses import SynGen
+from attncontrol.running.session import attach
 from tests.kit import runs
 from tests.kit.sd import PROMPT, run
 from tests.kit.tiny import tiny_sd
@@ -207,3 +208,29 @@ def test_a_pipeline_that_weights_its_prompts():
              (("tur", "tle</w>"), ("cat</w>",), ("frog</w>",))]  # fmt: skip
     placed = [[k + 1 if k < 30 else k + 3 for k in of] for of in (*found[:2], found[2][1:2])]
     assert [list(span.positions) for span in maps.spans[0]] == placed
+
+
+def test_a_block_around_many_runs_keeps_the_features_of_two(pipe):
+    """And all that were made by hand, which any later run may be given."""
+
+    made, given = weighted(pipe), []
+    with edit(pipe, Reweight({"cat": 2.0})):
+        rows = attach(pipe).contexts.heard.rows
+        call = embeds(made("a (cat)1.5"), made("a car"))
+        by_hand = len(rows)
+        for count in (2, 4, 4, 4):  # a prompt and a negative one in each
+            run(pipe, "a cat", callback_on_step_end=lambda *_: given.append(len(rows)) or {})
+            assert given[-1] == len(rows) == by_hand + count
+        run(pipe, **call)  # whose word is found
+    assert not rows
+
+
+def test_embeddings_that_a_callback_was_handed_are_known_in_the_next_run(pipe):
+    found, names = [], ["prompt_embeds"]
+    with edit(pipe, Reweight({"turtle": 3.0})):
+        edited = run(
+            pipe, "a turtle", negative_prompt="a car", callback_on_step_end_tensor_inputs=names,
+            callback_on_step_end=lambda *given: found.append(given[-1]["prompt_embeds"]) or {},
+        )  # fmt: skip
+        own = found[0][1:]
+        assert torch.equal(run(pipe, None, negative_prompt="a car", prompt_embeds=own), edited)

@@ -2,7 +2,6 @@
 
 import functools
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -18,8 +17,8 @@ from attncontrol.attention.source import SourcePass
 from attncontrol.errors import ThreadError
 from attncontrol.families.family import Family
 from attncontrol.running.calls import DenoiserCall
-from attncontrol.running.heard import MOST, Heard
-from attncontrol.running.own import is_running, is_running_elsewhere
+from attncontrol.running.heard import Heard, Hearing
+from attncontrol.running.own import caller, is_running, is_running_elsewhere
 from attncontrol.running.track import Track
 from attncontrol.running.wiring import Pass, Sites, Wiring
 
@@ -100,7 +99,7 @@ class Contexts:
     track: Track = field(default_factory=Track)
     seeds: tuple[int, ...] = ()
     guider: Any = None
-    heard: deque[Heard] = field(default_factory=lambda: deque(maxlen=MOST))
+    heard: Hearing = field(default_factory=Hearing)
     left: dict[str, Any] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     lock: Any = field(default_factory=threading.RLock)
@@ -178,6 +177,10 @@ class Contexts:
             track.heard, track.backward = self.heard, self.is_backward
             self.track = track
             self.claim()
+
+    def hear(self, rows: list[Heard]) -> None:
+        """What a text encoder was given and made."""
+        self.heard.hear(rows, by_hand=caller() is not self.pipe)
 
     def claim(self) -> None:
         """The run belongs to this thread. Raises ThreadError."""

@@ -58,7 +58,7 @@ class Events:
         ]
         self.installed += [handle.remove for handle in handles]
         self.installed += watch(pipe, self._on_ids) + watch_guider(self.contexts)
-        self.installed += listen(pipe, self.contexts.heard.extend)
+        self.installed += listen(pipe, self.contexts.hear)
         for name, observer, after in (
             ("check_inputs", self._on_start, None), (told_by(pipe), self._on_prompt, None),
             ("prepare_latents", self._on_latents, self._on_prepared),
@@ -240,7 +240,7 @@ class Events:
     def remove(self) -> None:
         while self.installed:
             self.installed.pop()()
-        self.contexts.heard.clear()
+        self.contexts.heard.rows.clear()
         for thread in list(self.running):  # calls that were interrupted
             self.contexts.wiring.end(thread)
         self.running.clear()

@@ -1,8 +1,9 @@
 """What text encoders were given inside a block, and what they made of it: of such pieces are the
 embeddings that a call is given instead of prompts."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from attncontrol.running.observers import Hook
 
 MOST = 64
-"""Rows that are kept: those of the last calls."""
+"""Rows that are kept at most, those of the last calls."""
 _DEEP = 4
 _KINDS = ("CLIP", "T5", "UMT5", "Gemma")
 """How the classes of text encoders begin that libraries of weights know; language models beside
@@ -26,6 +27,30 @@ class Heard:
     component: str
     ids: tuple[int, ...]
     layers: Mapping[str, Tensor]
+
+
+@dataclass(eq=False)
+class Hearing:
+    """The rows of a block, of whose features embeddings may be made that a run is given.
+
+    Those that were made by hand are kept for all its runs, those that the pipeline's own calls made
+    for themselves and for the run after them, which a callback may have handed them to: so a block
+    around many runs keeps the features of two.
+    """
+
+    runs: int = 0
+    rows: deque[tuple[Heard, int | None]] = field(default_factory=lambda: deque(maxlen=MOST))
+
+    def hear(self, rows: Iterable[Heard], *, by_hand: bool) -> None:
+        self.rows.extend((row, None if by_hand else self.runs) for row in rows)
+
+    def told(self) -> list[Heard]:
+        """What a run that begins may be told by; asked once per run."""
+        before, self.runs = self.runs, self.runs + 1
+        kept = [each for each in self.rows if each[1] is None or each[1] >= before - 1]
+        self.rows.clear()
+        self.rows.extend(kept)
+        return [row for row, _ in kept]
 
 
 def listen(pipe: Any, heard: Callable[[list[Heard]], None]) -> list[Callable[[], None]]:

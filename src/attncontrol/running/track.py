@@ -1,7 +1,7 @@
 """Which run of the pipeline it is, and where in it: prompts, seeds, steps, views and rows."""
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from attncontrol.families.parts import default_encoding, told_by
 from attncontrol.prompts.text import Text
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.further import Further
-from attncontrol.running.heard import Heard
+from attncontrol.running.heard import Hearing
 from attncontrol.running.reading import NAMES, Ids, prompts_of, text_of_run
 from attncontrol.running.solvers import noise_at, stage_of, steps_among
 
@@ -41,7 +41,7 @@ class Track:
     repeats: int | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
     received: dict[str, list[Ids]] = field(default_factory=dict)
-    heard: Collection[Heard] = ()
+    heard: Hearing = field(default_factory=Hearing)
     thread: int | None = None
     index: int = 0
     stage: int = 0
@@ -205,7 +205,7 @@ def _rows(
         )
     if track.text is None:
         told = track.encoding or _given(arguments, branches, images)
-        track.text = text_of_run(pipe, family, told, track.received, images, track.heard)
+        track.text = text_of_run(pipe, family, told, track.received, images, track.heard.told())
     return branches, images
 
 
