@@ -1,7 +1,7 @@
 """Pictures that exist with every family that makes pictures: latents are those that the pipeline
 decodes, and its own where it takes a picture itself."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -25,7 +25,7 @@ from PIL import Image
 from attncontrol import invert, retrace
 from attncontrol.errors import ModelError, SchedulerError, SettingError
 from attncontrol.families import family_of
-from attncontrol.inversion import FixedPoint
+from attncontrol.inversion import FixedPoint, NegativePrompt, NullText, RFSolver, null_text
 from tests.kit.photos import SIZE, odd, photos, reconstructed
 from tests.kit.state import left_behind
 from tests.kit.zoo import EXTRA, MORE, ZOO
@@ -206,6 +206,71 @@ def test_what_the_loop_makes_of_a_prediction_is_undone(name):
     assert (kept.latents[:, 0] - kept.latents[:, -1]).abs().max() > 1e-3
 
 
+ONE_CALL = ("sana", "hunyuandit", "auraflow", "cogview3", "bria", "fibo", "prx")
+"""Families of both branches in one call, beside those of ``test_null_texts_of_models``."""
+OTHER_TEXTS = ("ernie", "zimage", "hidream")
+
+
+def opened(name, patched):
+    """A pipeline and what its call needs beside guidance."""
+    case = CASES[name]
+    patched(case.patches)
+    return case.make(), {k: v for k, v in case.options.items() if k not in GUIDED}
+
+
+@pytest.mark.parametrize("name", [*ONE_CALL, *OTHER_TEXTS])
+def test_the_prompt_as_the_negative_one_cancels_guidance(name, patched):
+    """So the run is that of the noise without any."""
+    pipe, own = opened(name, patched)
+    method = NegativePrompt()
+    kept = invert(pipe, photos(1), "a cat", size=SIZE, method=method, num_inference_steps=1, **own)
+    call = own | {"height": SIZE[0], "width": SIZE[1], "num_inference_steps": 1}
+    call["output_type"] = "latent"
+    with retrace(pipe, kept):
+        found = pipe(prompt=["a cat"], guidance_scale=3.0, **call).images
+    noise, none = kept.latents[:, 0].clone(), family_of(pipe).unguided
+    plain = pipe(prompt=["a cat"], guidance_scale=none, latents=noise, **call).images
+    assert torch.allclose(found, plain, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ONE_CALL)
+def test_null_texts_are_optimised_for_what_the_pipeline_steps_by(name, patched, monkeypatch):
+    """A prediction made by hand for them is that which its loop gives the scheduler."""
+    pipe, own = opened(name, patched)
+    expected, stepped = [], []
+    optimised, onwards = null_text.Tuning._optimised, null_text.onwards
+
+    def look(self, call, picture):
+        null = optimised(self, call, picture)
+        with torch.no_grad():
+            told = self._predicted(call.of("cond", [picture]))
+            blank = self._predicted(null_text.with_null(call.of("uncond", [picture]), null))
+        expected.append(blank + self.method.guidance_scale * (told - blank))
+        return null
+
+    def go(start, schedule):
+        looks = onwards(start, schedule)
+        prediction = yield next(looks)
+        stepped.append(prediction)
+        with suppress(StopIteration):
+            looks.send(prediction)
+        return [start, start]
+
+    monkeypatch.setattr(null_text.Tuning, "_optimised", look)
+    monkeypatch.setattr(null_text, "onwards", go)
+    method = NullText(3.0, iterations=1)
+    kept = invert(pipe, photos(1), "a cat", size=SIZE, method=method, num_inference_steps=1, **own)
+    assert torch.allclose(stepped[-1], expected[0], rtol=0, atol=1e-6)
+    assert kept.complete
+
+
+@pytest.mark.parametrize("name", OTHER_TEXTS)
+def test_null_texts_of_other_names_are_refused(name, patched):
+    pipe, own = opened(name, patched)
+    with pytest.raises(ModelError, match=r"NullText optimises encoder_hidden_states|without grad"):
+        invert(pipe, photos(1), "a cat", size=SIZE, method=NullText(3.0), **own)
+
+
 REFUSED = {
     "video": (VIDEO["wan"], ModelError, "given to WanPipeline: it makes videos"),
     "cosmos": (VIDEOS["cosmos"].make, ModelError, "the pipeline scales the latents by itself"),
@@ -221,6 +286,11 @@ def test_what_cannot_be_inverted_is_refused_by_name(name):
     make, error, message = REFUSED[name]
     with pytest.raises(error, match=message):
         invert(make(), photos(1), "a cat")
+
+
+def test_solvers_are_refused_where_every_step_has_a_scale():
+    with pytest.raises(ModelError, match="each has a guidance scale in Ideogram4Pipeline: use E"):
+        invert(CASES["ideogram4"].make(), photos(1), "a cat", method=RFSolver())
 
 
 def test_sizes_that_a_pipeline_chooses_itself():

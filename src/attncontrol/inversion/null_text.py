@@ -9,6 +9,7 @@ before, fewer once the loss is below ``threshold`` + 2e-5 i. As in the code the 
 positions is optimised, and the loss is a mean. Several pictures have a loss each.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -17,12 +18,13 @@ import torch
 from torch import Tensor
 
 from attncontrol.checks.arguments import Count, NotNegative, Positive
-from attncontrol.errors import CallError
+from attncontrol.errors import CallError, ModelError
 from attncontrol.inversion._driven import driven
 from attncontrol.inversion._method import Back, Inversion, Learned, straight
 from attncontrol.inversion._schedule import Look, Looks, Schedule
 from attncontrol.inversion.negative_prompt import require_branches
 from attncontrol.running.calls import DenoiserCall, prediction_of
+from attncontrol.running.session import Session
 
 TEXT = "encoder_hidden_states"
 
@@ -35,7 +37,8 @@ class NullText(Inversion):
         trajectory = invert(pipe, photo, "a cat", method=NullText(7.5), to="cat.safetensors")
 
     It takes ``iterations`` gradients in every step; ``to`` of ``invert`` keeps those that are done.
-    Models that run both branches apart (FLUX) are refused.
+    Models that run both branches apart (FLUX) are refused, and those whose denoiser reads its text
+    by another name (ERNIE-Image, Z-Image, HiDream).
     """
 
     gradients: ClassVar[bool] = True
@@ -44,6 +47,13 @@ class NullText(Inversion):
     guidance_scale: Positive = 7.5
     iterations: Count = 10
     threshold: NotNegative = 1e-5
+
+    def require(self, run: Session) -> None:
+        if TEXT not in inspect.signature(type(run.denoiser).forward).parameters:
+            raise ModelError(
+                f"{type(self).__name__} optimises {TEXT}, by which name "
+                f"{type(run.denoiser).__name__} reads no text: use Exact() or NegativePrompt()"
+            )
 
     def inverted(self, picture: Tensor, schedule: Schedule) -> Looks:
         return straight(picture, schedule)

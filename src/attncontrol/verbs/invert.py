@@ -170,6 +170,11 @@ def require_possible(run: Session, method: Inversion, call: dict[str, Any]) -> N
             f"{type(method).__name__} is for rectified flow (SD3, FLUX), not for "
             f"{type(pipe.scheduler).__name__}: use Exact() or FixedPoint()"
         )
+    if method.solver and "guidance_schedule" in inspect.signature(type(pipe).__call__).parameters:
+        raise ModelError(
+            f"{type(method).__name__} evaluates between the steps, of which each has a guidance "
+            f"scale in {type(pipe).__name__}: use Exact()"
+        )
     method.require(run)
     if method.gradients:
         require_gradients(run.family, run.denoiser)
