@@ -1,7 +1,11 @@
-"""Every text-to-image pipeline of the installed diffusers is in the tables of families."""
+"""Every pipeline of the installed diffusers that makes pictures or videos from text is in the
+tables of families."""
+
+import re
 
 import diffusers
 import pytest
+from diffusers.modular_pipelines.modular_pipeline import MODULAR_PIPELINE_MAPPING
 
 from attncontrol import record
 from attncontrol.errors import ModelError
@@ -12,11 +16,11 @@ from tests.kit import census
 
 @pytest.fixture(scope="module")
 def pipelines():
-    return census.found()
+    return census.found() | census.found_videos()
 
 
 def test_every_pipeline_has_a_family_or_a_reason(pipelines):
-    assert len(pipelines) > 100
+    assert len(pipelines) > 150
     unheard = [
         name
         for name, cls in pipelines.items()
@@ -27,8 +31,8 @@ def test_every_pipeline_has_a_family_or_a_reason(pipelines):
         "README says how) with a tiny pipeline in tests/kit, or say in tests/kit/census.py, "
         "NOT_SUPPORTED, why there is none; then run python -m tests.kit.census"
     )
-    gone = set(census.NOT_SUPPORTED) - set(pipelines)
-    assert not gone, f"{gone} are in NOT_SUPPORTED, but not in this diffusers: take them out"
+    gone = {*census.NOT_SUPPORTED, *census.VIDEOS_NOT_SUPPORTED} - set(pipelines)
+    assert not gone, f"{gone} are in its lists, but not in this diffusers: take them out"
 
 
 def test_the_tables_are_those_of_the_readme():
@@ -79,3 +83,32 @@ def test_families_of_models_that_diffusers_does_not_have_are_left_out(monkeypatc
     assert known._described("diffusers") is None
     with pytest.raises(ImportError):  # nothing else is hidden
         known._described("torch")
+
+
+def modular_table():
+    """Entry of the table of modular pipelines to what is said of it."""
+    section = census.README.read_text("utf-8").split("## Modular pipelines of diffusers")[1]
+    rows = [line.split("|") for line in section.split("\n## ")[0].splitlines()]
+    rows = [row for row in rows if len(row) == 4 and row[1].startswith(" `")]
+    return [(name, row[2].strip()) for row in rows for name in re.findall("`([^`]+)`", row[1])]
+
+
+def test_every_modular_pipeline_is_in_the_table():
+    if f"`MODULAR_PIPELINE_MAPPING` ({diffusers.__version__})" not in census.README.read_text(
+        "utf-8"
+    ):
+        pytest.skip("the README is about another version of diffusers")
+    assert sorted(name for name, _ in modular_table()) == sorted(MODULAR_PIPELINE_MAPPING)
+
+
+@pytest.mark.parametrize("name", [n for n, said in modular_table() if said.startswith("refused")])
+def test_modular_pipelines_that_are_refused_there_are(name):
+    if name not in MODULAR_PIPELINE_MAPPING:
+        pytest.skip("another version of diffusers")
+    cls = getattr(diffusers, MODULAR_PIPELINE_MAPPING[name]())
+    pipe = getattr(diffusers, cls.default_blocks_name)().init_pipeline()
+    for part in pipe.blocks.expected_components:
+        if part.name.startswith("transformer"):
+            setattr(pipe, part.name, census.without_parts(part.type_hint))
+    with pytest.raises(ModelError), record(pipe):
+        pass

@@ -1,10 +1,12 @@
-"""All text-to-image pipelines of the installed diffusers, and what this package does with each.
+"""All pipelines of the installed diffusers that make pictures or videos from text, and what this
+package does with each.
 
 They are found by what they are: every class below ``DiffusionPipeline`` in the namespace of
 diffusers whose call takes a prompt, needs nothing else, and has no length of a video or a sound;
 those that diffusers keeps in ``pipelines/deprecated`` are left out, and those that it has only
 beside other packages (Kolors needs sentencepiece). Pipelines that edit pictures
-belong to them where the picture is not required by the signature.
+belong to them where the picture is not required by the signature. Those of videos have a number of
+frames and need nothing but a prompt, or a picture.
 
     python -m tests.kit.census  # writes the tables of families/README.md
 """
@@ -13,6 +15,7 @@ import inspect
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import diffusers
 import torch
@@ -59,25 +62,83 @@ ADDED_KEYS = {
 """What the UNet of DeepFloyd IF says of itself."""
 
 
+VIDEOS_NOT_SUPPORTED = {
+    "AnimateDiffControlNetPipeline": "every frame of a video is a row of its own",
+    "AnimateDiffPAGPipeline": "every frame of a video is a row of its own",
+    "AnimateDiffPipeline": "every frame of a video is a row of its own",
+    "AnimateDiffSDXLPipeline": "every frame of a video is a row of its own",
+    "AnimateDiffSparseControlNetPipeline": "every frame of a video is a row of its own",
+    "AnyFlowFARPipeline": "not described",
+    "AnyFlowPipeline": "not described",
+    "ChronoEditPipeline": "not described",
+    "Cosmos2VideoToWorldPipeline": "reads frames beside the noisy ones; not described",
+    "Cosmos2_5_PredictBasePipeline": "reads frames beside the noisy ones; not described",
+    "CosmosVideoToWorldPipeline": "reads frames beside the noisy ones; not described",
+    "EasyAnimateControlPipeline": "reads frames beside the noisy ones; not described",
+    "EasyAnimateInpaintPipeline": "reads frames beside the noisy ones; not described",
+    "HeliosPipeline": "not described",
+    "HeliosPyramidPipeline": "not described",
+    "HunyuanVideo15ImageToVideoPipeline": "reads a picture beside the text; not described",
+    "HunyuanVideoFramepackPipeline": "makes a video in sections; not described",
+    "Kandinsky5I2VPipeline": "reads frames beside the noisy ones; not described",
+    "Kandinsky6TI2VAPipeline": "not described",
+    "MotifVideoImage2VideoPipeline": "not described",
+    "MotifVideoPipeline": "not described",
+    "SanaWMPipeline": "not described",
+    "SkyReelsV2DiffusionForcingImageToVideoPipeline": "frames have timesteps of their own",
+    "SkyReelsV2DiffusionForcingPipeline": "frames have timesteps of their own",
+    "SkyReelsV2ImageToVideoPipeline": "reads a picture beside the text; not described",
+    "StableVideoDiffusionPipeline": "reads no text",
+    "WanVACEPipeline": "reads frames beside the noisy ones; not described",
+}
+
+
 def found():
     """Name to class."""
+    return {name: cls for name, cls in _classes() if _makes_pictures(cls)}
+
+
+def found_videos():
+    """The same of those that make a video from text, from a picture, or from both."""
+    return {name: cls for name, cls in _classes() if _makes_videos(cls)}
+
+
+def _classes():
     names = [name for name in dir(diffusers) if "Pipeline" in name]
-    classes = {name: getattr(diffusers, name) for name in names if not name.startswith(NEED_MORE)}
-    return {name: cls for name, cls in classes.items() if _makes_pictures(cls)}
+    classes = [(name, getattr(diffusers, name)) for name in names if not name.startswith(NEED_MORE)]
+    return [
+        (name, cls)
+        for name, cls in classes
+        if isinstance(cls, type)
+        and issubclass(cls, diffusers.DiffusionPipeline)
+        and ".deprecated." not in cls.__module__
+    ]
+
+
+def _arguments(cls):
+    """Of a call: all, and those that it needs."""
+    parameters = inspect.signature(cls.__call__).parameters.values()
+    needed = {p.name for p in parameters if p.default is p.empty and p.kind in (0, 1, 3)}
+    return {p.name for p in parameters}, needed - {"self"}
 
 
 def _makes_pictures(cls):
-    if not (isinstance(cls, type) and issubclass(cls, diffusers.DiffusionPipeline)):
-        return False
-    parameters = inspect.signature(cls.__call__).parameters.values()
-    required = {p.name for p in parameters if p.default is p.empty and p.kind in (0, 1, 3)}
-    names = {p.name for p in parameters}
-    return (
-        "prompt" in names
-        and required <= {"self", "prompt"}
-        and not names & OF_TIME
-        and ".deprecated." not in cls.__module__
-    )
+    names, needed = _arguments(cls)
+    return "prompt" in names and needed <= {"prompt"} and not names & OF_TIME
+
+
+def _makes_videos(cls):
+    names, needed = _arguments(cls)
+    tells = "prompt" in names or "image" in needed
+    return tells and needed <= {"prompt", "image"} and "num_frames" in names
+
+
+def without_parts(kind):
+    """A denoiser without parts."""
+    part = object.__new__(kind)
+    vars(part).update(_modules={}, _parameters={}, _buffers={})
+    part._internal_dict = {"down_block_types": ()}
+    return part
 
 
 def stub(cls):
@@ -86,13 +147,12 @@ def stub(cls):
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
         kind = parameter.annotation
         kind = getattr(diffusers, kind, None) if isinstance(kind, str) else kind
-        if name in DENOISERS and isinstance(kind, type) and issubclass(kind, torch.nn.Module):
-            part = object.__new__(kind)
-            vars(part).update(_modules={}, _parameters={}, _buffers={})
-            part._internal_dict = {"down_block_types": ()}
+        kinds = [k for k in (kind, *get_args(kind)) if isinstance(k, type)]  # or one of several
+        kinds = [k for k in kinds if issubclass(k, torch.nn.Module)]
+        if name in DENOISERS and kinds:
+            parts[name] = without_parts(kinds[0])
             if cls.__name__.startswith("IF"):
-                part._internal_dict = ADDED_KEYS
-            parts[name] = part
+                parts[name]._internal_dict = ADDED_KEYS
         elif name.startswith("tokenizer"):
             parts[name] = SimpleNamespace(pad_token_id=0, eos_token_id=0)
     empty = type(cls.__name__, (cls,), {"components": parts, "__module__": cls.__module__})
@@ -105,8 +165,8 @@ def family_or_reason(name, cls):
     """The family of a pipeline, or None and why there is none."""
     if name in BY_SHAPE:
         return unknown.FAMILY, None
-    if name in NOT_SUPPORTED:
-        return None, NOT_SUPPORTED[name]
+    if name in (known := NOT_SUPPORTED | VIDEOS_NOT_SUPPORTED):
+        return None, known[name]
     try:
         return family_of(stub(cls)), None
     except ModelError as error:
@@ -120,10 +180,10 @@ def named_in_tests():
     return set(re.findall(r"\b\w+Pipeline\b", " ".join(t for t in texts if t != here)))
 
 
-def tables():
-    """What families/README.md holds."""
+def tables(pipelines):
+    """What families/README.md holds of them."""
     tested, families, refused = named_in_tests(), {}, {}
-    for name, cls in found().items():
+    for name, cls in pipelines.items():
         family, reason = family_or_reason(name, cls)
         if family is None:
             refused.setdefault(reason, []).append(name)
@@ -151,13 +211,17 @@ def _listed(names):
     return ", ".join(name.removesuffix("Pipeline") for name in names)
 
 
-MARKS = "<!-- census -->\n", "<!-- end of the census -->\n"
+PICTURES = "<!-- census -->\n", "<!-- end of the census -->\n"
+VIDEOS = "<!-- census of videos -->\n", "<!-- end of the census of videos -->\n"
 
 
 def written():
     """The README with these tables."""
-    before, rest = README.read_text("utf-8").split(MARKS[0])
-    return before + MARKS[0] + tables() + MARKS[1] + rest.split(MARKS[1])[1]
+    text = README.read_text("utf-8")
+    for (begin, end), pipelines in ((PICTURES, found()), (VIDEOS, found_videos())):
+        before, rest = text.split(begin)
+        text = before + begin + tables(pipelines) + end + rest.split(end)[1]
+    return text
 
 
 if __name__ == "__main__":

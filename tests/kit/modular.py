@@ -119,7 +119,31 @@ def krea2_patches():
     }
 
 
+EDIT = {"image": zoo_newer.photo(64, 96, 0), "negative_prompt": "a frog"}
 CASES = {
+    "flux-kontext": Case(
+        "FluxKontextAutoBlocks", zoo_newer.kontext,
+        {"image": zoo_newer.photo(64, 32, 0), "max_sequence_length": 16, "_auto_resize": False,
+         "max_area": 64 * 96},
+        branches=("cond",), workflow="image_conditioned", prompts=1,
+    ),
+    "qwenimage-edit": Case(
+        "QwenImageEditAutoBlocks", zoo_newer.qwen_edit, EDIT, {"true_cfg_scale": 4.0},
+        workflow="image_conditioned", prompts=1,
+        patches={
+            f"{BLOCKS}.qwenimage.encoders.calculate_dimensions": lambda *_: (64, 96, None),
+            f"{zoo_newer.QWEN}edit.calculate_dimensions": lambda *_: (64, 96, None),
+        },
+    ),
+    "qwenimage-edit-plus": Case(
+        "QwenImageEditPlusAutoBlocks", zoo_newer.qwen_edit_plus,
+        EDIT | {"image": [zoo_newer.photo(64, 96, 0), zoo_newer.photo(64, 96, 1)]},
+        {"true_cfg_scale": 4.0}, prompts=1,
+        patches={
+            f"{BLOCKS}.qwenimage.encoders.calculate_dimensions": lambda *_: (64, 96, None),
+            f"{zoo_newer.QWEN}edit_plus.calculate_dimensions": lambda *_: (64, 96),
+        },
+    ),
     "zimage": Case(
         "ZImageAutoBlocks", zoo_chat.zimage, {"max_sequence_length": 128}, {"guidance_scale": 2.0},
         guider=diffusers.ClassifierFreeGuidance(guidance_scale=3.0),

@@ -72,6 +72,11 @@ def _denoiser(pipe: Any) -> Any:
     parts = pipe.transformer, getattr(pipe, "transformer_2", None)
     if parts[1] is None:
         return parts[0]
+    if not isinstance(parts[1], WanTransformer3DModel):
+        raise ModelError(
+            f"{type(pipe).__name__} has a {type(parts[1]).__name__} beside its denoiser of the "
+            "noisy steps, which is not described"
+        )
     key = id(parts[0]), id(parts[1])  # whose owners live as long as the value
     if (known := _IN_TURN.get(key)) is None:
         known = _IN_TURN[key] = InTurn(*parts)
