@@ -3,10 +3,10 @@
 
 plain     a run of the new prompt alone, with guidance: two rows of the network a step
 invert    the exact inversion, without guidance: one row
-pair      the retraced picture and its edit by prompt-to-prompt in one batch: four rows; what
-          ``attncontrol edit --photo`` does, and again for every further edit of the picture
+pair      the retraced picture and its edit by prompt-to-prompt in one batch: four rows, and again
+          for every further edit of the picture
 keep      the same inversion, in which what the edit takes of the picture is kept: one row
-again     an edit that takes it from what was kept: two rows
+again     an edit that takes it from what was kept: two rows; ``attncontrol edit --photo`` does so
 
 Ratios are to plain, of turns in which all follow each other in one process: medians and ends. One
 edit costs invert + pair, or keep + again; a second one pair, or again. All pictures are decoded.

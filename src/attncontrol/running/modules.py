@@ -19,9 +19,10 @@ from attncontrol.running.observers import Hook, inputs_of
 def modules_watched(contexts: Contexts, seat: Seat) -> Iterator[None]:
     """The modules of a context's hooks, while it is open. Raises SiteError if there is none of a
     name."""
-    known, eager = dict(contexts.denoiser.named_modules()), contexts.wiring.eager
+    patterns, eager = seat.hooks.modules, contexts.wiring.eager
+    known = dict(contexts.denoiser.named_modules()) if patterns else {}
     with ExitStack() as stack:
-        for pattern in seat.hooks.modules:
+        for pattern in patterns:
             chosen = [name for name in known if name and path_matches(name, pattern)]
             if not chosen:
                 raise SiteError(f"no module of {type(contexts.denoiser).__name__} is {pattern!r}")
