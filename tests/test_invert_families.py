@@ -88,7 +88,10 @@ CASES = {
     "hunyuandit": Case(plain_ddim(MORE["hunyuandit"]), EXTRA["hunyuandit"]),
     **{name: Case(CHAT[name], EXTRA_CHAT[name]) for name in CHAT},
     **{name: newer(name) for name in ("ovis", "longcat", "bria", "krea2", "cogview4", "ernie")},
-    **{name: newer(name) for name in ("kandinsky5", "hunyuanimage", "qwenimage21", "nucleus")},
+    **{
+        name: newer(name)
+        for name in ("kandinsky5", "hunyuanimage", "qwenimage21", "nucleus", "fibo2")
+    },
     "prx": newer("prx", guidance_scale=1.0),  # guided it takes one prompt
     "ideogram4": newer("ideogram4", guidance_scale=2.0),
     "fibo": Case(fibo, NEWER["fibo"].options),

@@ -14,10 +14,10 @@ import torch
 from attncontrol import Descent, edit, locate, record, steer
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.sites import Where
-from attncontrol.errors import ModelError
+from attncontrol.errors import CallError, ModelError
 from attncontrol.families.known import family_of
 from attncontrol.running.observers import named
-from tests.kit.zoo_newer import NEWER
+from tests.kit.zoo_newer import NEWER, photo
 from tests.kit.zoo_videos import VIDEOS, ltx2_connectors
 from tests.reference.loops import Softmax
 
@@ -410,3 +410,33 @@ def test_nucleus_fills_up_to_the_longest_prompt_of_a_batch_on_either_side():
     assert place > alone
     assert maps.tokens[1][place].text == "dog"
     assert len(maps.tokens[1]) == len(ids[0])
+
+
+def test_the_gist_of_fibo2_lies_behind_the_picture_where_prompts_have_other_lengths():
+    tiny = Tiny("fibo2")
+    prompts = [PROMPTS[0], "a dog " * 40]
+    latents = torch.randn(2, 1, 8, 12, generator=torch.Generator().manual_seed(5))
+
+    def maps_of(prompt, of):
+        with record(tiny.pipe, ["a"], keep=("head", "step")) as maps:
+            tiny.run(prompt, latents=of, num_inference_steps=1)
+        return maps.layers
+
+    both = maps_of(prompts, latents)
+    for image, prompt in enumerate(prompts):
+        for site, alone in maps_of(prompt, latents[image : image + 1]).items():
+            torch.testing.assert_close(both[site][image], alone[0], rtol=0, atol=1e-5)
+
+
+def test_captions_of_fibo2_are_read_as_its_pipeline_writes_them():
+    tiny, caption = Tiny("fibo2"), '{"short_description": "a dog", "colour":   "", "mood": "a cat"}'
+    with tiny.caught() as (ids, _), record(tiny.pipe, ["cat"]) as maps:
+        tiny.run(caption, num_inference_steps=1)
+    assert maps.prompts == ('{"short_description":"a dog","mood":"a cat"}',)
+    assert list(maps.spans[0][0].positions) == tiny.positions("cat", ids)
+    with pytest.raises(CallError, match="render_text_images=False"):
+        locate(tiny.pipe, caption, "cat", text_images=[[photo(8, 8, 0)]])
+    edited = pytest.raises(CallError, match="pictures to edit is not described")
+    state = {"context_latents": [torch.zeros(1, 1, 8, 12)]}
+    with edited:
+        tiny.family.layout(tiny.denoiser, state, tiny.family.sites(tiny.denoiser)[0])

@@ -33,7 +33,6 @@ OF_TIME = {
 DENOISERS = ("unet", "transformer", "prior", "decoder")
 
 NOT_SUPPORTED = {
-    "BriaFibo2Pipeline": "not described",
     "CogVideoXFunControlPipeline": "makes a video from another one",
     "DiffusionGemmaPipeline": "makes text",
     "DreamLiteMobilePipeline": "not described",

@@ -21,6 +21,8 @@ from diffusers import (
     AutoencoderKLQwenImage,
     AutoencoderKLQwenImage21,
     AutoencoderKLWan,
+    BriaFibo2Pipeline,
+    BriaFibo2Transformer2DModel,
     BriaFiboPipeline,
     BriaFiboTransformer2DModel,
     BriaPipeline,
@@ -540,6 +542,24 @@ def nucleus():
     return finish(pipe, ALL_QUERIES)
 
 
+def fibo2():
+    """With a gist of 4 tokens up to 64 tokens of text, of 8 from 128."""
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    transformer = BriaFibo2Transformer2DModel(
+        in_channels=1, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, cap_feat_dim=48,
+        injection_layer_ids=(0, 1), perceiver_num_layers=1, min_num_gist_tokens=4,
+        max_num_gist_tokens=8, gist_step=4, gist_min_text_len=64, gist_max_text_len=128,
+        axes_dims=(4, 6, 6), axes_lens=(32, 32, 32),
+    )  # fmt: skip
+    language = qwen3_vl(tokenizer, Qwen3VLForConditionalGeneration)
+    pipe = BriaFibo2Pipeline(
+        wake(transformer), flow(), flux2_vae(), language, ChatProcessor(tokenizer)
+    )
+    pipe.text_encoder_out_layers = ((0, 1, 2),) * 3
+    return finish(pipe, ALL_QUERIES)
+
+
 def qwen_edit_plus():
     return qwen_edit(QwenImageEditPlusPipeline)
 
@@ -674,6 +694,10 @@ NEWER = {
     "nucleus": Known(
         nucleus, {"return_index": -1, "max_sequence_length": 512}, tolerance=1e-5,
         picture=lambda _, __: 0, text=lambda cells, _: cells,
+    ),
+    "fibo2": Known(
+        fibo2, {"negative_prompt": ""}, picture=lambda _, __: 4, left_out=("perceiver",),
+        tolerance=1e-5,
     ),
     "kandinsky2": Known(
         kandinsky2, {"height": 16, "width": 24, "output_type": "pt",
