@@ -293,7 +293,7 @@ def test_references_follow_the_picture(tiny):
             assert ends[1].start == len(tiny.pipe.processor.tokenizer(BEFORE).input_ids)
             ends = ends[:1]
         assert all(a.stop == b.start for a, b in pairwise(ends))
-        assert ends[-1].stop == call.key.shape[2]
+        assert ends[-1].stop == (now.layout.text.start or call.key.shape[2])  # text may be last
         grids.append(tuple(place.grid for place in places))
         return call
 

@@ -37,7 +37,6 @@ NOT_SUPPORTED = {
     "DiffusionGemmaPipeline": "makes text",
     "DreamLiteMobilePipeline": "not described",
     "DreamLitePipeline": "not described",
-    "JoyImageEditPipeline": "not described",
     "JoyImageEditPlusPipeline": "not described",
     "KandinskyCombinedPipeline": "runs two pipelines, of which its decoder_pipe is taken by itself",
     "KandinskyV22CombinedPipeline": "the denoiser of the picture does not read the prompt",

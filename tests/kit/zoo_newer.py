@@ -46,6 +46,8 @@ from diffusers import (
     Ideogram4Pipeline,
     Ideogram4Transformer2DModel,
     IFPipeline,
+    JoyImageEditPipeline,
+    JoyImageEditTransformer3DModel,
     Kandinsky5T2IPipeline,
     Kandinsky5Transformer3DModel,
     KandinskyPipeline,
@@ -490,7 +492,7 @@ class ChatProcessor(Processor):
 
     def __call__(self, text, images=None, padding_side=None, **options):
         if images is not None:
-            self.tokenizer.padding_side = padding_side
+            self.tokenizer.padding_side = padding_side or self.tokenizer.padding_side
             read = super().__call__(text, images, **options)
             place = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
             return BatchEncoding({**read, "mm_token_type_ids": (read["input_ids"] == place).long()})
@@ -557,6 +559,26 @@ def fibo2():
         wake(transformer), flow(), flux2_vae(), language, ChatProcessor(tokenizer)
     )
     pipe.text_encoder_out_layers = ((0, 1, 2),) * 3
+    return finish(pipe, ALL_QUERIES)
+
+
+def joyimage():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    marks = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
+    tokenizer.add_tokens(marks, special_tokens=True)
+    transformer = JoyImageEditTransformer3DModel(
+        patch_size=[1, 2, 2], in_channels=4, hidden_size=32, num_attention_heads=2, text_dim=16,
+        mlp_width_ratio=1.0, num_layers=2, rope_dim_list=[4, 6, 6],
+    )  # fmt: skip
+    language = qwen3_vl(tokenizer, Qwen3VLForConditionalGeneration)
+    language.config.image_token_id = tokenizer.convert_tokens_to_ids(marks[1])
+    pipe = JoyImageEditPipeline(
+        flow(), wan_vae(), language, tokenizer, wake(transformer), ChatProcessor(tokenizer)
+    )
+    before = pipe.prompt_template_encode["multiple_images"].partition("{}")[0]
+    dropped = len(tokenizer(before).input_ids)
+    pipe.prompt_template_encode_start_idx = {"image": dropped, "multiple_images": dropped}
     return finish(pipe, ALL_QUERIES)
 
 
@@ -667,6 +689,8 @@ def kandinsky2():
 PIPELINES = "diffusers.pipelines"
 QWEN = f"{PIPELINES}.qwenimage.pipeline_qwenimage_"
 IDEOGRAM = f"{PIPELINES}.ideogram4.pipeline_ideogram4"
+DRAWN = "diffusers.models.autoencoders.vae.DiagonalGaussianDistribution.sample"
+JOY = f"{PIPELINES}.joyimage.image_processor.find_best_bucket"
 VIDEO_OPTIONS = {"num_frames": 5, "max_sequence_length": 48}
 GUIDED = {"true_cfg_scale": 2.0, "negative_prompt": ""}
 NEWER = {
@@ -698,6 +722,17 @@ NEWER = {
     "fibo2": Known(
         fibo2, {"negative_prompt": ""}, picture=lambda _, __: 4, left_out=("perceiver",),
         tolerance=1e-5,
+    ),
+    "joyimage": Known(
+        joyimage, {}, picture=lambda _, __: 0, text=lambda cells, _: cells, tolerance=1e-5,
+        dropped=lambda pipe: pipe.prompt_template_encode_start_idx["image"],
+        patches=((JOY, lambda *_: (64, 96)),),
+    ),
+    "joyimage-edit": Known(
+        joyimage, {"image": photo(96, 64, 0)}, prompts=1, picture=lambda _, __: 0,
+        text=lambda cells, _: 2 * cells, tolerance=1e-5, references=((4, 6),),
+        dropped=lambda pipe: pipe.prompt_template_encode_start_idx["multiple_images"],
+        patches=((JOY, lambda *_: (64, 96)), (DRAWN, lambda latents: latents.mode())),
     ),
     "kandinsky2": Known(
         kandinsky2, {"height": 16, "width": 24, "output_type": "pt",

@@ -193,9 +193,12 @@ def _all_blocks(block: Any) -> Iterator[Any]:
         yield from _all_blocks(inner)
 
 
-def told_by(pipe: Any) -> str:
-    """The method to which a pipeline that is not modular gives its prompts."""
-    return "encode_prompt" if hasattr(type(pipe), "encode_prompt") else "_encode_prompt"
+def told_by(pipe: Any) -> tuple[str, ...]:
+    """The methods to which a pipeline that is not modular gives its prompts, the usual one first;
+    some have another one for prompts with pictures."""
+    usual = "encode_prompt" if hasattr(type(pipe), "encode_prompt") else "_encode_prompt"
+    others = ("encode_prompt_multiple_images",)
+    return usual, *(name for name in others if hasattr(type(pipe), name))
 
 
 def default_encoding(pipe: Any) -> dict[str, Any]:
@@ -204,7 +207,7 @@ def default_encoding(pipe: Any) -> dict[str, Any]:
     if is_modular(pipe):
         return {each.name: each.default for each in pipe.blocks.inputs if each.name}
     defaults: dict[str, Any] = {}
-    for name in (told_by(pipe), "__call__"):
+    for name in (told_by(pipe)[0], "__call__"):
         method = getattr(type(pipe), name)
         parameters = inspect.signature(method).parameters.values()
         defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}

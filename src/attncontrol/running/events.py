@@ -60,7 +60,8 @@ class Events:
         self.installed += watch(pipe, self._on_ids) + watch_guider(self.contexts)
         self.installed += listen(pipe, self.contexts.hear)
         for name, observer, after in (
-            ("check_inputs", self._on_start, None), (told_by(pipe), self._on_prompt, None),
+            ("check_inputs", self._on_start, None),
+            *((name, self._on_prompt, None) for name in told_by(pipe)),
             ("prepare_latents", self._on_latents, self._on_prepared),
         ):  # fmt: skip
             if hasattr(pipe, name):

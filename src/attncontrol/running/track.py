@@ -70,7 +70,7 @@ class Track:
     def again(self, pipe: Any, bound: Mapping[str, Any]) -> None:
         """A further call of ``encode_prompt``, whose prompt is the negative one if it takes one
         alone; else another encoder reads the same."""
-        if "negative_prompt" in inspect.signature(getattr(type(pipe), told_by(pipe))).parameters:
+        if "negative_prompt" in inspect.signature(getattr(type(pipe), told_by(pipe)[0])).parameters:
             return
         others = {f"negative_{name}": bound[name] for name in NAMES if name in bound}
         others["negative_prompt_embeds"] = bound.get("prompt_embeds")
