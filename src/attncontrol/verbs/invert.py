@@ -91,7 +91,8 @@ def invert(
     latents = _encoded(pipe, run.family, shown)
     guidance_scale = run.family.unguided if guidance_scale is None else guidance_scale
     with _guided(run, guidance_scale, call) as guidance:
-        one = driven(run, method.inverted, latents, arguments | guidance, backward=method.by_step)
+        arguments |= guidance
+        one = driven(run, method.inverted, latents, arguments, backward=method.by_step)
     trajectory = _trajectory(one, torch.from_numpy(shown), method, guidance_scale)
     return _tuned(run, trajectory, arguments, None if to is None else path_of(to))
 
@@ -200,6 +201,6 @@ def _require_text_alone(pipe: Any) -> None:
 
 def _encoded(pipe: Any, family: Family, shown: np.ndarray) -> Tensor:
     """The latents of pictures, in float32 at least."""
-    pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).double() / 127.5 - 1
     latents = family.clean(pipe, pixels)
     return latents if latents.dtype == torch.float64 else latents.float()
