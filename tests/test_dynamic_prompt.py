@@ -47,6 +47,17 @@ def encoder_of(pipe, prompt):
     return encode, table[ids[0]].detach()
 
 
+def test_the_nouns_are_watched_without_guidance(pipe):
+    """As the picture is inverted; what learns has both branches, and one more for each gradient."""
+    rows = []
+    hook = pipe.unet.register_forward_hook(lambda _, __, made: rows.append(len(made[0])))
+    method = DynamicPrompt(SCALE, rounds=1, iterations=1)
+    invert(pipe, photos(1), PROMPTS[0], method=method, num_inference_steps=STEPS)
+    hook.remove()
+    assert rows[: 2 * STEPS] == [1] * 2 * STEPS
+    assert 2 in rows
+
+
 def test_it_is_the_loop_of_the_paper(pipe, kept):
     """The second of two pictures."""
     pipe.scheduler.set_timesteps(STEPS)

@@ -310,6 +310,15 @@ def test_solvers_are_refused_where_every_step_has_a_scale():
         invert(CASES["ideogram4"].make(), photos(1), "a cat", method=RFSolver())
 
 
+def test_latents_of_less_exact_autoencoders_are_of_32_bits():
+    pipe = odd(CHAT["klein"]())
+    pipe.vae.to(torch.bfloat16)
+    with torch.no_grad():
+        clean = family_of(pipe).clean(pipe, torch.zeros(1, 3, 32, 64))
+    assert clean.dtype == torch.float32
+    assert not torch.equal(clean, clean.bfloat16().float())
+
+
 def test_sizes_that_a_pipeline_chooses_itself():
     pipe = MORE["sana"]()
     own = {**EXTRA["sana"], "use_resolution_binning": True}

@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 def encoded(pipe: Any, pictures: Tensor) -> Tensor:
-    """z: the mean where the autoencoder makes a distribution."""
+    """z in float32 at least: the mean where the autoencoder makes a distribution."""
     vae = pipe.vae
     made = vae.encode(pictures.to(vae.device, vae.dtype))
     latents: Tensor = made.latent if hasattr(made, "latent") else made.latent_dist.mean
-    return latents
+    return latents if latents.dtype == torch.float64 else latents.float()
 
 
 def shifted(pipe: Any, pictures: Tensor) -> Tensor:

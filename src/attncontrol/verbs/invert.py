@@ -200,7 +200,6 @@ def _require_text_alone(pipe: Any) -> None:
 
 
 def _encoded(pipe: Any, family: Family, shown: np.ndarray) -> Tensor:
-    """The latents of pictures, in float32 at least."""
+    """The latents of pictures."""
     pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).double() / 127.5 - 1
-    latents = family.clean(pipe, pixels)
-    return latents if latents.dtype == torch.float64 else latents.float()
+    return family.clean(pipe, pixels)
