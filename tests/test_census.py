@@ -49,7 +49,7 @@ def test_the_tables_are_those_of_the_readme():
     [
         ("GlmImagePipeline", "quotation marks"), ("OmniGenPipeline", "reads the prompt itself"),
         ("StableCascadeCombinedPipeline", "two denoisers"), ("LattePipeline", "row of its own"),
-        ("KandinskyPriorPipeline", "features"), ("DreamLitePipeline", "not described"),
+        ("KandinskyPriorPipeline", "features"), ("DreamLitePipeline", "left half of every line"),
         ("LTX2ImageToVideoPipeline", "from text alone"),
     ],
 )  # fmt: skip

@@ -104,7 +104,7 @@ CASES = {
     **{name: newer(name) for name in ("ovis", "longcat", "bria", "krea2", "cogview4", "ernie")},
     **{
         name: newer(name)
-        for name in ("kandinsky5", "hunyuanimage", "qwenimage21", "nucleus", "fibo2")
+        for name in ("kandinsky5", "hunyuanimage", "qwenimage21", "nucleus", "fibo2", "lumina")
     },
     "prx": newer("prx", guidance_scale=1.0),  # guided it takes one prompt
     "ideogram4": newer("ideogram4", guidance_scale=2.0),

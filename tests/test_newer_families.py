@@ -440,3 +440,17 @@ def test_captions_of_fibo2_are_read_as_its_pipeline_writes_them():
     state = {"context_latents": [torch.zeros(1, 1, 8, 12)]}
     with edited:
         tiny.family.layout(tiny.denoiser, state, tiny.family.sites(tiny.denoiser)[0])
+
+
+def test_lumina_reads_prompts_that_are_filled_up_from_the_left():
+    """As Gemma's own tokenizer does it; a negative prompt is as long as the prompts."""
+    tiny = Tiny("lumina")
+    tokenizer = tiny.pipe.tokenizer
+    tokenizer.padding_side = "left"
+    rows = tokenizer(PROMPTS, padding=True, pad_to_multiple_of=8).input_ids
+    rows += tokenizer(["a frog " * 20], padding="max_length", truncation=True,
+                      max_length=len(rows[0])).input_ids  # fmt: skip
+    encoding = {"prompt": PROMPTS, "negative_prompt": "a frog " * 20}
+    for text, row in zip([*PROMPTS, "a frog " * 20], rows, strict=True):
+        tokens = tiny.family.tokens(tiny.pipe, text, encoding)
+        assert [token.id for token in tokens] == row

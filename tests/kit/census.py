@@ -21,7 +21,6 @@ import diffusers
 import torch
 
 from attncontrol.errors import ModelError
-from attncontrol.families import unknown
 from attncontrol.families.known import family_of
 
 ROOT = Path(__file__).parents[2]
@@ -35,9 +34,7 @@ DENOISERS = ("unet", "transformer", "prior", "decoder")
 NOT_SUPPORTED = {
     "CogVideoXFunControlPipeline": "makes a video from another one",
     "DiffusionGemmaPipeline": "makes text",
-    "DreamLiteMobilePipeline": "not described",
-    "DreamLitePipeline": "not described",
-    "JoyImageEditPlusPipeline": "not described",
+    "JoyImageEditPlusPipeline": "packs pictures of several sizes into one sequence; not described",
     "KandinskyCombinedPipeline": "runs two pipelines, of which its decoder_pipe is taken by itself",
     "KandinskyV22CombinedPipeline": "the denoiser of the picture does not read the prompt",
     "LDMTextToImagePipeline": "has no encode_prompt, which tells the prompts",
@@ -53,7 +50,6 @@ NOT_SUPPORTED = {
 """And those whose denoiser is in ``attncontrol.families.refused``."""
 
 NEED_MORE = ("Kolors", "StableDiffusionK", "StableDiffusionXLK", "Onnx")
-BY_SHAPE = {"LuminaPipeline"}
 ADDED_KEYS = {
     "down_block_types": ("SimpleCrossAttnDownBlock2D",), "encoder_hid_dim_type": "text_proj",
 }  # fmt: skip
@@ -161,8 +157,6 @@ def stub(cls):
 
 def family_or_reason(name, cls):
     """The family of a pipeline, or None and why there is none."""
-    if name in BY_SHAPE:
-        return unknown.FAMILY, None
     if name in (known := NOT_SUPPORTED | VIDEOS_NOT_SUPPORTED):
         return None, known[name]
     try:
@@ -198,8 +192,6 @@ def tables(pipelines):
 
 
 def _what(family):
-    if family.name == "unknown":
-        return "cross-attention by its shapes, without guidance"
     if isinstance(family.steering, str):
         return f"record, edit; no steering: {family.steering}"
     return "record, steer, edit"

@@ -55,6 +55,7 @@ from diffusers import (
     Krea2Transformer2DModel,
     LongCatImagePipeline,
     LongCatImageTransformer2DModel,
+    LuminaNextDiT2DModel,
     NucleusMoEImagePipeline,
     NucleusMoEImageTransformer2DModel,
     OvisImagePipeline,
@@ -99,7 +100,16 @@ from transformers import (
 from attncontrol.attention.sites import TEXT, Where
 from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
 from tests.kit.zoo import EXTRA, clip, finish, flux, sana, t5, vae
-from tests.kit.zoo_chat import EXTRA_CHAT, SMALL, byte_tokenizer, flux2, klein, qwenimage, wan
+from tests.kit.zoo_chat import (
+    EXTRA_CHAT,
+    SMALL,
+    byte_tokenizer,
+    flux2,
+    klein,
+    lumina_next,
+    qwenimage,
+    wan,
+)
 
 BEGIN = ("<|endoftext|>", "<|im_start|>")  # two tokens before every text, as GLM-4 has
 ALL_QUERIES = ("to_q", "to_query", "add_q_proj", "img_qkv_proj")
@@ -582,6 +592,13 @@ def joyimage():
     return finish(pipe, ALL_QUERIES)
 
 
+def lumina():
+    pipe = lumina_next(LuminaNextDiT2DModel)
+    torch.nn.init.normal_(pipe.transformer.pad_token)
+    wake(pipe.transformer)
+    return pipe
+
+
 def qwen_edit_plus():
     return qwen_edit(QwenImageEditPlusPipeline)
 
@@ -733,6 +750,9 @@ NEWER = {
         text=lambda cells, _: 2 * cells, tolerance=1e-5, references=((4, 6),),
         dropped=lambda pipe: pipe.prompt_template_encode_start_idx["multiple_images"],
         patches=((JOY, lambda *_: (64, 96)), (DRAWN, lambda latents: latents.mode())),
+    ),
+    "lumina": Known(
+        lumina, {"clean_caption": False}, calls=1, cond=0, picture=lambda _, __: 0, tolerance=1e-5
     ),
     "kandinsky2": Known(
         kandinsky2, {"height": 16, "width": 24, "output_type": "pt",
