@@ -1,12 +1,15 @@
 """Within: whole runs against a loop over cells, pictures to the last bit, kept sources."""
 
+import numpy as np
 import pytest
 import torch
 
 from attncontrol.edits import Replace, Within
 from attncontrol.errors import SettingError
 from attncontrol.verbs.edit import edit
+from attncontrol.verbs.invert import invert
 from attncontrol.verbs.keep import keep
+from attncontrol.verbs.retrace import retrace
 from tests.kit.runs import run, stepped
 from tests.kit.zoo import flux, sd, sd3
 
@@ -76,3 +79,42 @@ def test_a_mask_in_pixels_and_a_kept_source():
 def test_regions_that_are_none(region, wrong):
     with pytest.raises(SettingError, match=wrong):
         Within(region)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_noise_of_its_own_in_the_box_of_a_photo(name):
+    """As a run that is given latents: in the cells of the box those that the pipeline draws,
+    elsewhere those that the picture became, which is put back there after every step."""
+    make, (height, width), call = CASES[name]
+    call = {key: value[:2] if isinstance(value, list) else value for key, value in call.items()}
+    pipe, prompts = make(), PROMPTS[:2]
+    photo = np.random.default_rng(3).integers(0, 256, (64, 96, 3), np.uint8)
+    trajectory = invert(pipe, photo, prompts[0], num_inference_steps=3)
+    with retrace(pipe, trajectory), edit(pipe, Within(BOX, anew=True)):
+        found = run(name, pipe, prompts, steps=3, **call)
+    (path,), drawn = trajectory.latents, []
+    prepare = pipe.prepare_latents
+
+    def prepared(*args, **kwargs):
+        drawn.append(prepare(*args, **kwargs))
+        return drawn[-1]
+
+    pipe.prepare_latents = prepared
+    run(name, pipe, prompts, steps=1, **call)
+    start = drawn[0][0] if isinstance(drawn[0], tuple) else drawn[0]
+    del pipe.prepare_latents
+
+    def blend(step, latents):
+        latents[0] = path[step + 1]
+        for y in range(height):
+            for x in range(width):
+                cell = (y * width + x,) if latents.ndim == 3 else (..., y, x)
+                if not touches(y, x, height, width):
+                    latents[1][cell] = path[step + 1][cell]
+
+    start = start.clone()
+    blend(-1, start)
+    with stepped(pipe.scheduler, blend):
+        expected = run(name, pipe, prompts, steps=3, latents=start, **call)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    assert (found[1] - path[-1]).abs().amax() > 0.1

@@ -98,6 +98,11 @@ class Edit(ABC):
         """The output of one of ``modules``, called with ``inputs``; ``now`` has no layout."""
         return output
 
+    def begun(self, latents: Tensor, drawn: Tensor, now: Moment) -> Tensor:  # noqa: ARG002
+        """The latents [image ...] from which a run begins, where those of a trajectory took the
+        place of those that the pipeline has ``drawn``; as they are given to ``stepped``."""
+        return latents
+
     def stepped(self, latents: Tensor, now: Moment) -> Tensor:  # noqa: ARG002
         """The latents [image ...] after a step of the scheduler, whose cells lie in the grid of
         ``now.layout``: [image channel *grid], or [image cell channel]."""

@@ -31,10 +31,23 @@ def hidden(call: AttentionCall, now: Moment, source: Source, share: Tensor, soft
 
 def filled(latents: Tensor, around: Tensor, hole: Tensor, now: Moment, source: Source) -> Tensor:
     """Latents in the ``hole`` [height width], and others around it; a source's stay."""
-    inside = onto(hole.to(latents.device), latents, now.layout.grid)
+    return _where_changed(~hole, around, latents, now, source)
+
+
+def drawn_again(
+    latents: Tensor, drawn: Tensor, hole: Tensor, now: Moment, source: Source
+) -> Tensor:
+    """Latents, others in the ``hole`` [height width]; a source's stay."""
+    return _where_changed(hole, drawn, latents, now, source)
+
+
+def _where_changed(
+    cells: Tensor, others: Tensor, latents: Tensor, now: Moment, source: Source
+) -> Tensor:
+    inside = onto(cells.to(latents.device), latents, now.layout.grid)
     rows = [k for k, image in enumerate(now.images) if now.source_of(source, image) != image]
     result = latents.clone()
-    result[rows] = torch.where(inside, latents[rows], around[rows])
+    result[rows] = torch.where(inside, others[rows].to(latents), latents[rows])
     return result
 
 

@@ -33,7 +33,8 @@ class Hooks:
     ``sites`` in every pass but those of an analysis, and takes images of number ``source`` along,
     or attention of ``kept`` passes; ``listen`` sees the pipeline's own pass alone. ``passed(name,
     inputs, output, now)`` returns the output of each of ``modules`` in the same passes as ``edit``.
-    ``starts(latents)`` returns those with which a run begins, ``fed(call)`` what the denoiser is
+    ``starts(latents)`` returns those with which a run begins, ``begun(latents, drawn, now)`` what
+    is made of them where the pipeline had ``drawn`` others, ``fed(call)`` what the denoiser is
     given of latents that stay as they are, ``pinned(latents, call)`` those after a step of the
     scheduler, before ``stepped`` of any context.
     ``stepped(latents, now)`` returns the latents after a step of the scheduler, ``ended`` sees them
@@ -53,6 +54,7 @@ class Hooks:
     modules: tuple[str, ...] = ()
     passed: Callable[[str, Mapping[str, Any], Any, Moment], Any] | None = None
     starts: Callable[[Tensor], Tensor] | None = None
+    begun: Callable[[Tensor, Tensor, Moment], Tensor] | None = None
     fed: Callable[[DenoiserCall], DenoiserCall] | None = None
     pinned: Callable[[Tensor, DenoiserCall], Tensor] | None = None
     stepped: Callable[[Tensor, Moment], Tensor] | None = None

@@ -15,16 +15,23 @@ def replaced(contexts: Contexts, prepared: Any) -> Any:
 
 
 def change_of(contexts: Contexts, call: DenoiserCall) -> Tensor | None:
-    """That of the first call of the denoiser, of pipelines without ``prepare_latents``."""
-    if not call.is_first or hasattr(contexts.pipe, "prepare_latents"):
+    """That of the first call of the denoiser: of latents in pipelines without ``prepare_latents``,
+    and by edits where others took the place of those that were drawn."""
+    if not call.is_first:
         return None
     own = call.latents[call.rows(call.branches[-1])] / call.step.scale
-    latents = _started(contexts, own)
+    latents = own if hasattr(contexts.pipe, "prepare_latents") else _started(contexts, own)
+    for seat in contexts.acting:
+        drawn = contexts.track.drawn
+        if seat.hooks.begun and drawn is not None:
+            now = contexts.between(call, latents, seat.hooks.sites)
+            latents = seat.hooks.begun(latents, drawn.view_as(latents), now)
     return None if latents is own else (latents - own) * call.step.scale
 
 
-def _started(contexts: Contexts, latents: Tensor) -> Tensor:
+def _started(contexts: Contexts, drawn: Tensor) -> Tensor:
+    latents = drawn
     for seat in contexts.acting:
         if seat.hooks.starts:
-            latents = seat.hooks.starts(latents)
+            contexts.track.drawn, latents = drawn, seat.hooks.starts(latents)
     return latents

@@ -32,9 +32,10 @@ class Track:
     ``views`` are the most of them that a step had so far. ``received`` are the rows of ids that
     reached each text encoder, ``heard`` those of the block. ``further`` are texts of edits,
     ``kept`` what these keep during the run; ``call`` is the last one of the denoiser, ``before``
-    and ``latents`` are those before and after the last step of the scheduler. ``state`` is that of
-    a modular pipeline, ``conditions`` are the branches of the calls of a step, as its guider says.
-    ``backward`` runs go from a picture to noise, with one evaluation for each step of a run.
+    and ``latents`` are those before and after the last step of the scheduler, ``drawn`` those that
+    others took the place of. ``state`` is that of a modular pipeline, ``conditions`` the branches
+    of the calls of a step, as its guider says. ``backward`` runs go from a picture to noise, with
+    one evaluation for each step of a run.
     """
 
     prompts: list[str] | None = None
@@ -63,6 +64,7 @@ class Track:
     call: DenoiserCall | None = None
     before: Tensor | None = None
     latents: Tensor | None = None
+    drawn: Tensor | None = None
     state: Any = None
     conditions: tuple[str, ...] = ()
     backward: bool = False
@@ -82,11 +84,9 @@ class Track:
         The same timestep after a step of the scheduler is another view of the picture, unless the
         schedule itself has it twice, as those of second-order solvers do, and all views were seen.
         """
-        if self.time is None:
-            pass
-        elif not self.stepped:
+        if self.time is not None and not self.stepped:
             self.nth += 1
-        else:
+        elif self.time is not None:
             self.nth, self.changes = 0, []
             same = time == self.time
             if same and (self.view + 1 < self.views or not _repeated(pipe.scheduler, self.place)):

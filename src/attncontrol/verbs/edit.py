@@ -53,8 +53,8 @@ def edit(
     watch = Watch(plan)
     hooks = Hooks(
         sites=plan.sites, edit=plan, source=plan.sources, source_of=plan.source_of, kept=plan.kept,
-        modules=plan.modules, passed=plan.passed, stepped=plan.stepped, decoded=plan.decoded,
-        texts=plan.texts, shows=plan.shows, before=watch.begin,
+        modules=plan.modules, passed=plan.passed, begun=plan.begun, stepped=plan.stepped,
+        decoded=plan.decoded, texts=plan.texts, shows=plan.shows, before=watch.begin,
     )  # fmt: skip
     with run.hooked(hooks):
         yield

@@ -159,7 +159,7 @@ class Plan:
     def require_attention_alone(self) -> None:
         """Raises EditError for edits of other modules, of latents, or with texts of their own."""
         for edit in (one.edit for one in self.placed):
-            latents = type(edit).stepped is not Edit.stepped
+            latents = (type(edit).begun, type(edit).stepped) != (Edit.begun, Edit.stepped)
             pictures = type(edit).decoded is not Edit.decoded
             if edit.modules or edit.texts or latents or pictures:
                 raise EditError(
@@ -205,6 +205,12 @@ class Plan:
             if any(path_matches(name, pattern) for pattern in one.edit.modules):
                 output = one.edit.passed(name, inputs, output, now)
         return output
+
+    def begun(self, latents: Tensor, drawn: Tensor, now: Moment) -> Tensor:
+        """The latents from which a run begins."""
+        for one in self._acting(now.progress):
+            latents = one.edit.begun(latents, drawn, now)
+        return latents
 
     def stepped(self, latents: Tensor, now: Moment) -> Tensor:
         """The latents after a step of the scheduler."""

@@ -11,12 +11,11 @@ from PIL import Image
 
 from attncontrol import losses
 from attncontrol.attention.edit import Edit
-from attncontrol.attention.regions import Box
 from attncontrol.batch import edit_names
 from attncontrol.batch.edit_methods import METHODS
 from attncontrol.batch.options import image_to_image
 from attncontrol.bench.edit_suite import placing
-from attncontrol.bench.edit_suite.sources import Case, draw, mask
+from attncontrol.bench.edit_suite.sources import Case, draw
 from attncontrol.bench.prompts import groups_of
 from attncontrol.bench.suites import EDITS
 from attncontrol.edits.add_it import AddIt
@@ -33,7 +32,6 @@ from attncontrol.verbs.places import On
 from attncontrol.verbs.steer import steer
 
 _CURVE = "curve"
-_MARGIN = 4  # pixels around what the scorer finds
 ALL = tuple(EDITS)
 PLACED = ("regions",)
 WITH_SOURCE = tuple(kind for kind in EDITS if kind not in PLACED)
@@ -92,20 +90,24 @@ def _taking(name: str) -> Callable[[Batch, float | None], list[On]]:
 
 def _remove(of: Batch, u: float | None) -> tuple[Edit, ...]:
     return tuple(
-        Remove(_place(case), source=source, **_with(masked=u)) for case, source in _alone(of)
+        Remove(placing.around(case), source=source, **_with(masked=u))
+        for case, source in _alone(of)
     )
 
 
 def _move(of: Batch, u: float | None) -> tuple[Edit, ...]:
     return tuple(
-        Move(_place(case), (case.move[0] / SIZE, case.move[1] / SIZE), source=source,
+        Move(placing.around(case), (case.move[0] / SIZE, case.move[1] / SIZE), source=source,
              **_with(masked=u))
         for case, source in _alone(of)
     )  # fmt: skip
 
 
 def _within(of: Batch, _: Any) -> tuple[Edit, ...]:
-    return tuple(Within(_place(case), source=source) for case, source in _alone(of))
+    return tuple(
+        Within(placing.around(case), source=source, anew=case.task.before is None)
+        for case, source in _alone(of)
+    )
 
 
 def _add_it(of: Batch, u: float | None) -> tuple[Edit, ...]:
@@ -121,14 +123,6 @@ def _alone(of: Batch) -> Iterator[tuple[Case, tuple[int, ...]]]:
     for case, target in zip(of.cases, of.targets, strict=True):
         numbers = range(len(of.jobs))
         yield case, tuple(of.sources[n] if n == target else n for n in numbers)
-
-
-def _place(case: Case) -> Box:
-    """What a user would draw around the thing that changes in the source."""
-    inside = mask(case.found, case.task.before).nonzero()
-    top, left = (max(int(axis.min()) - _MARGIN, 0) / SIZE for axis in inside)
-    bottom, right = (min(int(axis.max()) + 1 + _MARGIN, SIZE) / SIZE for axis in inside)
-    return left, top, right, bottom
 
 
 def _with(**setting: float | None) -> dict[str, Any]:
@@ -150,7 +144,7 @@ PARTS: Mapping[str, Part] = {
     "placement": Part(lambda of, _: placing.placement(of.cases), (), PLACED),
     "remove": Part(_remove, (0.4, 0.6, 0.8), ("remove",)),
     "move": Part(_move, (0.4, 0.6, 0.8), ("move",)),
-    "within": Part(_within, (), ("recolour", "swap", "remove")),
+    "within": Part(_within, (), ("recolour", "swap", "remove", "add")),
     "add-it": Part(_add_it, (1.0, 1.05, 1.1, 1.2), ("add",)),
     "distributed": Part(lambda of, _: AllToKey("distributed", of.sources)),
     "progressive": Part(lambda of, _: AllToKey("progressive", of.sources)),

@@ -25,12 +25,14 @@ _WAYS = ((MOVE, 0), (0, MOVE), (-MOVE, 0), (0, -MOVE))  # right and down
 @dataclass(frozen=True, eq=False)
 class Case:
     """A task with its source picture and what that shows; both empty without a source. ``move``
-    are the pixels to the right and down by which a thing moves."""
+    are the pixels to the right and down by which a thing moves, ``spot`` [height width] those in
+    which a new thing is to be, if it is told where."""
 
     task: Task
     picture: Image.Image | None = None
     found: tuple[Detection, ...] = ()
     move: tuple[int, int] = (0, 0)
+    spot: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -73,16 +73,18 @@ def inverted(
 def edited(
     pipe: Any, trajectory: Any, editor: str, pairs: Sequence[Pair], call: Mapping[str, Any]
 ) -> Edited:
-    """Images 2 k retrace the trajectory, images 2 k + 1 are made of them."""
+    """Images 2 k retrace the trajectory, images 2 k + 1 are made of them; what new noise there is
+    has the number of the pair for a seed."""
     sources = range(0, 2 * len(pairs), 2)
     targets = tuple(image + 1 for image in sources)
     prompts = [text for pair in pairs for text in (pair.source_prompt, pair.prompt)]
+    generators = [torch.Generator().manual_seed(pair.number) for pair in pairs for _ in range(2)]
     with costs(pipe) as cost, ExitStack() as stack:
         stack.enter_context(retrace(pipe, trajectory, images=tuple(sources)))
         for one in changes(editor, pairs, pipe):
             steering = isinstance(one, Objective)
             stack.enter_context(steer(pipe, one, images=targets) if steering else edit(pipe, one))
-        made = pipe(prompts, **call).images
+        made = pipe(prompts, generator=generators, **call).images
     return Edited([made[i] for i in targets], [made[i] for i in sources], cost)
 
 

@@ -6,7 +6,7 @@ or ``move`` as in ``bench.edit_suite``, on the same background with everything e
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -135,4 +135,5 @@ def _pair(number: int, case: Case, target: Image.Image) -> Pair:
     assert case.picture is not None
     task, picture = case.task, case.picture
     changed = (np.asarray(picture) != np.asarray(target)).any(-1)
-    return Pair(task.kind, number, task.source_prompt, task.prompt, picture, target, changed, case)
+    told = replace(case, spot=changed)
+    return Pair(task.kind, number, task.source_prompt, task.prompt, picture, target, changed, told)
