@@ -207,6 +207,20 @@ OFFLOADS = {
 }
 
 
+@pytest.mark.parametrize("kind", ["leaf_level", "block_level"])
+@pytest.mark.parametrize("name", ["sd", "sd3"])
+def test_weights_that_leave_before_the_backward(name, kind, tmp_path):
+    """Groups that are kept on disk leave nothing in their place, as those of an accelerator leave
+    weights on another device."""
+    pipe = {"sd": tiny_sd, "sd3": sd3}[name]()
+    before = guided(pipe, lambda: run(name, pipe))
+    family_of(pipe).denoiser(pipe).enable_group_offload(
+        torch.device("cpu"), offload_type=kind, offload_to_disk_path=str(tmp_path),
+        num_blocks_per_group=1 if kind == "block_level" else None,
+    )  # fmt: skip
+    same(guided(pipe, lambda: run(name, pipe)), before)
+
+
 @pytest.mark.parametrize("offload", OFFLOADS)
 @pytest.mark.parametrize("name", ["sd", "sd3"])
 def test_offloading_changes_nothing(name, offload):

@@ -39,6 +39,7 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.axes import Sequences, WordMaps
 from attncontrol.checks.arguments import SomeWords, checked
 from attncontrol.errors import SettingError, SiteError
+from attncontrol.running.backward import differentiable
 from attncontrol.running.calls import prediction_of
 from attncontrol.running.session import attach
 from attncontrol.verbs.photo import Photo
@@ -156,9 +157,9 @@ def relevance_of_picture(
         return kept[-1][1].to(attention.value) @ attention.value
 
     named = {site.name: site for site in sites}
-    with torch.enable_grad():
+    with torch.enable_grad(), differentiable(run.denoiser):
         value = score(prediction_of(run.forward(part, "probe", sites=named, listen=explicit)))
-    gradients = torch.autograd.grad(value, [attention for _, attention in kept])
+        gradients = torch.autograd.grad(value, [attention for _, attention in kept])
     layers = [
         (site, attention.detach(), of)
         for (site, attention), of in zip(kept, gradients, strict=True)

@@ -19,9 +19,10 @@ from attncontrol.inversion.null_text import NullText, Tuning
 from attncontrol.losses.self_cross import SelfCross
 from attncontrol.prompts.text import Text
 from attncontrol.prompts.tokens import Subject
+from attncontrol.running.backward import differentiable
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.looking import Gaze, View
-from attncontrol.running.seeing import frozen, seeing
+from attncontrol.running.seeing import seeing
 from attncontrol.running.session import Session
 
 _WEIGHTS = 1.0, 0.05, 0.05
@@ -168,7 +169,7 @@ class Learning:
         """And the gradient of their weighted sum."""
         run, view, background = self.watched.back.run, self.view, self.backgrounds[picture]
         assert view is not None  # since the first call
-        with frozen(run.denoiser), frozen(run.pipe.text_encoder):
+        with differentiable(run.denoiser, run.pipe.text_encoder):
             text = self._text(call, picture, vectors)
             with seeing(run, view, with_texts(call.of("cond", [picture]), text)) as seen:
                 maps = view.maps(seen, [picture])

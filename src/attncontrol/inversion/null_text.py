@@ -23,6 +23,7 @@ from attncontrol.inversion._driven import driven
 from attncontrol.inversion._method import Back, Inversion, Learned, straight
 from attncontrol.inversion._schedule import Look, Looks, Schedule
 from attncontrol.inversion.negative_prompt import require_branches
+from attncontrol.running.backward import differentiable
 from attncontrol.running.calls import DenoiserCall, prediction_of
 from attncontrol.running.session import Session
 
@@ -101,7 +102,7 @@ class Tuning:
     def fed(self, call: DenoiserCall) -> DenoiserCall:
         require_branches(call, self.method)
         if call.step.index == len(self.done):
-            with torch.enable_grad():
+            with torch.enable_grad(), differentiable(self.back.run.denoiser):
                 of_pictures = [self._optimised(call, picture) for picture in call.images]
             self.done.append(torch.cat(of_pictures))
             self.keep(torch.stack(self.done, 1))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
@@ -37,16 +37,3 @@ def seeing(run: Session, view: View, part: DenoiserCall, riders: int = 0) -> Ite
         with suppress(_Enough):
             run.denoiser.forward(**arguments)
         yield seen
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """No weight gradients inside: activations that only they need are not kept."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)

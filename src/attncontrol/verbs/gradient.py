@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from attncontrol.errors import NonFiniteError
+from attncontrol.running.backward import differentiable
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.looking import View
-from attncontrol.running.seeing import frozen, seeing
+from attncontrol.running.seeing import seeing
 from attncontrol.running.session import Session
 
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -30,7 +31,7 @@ def loss_and_gradient(
     rows = [call.images.index(number) for number in part.images]
     moved = (part.latents + change[rows]).detach()
 
-    with torch.enable_grad(), frozen(run.denoiser):
+    with torch.enable_grad(), differentiable(run.denoiser):
         x = moved[: len(numbers)].clone().requires_grad_()
         part = part.with_latents(torch.cat([x, moved[len(numbers) :]]) if riders else x)
         with seeing(run, view, part, len(riders)) as seen:

@@ -34,9 +34,10 @@ def retrace(pipe: Any, trajectory: Trajectory, *, images: _Images = None) -> Ite
             source, blue = pipe(["a red cat", "a blue cat"], num_inference_steps=25).images
 
     All other images start from the same noise, so edits have a source; give the pipeline no
-    latents, and seeds for ``Within(anew=True)`` alone. Of several pictures the first images retrace one each, or ``images`` are the
-    numbers of those that do; every other one starts as its source in the open edits, else as the
-    last one before it that retraces. How exactly the picture comes back is that of the method.
+    latents, and seeds for ``Within(anew=True)`` alone. Of several pictures the first images retrace
+    one each, or ``images`` are the numbers of those that do; every other one starts as its source
+    in the open edits, else as the last one before it that retraces. How exactly the picture comes
+    back is that of the method.
     With ``images=()`` no image retraces: all start from the noise of the one picture, or of that
     of their number, for edits whose source was kept, at best during the inversion:
 
