@@ -26,6 +26,7 @@ from attncontrol import invert, retrace
 from attncontrol.errors import ModelError, SchedulerError, SettingError
 from attncontrol.families import family_of
 from attncontrol.inversion import FixedPoint, NegativePrompt, NullText, RFSolver, null_text
+from attncontrol.verbs.picture import record_picture
 from tests.kit.photos import SIZE, odd, photos, reconstructed
 from tests.kit.state import left_behind
 from tests.kit.zoo import EXTRA, MORE, ZOO
@@ -301,8 +302,12 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_inverted_is_refused_by_name(name):
     make, error, message = REFUSED[name]
+    pipe = make()
     with pytest.raises(error, match=message):
-        invert(make(), photos(1), "a cat")
+        invert(pipe, photos(1), "a cat")
+    if name in ("video", "cosmos", "kandinsky3", "unknown"):
+        with pytest.raises(error, match=message):
+            record_picture(pipe, photos(1)[0], "a cat", timestep=500.0)
 
 
 def test_solvers_are_refused_where_every_step_has_a_scale():

@@ -88,7 +88,7 @@ def record_pictures(
     do not see it. Raises WordError, SiteError; SizeError if the maps would hold more than ``limit``
     bytes (float32), before it runs; SchedulerError if the scheduler's noise is not known.
     """
-    run = attach(pipe)
+    run = _attached(pipe)
     sites = sites_with(tuple(run.sites.values()), direction, where)
     shown = photo.batch(pipe, pictures, size, call)
     size = (shown[0].shape[0], shown[0].shape[1])
@@ -135,7 +135,7 @@ def noised_call(
     pipeline, which is stopped before it calls the denoiser. Raises SettingError for pictures of
     several shapes.
     """
-    run, found = attach(pipe), []
+    run, found = _attached(pipe), []
     shown = photo.batch(pipe, pictures, size, call)
     noisy = _noisy(pipe, run.family, shown, timestep, seed)
 
@@ -152,6 +152,13 @@ def noised_call(
     with suppress(_Done), _only(pipe.scheduler, timestep), _without_bar(pipe), alone:
         pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), **arguments)
     return found[0]
+
+
+def _attached(pipe: Any) -> Session:
+    """Raises ModelError for families that cannot be given pictures."""
+    run = attach(pipe)
+    run.family.require_encode(pipe)
+    return run
 
 
 @contextmanager
