@@ -100,7 +100,7 @@ def qwenimage():
         num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(8, 4, 4),
     )  # fmt: skip
     encoder = AutoencoderKLQwenImage(
-        base_dim=24, z_dim=4, dim_mult=[1, 2, 4, 4], num_res_blocks=1,
+        base_dim=8, z_dim=4, dim_mult=[1, 2, 4, 4], num_res_blocks=1,
         temperal_downsample=[False, True, True], latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
     )  # fmt: skip
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}

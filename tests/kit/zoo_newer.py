@@ -176,7 +176,7 @@ def qwen3_vl(tokenizer, cls=Qwen3VLModel):
 
 def qwen_vae():
     return AutoencoderKLQwenImage(
-        base_dim=24, z_dim=4, dim_mult=[1, 2, 4, 4], num_res_blocks=1,
+        base_dim=8, z_dim=4, dim_mult=[1, 2, 4, 4], num_res_blocks=1,
         temperal_downsample=[False, True, True], latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
     )  # fmt: skip
 
