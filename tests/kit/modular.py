@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from transformers import Qwen3VLForConditionalGeneration
 
-from tests.kit import zoo_chat, zoo_newer
+from attncontrol.sprites.training.text import make_t5_tokenizer
+from tests.kit import zoo_chat, zoo_newer, zoo_videos
 from tests.kit.zoo import finish
 
 PROMPTS = ["a red cat and a turtle", "a red dog"]
@@ -105,6 +106,26 @@ def flux3(blocks="Flux3AutoBlocks", workflow="text2image", writes_anew=False):
         if hasattr(block, "set_progress_bar_config"):
             block.set_progress_bar_config(disable=True)
     return finish(pipe, ("to_q",))
+
+
+def anima():
+    """Of Anima there is no plain pipeline either."""
+    torch.manual_seed(0)
+    tokenizer, other = zoo_chat.byte_tokenizer(), make_t5_tokenizer()
+    conditioner = diffusers.AnimaTextConditioner(
+        source_dim=16, target_dim=32, model_dim=16, num_layers=1, num_attention_heads=2,
+        mlp_ratio=1.0, target_vocab_size=len(other), min_sequence_length=24,
+    )  # fmt: skip
+    pipe = diffusers.AnimaAutoBlocks().get_workflow("text2image").init_pipeline()
+    pipe.update_components(
+        scheduler=zoo_newer.flow(), vae=zoo_newer.qwen_vae(), tokenizer=tokenizer,
+        t5_tokenizer=other, text_encoder=zoo_newer.qwen3(tokenizer), text_conditioner=conditioner,
+        transformer=zoo_videos.cosmos().transformer.float(),
+    )  # fmt: skip
+    for block in inner(pipe._blocks):
+        if hasattr(block, "set_progress_bar_config"):
+            block.set_progress_bar_config(disable=True)
+    return finish(pipe, ("nothing",))
 
 
 def krea2_patches():

@@ -14,10 +14,10 @@ from attncontrol.running.own import caller, state_of_run
 from attncontrol.running.track import begun, seeds_of
 
 DESCRIBED = (
-    "unet", "sd3", "flux", "flux2", "flux3", "qwenimage", "qwenimage21", "zimage", "ernie", "krea2",
-    "wan",
+    "anima", "unet", "sd3", "flux", "flux2", "flux3", "qwenimage", "qwenimage21", "zimage", "ernie",
+    "krea2", "wan",
 )  # fmt: skip
-"""Families whose modular pipelines are tested: against the plain ones, FLUX.3 by hand."""
+"""Families whose modular pipelines are tested: against the plain ones, Anima and FLUX.3 by hand."""
 
 _BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}
 """Of the conditions of guiders; all others are predictions of a weakened model."""
