@@ -20,7 +20,7 @@ from attncontrol.cli import app
 from attncontrol.families.known import family_of
 from attncontrol.inversion.trajectory import Trajectory
 from attncontrol.sprites.scenes import Thing, compose, render
-from tests.kit.zoo import sana, sd
+from tests.kit.zoo import sana, sd, sd3
 from tests.kit.zoo_chat import zimage
 
 PROMPT, TO = "a red cat and a blue frog", "a green cat and a blue frog"
@@ -180,6 +180,39 @@ def test_only_what_is_white_in_a_mask_changes(photo, tmp_path, change):
         assert "mask.png is not that of the run: its bytes have changed" in error
 
 
+def test_a_new_thing_in_a_mask_has_the_noise_of_every_seed(photo, inversions, tmp_path):
+    white = np.zeros((96, 128), np.uint8)
+    white[6:90, 6:60] = 255
+    Image.fromarray(white).save(mask := tmp_path / "mask.png")
+    more = "--mask", mask, "--method", "blend", "--seeds", "1,2", "--compare"
+    run = edited(photo, tmp_path / "one", *more, to=f"{PROMPT} and a dog")
+    shown = {(row["role"], row["seed"]): pixels(tmp_path / "one" / row["file"])
+             for row in run["pictures"]}  # fmt: skip
+    source = shown["source", 1]
+    assert np.array_equal(shown["source", 2], source)
+    one, other = shown["blend", 1], shown["blend", 2]
+    for changed, beside in ((one, source), (other, source), (one, other)):
+        differs = np.abs(changed - beside).max(-1)
+        assert not differs[white == 0].any()
+        assert differs[white > 0].mean() > 5
+    assert len(inversions) == 1
+    again = tmp_path / "again"
+    assert invoke("edit", "--from", tmp_path / "one" / "run.json", "--out", again)[0] == 0
+    assert json.loads((again / "run.json").read_text())["seal"] == run["seal"]
+
+
+@pytest.mark.parametrize("method", ["blend", "masactrl"])
+def test_auto_steers_the_edit_of_a_photo_and_not_the_photo(method, photo, tmp_path):
+    """Of one that is kept, and of one that is made in the batch."""
+    plain, steered = (
+        [pixels(tmp_path / name / row["file"]) for row in run["pictures"]]
+        for name in (method, f"{method}+auto")
+        for run in [edited(photo, tmp_path / name, "--method", name)]
+    )
+    assert np.array_equal(plain[0], steered[0])
+    assert np.abs(plain[1] - steered[1]).max() > 5
+
+
 def test_a_mask_is_made_fit_as_its_photo_is(scene, tmp_path):
     Image.fromarray(scene[16:111]).save(tmp_path / "photo.png")  # of which the model takes 88 or so
     white = np.zeros((95, 128), np.uint8)
@@ -256,11 +289,21 @@ def test_a_photo_that_is_recorded_has_neither_noise_nor_guide(photo, tmp_path, m
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
-def test_auto_chooses_for_a_photo_what_steers_nothing():
-    pipe = sd()
-    method, why = chosen(PROMPT, TO, pipe, family_of(pipe), source_stays=True)
-    assert method == "p2p@0.6"
-    assert why.endswith("by p2p@0.6: not steered, which would change the photo")
+@pytest.mark.parametrize(
+    ("make", "to", "mask", "method", "why"),
+    [
+        (sd, TO, False, "p2p", "right in 89 % on the UNet"),
+        (sd3, TO, True, "replace@0.6+auto", "70 % on SD3, p2p without in 46; auto steers the edit"),
+        (sd, f"{PROMPT} and a dog", False, "blend@0.3+auto", "nothing was added to 48 photos"),
+        (sd3, f"{PROMPT} and a dog", True, "blend+auto", "new noise in the mask"),
+        (sd, "a frog", True, "p2p", "right in 91 % on the UNet"),
+    ],
+)
+def test_auto_chooses_for_a_photo_what_was_best_for_photos(make, to, mask, method, why):
+    pipe = make()
+    found = chosen(PROMPT, to, pipe, family_of(pipe), photo=True, mask=mask)
+    assert found[0] == method
+    assert why in found[1]
 
 
 def test_a_scheduler_that_cannot_be_inverted_is_replaced(photo, tmp_path):
@@ -298,7 +341,7 @@ def test_photos_of_newer_models(make, photo, tmp_path):
         (("--photo", "photo.png", "--seeds", "1"), "no effect with --photo, whose noise is found"),
         (("--photo", "photo.png", "--inversion", "magic"), "choose from exact, pnp-inversion"),
         (("--photo", "photo.png", "--region", "a cat=0,0,1,1"), "regions take nothing from the"),
-        (("--photo", "photo.png", "--method", "p2p+auto"), "the photo no more: give p2p alone"),
+        (("--photo", "photo.png", "--mask", "black.png", "--seeds", "1"), "whose noise is found"),
         (("--inversion", "ddim"), "only with --photo"),
         (("--photo", "photo.png", "--mask", "text.png"), "text.png is no picture that can be"),
         (("--photo", "photo.png", "--mask", "none.png"), "none.png does not exist"),
@@ -327,5 +370,6 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, monkeypatch, 
 def test_strengths_beside_that_of_a_method():
     assert weaker_and_stronger("p2p") == ["p2p@0.4", "p2p@1"]
     assert weaker_and_stronger("p2p@0.6") == ["p2p@0.3", "p2p@1"]
+    assert weaker_and_stronger("p2p@0.6+auto") == ["p2p@0.3+auto", "p2p@1+auto"]
     assert weaker_and_stronger("style") == ["style@0.5"]
     assert weaker_and_stronger("layout+blend") == []

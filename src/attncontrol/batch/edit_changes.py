@@ -37,7 +37,7 @@ def edits_for(
 
 
 def objective_for(settings: Editing) -> Objective | None:
-    """What steers source and edited picture."""
+    """What steers source and edited picture, of a photo the edited one alone."""
     if settings.regions or settings.word or not editing(settings.method)[1]:
         return None
     return losses.method(AUTO)

@@ -13,6 +13,7 @@ from attncontrol.batch.settings import Editing
 from attncontrol.edits.local_blend import LocalBlend
 from attncontrol.edits.within import Within
 from attncontrol.errors import SettingError
+from attncontrol.prompts.difference import difference
 from attncontrol.verbs import photo
 from attncontrol.verbs.places import On
 
@@ -35,12 +36,21 @@ def mask_of(pipe: Any, settings: Editing, picture: Image.Image) -> Tensor:
     return mask
 
 
-def within(edits: Edit | list[On], mask: Tensor, source: Sources = 0) -> list[list[On]]:
+def within(
+    edits: Edit | list[On], mask: Tensor, source: Sources = 0, *, anew: bool = False
+) -> list[list[On]]:
     """Edits that change a picture inside of a mask, one list for each context: in place of what
-    LocalBlend finds there is the mask, which is last to change latents."""
+    LocalBlend finds there is the mask, which is last to change latents. ``anew`` as ``Within``."""
     listed = edits if isinstance(edits, list) else [On(edits)]
     others = [on for on in listed if not isinstance(on.edit, LocalBlend)]
-    return [each for each in (others, [On(Within(mask, source))]) if each]
+    return [each for each in (others, [On(Within(mask, source, anew))]) if each]
+
+
+def has_room(settings: Editing) -> bool:
+    """Whether the noise in a mask is that of a seed: where there is to be more than a photo shows,
+    whose own noise has no room for it."""
+    masked = settings.photo is not None and settings.mask is not None
+    return masked and difference(settings.prompt, settings.to).kind == "add"
 
 
 def _require_size(pipe: Any, settings: Editing, picture: Image.Image) -> None:

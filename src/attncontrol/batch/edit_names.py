@@ -76,10 +76,11 @@ def changes_nothing(method: str, prompt: str, to: str) -> bool:
 
 def weaker_and_stronger(method: str) -> list[str]:
     """The same method at half and at twice its strength, at most 1; none of a sum of several."""
-    found, _ = editing(method)
+    found, steered = editing(method)
     if len(found) > 1:
         return []
     name, told = found[0]
     usual = USUAL[name] if told is None else told
     others = {f"{share:.3g}" for share in (usual / 2, min(1.0, usual * 2))} - {f"{usual:.3g}"}
-    return [f"{name}@{share}" for share in sorted(others, key=float)]
+    beside = f"+{AUTO}" if steered else ""
+    return [f"{name}@{share}{beside}" for share in sorted(others, key=float)]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attncontrol.attention.regions import Box
 from attncontrol.batch.edit_changes import edits_for, place_of
-from attncontrol.batch.edit_masks import within
+from attncontrol.batch.edit_masks import has_room, within
 from attncontrol.batch.edit_sources import KeptPhoto, Unchanged
 from attncontrol.batch.generate import Picture, generate
 from attncontrol.batch.settings import Editing
@@ -44,7 +44,8 @@ def editing(
             again = settings.prompt, seed_of(start), settings.word, call_of(settings, start)
             place = place_in(pipe, *again)
         edits = edits_for(settings, place, pipe, source)
-        for each in [edits] if mask is None else within(edits, mask, source):
+        anew = has_room(settings)
+        for each in [edits] if mask is None else within(edits, mask, source, anew=anew):
             stack.enter_context(edit(pipe, each))
         run = attach(pipe)
         watch = Unchanged(start.source) if isinstance(start, KeptPhoto) else Taking(run.source_of)
@@ -86,7 +87,7 @@ def compared(
     _, role, *others = settings.roles
     rows = {"source": images["source"]}
     if photo is not None:
-        rows = {"picture": [photo], "its reconstruction": images["source"]}
+        rows = {"picture": [photo] * len(images["source"]), "its reconstruction": images["source"]}
         rows |= {other: images[other] for other in others}
     if "plain" in images:
         rows["same seed, new prompt"] = images["plain"]

@@ -47,13 +47,13 @@ class KeptPhoto:
     def pictures(self) -> tuple[Image.Image, ...]:
         return self.trajectory.pictures
 
-    def rebuilt(self, pipe: Any) -> Picture:
-        """As it comes back."""
+    def rebuilt(self, pipe: Any, seed: int) -> Picture:
+        """As it comes back beside the edit of a seed."""
         steps = self.source.facts.steps
         (place,) = (name for name in self.source.tensors if name.startswith(f"picture/{steps - 1}"))
         (image,) = pipe.image_processor.postprocess(self.source.tensors[place], output_type="pil")
         prompt = self.trajectory.prompts[0] or ""
-        return Picture(prompt, 0, "plain", image, {}, (), (), self.seconds, 0.0)
+        return Picture(prompt, seed, "plain", image, {}, (), (), self.seconds, 0.0)
 
 
 @dataclass(eq=False)

@@ -64,6 +64,7 @@ def called(
     words: Words | None = None,
     keep: Collection[Axis] = (),
     objective: ObjectiveLike | None = None,
+    steered: tuple[int, ...] | None = None,
     descent: Descent | None = None,
     where: Where | None = None,
     **call: Any,
@@ -72,7 +73,8 @@ def called(
     commands, searches and jobs make pictures by.
 
     It is inside of ``around()``, records ``words``, if given, and is steered by an objective, if
-    given; ``call`` are further arguments, a negative prompt once for every prompt.
+    given, all its pictures unless ``steered`` has the numbers of some; ``call`` are further
+    arguments, a negative prompt once for every prompt.
     """
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     began = time.perf_counter()
@@ -82,7 +84,9 @@ def called(
         maps = stack.enter_context(record(pipe, words, keep=keep)) if words else None
         trace = None
         if objective is not None:
-            trace = stack.enter_context(steer(pipe, objective, where=where, descent=descent))
+            trace = stack.enter_context(
+                steer(pipe, objective, where=where, descent=descent, images=steered)
+            )
         arguments = _repeated(call, len(prompts))
         images = pipe(prompt=list(prompts), generator=generators, **arguments)[0]
     return Called(images, maps, trace, time.perf_counter() - began, held[0])
@@ -95,13 +99,14 @@ def generate(
     *,
     method: str = "plain",
     objective: ObjectiveLike | None = None,
+    steered: tuple[int, ...] | None = None,
     descent: Descent | None = None,
     around: Callable[[], AbstractContextManager[Any]] = nullcontext,
     batch: int = 4,
     **call: Any,
 ) -> Iterator[Picture]:
     """Pictures of ``jobs``, (prompt, seed) each, with maps of ``words``; steered by an objective,
-    if given, called ``method``.
+    if given, called ``method``, of each batch those of the numbers ``steered``.
 
     A picture does not depend on its batch. ``around`` makes another context for every call of the
     pipeline; ``call`` goes to the pipeline, a negative prompt once for every prompt.
@@ -109,8 +114,8 @@ def generate(
     for start in range(0, len(jobs), batch):
         prompts, seeds = zip(*jobs[start : start + batch], strict=True)
         found = called(
-            pipe, prompts, seeds, around=around, words=words, objective=objective, descent=descent,
-            **call,
+            pipe, prompts, seeds, around=around, words=words, objective=objective, steered=steered,
+            descent=descent, **call,
         )  # fmt: skip
         of_words = _word_maps(found.maps) if found.maps else [{}] * len(seeds)
         for i, image in enumerate(found.images):

@@ -182,7 +182,7 @@ def _chosen(run: Any, pipe: Any) -> tuple[Any, Any]:
     from attncontrol.families.known import family_of
 
     settings = run.settings
-    prompts, stays = (settings.prompt, settings.to), settings.photo is not None
-    method, why = chosen(*prompts, pipe, family_of(pipe), source_stays=stays)
+    given = {name: getattr(settings, name) is not None for name in ("photo", "mask")}
+    method, why = chosen(settings.prompt, settings.to, pipe, family_of(pipe), **given)
     settings = settings.model_copy(update={"method": method, "chosen": why})
     return run.model_copy(update={"settings": settings}), settings

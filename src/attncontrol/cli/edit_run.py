@@ -32,16 +32,15 @@ def _made(pipe: Any, run: Any, out: Path, picture: Any, mask: Any, unit: Any) ->
 
     settings, cells, kept, shown = run.settings, list[Any](), list[Any](), None
     made: dict[str, list[Any]] = {role: [] for role in settings.roles}
-    starts = unit.seeds
+    starts = dict(zip(unit.seeds, unit.seeds, strict=True))
     if picture is not None:
         start = photos.start(pipe, settings, picture, out)
-        starts, shown = (start,), start.pictures[0]
-    for start in starts:
-        for role, one in zip(
-            settings.roles, _pair(pipe, settings, start, cells, kept, mask), strict=False
-        ):
+        starts, shown = dict.fromkeys(unit.seeds, start), start.pictures[0]
+    for seed, start in starts.items():
+        pair = _pair(pipe, settings, start, seed, cells, kept, mask)
+        for role, one in zip(settings.roles, pair, strict=False):
             made[role].append(one)
-        _compared(pipe, settings, start, made, mask)
+        _compared(pipe, settings, start, seed, made, mask)
     if mask is not None:
         cells = [~mask] * len(starts)
     rows = _written(made, cells, run, out, unit.seeds, shown)
@@ -49,36 +48,38 @@ def _made(pipe: Any, run: Any, out: Path, picture: Any, mask: Any, unit: Any) ->
 
 
 def _pair(
-    pipe: Any, settings: Any, start: Any, cells: list[Any], kept: list[Any], mask: Any
+    pipe: Any, settings: Any, start: Any, seed: int, cells: list[Any], kept: list[Any], mask: Any
 ) -> tuple[Any, Any]:
     """The source and its edit, of one call; of a photo that is kept the edit alone is made."""
     from attncontrol.batch.edit_changes import objective_for
-    from attncontrol.batch.edit_pictures import call_of, seed_of
+    from attncontrol.batch.edit_pictures import call_of
     from attncontrol.batch.edit_records import around_call
     from attncontrol.batch.edit_sources import KeptPhoto
     from attncontrol.batch.generate import generate
 
-    seed = seed_of(start)
     options = call_of(settings, start) | {"objective": objective_for(settings), "batch": 2}
+    options |= {} if isinstance(start, int) else {"steered": (1,)}
     jobs = [(settings.prompt, seed), (settings.to, seed)]
     around = partial(around_call, pipe, settings, start, cells, kept, mask)
     if isinstance(start, KeptPhoto):
-        (edited,) = generate(pipe, jobs[1:], None, around=around, **options)
-        return start.rebuilt(pipe), edited
+        (edited,) = generate(pipe, jobs[1:], None, around=around, **options | {"steered": (0,)})
+        return start.rebuilt(pipe, seed), edited
     source, edited = generate(pipe, jobs, None, around=around, **options)
     return source, edited
 
 
-def _compared(pipe: Any, settings: Any, start: Any, made: dict[str, list[Any]], mask: Any) -> None:
+def _compared(
+    pipe: Any, settings: Any, start: Any, seed: int, made: dict[str, list[Any]], mask: Any
+) -> None:
     """Beside the edit: the new prompt from the same seed, edits of a photo at other strengths."""
     from attncontrol.batch.generate import generate
     from attncontrol.export.names import plain
 
     if "plain" in made:
-        made["plain"] += generate(pipe, [(settings.to, start)], None, **settings.call)
+        made["plain"] += generate(pipe, [(settings.to, seed)], None, **settings.call)
     for method in settings.others:
         other = settings.model_copy(update={"method": method, "record": None})
-        made[plain(method)].append(_pair(pipe, other, start, [], [], mask)[1])
+        made[plain(method)].append(_pair(pipe, other, start, seed, [], [], mask)[1])
 
 
 def _written(
@@ -97,7 +98,7 @@ def _written(
     if settings.compare:
         rows = compared(made, cells, settings, photo)
         columns = [f"seed {seed}" for seed in seeds]
-        if settings.photo:
+        if settings.photo and len(columns) == 1:
             columns = [Path(settings.photo.file).name]
         shown = grid(rows, columns, title=f"{settings.prompt} -> {settings.to}")
         sheet = sheet_of(settings.to, "compare", seeds)

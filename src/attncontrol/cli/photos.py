@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from attncontrol.batch.edit_names import AUTO
 from attncontrol.batch.inversions import CLASSES, invertible, require_known
 from attncontrol.cli import checks, paths, pictures
 from attncontrol.cli.app import console
@@ -83,20 +82,26 @@ def _asked_photo(ctx: typer.Context, given: Any) -> tuple[dict[str, Any], list[i
         return {}, checks.seeds(given.seeds)
     source = ctx.get_parameter_source("seeds")
     seeded = source is not None and source.name == "COMMANDLINE"
-    checks.effects("--photo, whose noise is found", seeds=seeded)
+    if not (seeded and _adds(given)):
+        checks.effects("--photo, whose noise is found", seeds=seeded)
     if given.region:
         raise typer.BadParameter(
             "regions take nothing from the picture, so it would be lost outside of them: say with "
             "--to what it shall show instead",
             param_hint="--region",
         )
-    if given.method and given.method.endswith(f"+{AUTO}"):
-        raise typer.BadParameter(
-            f"{AUTO} steers the source too, which would be the photo no more: give "
-            f"{given.method.removesuffix('+' + AUTO)} alone",
-            param_hint="--method",
-        )
-    return {"photo": photograph(given.photo, given.inversion)}, [0]
+    of_photo = {"photo": photograph(given.photo, given.inversion)}
+    return of_photo, checks.seeds(given.seeds) if seeded else [0]
+
+
+def _adds(given: Any) -> bool:
+    """Whether something new is to come into a mask, whose noise is that of a seed."""
+    if given.mask is None or not given.to:
+        return False
+
+    from attncontrol.prompts.difference import difference  # slow to import
+
+    return difference(given.prompt, given.to).kind == "add"
 
 
 def photograph(file: Path, by: str | None) -> Any:
