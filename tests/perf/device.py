@@ -122,6 +122,9 @@ def main() -> None:
         print(line(name, found[name]), flush=True)
         if given.out:
             given.out.write_text(json.dumps(found, indent=1), "utf-8")
+        if "CUDA error" in found[name].get("error", ""):
+            print(f"after {name} nothing runs in this process: begin again with --only", flush=True)
+            break
 
 
 if __name__ == "__main__":
