@@ -36,14 +36,14 @@ CHOICES = (
 PHOTOS = (
     Choice("recolour", "cross", "p2p", "right in 89 % on the UNet"),
     Choice("swap", "cross", "p2p", "right in 81 % on the UNet"),
-    Choice("recolour", "joint", "p2p@0.6+auto", "right in 69 % on SD3, p2p in 46"),
-    Choice("swap", "joint", "p2p@0.6+auto", "right in 78 % on SD3, p2p in 61"),
+    Choice("recolour", "joint", "p2p@0.6+auto", "right in 64 % on SD3, p2p in 46"),
+    Choice("swap", "joint", "p2p@0.6+auto", "right in 75 % on SD3, p2p in 61"),
     Choice("add", "any", "blend@0.3+auto", "nothing was added to 48 photos; paint a --mask"),
 )
 MASKED = (
     Choice("recolour", "joint", "replace@0.6+auto", "right in 70 % on SD3, p2p without in 46"),
     Choice("swap", "joint", "replace@0.6+auto", "right in 73 % on SD3 and FLUX, p2p in 61, 49"),
-    Choice("add", "any", "blend+auto", "new noise in the mask; right in 56 % on the UNet"),
+    Choice("add", "any", "blend+auto", "new noise in the mask; right in 56 to 79 % on four models"),
 )
 """What is better than these for photos ("Photos" in bench/README.md), and for those with a mask."""
 STEERS = f"{AUTO} also steers the source, by gradients, at 1.4 times the time"

@@ -187,9 +187,13 @@ class Editing(Settings):
 
     @property
     def others(self) -> list[str]:
-        """The method at half and twice its strength, to compare edits of a photo."""
+        """The method at half and twice its strength, to compare edits of a photo; of blend none
+        beside a mask, which stands in its place."""
         named = self.method not in ("regions", "remove", "move", AUTO)
-        return weaker_and_stronger(self.method) if self.photo and self.compare and named else []
+        masked = self.mask is not None and self.method.startswith("blend")
+        if not (self.photo and self.compare and named) or masked:
+            return []
+        return weaker_and_stronger(self.method)
 
     @property
     def units(self) -> list[Unit]:
