@@ -324,6 +324,26 @@ def test_latents_of_less_exact_autoencoders_are_of_32_bits():
     assert not torch.equal(clean, clean.bfloat16().float())
 
 
+def test_an_autoencoder_that_overflows_in_half_precision_encodes_in_float32():
+    """Where it says so (``force_upcast``), like that of SDXL; its weights stay as they are."""
+    pipe = ZOO["sdxl"]()
+    clean, pictures = family_of(pipe).clean, torch.rand(1, 3, 32, 64, dtype=torch.float64)
+    with torch.no_grad():
+        pipe.vae.encoder.conv_in.weight.fill_(6e4)
+        pipe.vae.half().double()  # rounded once
+        expected = clean(pipe, pictures)
+        weights = list(pipe.vae.half().parameters())
+        before = [weight.clone() for weight in weights]
+        assert not pipe.vae.encode(pictures.half()).latent_dist.mean.isfinite().any()
+        found = clean(pipe, pictures)
+        with pytest.raises(RuntimeError, match="channels"):
+            clean(pipe, pictures[:, :2])
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    assert all(now is of for now, of in zip(pipe.vae.parameters(), weights, strict=True))
+    assert all(torch.equal(now, of) for now, of in zip(weights, before, strict=True))
+    assert pipe.vae.dtype == torch.float16
+
+
 def test_sizes_that_a_pipeline_chooses_itself():
     pipe = MORE["sana"]()
     own = {**EXTRA["sana"], "use_resolution_binning": True}

@@ -4,6 +4,8 @@ Each takes pictures [batch 3 height width] in [-1, 1]; an autoencoder of videos 
 frame axis after the channels.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,9 +15,24 @@ from torch import Tensor
 def encoded(pipe: Any, pictures: Tensor) -> Tensor:
     """z in float32 at least: the mean where the autoencoder makes a distribution."""
     vae = pipe.vae
-    made = vae.encode(pictures.to(vae.device, vae.dtype))
+    with _wide_enough(vae):
+        made = vae.encode(pictures.to(vae.device, vae.dtype))
     latents: Tensor = made.latent if hasattr(made, "latent") else made.latent_dist.mean
     return latents if latents.dtype == torch.float64 else latents.float()
+
+
+@contextmanager
+def _wide_enough(vae: Any) -> Iterator[None]:
+    """In float32 where the autoencoder says that it overflows in half precision, like SDXL's, as
+    pipelines do when they decode."""
+    if vae.dtype != torch.float16 or not vae.config.get("force_upcast"):
+        yield
+        return
+    vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        vae.to(torch.float16)
 
 
 def shifted(pipe: Any, pictures: Tensor) -> Tensor:
