@@ -123,6 +123,16 @@ def test_any_guidance_and_prompt_bring_the_picture_back(pipe, method):
     assert torch.allclose(found[1:], plain[1:], rtol=0, atol=1e-9)
 
 
+def test_a_picture_without_a_prompt(pipe):
+    """Of which nothing is said, as for features of a photo."""
+    kept = invert(pipe, photos(1), "", num_inference_steps=STEPS)
+    listed = invert(pipe, photos(1), [""], num_inference_steps=STEPS)
+    assert kept.prompts == ("",)
+    assert torch.equal(kept.latents, listed.latents)
+    with pytest.raises(SettingError, match="a prompt, or one for every picture"):
+        invert(pipe, photos(1), [])
+
+
 def test_ddim_inversion_takes_the_noise_alone(pipe):
     kept = invert(pipe, photos(1), "a red cat", method=DDIMInversion(), num_inference_steps=STEPS)
     with retrace(pipe, kept):

@@ -14,6 +14,7 @@ from diffusers import LTX2Pipeline, LTX2VideoTransformer3DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Kind, Site
+from attncontrol.errors import CallError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, one_call, transformer_sites
@@ -39,10 +40,24 @@ def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 
 
 def _kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    _require_masks_in_order(pipe, encoding)
     filling = [Token(0, 0, "", 0, 0, special=True, encoder="gemma")]
     filling *= encoding["max_sequence_length"] - len(tokens)
     has_registers = pipe.connectors.config.video_connector_num_learnable_registers is not None
     return (*tokens, *filling) if has_registers else (*filling, *tokens)
+
+
+def _require_masks_in_order(pipe: Any, encoding: Arguments) -> None:
+    """Raises CallError: of several prompts with several videos each the pipeline repeats the masks
+    in another order than the texts, and the connectors put words where the masks say."""
+    prompts = encoding.get("prompt")
+    if isinstance(prompts, list) and (encoding.get("num_videos_per_prompt") or 1) > 1:
+        if len({len(_read(pipe, prompt, encoding)) for prompt in prompts}) > 1:
+            raise CallError(
+                "LTX2Pipeline takes the length of one prompt for that of another where prompts of "
+                "different lengths make several videos each, so its words are not where they "
+                "should be; give a prompt for every video and leave num_videos_per_prompt out"
+            )
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:

@@ -147,7 +147,7 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype == np.uint8:
         return pixels
-    if pixels.dtype == np.uint16:
+    if np.issubdtype(pixels.dtype, np.uint16):  # in any order of bytes
         return np.rint(pixels / 257).astype(np.uint8)
     if np.issubdtype(pixels.dtype, np.floating) and pixels.min() >= 0 and pixels.max() <= 1:
         return np.rint(pixels * 255).astype(np.uint8)
