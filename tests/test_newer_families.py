@@ -382,7 +382,8 @@ def test_of_the_calls_of_ltx2_in_a_step_the_first_is_recorded(ltx2, monkeypatch)
 
 
 def test_videos_of_prompts_whose_masks_ltx2_mixes_up_are_refused(ltx2):
-    with pytest.raises(CallError, match="give a prompt for every video"), record(ltx2.pipe, ["cat"]):
+    refused = pytest.raises(CallError, match="give a prompt for every video")
+    with refused, record(ltx2.pipe, ["cat"]):
         ltx2.run(["a red cat", "a cat"], num_videos_per_prompt=2)
     with record(ltx2.pipe, ["cat"]) as maps:
         ltx2.run(["a red cat", "a big cat"], num_videos_per_prompt=2)

@@ -50,14 +50,15 @@ def _kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[To
 def _require_masks_in_order(pipe: Any, encoding: Arguments) -> None:
     """Raises CallError: of several prompts with several videos each the pipeline repeats the masks
     in another order than the texts, and the connectors put words where the masks say."""
-    prompts = encoding.get("prompt")
-    if isinstance(prompts, list) and (encoding.get("num_videos_per_prompt") or 1) > 1:
-        if len({len(_read(pipe, prompt, encoding)) for prompt in prompts}) > 1:
-            raise CallError(
-                "LTX2Pipeline takes the length of one prompt for that of another where prompts of "
-                "different lengths make several videos each, so its words are not where they "
-                "should be; give a prompt for every video and leave num_videos_per_prompt out"
-            )
+    prompts, several = encoding.get("prompt"), (encoding.get("num_videos_per_prompt") or 1) > 1
+    if not several or not isinstance(prompts, list):
+        return
+    if len({len(_read(pipe, prompt, encoding)) for prompt in prompts}) > 1:
+        raise CallError(
+            "LTX2Pipeline takes the length of one prompt for that of another where prompts of "
+            "different lengths make several videos each, so its words are not where they should "
+            "be; give a prompt for every video and leave num_videos_per_prompt out"
+        )
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
