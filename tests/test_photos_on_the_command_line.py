@@ -100,6 +100,17 @@ def test_a_photo_is_inverted_once_and_its_edits_repeat(photo, inversions, tmp_pa
     assert "is not that of the run: its bytes have changed" in error
 
 
+def test_a_photo_is_inverted_as_its_mask_is_cropped(scene, inversions, tmp_path):
+    """Not scaled to the size that it is cropped to; and it is found again."""
+    photo, odd = tmp_path / "photo.png", scene[:101, :119]
+    Image.fromarray(odd).save(photo)
+    for out in ("one", "two"):
+        edited(photo, tmp_path / out)
+    (file,) = tmp_path.glob("photo-*.trajectory.safetensors")
+    assert np.array_equal(Trajectory.load(file).shown[0].numpy(), odd[2:98, 3:115])
+    assert len(inversions) == 1
+
+
 def test_edits_that_need_the_photo_in_no_batch_are_those_made_beside_it(
     photo, inversions, tmp_path, monkeypatch
 ):

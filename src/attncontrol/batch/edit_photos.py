@@ -97,7 +97,7 @@ def inverted(pipe: Any, settings: Described, picture: Image.Image, folder: Path)
     """The picture is inverted into its file."""
     method, call, shown, file = _described(pipe, settings, picture, folder)
     own = own_call(call) | {"height": shown.shape[0], "width": shown.shape[1]}
-    invert(pipe, picture, settings.prompt, method=method, to=file, **own)
+    invert(pipe, shown, settings.prompt, method=method, to=file, **own)
     return Trajectory.load(file)  # laid out in memory as in later runs, which so are the same
 
 
