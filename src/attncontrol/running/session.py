@@ -81,7 +81,7 @@ class Session:
             what = "scheduler.step" if seat.calls else "the denoiser"
             raise CouplingError(
                 f"{what} was never called: call this pipeline ({type(self.pipe).__name__}) inside "
-                "the with block"
+                f"the with block{_INVERSIONS if hooks.both_ways else ''}"
             )
         tell_left(contexts)
 
@@ -197,6 +197,7 @@ class Session:
             )
 
 
+_INVERSIONS = "; of inversions those are seen that evaluate the model once a step, such as Exact()"
 _OPEN: dict[int, Session] = {}
 _LOCK = threading.RLock()
 
