@@ -1,16 +1,21 @@
 """What is no edit, and edits that a model cannot have, by their messages."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
 
-from attncontrol import edit, keep, perturb
+from attncontrol import edit, invert, keep, perturb, retrace
+from attncontrol.attention.edit import Edit
 from attncontrol.attention.regions import Region
 from attncontrol.checks.arguments import check
 from attncontrol.edits import DenseDiffusion, Remove, Replace, Share
 from attncontrol.errors import EditError, SettingError, SiteError
 from attncontrol.verbs.places import listed, require_edits
+from tests.kit.photos import photos
+from tests.kit.runs import run
+from tests.kit.state import left_behind
 from tests.kit.zoo import sd, sd3
 
 NAME = r"'p2p' is a string, no edit: write an object of attncontrol\.edits, such as Replace\(\)"
@@ -81,3 +86,51 @@ def test_layers_of_the_user_are_of_no_preset():
     with pytest.raises(SiteError, match=r"^no attention site matches"), edit(sd(), share):
         pytest.fail("it ran")
     assert Replace().made_for == Share().made_for == Share.preset("consistedit").made_for == ""
+
+
+@dataclass(frozen=True)
+class Giving(Edit):
+    """``change`` makes what ``at`` returns."""
+
+    at: str
+    change: Any
+    where = "localising"
+
+    def __call__(self, call, now):  # noqa: ARG002
+        return call
+
+    def begun(self, latents, drawn, now):  # noqa: ARG002
+        return self.change(latents) if self.at == "begun" else latents
+
+    def stepped(self, latents, now):  # noqa: ARG002
+        return self.change(latents) if self.at == "stepped" else latents
+
+    def decoded(self, pictures, now):  # noqa: ARG002
+        return self.change(pictures) if self.at == "decoded" else pictures
+
+
+@pytest.fixture(scope="module")
+def inverted():
+    pipe = sd()
+    return pipe, invert(pipe, photos(1), "a red cat", num_inference_steps=2)
+
+
+@pytest.mark.parametrize("at", ["begun", "stepped", "decoded"])
+def test_latents_and_pictures_have_the_shape_that_was_given(inverted, at):
+    """And their type; those of another are as if they had been made in it."""
+    pipe, trajectory = inverted
+
+    def made(change):
+        with retrace(pipe, trajectory), edit(pipe, Giving(at, change)):
+            return run("sd", pipe, ["a red cat", "a dog"], output_type="pt")
+
+    for wrong, shown in ((lambda _: None, "None"), (lambda of: of[:1], r"\[1, \d, \d+, \d+\]")):
+        with pytest.raises(EditError, match=f"Giving returned {shown} for latents or pict"):
+            made(wrong)
+        assert not left_behind(pipe)
+    plain, halved = made(lambda of: of), made(lambda of: of / 2)
+    assert (halved - plain).abs().max() > 1e-4
+    assert torch.equal(made(lambda of: of.div_(2)), halved)  # in place
+    assert torch.equal(
+        made(lambda of: (of / 2).float().double()), made(lambda of: (of / 2).float())
+    )

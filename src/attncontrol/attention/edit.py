@@ -12,7 +12,7 @@ from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Where
 from attncontrol.attention.source import SourcePass, Taken
 from attncontrol.checks.arguments import Index, Share, Such, check, check_fields
-from attncontrol.errors import SettingError
+from attncontrol.errors import EditError, SettingError
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,3 +122,15 @@ def at(setting: float | Progress, progress: float, kind: Any = Share) -> float:
     value = setting(progress)
     check(f"a setting at {progress:.3g} of the run", value, kind)
     return value
+
+
+def fitting(edit: Edit, result: Any, given: Tensor) -> Tensor:
+    """Latents or pictures that an edit returns for those that it was ``given``. Raises EditError
+    for anything else."""
+    if not isinstance(result, Tensor) or result.shape != given.shape:
+        shown = [*result.shape] if isinstance(result, Tensor) else result
+        raise EditError(
+            f"{type(edit).__name__} returned {shown!r:.80} for latents or pictures of "
+            f"{[*given.shape]}; return a tensor of that shape, or what it was given"
+        )
+    return result.to(given)

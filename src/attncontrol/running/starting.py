@@ -20,13 +20,14 @@ def change_of(contexts: Contexts, call: DenoiserCall) -> Tensor | None:
     if not call.is_first:
         return None
     own = call.latents[call.rows(call.branches[-1])] / call.step.scale
+    before = own.clone()  # an edit may change it in place
     latents = own if hasattr(contexts.pipe, "prepare_latents") else _started(contexts, own)
     for seat in contexts.acting:
         drawn = contexts.track.drawn
         if seat.hooks.begun and drawn is not None:
             now = contexts.between(call, latents, seat.hooks.sites)
             latents = seat.hooks.begun(latents, drawn.view_as(latents), now)
-    return None if latents is own else (latents - own) * call.step.scale
+    return None if latents.equal(before) else (latents - before) * call.step.scale
 
 
 def _started(contexts: Contexts, drawn: Tensor) -> Tensor:

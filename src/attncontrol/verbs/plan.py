@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.edit import Edit, Result, Seen
+from attncontrol.attention.edit import Edit, Result, Seen, fitting
 from attncontrol.attention.moment import Moment, each_step
 from attncontrol.attention.sites import Site, Where, path_matches
 from attncontrol.attention.source import Place, SourcePass, kept_names
@@ -209,19 +209,19 @@ class Plan:
     def begun(self, latents: Tensor, drawn: Tensor, now: Moment) -> Tensor:
         """The latents from which a run begins."""
         for one in self._acting(now.progress):
-            latents = one.edit.begun(latents, drawn, now)
+            latents = fitting(one.edit, one.edit.begun(latents, drawn, now), latents)
         return latents
 
     def stepped(self, latents: Tensor, now: Moment) -> Tensor:
         """The latents after a step of the scheduler."""
         for one in self._acting(now.progress):
-            latents = one.edit.stepped(latents, now)
+            latents = fitting(one.edit, one.edit.stepped(latents, now), latents)
         return latents
 
     def decoded(self, pictures: Tensor, now: Moment) -> Tensor:
         """The pictures after the last step."""
         for one in self._acting(now.progress):
-            pictures = one.edit.decoded(pictures, now)
+            pictures = fitting(one.edit, one.edit.decoded(pictures, now), pictures)
         return pictures
 
 
