@@ -76,6 +76,10 @@ def test_a_change_in_place_of_what_the_gradient_needs_is_an_error():
         torch.autograd.grad(loss, x)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"),
+    reason="older versions of torch do not tell which hooks are open",
+)
 def test_hooks_of_the_user_act_inside():
     counts = {"packed": 0, "unpacked": 0}
 
