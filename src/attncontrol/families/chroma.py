@@ -1,6 +1,7 @@
 """Chroma (``ChromaTransformer2DModel``): FLUX.1 without CLIP, text masked after the first padding
 position, two calls per step."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,6 @@ from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families import flux
 from attncontrol.families.encoder import Arguments
-from attncontrol.families.family import Family
 from attncontrol.families.parts import t5
 
 
@@ -25,16 +25,11 @@ def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
     return flux.FAMILY.layout(transformer, arguments, site)
 
 
-FAMILY = Family(
+FAMILY = replace(
+    flux.FAMILY,
     name="chroma",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), ChromaTransformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
-    sites=flux.FAMILY.sites,
-    branches=flux.FAMILY.branches,
     encoders=t5,
     layout=_layout,
-    steering=flux.FAMILY.steering,
-    latents=flux.FAMILY.latents,
-    encode=flux.FAMILY.encode,
-    batch_axis=flux.FAMILY.batch_axis,
+    further=None,
 )

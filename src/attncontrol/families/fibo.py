@@ -1,6 +1,7 @@
 """Bria FIBO (``BriaFiboTransformer2DModel``): the layout of FLUX.1, with text of SmolLM3, of whose
 layers every block reads another; one call per step. Padding is masked."""
 
+from dataclasses import replace
 from typing import Any
 
 from diffusers import BriaFiboTransformer2DModel
@@ -11,7 +12,6 @@ from attncontrol.errors import CallError
 from attncontrol.families import flux
 from attncontrol.families.autoencoder import standardised
 from attncontrol.families.encoder import Arguments, Encoder
-from attncontrol.families.family import Family
 from attncontrol.families.parts import one_call
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -40,16 +40,13 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
     return packed
 
 
-FAMILY = Family(
+FAMILY = replace(
+    flux.FAMILY,
     name="fibo",
     matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), BriaFiboTransformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
-    sites=flux.FAMILY.sites,
     branches=_branches,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
-    layout=flux.FAMILY.layout,
     steering=lambda _: (Where(kind="joint"), None),
-    latents=flux.FAMILY.latents,
     encode=_encode,
-    batch_axis=flux.FAMILY.batch_axis,
+    further=None,
 )

@@ -16,8 +16,6 @@ from attncontrol.attention.sites import Where
 from attncontrol.errors import ModelError
 from attncontrol.families import flux
 from attncontrol.families.encoder import Arguments, Encoder
-from attncontrol.families.family import Family
-from attncontrol.families.parts import two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -66,18 +64,13 @@ def _kept(pipe: Any, _: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ..
     return tokens[before : before + pipe.tokenizer_max_length]
 
 
-FAMILY = Family(
+FAMILY = replace(
+    flux.FAMILY,
     name="longcat",
     matches=lambda pipe: isinstance(
         getattr(pipe, "transformer", None), LongCatImageTransformer2DModel
     ),
-    denoiser=lambda pipe: pipe.transformer,
-    sites=flux.FAMILY.sites,
-    branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
-    layout=flux.FAMILY.layout,
     steering=lambda _: (Where(kind="joint"), None),
-    latents=flux.FAMILY.latents,
-    encode=flux.FAMILY.encode,
-    batch_axis=flux.FAMILY.batch_axis,
+    further=None,
 )
