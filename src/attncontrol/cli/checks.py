@@ -11,7 +11,7 @@ import typer
 
 from attncontrol.batch.options import DTYPES, parse_seeds, require_model, step_of
 from attncontrol.batch.short_forms import Box, parse_box, parse_groups
-from attncontrol.errors import ModelError, SettingError, WordError
+from attncontrol.errors import ModelError, SettingError
 
 MOST_PIXELS = 8192  # of a side
 LONGEST_PROMPT = 10_000  # characters; the longest text of any model is a tenth of that
@@ -202,16 +202,12 @@ def _text(path: Path) -> str:
 
 def words_in(prompts: Iterable[str], words: Iterable[str], option: str = "--words") -> None:
     """Raises typer.BadParameter unless every word is in every prompt."""
-    from attncontrol.prompts.tokens import Token
-    from attncontrol.prompts.words import find
+    from attncontrol.prompts.presence import absent
 
     for text in prompts:
-        letters = [Token(i, 0, letter, i, i + 1, False) for i, letter in enumerate(text)]
         for word in words:
-            try:
-                find(letters, text, word)
-            except WordError as error:
-                raise typer.BadParameter(str(error), param_hint=option) from error
+            if wrong := absent(text, word):
+                raise typer.BadParameter(wrong, param_hint=option)
 
 
 def subjects(

@@ -1,7 +1,7 @@
 """Whether the settings of an item fit each other, its prompt and its model: without torch."""
 
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,9 @@ from attncontrol.batch.edit_names import AUTO, changes_nothing
 from attncontrol.batch.method_names import CHANGES, Kind, fields_of
 from attncontrol.batch.options import require_model
 from attncontrol.checks.arguments import fits, in_words, shown
-from attncontrol.errors import AttnControlError, WordError
+from attncontrol.errors import AttnControlError
 from attncontrol.jobs.item import Item
-from attncontrol.prompts.tokens import Token
-from attncontrol.prompts.words import find
+from attncontrol.prompts.presence import absent
 
 Found = Iterator[tuple[str, str]]
 """Field and what is wrong with it."""
@@ -43,32 +42,9 @@ def _words(item: Item) -> Found:
 def _missing(name: str, prompts: list[str], words: Iterable[str]) -> Found:
     """Words that are in none of the prompts."""
     for word in words:
-        told = [_absent(prompt, word) for prompt in prompts]
+        told = [absent(prompt, word) for prompt in prompts]
         if all(told):
             yield name, str(told[0])
-
-
-@lru_cache(10_000)
-def _absent(prompt: str, word: str) -> str | None:
-    """Why a word cannot be found in a prompt; None if it can."""
-    if _stands(prompt, word):
-        return None
-    letters = [Token(i, 0, letter, i, i + 1, False) for i, letter in enumerate(prompt)]
-    try:
-        find(letters, prompt, word)
-    except WordError as error:
-        return str(error)
-    return None
-
-
-def _stands(prompt: str, word: str) -> bool:
-    """What is so in plain English for sure: ``find`` takes a hundred times as long."""
-    if not (prompt.isascii() and word.isascii() and word[:1].isalnum() and word[-1:].isalnum()):
-        return False
-    text, word = prompt.lower(), word.lower()
-    start = text.find(word)
-    around = text[start - 1 : start] + text[start + len(word) : start + len(word) + 1]
-    return "#" not in word and start >= 0 and not any(c.isalnum() or c == "_" for c in around)
 
 
 def _edited(item: Item, kind: Kind) -> Found:
