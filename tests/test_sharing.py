@@ -18,25 +18,11 @@ from PIL import Image
 
 from attncontrol.analysis.concept_attention import concept_attention
 from attncontrol.attention.intercept import ControlAttnProcessor
-from attncontrol.attention.sites import Where
-from attncontrol.edits.mutual_attention import MutualAttention
-from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import CouplingError
-from attncontrol.objectives.descent import Descent
-from attncontrol.verbs.edit import edit
-from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.record import record
-from attncontrol.verbs.steer import steer
-from tests.kit.runs import run
-from tests.kit.state import changes, denoiser_of, left_behind, state
+from tests.kit.state import denoiser_of, left_behind
+from tests.kit.verbs import VERBS, made, opened, unchanged
 from tests.kit.zoo import ZOO
-
-LAST = {
-    "sd": Where(kind="self", layers=("up_blocks.2",)),
-    "flux": Where(layers=("single_transformer_blocks.1",)),
-}
-VERBS = ("record", "steer", "perturb", "edit")
-MADE = {}
 
 
 @pytest.fixture(params=["sd", "flux"])
@@ -46,13 +32,8 @@ def name(request):
 
 @pytest.fixture
 def pipe(name):
-    if name not in MADE:
-        MADE[name] = ZOO[name]()
-        made(name, MADE[name])  # attributes that a first run adds
-    before = state(MADE[name])
-    yield MADE[name]
-    assert not changes(before, state(MADE[name]))
-    assert not left_behind(MADE[name])
+    with unchanged(name) as pipe:
+        yield pipe
 
 
 @pytest.fixture
@@ -65,25 +46,6 @@ def sharing(pipe, **parts):
     other = type(pipe)(**pipe.components | parts)
     other.set_progress_bar_config(disable=True)
     return other
-
-
-def made(name, pipe, *, seed=0, steps=2, **call):
-    prompts = ["a red cat", "a blue cat"]
-    return run(name, pipe, prompts, seed=seed, steps=steps, height=32, width=32, **call)
-
-
-def brighter(maps):
-    return maps.mean()[..., 1].flatten(1).mean(1)
-
-
-def opened(name, pipe, verb):
-    if verb == "record":
-        return record(pipe, ["cat"])
-    if verb == "steer":
-        return steer(pipe, brighter, descent=Descent(step_size=3.0, thresholds={}, guided=1.0))
-    if verb == "perturb":
-        return perturb(pipe, SoftIdentity(), scale=2.0, where=LAST[name])
-    return edit(pipe, MutualAttention(start=0.0))
 
 
 def after_first_step(action):

@@ -10,29 +10,16 @@ from contextlib import ExitStack
 import pytest
 import torch
 
-from attncontrol.attention.sites import Where
-from attncontrol.edits.mutual_attention import MutualAttention
-from attncontrol.edits.soft_identity import SoftIdentity
 from attncontrol.errors import ThreadError
-from attncontrol.objectives.descent import Descent
 from attncontrol.running.session import attach
-from attncontrol.verbs.edit import edit
-from attncontrol.verbs.perturb import perturb
 from attncontrol.verbs.record import record
-from attncontrol.verbs.steer import steer
-from tests.kit.runs import run
 from tests.kit.state import changes, denoiser_of, left_behind, state
+from tests.kit.verbs import VERBS, made, opened, unchanged
 from tests.kit.zoo import ZOO
 
-LAST = {
-    "sd": Where(kind="self", layers=("up_blocks.2",)),
-    "flux": Where(layers=("single_transformer_blocks.1",)),
-}
 FIRST = {"sd": "conv_in", "flux": "transformer_blocks.0"}
 LATE = {"sd": "up_blocks.2", "flux": "single_transformer_blocks.1"}
-VERBS = ("record", "steer", "perturb", "edit")
 PATIENCE = 60.0  # seconds, after which a thread that waits gives up
-PIPES = {}
 
 
 @pytest.fixture(params=["sd", "flux"])
@@ -42,33 +29,8 @@ def name(request):
 
 @pytest.fixture
 def pipe(name):
-    if name not in PIPES:
-        PIPES[name] = ZOO[name]()
-        made(name, PIPES[name])  # attributes that a first run adds
-    before = state(PIPES[name])
-    yield PIPES[name]
-    assert not changes(before, state(PIPES[name]))
-    assert not left_behind(PIPES[name])
-
-
-def made(name, pipe, *, seed=0, steps=2, **call):
-    prompts = ["a red cat", "a blue cat"]
-    return run(name, pipe, prompts, seed=seed, steps=steps, height=32, width=32, **call)
-
-
-def brighter(maps):
-    return maps.mean()[..., 1].flatten(1).mean(1)
-
-
-def opened(name, pipe, verb):
-    if verb == "record":
-        return record(pipe, ["cat"])
-    if verb == "steer":
-        descent = Descent(step_size=3.0, thresholds={}, guided=1.0)
-        return steer(pipe, brighter, descent=descent)
-    if verb == "perturb":
-        return perturb(pipe, SoftIdentity(), scale=2.0, where=LAST[name])
-    return edit(pipe, MutualAttention(start=0.0))
+    with unchanged(name) as pipe:
+        yield pipe
 
 
 def in_thread(function, *args, **kwargs):
