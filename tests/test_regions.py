@@ -4,7 +4,6 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from peft import LoraConfig
 
 import attncontrol.edits._joined
@@ -16,6 +15,7 @@ from attncontrol.losses import AttendAndExcite
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.places import On
 from tests.kit.runs import run
+from tests.kit.tiny import with_controlnet
 from tests.kit.zoo import ZOO
 from tests.reference import editing as slow
 from tests.reference import regions as loops
@@ -229,16 +229,7 @@ def test_ip_adapter():
 
 def test_controlnet_reads_the_prompt():
     base = ZOO["sd"]()
-    torch.manual_seed(1)
-    control = ControlNetModel.from_unet(
-        base.unet, conditioning_embedding_out_channels=(8, 8, 8, 8)
-    ).double()
-    for parameter in control.parameters():
-        parameter.data += 0.02 * torch.randn_like(parameter)  # a new ControlNet is silent
-    pipe = StableDiffusionControlNetPipeline(
-        **base.components, controlnet=control, requires_safety_checker=False
-    )
-    pipe.set_progress_bar_config(disable=True)
+    pipe = with_controlnet(base)
     call = ALONE | {"image": torch.rand(1, 3, 64, 96, dtype=torch.float64)}
     edited = inside(pipe, EVERYWHERE, prompts=["a frog"], **call)
     frog = loops.read(base, "sd", "a frog")[None]
@@ -246,7 +237,7 @@ def test_controlnet_reads_the_prompt():
     def read_frog(_, args, kwargs):
         return args, kwargs | {"encoder_hidden_states": frog}
 
-    hook = control.register_forward_pre_hook(read_frog, with_kwargs=True)
+    hook = pipe.controlnet.register_forward_pre_hook(read_frog, with_kwargs=True)
     same(edited, made("sd", pipe, [CAT], **call))
     hook.remove()
     assert (edited - made("sd", pipe, [CAT], **call)).abs().max() > 1e-4

@@ -298,18 +298,16 @@ def test_a_scheduler_or_denoiser_replaced_in_the_block(name, verb):
     plain, first = made(name, pipe), pipe.scheduler
     other = {"sd": EulerDiscreteScheduler, "flux": FlowMatchEulerDiscreteScheduler}[name]
     message = rf"scheduler was replaced .* {other.__name__}"
-    with pytest.raises(CouplingError, match=message):  # noqa: SIM117
-        with opened(name, pipe, verb):
-            pipe.scheduler = other.from_config(first.config)
-            made(name, pipe)
+    with pytest.raises(CouplingError, match=message), opened(name, pipe, verb):
+        pipe.scheduler = other.from_config(first.config)
+        made(name, pipe)
     assert "step" not in vars(first) | vars(pipe.scheduler)
     pipe.scheduler = first
     part = "unet" if hasattr(pipe, "unet") else "transformer"
     denoiser = getattr(pipe, part)
-    with pytest.raises(CouplingError, match="denoiser was replaced"):  # noqa: SIM117
-        with opened(name, pipe, verb):
-            setattr(pipe, part, copy.deepcopy(denoiser))
-            made(name, pipe)
+    with pytest.raises(CouplingError, match="denoiser was replaced"), opened(name, pipe, verb):
+        setattr(pipe, part, copy.deepcopy(denoiser))
+        made(name, pipe)
     setattr(pipe, part, denoiser)
     assert torch.equal(made(name, pipe), plain)
     assert not left_behind(pipe)

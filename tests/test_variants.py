@@ -5,12 +5,10 @@ import pytest
 import torch
 from accelerate import cpu_offload, dispatch_model
 from diffusers import (
-    ControlNetModel,
     FluxImg2ImgPipeline,
     FluxInpaintPipeline,
     PixArtSigmaPipeline,
     StableDiffusion3Img2ImgPipeline,
-    StableDiffusionControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
 )
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
@@ -22,7 +20,7 @@ from attncontrol.errors import BackendError
 from attncontrol.families.known import family_of
 from attncontrol.losses import AttendAndExcite
 from tests.kit.runs import run
-from tests.kit.tiny import tiny_sd
+from tests.kit.tiny import tiny_sd, with_controlnet
 from tests.kit.zoo import flux, pixart, sd3, sdxl
 
 WORDS = ["cat", "turtle"]
@@ -115,17 +113,7 @@ def test_inpainting():
 
 
 def test_controlnet_rows_follow_their_images():
-    base = tiny_sd()
-    torch.manual_seed(1)
-    control = ControlNetModel.from_unet(
-        base.unet, conditioning_embedding_out_channels=(8, 8, 8, 8)
-    ).double()
-    for parameter in control.parameters():
-        parameter.data += 0.02 * torch.randn_like(parameter)  # a new ControlNet is silent
-    pipe = StableDiffusionControlNetPipeline(
-        **base.components, controlnet=control, requires_safety_checker=False
-    )
-    pipe.set_progress_bar_config(disable=True)
+    pipe = with_controlnet(tiny_sd())
     prompts = ["a red cat and a turtle", "a cat with a turtle"]
     latents = torch.randn(
         2, 4, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64

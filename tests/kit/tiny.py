@@ -1,7 +1,14 @@
 """Tiny pipelines with random weights, seeded."""
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DDIMScheduler,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from attncontrol.sprites.training.text import make_tokenizer
@@ -66,5 +73,20 @@ def tiny_sd(seed=0, dtype=torch.float64, cls=StableDiffusionPipeline, **componen
     pipe = cls(**(tiny_components(seed) | components), requires_safety_checker=False).to(dtype)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def with_controlnet(base):
+    """The parts of a Stable Diffusion pipeline beside a ControlNet that says something."""
+    torch.manual_seed(1)
+    control = ControlNetModel.from_unet(
+        base.unet, conditioning_embedding_out_channels=(8, 8, 8, 8)
+    ).double()
+    for parameter in control.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)  # a new ControlNet is silent
+    pipe = StableDiffusionControlNetPipeline(
+        **base.components, controlnet=control, requires_safety_checker=False
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
