@@ -23,12 +23,6 @@ def _place(text: str | Path | None) -> str | None:
     return str(paths.folder(paths.named(text)))
 
 
-def _engine(name: str) -> str:
-    if name not in ENGINES:
-        raise typer.BadParameter(f"{name!r}: choose from {', '.join(ENGINES)}")
-    return name
-
-
 JobFile = Annotated[
     Path | None,
     typer.Argument(
@@ -60,7 +54,9 @@ Batch = Annotated[int, typer.Option(help="Most pictures per pipeline call.", min
 Workers = Annotated[
     int, typer.Option(help="Processes, each with a pipeline; with cuda each a GPU.", min=1, max=512)
 ]
-Engine = Annotated[str, typer.Option(help="local, or ray: actors of a cluster.", callback=_engine)]
+Engine = Annotated[
+    str, typer.Option(help="local, or ray: actors of a cluster.", callback=checks.one_of(ENGINES))
+]
 Sheets = Annotated[
     bool, typer.Option("--sheets", help="Also a contact sheet of every prompt: methods by seeds.")
 ]

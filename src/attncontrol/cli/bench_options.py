@@ -13,12 +13,6 @@ from attncontrol.cli import checks, methods, paths
 MOST_PAIRS = 10_000
 
 
-def _suite(name: str) -> str:
-    if name not in SUITES:
-        raise typer.BadParameter(f"{name!r}: choose from {', '.join(SUITES)}")
-    return name
-
-
 def _kinds(text: str | None) -> str | None:
     kinds = [] if text is None else [kind.strip() for kind in text.split(",")]
     for kind in kinds:
@@ -58,7 +52,7 @@ def _pairs(text: str) -> str:
     return text
 
 
-Suite = Annotated[str, typer.Option(help=f"{', '.join(SUITES)}.", callback=_suite)]
+Suite = Annotated[str, typer.Option(help=f"{', '.join(SUITES)}.", callback=checks.one_of(SUITES))]
 Methods = Annotated[
     str | None,
     typer.Option(

@@ -3,7 +3,7 @@
 import codecs
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,15 @@ def model(name: str) -> str:
     return name
 
 
-def dtype(name: str) -> str:
-    if name not in DTYPES:
-        raise typer.BadParameter(f"{name!r}: choose from {', '.join(DTYPES)}")
-    return name
+def one_of(names: Collection[str]) -> Callable[[str | None], str | None]:
+    """A check of a name."""
+
+    def check(name: str | None) -> str | None:
+        if name is not None and name not in names:
+            raise typer.BadParameter(f"{name!r}: choose from {', '.join(names)}")
+        return name
+
+    return check
 
 
 def between(low: float, high: float) -> Callable[[float | None], float | None]:
@@ -48,6 +53,7 @@ def between(low: float, high: float) -> Callable[[float | None], float | None]:
     return check
 
 
+dtype = one_of(DTYPES)
 scale = between(0.0, 1000.0)
 unit = between(0.0, 1.0)
 

@@ -17,12 +17,6 @@ FORMATS = ("npz", "zarr", "csv", "png")
 FOLDERS = ("zarr", "png")
 
 
-def _format(name: str | None) -> str | None:
-    if name is not None and name not in FORMATS:
-        raise typer.BadParameter(f"{name!r}: choose from {', '.join(FORMATS)}")
-    return name
-
-
 Limit = Annotated[
     float,
     typer.Option(
@@ -44,7 +38,7 @@ def export(
         typer.Option(
             help="npz, zarr, csv (statistics of every map), or png (a folder of pictures). "
             "Default: by the ending of --out, else npz.",
-            callback=_format,
+            callback=checks.one_of(FORMATS),
         ),
     ] = None,
     out: Annotated[

@@ -55,12 +55,6 @@ Out = Annotated[
 READINGS = ("mean", "along-edges")
 
 
-def _reading(name: str | None) -> str | None:
-    if name is not None and name not in READINGS:
-        raise typer.BadParameter(f"{name!r}: choose from {', '.join(READINGS)}")
-    return name
-
-
 def _tables(wanted: bool) -> bool:
     if wanted and find_spec("pandas") is None:
         raise typer.BadParameter("tables are written by pandas: pip install attncontrol[arrays]")
@@ -72,7 +66,7 @@ Reading = Annotated[
     typer.Option(
         help="Also draw the maps over each picture, beside its record: mean, or along-edges, which "
         "follows the edges of the picture and finds objects best.",
-        callback=_reading,
+        callback=checks.one_of(READINGS),
     ),
 ]
 Statistics = Annotated[

@@ -22,12 +22,6 @@ def _axes(keep: str) -> str:
     return keep
 
 
-def _encoding(name: str) -> str:
-    if name not in ENCODINGS:
-        raise typer.BadParameter(f"{name!r}: choose from {', '.join(ENCODINGS)}")
-    return name
-
-
 Words = Annotated[
     str | None,
     typer.Option(
@@ -47,7 +41,7 @@ Uncond = Annotated[
     typer.Option("--uncond", help="Also the unconditional branch of classifier-free guidance."),
 ]
 Encoding = Annotated[
-    str, typer.Option(help=f"{', '.join(ENCODINGS)} (8 bits).", callback=_encoding)
+    str, typer.Option(help=f"{', '.join(ENCODINGS)} (8 bits).", callback=checks.one_of(ENCODINGS))
 ]
 Record = Annotated[
     Path,

@@ -45,8 +45,8 @@ def watch(pipe: Any, heard: Callable[[str, list[Ids]], None]) -> list[Callable[[
     ]
 
 
-def prompts_of(encoding: Mapping[str, Any], name: str = "prompt") -> list[str] | None:
-    given = encoding.get(name)
+def prompts_of(encoding: Mapping[str, Any]) -> list[str] | None:
+    given = encoding.get("prompt")
     return [given] if isinstance(given, str) else list(given) if given else None
 
 

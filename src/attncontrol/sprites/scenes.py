@@ -182,7 +182,6 @@ def compose(
     *,
     joiner: str = "and",
     failures: bool = False,
-    background: int | None = None,
 ) -> Scene:
     """Scene of the named things at random places; with ``failures`` one may be missing or two may
     swap colours."""
@@ -199,10 +198,7 @@ def compose(
             )
     boxes = [boxed(thing, spot) for thing, spot in zip(named, place(len(named), rng), strict=True)]
     text, nouns, colors = caption(named, joiner)
-    ground = (
-        int(rng.integers(len(_BACKGROUNDS))) if background is None else background,
-        int(rng.integers(4)),
-    )
+    ground = int(rng.integers(len(_BACKGROUNDS))), int(rng.integers(4))
     return Scene(text, named, tuple(shown), tuple(boxes), nouns, colors, ground)
 
 

@@ -17,7 +17,6 @@ from attncontrol.errors import ResultsError
 from attncontrol.export.names import plain
 
 FILE = "edits.csv"
-BASE = "same-seed"
 
 
 def run(

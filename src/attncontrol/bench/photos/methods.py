@@ -20,7 +20,6 @@ from attncontrol.bench.photos.pairs import Pair
 from attncontrol.errors import SettingError
 
 NONE, SDEDIT = "none", "sdedit"
-DEFAULT_INVERSIONS = ("exact", "pnp-inversion", "ddim")
 DEFAULT_EDITORS = (NONE, "replace", "p2p", "masactrl")
 _CURVE = "@curve"
 
