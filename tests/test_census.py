@@ -47,7 +47,7 @@ def test_the_tables_are_those_of_the_readme():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("GlmImagePipeline", "quotation marks"), ("OmniGenPipeline", "reads the prompt itself"),
+        ("GlmImagePipeline", "quotation marks"), ("Cosmos3OmniPipeline", "reads the prompt itself"),
         ("StableCascadeCombinedPipeline", "two denoisers"), ("LattePipeline", "row of its own"),
         ("KandinskyPriorPipeline", "features"), ("DreamLitePipeline", "left half of every line"),
         ("LTX2ImageToVideoPipeline", "from text alone"),

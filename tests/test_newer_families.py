@@ -11,12 +11,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from attncontrol import Descent, edit, locate, record, steer
+from attncontrol import Descent, edit, invert, locate, record, steer
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.sites import Where
 from attncontrol.errors import CallError, ModelError
 from attncontrol.families.known import family_of
 from attncontrol.running.observers import named
+from attncontrol.running.session import Hooks, attach
 from tests.kit.zoo_newer import NEWER, photo
 from tests.kit.zoo_videos import VIDEOS, ltx2_connectors
 from tests.reference.loops import Softmax
@@ -74,6 +75,7 @@ class Tiny:
     def positions(self, word, ids):
         """Of a word in the text that the denoiser reads, from the ids that were caught."""
         name = self.known.encoder.partition(".")[0].replace("text_encoder", "tokenizer")
+        name = name.replace("transformer", "tokenizer")  # of one that embeds the ids itself
         tokenizer = getattr(self.pipe, name, None) or self.pipe.processor.tokenizer
         pieces = PIECES[word].split()
         for row in ids:
@@ -102,7 +104,8 @@ def tiny(request):
         tiny = Tiny(request.param)
         with tiny.caught() as (tiny.ids, calls):
             tiny.plain = tiny.run()
-        tiny.length = len(calls[0].get("encoder_hidden_states", [()])[0])  # of the text
+        read = calls[0].get("encoder_hidden_states", calls[0].get("input_ids", [()]))
+        tiny.length = len(read[0])  # of the text
         yield tiny
 
 
@@ -463,3 +466,71 @@ def test_lumina_reads_prompts_that_are_filled_up_from_the_left():
     for text, row in zip([*PROMPTS, "a frog " * 20], rows, strict=True):
         tokens = tiny.family.tokens(tiny.pipe, text, encoding)
         assert [token.id for token in tokens] == row
+
+
+@pytest.fixture(scope="module")
+def omnigen():
+    return Tiny("omnigen")
+
+
+def seen_by_hooks(tiny, prompts, look, **options):
+    """``look(session, call, prediction)`` at every call of the denoiser."""
+    session = attach(tiny.pipe)
+
+    def after(call, prediction):
+        look(session, call, prediction)
+        return prediction
+
+    with session.hooked(Hooks(after=after)):
+        tiny.run(prompts, **options)
+
+
+def test_all_rows_of_omnigen_are_read_as_its_transformer_embeds_them(omnigen):
+    """Two images of each prompt, one of which is longer than the negative prompt."""
+    prompts, calls = [PROMPTS[1], "a red cat and a turtle " * 20], []
+    with omnigen.caught() as (ids, _):
+        seen_by_hooks(
+            omnigen, prompts, lambda _, call, __: calls.append(call), num_images_per_prompt=2
+        )
+    assert [call.branches for call in calls] == [("cond", "uncond")] * 2
+    assert [(call.step.noise, call.step.noise_after) for call in calls] == [(1.0, 0.5), (0.5, 0.0)]
+    text = calls[0].text
+    assert text.prompts == tuple(prompt for prompt in prompts for _ in range(2))
+    for branch, rows in (("cond", ids[:4]), ("uncond", ids[4:8])):
+        for image, row in enumerate(rows):
+            tokens = text.of(branch).tokens(image)
+            assert [token.id for token in tokens] == row
+            said = [token for token in tokens if not token.special]
+            assert (said[0].start, said[-1].end) == (0, len(text.of(branch).prompts[image]))
+    assert text.of("uncond").prompts[0].startswith("low quality")
+
+
+def test_passes_of_some_images_of_omnigen_rotate_as_its_own(omnigen):
+    """It rotates all rows by the positions of the first, whatever text they have."""
+    errors = []
+
+    def look(session, call, prediction):
+        for image in (0, 1):
+            alone = session.forward(call.of("cond", [image]), "probe")[0]
+            errors.append(float((alone - prediction[image : image + 1]).abs().max()))
+
+    seen_by_hooks(omnigen, PROMPTS[::-1], look)  # the second text begins before the first
+    assert len(errors) == 4
+    assert max(errors) < 1e-12
+
+
+def test_what_omnigen_cannot_have_is_refused_by_name(omnigen, monkeypatch):
+    with pytest.raises(CallError, match=r"call it without input_images"), record(omnigen.pipe):
+        omnigen.run(PROMPTS, input_images=[None, None])
+    with pytest.raises(ModelError, match="counts from noise to the picture"):
+        invert(omnigen.pipe, photo(96, 64, 0), "a cat")
+    processor = omnigen.pipe.multimodal_processor
+    read = processor.process_multi_modal_prompt
+    monkeypatch.setattr(
+        processor, "process_multi_modal_prompt", lambda text, _: read(text.replace("dog", "cat"), _)
+    )
+    with (
+        pytest.raises(CallError, match="transformer of OmniGenPipeline did not read 'a dog'"),
+        record(omnigen.pipe, ["dog"]),
+    ):
+        omnigen.run("a dog")

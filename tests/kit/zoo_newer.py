@@ -1,10 +1,12 @@
 """Tiny pipelines of newer families, with random weights, seeded: real diffusers and transformers
 classes. What is known of each from the code of its pipeline and model is written beside it."""
 
+import importlib
 import inspect
 import io
 import tempfile
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +60,8 @@ from diffusers import (
     LuminaNextDiT2DModel,
     NucleusMoEImagePipeline,
     NucleusMoEImageTransformer2DModel,
+    OmniGenPipeline,
+    OmniGenTransformer2DModel,
     OvisImagePipeline,
     OvisImageTransformer2DModel,
     PRXPipeline,
@@ -74,6 +78,7 @@ from diffusers import (
     WanPipeline,
 )
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
+from diffusers.utils import is_torchvision_available
 from PIL import Image
 from tokenizers.processors import TemplateProcessing
 from transformers import (
@@ -572,6 +577,43 @@ def fibo2():
     return finish(pipe, ALL_QUERIES)
 
 
+@contextmanager
+def pictures_unread():
+    """OmniGen's processor is in diffusers beside torchvision alone: where that is missing, nothing
+    stands in for its transforms of pictures, of which there are none."""
+    if is_torchvision_available():
+        yield
+        return
+    reader, pipeline = (
+        importlib.import_module(f"diffusers.pipelines.omnigen.{name}_omnigen")
+        for name in ("processor", "pipeline")
+    )
+    transforms = SimpleNamespace(Compose=tuple, Lambda=id, ToTensor=tuple, Normalize=dict)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reader, "transforms", transforms, raising=False)
+        name = "OmniGenMultiModalProcessor"
+        patched.setattr(pipeline, name, getattr(reader, name), raising=False)
+        yield
+
+
+def omnigen():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    factors = {"short_factor": [1.0] * 8, "long_factor": [1.0] * 8}
+    transformer = OmniGenTransformer2DModel(
+        in_channels=4, hidden_size=32, num_attention_heads=2, num_key_value_heads=2,
+        intermediate_size=16, num_layers=2, pad_token_id=0, vocab_size=len(tokenizer),
+        rope_scaling=factors, pos_embed_max_size=8, time_step_dim=16,
+    )  # fmt: skip
+    turned = FlowMatchEulerDiscreteScheduler(invert_sigmas=True, num_train_timesteps=1)
+    with pictures_unread():
+        pipe = OmniGenPipeline(transformer, turned, vae(), tokenizer)
+    collator = pipe.multimodal_processor.collator
+    masks = collator.create_mask  # of float32, in which 0 times the least float64 is no number
+    collator.create_mask = lambda *given: (masks(*given)[0].double(), None)
+    return finish(pipe, ALL_QUERIES)
+
+
 def joyimage():
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
@@ -735,6 +777,10 @@ NEWER = {
     "nucleus": Known(
         nucleus, {"return_index": -1, "max_sequence_length": 512}, tolerance=1e-5,
         picture=lambda _, __: 0, text=lambda cells, _: cells,
+    ),
+    "omnigen": Known(
+        omnigen, {}, calls=1, cond=0, picture=lambda _, text: text + 1,
+        encoder="transformer.embed_tokens", tolerance=1e-5,
     ),
     "fibo2": Known(
         fibo2, {"negative_prompt": ""}, picture=lambda _, __: 4, left_out=("perceiver",),

@@ -24,9 +24,9 @@ class Encoder:
     ``name`` is that of its tokens. ``read(pipe, prompt, encoding)`` is all that it is given, from
     position 0, padding included that is read; ``kept(pipe, encoding, tokens)`` those of which the
     denoiser reads something. ``component`` of the pipeline runs it: the ids that reach that are
-    compared; None if nothing does. ``prompt`` is the argument of the pipeline that holds its text.
-    The features of one that is ``beside`` lie beside those of the encoder before it, position by
-    position.
+    compared ("transformer" is a denoiser that embeds its ``input_ids`` itself); None if nothing
+    does. ``prompt`` is the argument of the pipeline that holds its text. The features of one that
+    is ``beside`` lie beside those of the encoder before it, position by position.
     """
 
     name: str

@@ -195,7 +195,10 @@ def _all_blocks(block: Any) -> Iterator[Any]:
 
 def told_by(pipe: Any) -> tuple[str, ...]:
     """The methods to which a pipeline that is not modular gives its prompts, the usual one first;
-    some have another one for prompts with pictures."""
+    some have another one for prompts with pictures. Where a processor reads them, which is called
+    as a function, it is that which comes before."""
+    if hasattr(pipe, "multimodal_processor"):
+        return ("check_inputs",)
     usual = "encode_prompt" if hasattr(type(pipe), "encode_prompt") else "_encode_prompt"
     others = ("encode_prompt_multiple_images",)
     return usual, *(name for name in others if hasattr(type(pipe), name))
@@ -207,8 +210,10 @@ def default_encoding(pipe: Any) -> dict[str, Any]:
     if is_modular(pipe):
         return {each.name: each.default for each in pipe.blocks.inputs if each.name}
     defaults: dict[str, Any] = {}
-    for name in (told_by(pipe)[0], "__call__"):
-        method = getattr(type(pipe), name)
+    methods = [getattr(type(pipe), name) for name in (told_by(pipe)[0], "__call__")]
+    if hasattr(pipe, "multimodal_processor"):
+        methods.insert(0, type(pipe.multimodal_processor).__call__)
+    for method in methods:
         parameters = inspect.signature(method).parameters.values()
         defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}
     return defaults

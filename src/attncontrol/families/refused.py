@@ -5,8 +5,6 @@ from collections.abc import Mapping
 REFUSED: Mapping[str, str] = {
     "GlmImageTransformer2DModel": "the text that it attends to is what stands in quotation marks; "
     "the prompt reaches it as picture tokens that a language model wrote",
-    "OmniGenTransformer2DModel": "it reads the prompt itself, without a text encoder whose ids "
-    "could be compared",
     "Cosmos3OmniTransformer": "it reads the prompt itself, without a text encoder whose ids could "
     "be compared",
     "StableCascadeUNet": "its pictures are made by two denoisers, one after the other, and the "

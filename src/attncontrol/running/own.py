@@ -23,10 +23,15 @@ def caller() -> Any | None:
 def state_of_run(pipe: Any) -> Any | None:
     """The state that the blocks of a modular pipeline work on, of its call that is running in this
     thread; None outside."""
+    return argument_of_run(pipe, "state")
+
+
+def argument_of_run(pipe: Any, name: str) -> Any | None:
+    """What the call of a pipeline that is running in this thread was given; None outside."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _pipeline_of(frame) is not pipe:
         frame = frame.f_back
-    return None if frame is None else frame.f_locals.get("state")
+    return None if frame is None else frame.f_locals.get(name)
 
 
 def is_running_elsewhere(pipe: Any) -> bool:

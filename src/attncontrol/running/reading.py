@@ -28,9 +28,8 @@ def watch(pipe: Any, heard: Callable[[str, list[Ids]], None]) -> list[Callable[[
 
     def listener(name: str) -> Hook:
         def hear(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            ids = args[0] if args else kwargs.get("input_ids")
-            if isinstance(ids, Tensor) and ids.ndim == 2:
-                heard(name, [tuple(row) for row in ids.tolist()])
+            if rows := ids_of(args[0] if args else kwargs.get("input_ids")):
+                heard(name, rows)
 
         return Hook(hear)
 
@@ -45,9 +44,25 @@ def watch(pipe: Any, heard: Callable[[str, list[Ids]], None]) -> list[Callable[[
     ]
 
 
+def ids_of(given: Any) -> list[Ids]:
+    """Those of ids [row position], none of anything else."""
+    is_ids = isinstance(given, Tensor) and given.ndim == 2
+    return [tuple(row) for row in given.tolist()] if is_ids else []
+
+
 def prompts_of(encoding: Mapping[str, Any]) -> list[str] | None:
     given = encoding.get("prompt")
     return [given] if isinstance(given, str) else list(given) if given else None
+
+
+def embeds_of(arguments: Mapping[str, Any], branches: Sequence[str], images: int) -> dict[str, Any]:
+    """The embeddings that the denoiser is given, of pipelines that encode prompts in a way of their
+    own."""
+    states = arguments.get("encoder_hidden_states")
+    if not isinstance(states, Tensor) or len(states) != len(branches) * images:
+        return {}
+    of = dict(zip(branches, states.split(images), strict=True))
+    return {"prompt_embeds": of.get("cond"), "negative_prompt_embeds": of.get("uncond")}
 
 
 def text_of_run(
@@ -133,7 +148,8 @@ def _require_received(
         return
     expected = tuple(token.id for token in encoder.read(pipe, prompt, encoding))
     rows = received.get(encoder.component, ())
-    name = encoder.component.replace("text_encoder", "tokenizer")
+    number = encoder.component.removeprefix("text_encoder")
+    name = "tokenizer" if number == encoder.component else f"tokenizer{number}"
     tokenizer: Any = getattr(pipe, name, None) or getattr(pipe, "processor", None)
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of one for text and pictures
     if any(_is_same(expected, row, getattr(tokenizer, "pad_token_id", None)) for row in rows):

@@ -54,10 +54,13 @@ def steps_among(scheduler: Any, evaluations: int) -> int:
 
 def noise_at(scheduler: Any, place: int) -> float:
     """The timestep at a place of the schedule as a share of those that the model was trained with,
-    whatever units the denoiser is told; 0 after the last one."""
+    whatever units the denoiser is told; 0 after the last one. Schedules that are turned round count
+    from noise."""
     times = scheduler.timesteps
-    trained = scheduler.config.get("num_train_timesteps") or 1000
-    return float(times[place]) / trained if place < len(times) else 0.0
+    if place >= len(times):
+        return 0.0
+    share = float(times[place]) / (scheduler.config.get("num_train_timesteps") or 1000)
+    return 1 - share if scheduler.config.get("invert_sigmas") else share
 
 
 def _has_stages(scheduler: Any) -> bool:

@@ -16,7 +16,8 @@ from attncontrol.prompts.text import Text
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.further import Further
 from attncontrol.running.heard import Hearing
-from attncontrol.running.reading import NAMES, Ids, prompts_of, text_of_run
+from attncontrol.running.own import argument_of_run
+from attncontrol.running.reading import NAMES, Ids, embeds_of, ids_of, prompts_of, text_of_run
 from attncontrol.running.solvers import noise_at, stage_of, steps_among
 
 
@@ -132,6 +133,8 @@ class Track:
 def begun(pipe: Any, bound: Mapping[str, Any]) -> Track:
     """A run, from the arguments with which the pipeline calls its ``encode_prompt``."""
     repeats = bound.get("num_images_per_prompt") or bound.get("num_videos_per_prompt")
+    if "check_inputs" in told_by(pipe):  # which is not told it
+        repeats = argument_of_run(pipe, "num_images_per_prompt")
     own = {name: list(value) if isinstance(value, list) else value for name, value in bound.items()}
     return Track(repeats=repeats, encoding=default_encoding(pipe) | own, prompts=prompts_of(own))
 
@@ -204,19 +207,11 @@ def _rows(
             "batch in a way that is not known"
         )
     if track.text is None:
-        told = track.encoding or _given(arguments, branches, images)
+        if rows := ids_of(arguments.get("input_ids")):  # the denoiser embeds them itself
+            track.received["transformer"] = rows
+        told = track.encoding or embeds_of(arguments, branches, images)
         track.text = text_of_run(pipe, family, told, track.received, images, track.heard.told())
     return branches, images
-
-
-def _given(arguments: Mapping[str, Any], branches: tuple[str, ...], images: int) -> dict[str, Any]:
-    """The embeddings that the denoiser is given, of pipelines that encode prompts in a way of their
-    own."""
-    states = arguments.get("encoder_hidden_states")
-    if not isinstance(states, Tensor) or len(states) != len(branches) * images:
-        return {}
-    of = dict(zip(branches, states.split(images), strict=True))
-    return {"prompt_embeds": of.get("cond"), "negative_prompt_embeds": of.get("uncond")}
 
 
 def _branches(pipe: Any, family: Family, track: Track, parts: int | None) -> tuple[str, ...]:
