@@ -42,8 +42,6 @@ NOT_SUPPORTED = {
     "LongCatAudioDiTPipeline": "makes sounds",
     "QwenImageLayeredPipeline": "makes several layers of a picture at once",
     "ShapEPipeline": "makes shapes",
-    "StableDiffusionInstructPix2PixPipeline": "has three rows for every picture",
-    "StableDiffusionXLInstructPix2PixPipeline": "has three rows for every picture",
     "HunyuanImageRefinerPipeline": "makes a picture finer; not described",
     "ZImageOmniPipeline": "orders its sequence in another way where it is given pictures",
 }

@@ -7,7 +7,7 @@ Chen et al. 2024, arXiv 2411.02395).
 A_r = softmax over the keys of text r alone, in cross-attention; cells in no region see the prompt.
 In joint attention a cell that regions cover by half sees their texts and the whole picture in one
 softmax, which takes the place of the sum; the prompt, as without regions, has the share ``base``;
-text r sees itself and its cells. Unconditional rows see their own text, and ``negatives`` alike.
+text r sees itself and its cells. Rows of the negative prompt see that, and ``negatives`` alike.
 The official code mixes with a pass of the prompt (0.1 to 0.3, 10 steps, some blocks) and shows a
 cell no cells of other regions: ``separate=True``, which may leave pictures without connection.
 """
@@ -68,7 +68,8 @@ class Regions(Edit):
     def _groups(self, call: AttentionCall, now: Moment) -> list[Group]:
         """Rows that have the same regions."""
         chosen = [i for i in range(len(call.query)) if is_chosen(self.images, i, now)]
-        negative = range(len(call.query))[now.rows("uncond")]
+        rows = range(len(call.query))
+        negative = {*rows[now.rows("uncond")], *rows[now.rows("reference")]}
         return [
             Group(pairs_of(self.regions), [row for row in chosen if row not in negative]),
             Group(pairs_of(self.negatives), [row for row in chosen if row in negative]),

@@ -49,11 +49,11 @@ def to_xarray(maps: AttentionMaps) -> Any:
     """A DataTree with one node per site, each with the variable ``attention`` and the same axes:
     image, branch, step, head, height, width, token (videos: frame before height).
 
-    Coordinates: ``image`` 0, 1 ...; ``branch`` "cond", "uncond"; ``step`` as in ``maps.steps``,
-    with ``timestep`` and ``sigma`` along it (NaN if not known); ``head`` 0, 1 ...; ``height`` and
-    ``width`` the middles of the cells, 0 .. 1 from the top left; ``token`` the words, the second of
-    the same as "cat#2", where all images have the same, else 0, 1 ... with ``label`` [image token],
-    or [branch image token] where the branches have others;
+    Coordinates: ``image`` 0, 1 ...; ``branch`` "cond", "uncond", "reference"; ``step`` as in
+    ``maps.steps``, with ``timestep`` and ``sigma`` along it (NaN if not known); ``head`` 0, 1 ...;
+    ``height`` and ``width`` the middles of the cells, 0 .. 1 from the top left; ``token`` the
+    words, the second of the same as "cat#2", where all images have the same, else 0, 1 ... with
+    ``label`` [image token], or [branch image token] where the branches have others;
     ``prompt`` along image. ``step`` and ``head`` are -1 where the mean over them was recorded.
     Steps in which a site did not run are NaN. Attributes of a node: kind, stride and heads; of the
     tree: the version as ``attncontrol``, direction, reductions, ``about`` as JSON, and ``partial``

@@ -2,7 +2,9 @@
 is ``sd2``.
 
 Text is the key side of every ``attn2``. One call per step with batch [uncond, cond] under
-classifier-free guidance, else [cond]. The two encoders of SDXL share one vocabulary, and their
+classifier-free guidance, else [cond]; InstructPix2Pix, whose UNet reads a picture in further
+channels, has [cond, reference, uncond], of which the last two read the negative prompt, and the
+last an empty picture. The two encoders of SDXL share one vocabulary, and their
 features are concatenated: a position is one token of both. Those whose text and picture are keys
 of one attention are ``deepfloyd`` and ``kandinsky2``.
 """
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
+from attncontrol.errors import CallError
 from attncontrol.families.autoencoder import scaled, standardised
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
@@ -77,6 +80,22 @@ def _steering(sites: tuple[Site, ...]) -> tuple[Where, float | None]:
     return Where(kind="cross", stride=max(strides)), None
 
 
+def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
+    """Raises CallError where a pipeline does not say whether it is guided."""
+    if not hasattr(pipe, "prepare_image_latents"):  # of InstructPix2Pix
+        return one_call(pipe, nth, parts)
+    if parts is None and not hasattr(pipe, "do_classifier_free_guidance"):
+        raise CallError(
+            f"{type(pipe).__name__} without a prompt does not say whether it is guided: its rows "
+            "are not known; call it with prompt=... instead of prompt_embeds"
+        )
+    guided = pipe.do_classifier_free_guidance if parts is None else parts == len(_THREE)
+    return _THREE if guided else ("cond",)
+
+
+_THREE = ("cond", "reference", "uncond")
+
+
 def _encoders(pipe: Any) -> tuple[Encoder, ...]:
     ends = [end for end in ("", "_2") if getattr(pipe, f"tokenizer{end}", None) is not None]
     return tuple(
@@ -111,7 +130,7 @@ FAMILY = Family(
     matches=_matches,
     denoiser=lambda pipe: pipe.unet,
     sites=_sites,
-    branches=one_call,
+    branches=_branches,
     encoders=_encoders,
     layout=_layout,
     steering=_steering,
@@ -121,6 +140,6 @@ FAMILY = Family(
     latents=lambda unet, _: (
         slice(None),
         slice(0, unet.config.out_channels),
-    ),  # not the mask of inpainting
+    ),  # not the mask of inpainting, nor the picture of InstructPix2Pix
     further="whole",
 )

@@ -104,7 +104,7 @@ class AttentionMaps:
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """ "cond", "uncond"."""
+        """ "cond", "uncond", "reference"."""
         return self.recording.branches
 
     @property

@@ -1,8 +1,8 @@
 """What the images of one run are told: their prompts, and where the words of these are."""
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from attncontrol.errors import UnsupportedError, WordError
 from attncontrol.prompts.tokens import Span, Subject, Token, merged
@@ -24,23 +24,22 @@ class Text:
 
     Where the text encoders read different prompts it is these one after another, with " | " in
     between. ``read`` gives the token positions of an image as the denoiser gets them; each is read
-    once. ``negative`` is the text of the unconditional rows.
+    once. ``others`` are the texts of branches that read another one, such as "uncond".
     """
 
     prompts: tuple[str | None, ...]
     read: Callable[[int], tuple[Token, ...]]
-    negative: "Text | None" = None
+    others: "Mapping[str, Text]" = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "read", functools.cache(self.read))
         object.__setattr__(self, "tokens", functools.cache(self.tokens))
 
     def of(self, branch: str) -> "Text":
-        """That of a branch: the negative prompts of "uncond"."""
-        if branch != "uncond":
-            return self
-        unknown = Text((None,) * len(self.prompts), self.read)
-        return self.negative or unknown
+        """That of a branch, such as the negative prompts of "uncond"."""
+        if branch == "uncond" and branch not in self.others:
+            return Text((None,) * len(self.prompts), self.read)
+        return self.others.get(branch, self)
 
     def tokens(self, image: int) -> tuple[Token, ...]:
         """All positions of the text of an image. Raises WordError if its prompt is not known, and

@@ -15,7 +15,7 @@ from attncontrol.attention.call import AttentionCall, Layout
 from attncontrol.checks.arguments import shown
 from attncontrol.errors import ModelError, WordError
 from attncontrol.families.family import Family
-from attncontrol.families.parts import default_encoding
+from attncontrol.families.parts import default_encoding, told_by
 from attncontrol.prompts.tokens import Token
 from attncontrol.running.calls import DenoiserCall
 
@@ -80,7 +80,7 @@ def read(
     WordError for one that none of them reads to its end."""
     if not texts:
         return None
-    method = type(pipe).encode_prompt  # not that of the object, which contexts observe
+    method = getattr(type(pipe), told_by(pipe)[0])  # not that of the object, which contexts observe
     accepted = inspect.signature(method).parameters
     named: dict[str, Any] = {name: v for name, v in encoding.items() if name in accepted}
     named |= {name: None for name in named if "prompt" in name and name != "num_images_per_prompt"}
@@ -91,7 +91,8 @@ def read(
     for text in dict.fromkeys(texts):
         tokens = family.tokens(pipe, text, known)
         _require_whole(text, tokens)
-        of_text = method(pipe, **named | {"prompt": text})[0]
+        made = method(pipe, **named | {"prompt": text})
+        of_text = made if isinstance(made, Tensor) else made[0]
         if family.further == "words":
             of_text = of_text[:, _words(tokens)]
         states.append(of_text)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attncontrol.errors import CallError
-from attncontrol.families.encoder import Encoder, Texts, joined, positions, text_of
+from attncontrol.families.encoder import Arguments, Encoder, Texts, joined, positions, text_of
 from attncontrol.families.family import Family
 from attncontrol.prompts.text import Text
 from attncontrol.prompts.tokens import Token
@@ -18,6 +18,9 @@ from attncontrol.running.observers import Hook
 
 Ids = tuple[int, ...]
 """A row of what a text encoder is given."""
+
+_Known = Sequence[Texts | None]
+"""The texts of every image, None where they are not known."""
 
 NAMES = ("prompt", "prompt_2", "prompt_3", "prompt_4")
 """Arguments of ``encode_prompt`` that hold texts."""
@@ -73,15 +76,15 @@ def text_of_run(
     images: int,
     heard: Collection[Heard] = (),
 ) -> Text:
-    """The text of every image, and of its unconditional rows; None where it is not known. That of
-    embeddings is known if the text encoders were ``heard`` making them."""
+    """The text of every image, and of its rows that do not read it; None where it is not known.
+    That of embeddings is known if the text encoders were ``heard`` making them."""
     encoders = family.encoders(pipe)
     texts, negatives = _texts(encoding, images), _negatives(encoding, images)
     zeros = encoding.get("negative_prompt") is None and bool(
         pipe.config.get("force_zeros_for_empty_prompt")
     )
 
-    def read(of: Sequence[Texts | None], how: Mapping[str, Any], image: int) -> tuple[Token, ...]:
+    def read(of: _Known, how: Arguments, image: int) -> tuple[Token, ...]:
         own = of[image]
         assert own is not None  # Text reads known prompts alone
         tokens = positions(pipe, encoders, own, how)
@@ -91,7 +94,7 @@ def text_of_run(
             _require_received(pipe, encoder, text_of(own, encoder), how, received)
         return tokens
 
-    def text(of: Sequence[Texts | None], how: Mapping[str, Any], other: Text | None = None) -> Text:
+    def text(of: _Known, how: Arguments, others: Mapping[str, Text]) -> Text:
         name = "negative_prompt_embeds" if of is negatives else "prompt_embeds"
         states = None if None not in of else encoding.get(name)
         known = texts_of(pipe, encoders, states, heard, images)
@@ -102,10 +105,11 @@ def text_of_run(
         return Text(
             said,
             lambda image: read(of, how, image) if (told := known[image]) is None else told[1],
-            other,
+            others,
         )
 
-    return text(texts, encoding, text(negatives, {**encoding, **family.negative}))
+    negative = text(negatives, {**encoding, **family.negative}, {})
+    return text(texts, encoding, {"uncond": negative, "reference": negative})
 
 
 def _texts(encoding: Mapping[str, Any], images: int) -> list[Texts | None]:

@@ -30,7 +30,9 @@ from attncontrol.verbs.photo import Photo, Size
 from attncontrol.writing import require_free
 
 _OURS = ("prompt", "latents", "image", "output_type", "num_images_per_prompt", "strength")
-_OF_PICTURES = ("Img2Img", "Inpaint", "Edit", "ControlNet", "Fill", "Upscale", "Depth2Img")
+_OF_PICTURES = (
+    "Img2Img", "Inpaint", "Edit", "ControlNet", "Fill", "Upscale", "Depth2Img", "Pix2Pix",
+)  # fmt: skip
 _Prompts = Annotated[
     str | Sequence[str],
     Such("a prompt, or one for every picture", lambda of: isinstance(of, str) or len(of)),

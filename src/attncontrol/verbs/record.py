@@ -56,7 +56,8 @@ def record(
     words; None records every text position. A word need be in one of the prompts only: where it is
     not its maps are NaN. Means over heads and steps are formed while the pipeline runs; ``keep``
     keeps these axes. ``branches`` are "cond" and, under classifier-free guidance, "uncond", whose
-    words are those of the negative prompt; the first one is what the maps show,
+    words are those of the negative prompt, and "reference" of models that make a third prediction
+    of the picture that they are given, without the prompt; the first one is what the maps show,
     ``maps.of("uncond")`` has its own labels. ``steps`` are the indices of the steps to record, None
     for all. ``direction`` other than "image->text" needs joint attention or, for "image->image",
     self-attention (see ``related``); ``where`` is every site that has it unless given. ``to`` is a

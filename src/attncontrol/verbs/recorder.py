@@ -83,7 +83,7 @@ class Recorder:
             self._begin(call)
         alone = getattr(self.run.pipe, "do_classifier_free_guidance", None) is False
         if alone or (self.seen and not call.text.of("uncond").known(0)):
-            self._require_met({"uncond"}.intersection(self.wish.branches))
+            self._require_met({"uncond", "reference"}.intersection(self.wish.branches))
         self.seen.append(index)
         if self.wish.has_step(index):
             self._write_step()
