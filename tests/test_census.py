@@ -49,7 +49,7 @@ def test_the_tables_are_those_of_the_readme():
     [
         ("GlmImagePipeline", "quotation marks"), ("Cosmos3OmniPipeline", "reads the prompt itself"),
         ("StableCascadeCombinedPipeline", "two denoisers"), ("LattePipeline", "row of its own"),
-        ("KandinskyPriorPipeline", "features"), ("DreamLitePipeline", "left half of every line"),
+        ("KandinskyPriorPipeline", "features"),
         ("LTX2ImageToVideoPipeline", "from text alone"),
     ],
 )  # fmt: skip

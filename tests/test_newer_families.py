@@ -19,6 +19,7 @@ from attncontrol.families.known import family_of
 from attncontrol.running.observers import named
 from attncontrol.running.session import Hooks, attach
 from tests.kit.zoo_newer import NEWER, photo
+from tests.kit.zoo_unets import UNETS
 from tests.kit.zoo_videos import VIDEOS, ltx2_connectors
 from tests.reference.loops import Softmax
 
@@ -27,7 +28,7 @@ WORDS = {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog"]}
 PIECES = {"cat": "cat", "turtle": "tur tle", "dog": "dog"}
 GRID = (4, 6)
 BEFORE = "<|im_start|>user\n<image1><|vision_start|>"  # a reference picture of Qwen-Image 2.1
-ALL = NEWER | VIDEOS
+ALL = NEWER | VIDEOS | UNETS
 pytestmark = pytest.mark.filterwarnings("ignore:`LoraLoaderMixin`")
 
 
@@ -49,7 +50,8 @@ class Tiny:
         }  # fmt: skip
         if "guidance_scale" not in inspect.signature(type(self.pipe).__call__).parameters:
             del call["guidance_scale"]
-        return self.pipe(prompt=prompt or self.prompts, **call | self.known.options | options)[0]
+        prompt = prompt or (self.prompts if len(self.prompts) > 1 else self.prompts[0])
+        return self.pipe(prompt=prompt, **call | self.known.options | options)[0]
 
     @contextmanager
     def caught(self):
@@ -128,9 +130,10 @@ def watched(tiny, monkeypatch, seen):
 def of_word(tiny, probabilities, word, ids):
     """The share that the pieces of a word have of each cell [row head height width]."""
     cells = math.prod(tiny.known.grid)
-    first = tiny.known.picture(cells, tiny.length)
+    first, width = tiny.known.picture(cells, tiny.length), tiny.known.grid[-1]
+    own = [first + k // width * width * tiny.known.line + k % width for k in range(cells)]
     columns = [tiny.known.text(cells, tiny.length) + p for p in tiny.positions(word, ids)]
-    return probabilities[..., first : first + cells, columns].sum(-1).unflatten(-1, tiny.known.grid)
+    return probabilities[..., own, :][..., columns].sum(-1).unflatten(-1, tiny.known.grid)
 
 
 def test_recorded_maps_equal_the_explicit_softmax(tiny, monkeypatch):

@@ -93,5 +93,5 @@ def reconstructed(pipe, pictures):
     if kind == "AutoencoderKLQwenImage21":  # with an opaque fourth channel
         pixels = torch.cat([pixels, torch.ones_like(pixels[:, :1])], 1)
     made = pipe.vae.encode(pixels[:, :, None] if of_videos else pixels)
-    decoded = pipe.vae.decode(made.latent if hasattr(made, "latent") else made.latent_dist.mean)[0]
+    decoded = pipe.vae.decode(made.latent_dist.mean if hasattr(made, "latent_dist") else made[0])[0]
     return ((decoded[:, :, 0] if of_videos else decoded) / 2 + 0.5).clamp(0, 1)

@@ -133,7 +133,8 @@ class Known:
     all of one stride. ``checkpointing`` is False where diffusers fails
     under it. ``fronted`` says that padding on the left is taken from before the text, ``apart``
     how often the text attends to itself before the picture's turn in the first step.
-    ``of_a_picture`` are the keys of a position at which the text encoder reads a picture."""
+    ``of_a_picture`` are the keys of a position at which the text encoder reads a picture, ``line``
+    the pictures whose cells lie side by side in a line, its own first."""
 
     make: Callable[[], Any]
     options: dict[str, Any]
@@ -154,6 +155,7 @@ class Known:
     fronted: bool = False
     apart: int = 0
     of_a_picture: int = 1
+    line: int = 1
 
 
 def qwen_vl(tokenizer, layers=2, **ids):
@@ -470,12 +472,13 @@ class Processor:
 
     def __call__(self, text, images, padding, return_tensors):
         seen = self.image_processor(images=images, return_tensors=return_tensors)
-        counts = (seen["image_grid_thw"].prod(1) // 4).tolist()
+        counts = iter((seen["image_grid_thw"].prod(1) // 4).tolist())
         texts = []
         for row in text:
             first, *rest = row.split("<|image_pad|>")
-            parts = zip(counts, rest, strict=True)
-            texts.append(first + "".join("<|image_pad|>" * n + part for n, part in parts))
+            parts = ["<|image_pad|>" * next(counts) + part for part in rest]
+            texts.append("".join([first, *parts]))
+        assert not [*counts]
         read = self.tokenizer(texts, padding=padding, return_tensors=return_tensors)
         return BatchEncoding({**read, **seen})
 

@@ -190,8 +190,8 @@ def _of_words(
     layers: Sequence[Layer], layout: Layout, positions: Sequence[Sequence[int]]
 ) -> WordMaps:
     """Of layers in the order of the forward pass."""
+    image = layout.image_slice
     if layers[0][0].kind == "joint":
-        image = layout.image if isinstance(layout.image, slice) else layout.image[0]
         relevance = one_sequence((attention, gradient) for _, attention, gradient in layers)[
             0, image, layout.text
         ]
@@ -204,7 +204,7 @@ def _of_words(
             start = attended(
                 start, "picture", "self" if site.kind == "self" else "cross", attention, gradient
             )
-        relevance = start.picture_text[0]
+        relevance = start.picture_text[0, image]
     return torch.stack([relevance[:, places].sum(1) for places in positions]).unflatten(
         1, layout.grid
     )

@@ -23,6 +23,8 @@ Probabilities = Float[Tensor, "batch heads query key"]
 Key = Float[Tensor, "batch heads key dim"]
 Query = Float[Tensor, "batch heads query dim"]
 
+Backend = Callable[["AttentionCall"], Tensor | None]
+
 _SHORT = 512  # keys up to which the explicit softmax is faster (text); measured in tests/perf
 
 
@@ -51,7 +53,7 @@ class AttentionCall:
     below: "Callable[[AttentionCall], Tensor] | None" = field(default=None, repr=False)
     further: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     heads: tuple[int, ...] | None = None
-    backend: "Callable[[AttentionCall], Tensor | None] | None" = field(default=None, repr=False)
+    backend: Backend | None = field(default=None, repr=False)
 
     def run(self) -> Tensor:
         """The attention output [batch heads query dim], after the edits below this one."""

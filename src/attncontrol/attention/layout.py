@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from attncontrol.errors import CallError
 
 
@@ -14,7 +16,9 @@ class Layout:
     are its queries, in joint attention also its keys, as one slice or, where the rows of the batch
     differ, one for each; ``text`` are keys, and so are the ``further`` texts of edits in joint
     attention, which nobody sees unless an edit says so. ``references`` are the pictures that an
-    editing model is given: the grid of each, and as its ``image`` where it lies.
+    editing model is given: the grid of each, and as its ``image`` where it lies. Where the picture
+    is no row of positions, ``order`` holds the numbers of all in the order in which they are seen,
+    queries and the keys of self-attention alike; ``image`` counts in that.
     """
 
     grid: tuple[int, ...]
@@ -22,6 +26,7 @@ class Layout:
     text: slice = field(default_factory=lambda: slice(None))
     further: Mapping[str, slice] = field(default_factory=dict)
     references: "tuple[Layout, ...]" = ()
+    order: Tensor | None = None
 
     @property
     def image_slice(self) -> slice:

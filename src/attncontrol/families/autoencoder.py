@@ -17,7 +17,7 @@ def encoded(pipe: Any, pictures: Tensor) -> Tensor:
     vae = pipe.vae
     with _wide_enough(vae):
         made = vae.encode(pictures.to(vae.device, vae.dtype))
-    latents: Tensor = made.latent if hasattr(made, "latent") else made.latent_dist.mean
+    latents: Tensor = made.latent_dist.mean if hasattr(made, "latent_dist") else made[0]
     return latents if latents.dtype == torch.float64 else latents.float()
 
 

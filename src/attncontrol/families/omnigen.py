@@ -16,10 +16,8 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import CallError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, joint_sites, patch_grid
+from attncontrol.families.parts import MARK, UNCUT, joint_sites, patch_grid
 from attncontrol.prompts.tokens import Token, tokenize
-
-_UNCUT = 10**6  # tokens: nothing is cut off
 
 
 def _branches(_: Any, __: int, parts: int | None) -> tuple[str, ...]:
@@ -35,7 +33,7 @@ def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     processor = pipe.multimodal_processor
     tokenizer, written = processor.text_tokenizer, processor.add_prefix_instruction
     before, after = written(MARK).split(MARK)
-    own = tokenize(tokenizer, prompt, length=_UNCUT, padding=False, around=(before, after))
+    own = tokenize(tokenizer, prompt, length=UNCUT, padding=False, around=(before, after))
     given = encoding.get("prompt") or ()
     together = (given,) if isinstance(given, str) else given
     texts = {prompt, encoding["negative_prompt"], *together}

@@ -48,6 +48,8 @@ def text_length(arguments: Arguments) -> int:
 
 MARK = "\ue000"
 """Stands for the prompt where a pipeline's template is read."""
+UNCUT = 10**6
+"""Tokens of a text that is not cut off, however long it is."""
 
 
 def chat(tokenizer: Any, messages: Sequence[Any], **options: Any) -> tuple[str, str]:
@@ -196,12 +198,23 @@ def _all_blocks(block: Any) -> Iterator[Any]:
 def told_by(pipe: Any) -> tuple[str, ...]:
     """The methods to which a pipeline that is not modular gives its prompts, the usual one first;
     some have another one for prompts with pictures. Where a processor reads them, which is called
-    as a function, it is that which comes before."""
-    if hasattr(pipe, "multimodal_processor"):
+    as a function, or ``encode_prompt`` all texts of a run at once, it is that which comes before.
+    """
+    if hasattr(pipe, "multimodal_processor") or _reads_together(pipe):
         return ("check_inputs",)
     usual = "encode_prompt" if hasattr(type(pipe), "encode_prompt") else "_encode_prompt"
     others = ("encode_prompt_multiple_images",)
     return usual, *(name for name in others if hasattr(type(pipe), name))
+
+
+def _reads_together(pipe: Any) -> bool:
+    method = getattr(type(pipe), "encode_prompt", None)
+    return method is not None and "prompts" in inspect.signature(method).parameters
+
+
+def as_called(pipe: Any, texts: Sequence[str]) -> str | list[str]:
+    """Texts as the call of a pipeline takes them, some of which make pictures of one alone."""
+    return texts[0] if len(texts) == 1 and _reads_together(pipe) else list(texts)
 
 
 def default_encoding(pipe: Any) -> dict[str, Any]:

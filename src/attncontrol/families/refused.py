@@ -10,8 +10,6 @@ REFUSED: Mapping[str, str] = {
     "StableCascadeUNet": "its pictures are made by two denoisers, one after the other, and the "
     "second does not read the prompt",
     "PriorTransformer": "it makes the features of a picture, not the picture",
-    "DreamLiteUNetModel": "its picture is the left half of every line of cells, which is no row of "
-    "positions",
     "LatteTransformer3DModel": "every frame of a video is a row of its own",
     "LTX2VideoTransformer3DModel": "of its pipelines the one that makes a video from text alone is "
     "described, others have further cells in the sequence of the video",

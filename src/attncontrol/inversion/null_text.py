@@ -131,7 +131,8 @@ class Tuning:
 
     def _predicted(self, call: DenoiserCall) -> Tensor:
         prediction = prediction_of(self.back.run.forward(call, "gradient"))
-        return prediction[:, : call.latents.shape[1]].to(self.back.latents)
+        own = prediction[:, : call.latents.shape[1]]  # some put out a variance behind
+        return own[call.part].to(self.back.latents)
 
 
 def with_null(call: DenoiserCall, null: Tensor) -> DenoiserCall:

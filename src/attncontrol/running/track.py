@@ -20,6 +20,8 @@ from attncontrol.running.own import argument_of_run
 from attncontrol.running.reading import NAMES, Ids, embeds_of, ids_of, prompts_of, text_of_run
 from attncontrol.running.solvers import noise_at, stage_of, steps_among
 
+_OF_RUN = ("num_images_per_prompt", "negative_prompt", "max_sequence_length")
+
 
 @dataclass(eq=False)
 class Track:
@@ -132,9 +134,11 @@ class Track:
 
 def begun(pipe: Any, bound: Mapping[str, Any]) -> Track:
     """A run, from the arguments with which the pipeline calls its ``encode_prompt``."""
+    if "check_inputs" in told_by(pipe):  # which is not told them
+        of_run = {name: argument_of_run(pipe, name) for name in _OF_RUN}
+        told = {name: value for name, value in of_run.items() if value is not None}
+        bound = {**told, **bound}
     repeats = bound.get("num_images_per_prompt") or bound.get("num_videos_per_prompt")
-    if "check_inputs" in told_by(pipe):  # which is not told it
-        repeats = argument_of_run(pipe, "num_images_per_prompt")
     own = {name: list(value) if isinstance(value, list) else value for name, value in bound.items()}
     return Track(repeats=repeats, encoding=default_encoding(pipe) | own, prompts=prompts_of(own))
 

@@ -19,6 +19,7 @@ from attncontrol.attention.edit import Editor
 from attncontrol.attention.intercept import ControlAttnProcessor, Listener, attend, wrap
 from attncontrol.attention.kernels import OwnKernel
 from attncontrol.attention.moment import Moment, Purpose
+from attncontrol.attention.ordered import in_order
 from attncontrol.attention.sites import Site
 from attncontrol.errors import CouplingError
 from attncontrol.running.cache import Caches
@@ -54,11 +55,12 @@ class Pass:
         listeners = [listener for sites, listener in self.listeners if name in sites]
         if not editors and not listeners and not self.call.further:
             return call.kernel()
-        call, now = self._found(call)
+        own, (call, now) = call.backend, self._found(call)
         output = attend(call, now, editors, listeners)
-        if isinstance(call.backend, OwnKernel) and call.backend.left:
-            self.left[name] = call.backend.backend
-        return output
+        if isinstance(own, OwnKernel) and own.left:
+            self.left[name] = own.backend
+        order = now.layout.order
+        return output if order is None else output[:, :, order.argsort().to(output.device)]
 
     def _found(self, call: AttentionCall) -> tuple[AttentionCall, Moment]:
         """The call without further texts, and its moment."""
@@ -71,6 +73,8 @@ class Pass:
         layout = self.layout(call.site)
         if of.further:
             call, layout = hidden(call, layout, of.further)
+        if layout.order is not None:
+            call = in_order(call, layout.order)
         now = Moment(of.step, layout, self.purpose, of.branches, of.images, of.text, self.riders)
         return call, now
 

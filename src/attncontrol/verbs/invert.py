@@ -14,6 +14,7 @@ from torch import Tensor
 from attncontrol.checks.arguments import Count, NotNegative, Such, checked
 from attncontrol.errors import CallError, CouplingError, ModelError, SchedulerError, SettingError
 from attncontrol.families.family import Family
+from attncontrol.families.parts import as_called
 from attncontrol.inversion._driven import Driven, driven
 from attncontrol.inversion._method import Back, Inversion, Learned
 from attncontrol.inversion._schedule import is_flow, require_invertible
@@ -85,9 +86,10 @@ def invert(
         )
     shown = np.stack(photo.batch(pipe, photos, size, call))
     height, width = shown.shape[1:3]
-    texts = {name: [text] * len(prompts) for name, text in call.items()
+    texts = {name: as_called(pipe, [text] * len(prompts)) for name, text in call.items()
              if name.removeprefix("negative_") in NAMES and isinstance(text, str)}  # fmt: skip
-    arguments = {**call, **texts, "prompt": prompts, "height": height, "width": width}
+    texts["prompt"] = as_called(pipe, prompts)
+    arguments = {**call, **texts, "height": height, "width": width}
     arguments |= {"num_inference_steps": num_inference_steps, "output_type": "latent"}
     if to is not None:
         require_free(path_of(to), is_trajectory)

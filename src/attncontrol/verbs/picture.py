@@ -22,6 +22,7 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.checks.arguments import Bytes, checked
 from attncontrol.errors import WordError
 from attncontrol.families.family import Family
+from attncontrol.families.parts import as_called
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span, Token
 from attncontrol.prompts.words import Word, every_token, find, listed, require_word
@@ -147,10 +148,10 @@ def noised_call(
 
     height, width = shown[0].shape[:2]
     arguments = {"num_inference_steps": 10, "output_type": "latent"} | call
-    arguments |= {"height": height, "width": width}
+    arguments |= {"prompt": as_called(pipe, prompts), "height": height, "width": width}
     alone = run.hooked(Hooks(before=before), alone=True)
     with suppress(_Done), _only(pipe.scheduler, timestep), _without_bar(pipe), alone:
-        pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), **arguments)
+        pipe(generator=torch.Generator().manual_seed(0), **arguments)
     return found[0]
 
 

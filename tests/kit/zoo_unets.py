@@ -1,0 +1,69 @@
+"""Tiny UNet pipelines whose picture is not all of what they denoise, or not made by one denoiser:
+random weights, seeded, real classes."""
+
+import torch
+from diffusers import (
+    AutoencoderTiny,
+    DreamLiteMobilePipeline,
+    DreamLitePipeline,
+    DreamLiteUNetModel,
+)
+from transformers import Qwen3VLForConditionalGeneration
+
+from attncontrol.attention.sites import Where
+from tests.kit.zoo import finish
+from tests.kit.zoo_chat import byte_tokenizer
+from tests.kit.zoo_newer import ChatProcessor, Known, flow, photo, qwen3_vl
+
+
+def dreamlite(cls=DreamLitePipeline):
+    """Attention at strides 2 and 4, of which the latter has two heads that share one key."""
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    marks = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
+    tokenizer.add_tokens(marks, special_tokens=True)
+    blocks = "DreamLiteCrossAttnNoSelfAttn", "DreamLiteCrossAttn"
+    unet = DreamLiteUNetModel(
+        block_out_channels=(16, 16, 32), layers_per_block=1, sample_size=16, norm_num_groups=8,
+        down_block_types=("DreamLiteDownBlock2D", *(f"{name}DownBlock2D" for name in blocks)),
+        up_block_types=(*(f"{name}UpBlock2D" for name in blocks[::-1]), "DreamLiteUpBlock2D"),
+        cross_attention_dim=16, attention_head_dim=16, use_linear_projection=True, ff_mult=2,
+        addition_embed_type="time", addition_time_embed_dim=8, encoder_hid_dim=16,
+        encoder_hid_dim_type="text_proj_rms", projection_class_embeddings_input_dim=16,
+    )  # fmt: skip
+    language = qwen3_vl(tokenizer, Qwen3VLForConditionalGeneration)
+    language.config.image_token_id = tokenizer.convert_tokens_to_ids(marks[1])
+    codes = AutoencoderTiny(
+        encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4,
+    )  # fmt: skip
+    pipe = cls(language, tokenizer, ChatProcessor(tokenizer), codes, unet, flow())
+    for mode in ("generate", "edit"):
+        before = getattr(pipe, f"prompt_template_encode_{mode}").partition("{}")[0]
+        dropped = len(tokenizer(before.partition(marks[0])[0]).input_ids)
+        setattr(pipe, f"prompt_template_encode_{mode}_start_idx", dropped)
+    return finish(pipe, ("to_q",))
+
+
+def dreamlite_mobile():
+    return dreamlite(DreamLiteMobilePipeline)
+
+
+def _dropped(mode):
+    return lambda pipe: getattr(pipe, f"prompt_template_encode_{mode}_start_idx")
+
+
+HALVES = {
+    "calls": 1, "prompts": 1, "picture": lambda _, __: 0, "line": 2, "tolerance": 1e-5,
+    "where": Where("cross", stride=2),
+}  # fmt: skip
+UNETS = {
+    "dreamlite": Known(dreamlite, {}, dropped=_dropped("generate"), **HALVES),
+    "dreamlite-edit": Known(
+        dreamlite, {"image": photo(96, 64, 0)}, dropped=_dropped("edit"), **HALVES
+    ),
+    "dreamlite-mobile": Known(
+        dreamlite_mobile, {"guidance_scale": None}, cond=None, dropped=_dropped("generate"),
+        **HALVES,
+    ),
+}  # fmt: skip
