@@ -57,7 +57,6 @@ class Case:
     patches: Mapping[str, Any] = field(default_factory=dict)
     workflow: str = "text2image"
     prompts: int = 2
-    steers: bool = True
     output: str = "images"
 
 
@@ -196,7 +195,7 @@ CASES = {
     ),
     "wan": Case(
         "WanBlocks", zoo_chat.wan, NEGATIVE | {"max_sequence_length": 16, "num_frames": 5},
-        {"guidance_scale": 5.0}, steers=False, output="videos",
+        {"guidance_scale": 5.0}, output="videos",
         patches={
             f"{BLOCKS}.wan.encoders.ftfy": FTFY,
             "diffusers.pipelines.wan.pipeline_wan.ftfy": FTFY,

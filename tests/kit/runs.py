@@ -28,7 +28,7 @@ def run(name, pipe, prompt=PROMPTS[0], *, steps=2, seed=0, **kwargs):
     generators = [torch.Generator().manual_seed(one) for one in seeds]
     generator = generators[0] if isinstance(seed, int) else generators
     out = pipe(prompt=prompt, generator=generator, **call)
-    return out.frames if name in VIDEO else out.images
+    return out.frames if hasattr(out, "frames") else out.images
 
 
 @contextmanager

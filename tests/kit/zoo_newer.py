@@ -314,13 +314,14 @@ def cogview4():
     )
 
 
-def kandinsky5():
+def kandinsky5(**options):
     torch.manual_seed(0)
     tokenizer, other = byte_tokenizer(), make_tokenizer()
     other.model_max_length = 77
     transformer = Kandinsky5Transformer3DModel(
         in_visual_dim=4, in_text_dim=16, in_text_dim2=32, time_dim=16, out_visual_dim=4,
         model_dim=32, ff_dim=16, num_text_blocks=1, num_visual_blocks=2, axes_dims=(4, 6, 6),
+        **options,
     )  # fmt: skip
     pipe = Kandinsky5T2IPipeline(
         wake(transformer),

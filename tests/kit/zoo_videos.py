@@ -129,7 +129,7 @@ def sana_video():
 
 
 def kandinsky5_video():
-    parts = kandinsky5().components
+    parts = kandinsky5(visual_cond=True).components
     encoder = AutoencoderKLHunyuanVideo(
         latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4,
         mid_block_add_attention=False,

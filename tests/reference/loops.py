@@ -83,7 +83,9 @@ def steered(
                 softmax.seen.clear()
                 call(leaf, t, "cond")
                 picked = [softmax.seen[n][0, :, rows, columns].mean(0) for n in text_calls]
-                loss = loss_of(torch.stack(picked).mean(0).unflatten(0, grid), encoders, subjects)
+                frames = torch.stack(picked).mean(0).unflatten(0, (-1, *grid[-2:]))  # or a picture
+                each = [loss_of(maps, encoders, subjects) for maps in frames]
+                loss = torch.stack(each).mean()
                 (gradient,) = torch.autograd.grad(loss, leaf)
             change = -alpha * math.sqrt(1 - 0.5 * i / max(total - 1, 1)) * gradient
             x, z = x + change, z + change / c

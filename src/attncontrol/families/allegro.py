@@ -1,13 +1,11 @@
 """Allegro (``AllegroTransformer3DModel``): self-attention over the patches of all frames, then
 cross-attention to T5, one call per step. Padding is masked.
-
-Recording only.
 """
 
 from diffusers import AllegroTransformer3DModel
 
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, cross_sites, one_call, t5, video_layout
+from attncontrol.families.parts import MAKES_VIDEOS, cross_sites, one_call, t5, video_layout
 
 FAMILY = Family(
     name="allegro",
@@ -17,7 +15,6 @@ FAMILY = Family(
     branches=one_call,
     encoders=t5,
     layout=video_layout,
-    steering=VIDEO,
     encode=MAKES_VIDEOS,
     batch_axis={"image_rotary_emb": None},
 )

@@ -1,7 +1,4 @@
-"""CogVideoX (``CogVideoXTransformer3DModel``): joint attention over [T5, video].
-
-Recording only.
-"""
+"""CogVideoX (``CogVideoXTransformer3DModel``): joint attention over [T5, video]."""
 
 from typing import Any
 
@@ -11,7 +8,14 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, joint_sites, one_call, t5, text_length
+from attncontrol.families.parts import (
+    MAKES_VIDEOS,
+    first_channels,
+    joint_sites,
+    one_call,
+    t5,
+    text_length,
+)
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
@@ -36,7 +40,7 @@ FAMILY = Family(
     branches=one_call,
     encoders=t5,
     layout=_layout,
-    steering=VIDEO,
+    latents=first_channels(2),
     encode=MAKES_VIDEOS,
     batch_axis={"image_rotary_emb": None},
 )

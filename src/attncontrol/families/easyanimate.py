@@ -1,8 +1,8 @@
 """EasyAnimate 5.1 text to video (``EasyAnimateTransformer3DModel``): joint attention over
 [Qwen2-VL, video], [uncond, cond] in one call per step.
 
-The pipeline writes the prompt into a chat. Padding is not masked. Recording only; models whose text
-is that of BERT are others.
+The pipeline writes the prompt into a chat. Padding is not masked. Models whose text is that of
+BERT are others.
 """
 
 import math
@@ -17,7 +17,6 @@ from attncontrol.families.family import Family
 from attncontrol.families.parts import (
     MAKES_VIDEOS,
     MARK,
-    VIDEO,
     chat,
     joint_sites,
     one_call,
@@ -50,6 +49,5 @@ FAMILY = Family(
     branches=one_call,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),
     layout=_layout,
-    steering=VIDEO,
     encode=MAKES_VIDEOS,
 )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import TEXT, Site, Where
 from attncontrol.errors import ModelError
 from attncontrol.families.autoencoder import shifted
 from attncontrol.families.encoder import Arguments, Encoder, Texts, positions
@@ -16,6 +16,14 @@ from attncontrol.prompts.tokens import Token, merged
 
 def _all(_: Any, __: Arguments) -> tuple[slice, ...]:
     return (slice(None),)
+
+
+def _all_text(_: tuple[Site, ...]) -> tuple[Where, None]:
+    return TEXT, None
+
+
+def _all_sites(_: Any) -> str:
+    return ""
 
 
 def _as_they_are(_: Any, prompts: Any) -> Any:
@@ -32,8 +40,9 @@ class Family:
     positions the keys of cross- or joint attention stand for, one after another; ``negative`` are
     arguments of ``encode_prompt`` that differ for the negative prompt. ``layout(denoiser,
     arguments, site)`` says where text and picture lie in the sequences of a site.
-    ``steering(sites)`` is the default of sites for test-time losses and the step size of the
-    papers, None if they have none; a string says why there can be none. ``encode(pipe, pictures)``
+    ``steering(sites)`` is the default of sites for test-time losses, all that look at the text
+    unless it says otherwise, and the step size of the papers, None if they have none; a string says
+    why there can be none. ``encode(pipe, pictures)``
     makes clean latents, in the shape that the pipeline's loop has, from pictures [batch 3 height
     width] in [-1, 1]; a string says why there can be none.
     ``contrast`` are the text positions that compete in a softmax over tokens; None means the tokens
@@ -46,6 +55,7 @@ class Family:
     their encoders, or without padding where that is masked or costs the attention of the picture
     too; None if they may not. ``checkpoints`` is False where diffusers fails under gradient
     checkpointing. ``unguided`` is the ``guidance_scale`` of calls without guidance.
+    ``running(denoiser)`` is what the names of its sites begin with, of denoisers that take turns.
     ``as_given(pipe, prompts)`` are the prompts of a run whose modular pipeline has written
     something around them.
     """
@@ -57,7 +67,7 @@ class Family:
     branches: Callable[[Any, int, int | None], tuple[str, ...]]
     encoders: Callable[[Any], tuple[Encoder, ...]]
     layout: Callable[[Any, Arguments, Site], Layout]
-    steering: Callable[[tuple[Site, ...]], tuple[Where, float | None]] | str
+    steering: Callable[[tuple[Site, ...]], tuple[Where, float | None]] | str = _all_text
     contrast: slice | None = None
     sample: str = "hidden_states"
     latents: Callable[[Any, Arguments], tuple[slice, ...]] = _all
@@ -69,6 +79,7 @@ class Family:
     further: Literal["whole", "words"] | None = None
     checkpoints: bool = True
     unguided: float = 1.0
+    running: Callable[[Any], str] = _all_sites
     as_given: Callable[[Any, Any], Any] = _as_they_are
 
     def clean(self, pipe: Any, pictures: Tensor) -> Tensor:

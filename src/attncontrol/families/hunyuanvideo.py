@@ -3,7 +3,7 @@ Llama]. CLIP enters as a pooled vector only. Guidance is distilled, or true clas
 in two calls per step.
 
 The pipeline writes the prompt into a template and drops the positions before it. Padding comes last
-and is masked. Blocks that refine the text are no sites. Recording only.
+and is masked. Blocks that refine the text are no sites.
 """
 
 import math
@@ -20,7 +20,7 @@ from attncontrol.families.family import Family
 from attncontrol.families.parts import (
     MAKES_VIDEOS,
     MARK,
-    VIDEO,
+    first_channels,
     transformer_sites,
     two_calls,
     video_grid,
@@ -79,6 +79,7 @@ FAMILY = Family(
     branches=two_calls,
     encoders=lambda _: (Encoder("llama", "text_encoder", _read, kept=_kept),),
     layout=_layout,
-    steering=VIDEO,
+    latents=first_channels(1),
     encode=MAKES_VIDEOS,
+    checkpoints=False,
 )

@@ -3,7 +3,7 @@
 
 ByT5 reads what stands in quotation marks, as in HunyuanImage. The places of a picture that is given
 come last, masked, for there is none. The prompt is written into a chat, and the positions before it
-are dropped. Blocks that refine the text are no sites. Recording only.
+are dropped. Blocks that refine the text are no sites.
 """
 
 import math
@@ -19,8 +19,8 @@ from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.parts import (
     MAKES_VIDEOS,
     MARK,
-    VIDEO,
     chat,
+    first_channels,
     transformer_sites,
     video_grid,
 )
@@ -66,8 +66,7 @@ FAMILY = replace(
         Encoder("qwen", "text_encoder", _read, kept=hunyuanimage.kept),
     ),
     layout=_layout,
-    latents=lambda transformer, _: (slice(None), slice(transformer.config.out_channels)),
-    steering=VIDEO,
+    latents=first_channels(1),
     encode=MAKES_VIDEOS,
     checkpoints=True,
 )

@@ -1,7 +1,5 @@
 """LTX-Video (``LTXVideoTransformer3DModel``): self-attention, then cross-attention to T5, on packed
 latents.
-
-Recording only.
 """
 
 from typing import Any
@@ -11,7 +9,7 @@ from diffusers import LTXVideoTransformer3DModel
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, one_call, t5, transformer_sites
+from attncontrol.families.parts import MAKES_VIDEOS, one_call, t5, transformer_sites
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -30,6 +28,5 @@ FAMILY = Family(
     layout=lambda _, arguments, __: Layout(
         (arguments["num_frames"], arguments["height"], arguments["width"])
     ),
-    steering=VIDEO,
     encode=MAKES_VIDEOS,
 )

@@ -4,8 +4,8 @@ then cross-attention to Gemma 3, on packed latents, [uncond, cond] in one call p
 The tokenizer fills up from the left. The connectors behind the text encoder move the text to the
 front and put learned registers behind it, which are keys like others. What concerns the sound is no
 site: its own attention, its text, and what video and sound see of each other. Further calls of
-a step are those of spatio-temporal and modality guidance. Recording only; the pipelines that are
-given pictures or videos are others.
+a step are those of spatio-temporal and modality guidance. The pipelines that are given pictures or
+videos are others.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from attncontrol.attention.sites import Kind, Site
 from attncontrol.errors import CallError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, one_call, transformer_sites
+from attncontrol.families.parts import MAKES_VIDEOS, one_call, transformer_sites
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -80,6 +80,5 @@ FAMILY = Family(
     branches=one_call,
     encoders=lambda _: (Encoder("gemma", "text_encoder", _read, kept=_kept),),
     layout=_layout,
-    steering=VIDEO,
     encode=MAKES_VIDEOS,
 )

@@ -2,7 +2,7 @@
 in one call per step.
 
 Every row is computed by itself over the text that it has: what is seen is one call of all rows, in
-which padding is masked (``attention.by_row``). Recording only.
+which padding is masked (``attention.by_row``).
 """
 
 import math
@@ -14,7 +14,7 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, joint_sites, one_call, video_grid
+from attncontrol.families.parts import MAKES_VIDEOS, joint_sites, one_call, video_grid
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -37,6 +37,5 @@ FAMILY = Family(
     branches=one_call,
     encoders=lambda _: (Encoder("t5", "text_encoder", _read),),
     layout=_layout,
-    steering=VIDEO,
     encode=MAKES_VIDEOS,
 )

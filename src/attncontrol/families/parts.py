@@ -59,7 +59,6 @@ def chat(tokenizer: Any, messages: Sequence[Any], **options: Any) -> tuple[str, 
     return before, after
 
 
-VIDEO = "losses are defined on the maps of pictures, not of videos"
 MAKES_VIDEOS = "it makes videos"
 
 
@@ -69,6 +68,11 @@ def patch_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int]:
     height, width = arguments["hidden_states"].shape[-2:]
     patch = denoiser.config.patch_size
     return height // patch, width // patch
+
+
+def first_channels(axis: int) -> Callable[[Any, Arguments], tuple[slice, ...]]:
+    """Latents that are the first channels of what a denoiser is given, as many as it predicts."""
+    return lambda denoiser, _: (*[slice(None)] * axis, slice(denoiser.config.out_channels))
 
 
 def patches_of(denoiser: Any) -> tuple[int, int, int]:

@@ -1,7 +1,5 @@
 """Sana-Video text to video (``SanaVideoTransformer3DModel``): cross-attention to Gemma, whose text
 is that of Sana. Its linear self-attention has no map and is no site.
-
-Recording only.
 """
 
 from dataclasses import replace
@@ -11,7 +9,7 @@ from diffusers import SanaVideoPipeline, SanaVideoTransformer3DModel
 
 from attncontrol.attention.sites import Site
 from attncontrol.families import sana
-from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, transformer_sites, video_layout
+from attncontrol.families.parts import MAKES_VIDEOS, transformer_sites, video_layout
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -31,6 +29,5 @@ FAMILY = replace(
     ),
     sites=_sites,
     layout=video_layout,
-    steering=VIDEO,
     encode=MAKES_VIDEOS,
 )

@@ -1,7 +1,7 @@
 """SkyReels-V2 text to video (``SkyReelsV2Transformer3DModel``): a denoiser of its own with the
 attention, the text and the calls of Wan 2.1.
 
-Recording only. Diffusion forcing, whose frames have timesteps of their own, is another pipeline.
+Diffusion forcing, whose frames have timesteps of their own, is another pipeline.
 """
 
 from dataclasses import replace

@@ -3,7 +3,7 @@ cross-attention to UMT5; two calls per step.
 
 The large models of Wan 2.2 have two denoisers, one for the noisy and one for the other steps. Sites
 are those of both, ``transformer.blocks...`` and ``transformer_2.blocks...``; each has maps of the
-steps in which it ran. Recording only.
+steps in which it ran, and losses look at the one that runs.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,13 @@ from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MAKES_VIDEOS, VIDEO, cross_sites, two_calls, video_grid
+from attncontrol.families.parts import (
+    MAKES_VIDEOS,
+    cross_sites,
+    first_channels,
+    two_calls,
+    video_grid,
+)
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -91,6 +97,10 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     return cross_sites(transformer)
 
 
+def _running(denoiser: Any) -> str:
+    return f"{denoiser.last}." if isinstance(denoiser, InTurn) else ""
+
+
 def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
@@ -107,6 +117,7 @@ FAMILY = Family(
     branches=two_calls,
     encoders=lambda _: (Encoder("t5", "text_encoder", _read),),
     layout=lambda transformer, arguments, _: Layout(video_grid(transformer, arguments)),
-    steering=VIDEO,
+    latents=first_channels(1),
     encode=MAKES_VIDEOS,
+    running=_running,
 )

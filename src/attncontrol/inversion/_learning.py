@@ -55,7 +55,7 @@ class Watching:
         if self.view is None:
             self.view = _view(self.words, self.back.run, call.text)
         with torch.no_grad(), seeing(self.back.run, self.view, call.of("cond")) as seen:
-            maps = self.view.maps(seen, call.images)
+            (maps,) = self.view.frames(seen, call.images)
             self.maps, self.cells = self.maps + maps.mean(), self.cells + maps.picture()
             self.subjects = maps.subjects
         return call
@@ -172,7 +172,7 @@ class Learning:
         with differentiable(run.denoiser, run.pipe.text_encoder):
             text = self._text(call, picture, vectors)
             with seeing(run, view, with_texts(call.of("cond", [picture]), text)) as seen:
-                maps = view.maps(seen, [picture])
+                (maps,) = view.frames(seen, [picture])
                 nouns = [subject.noun for subject in maps.subjects[0]]
                 losses = leakage(maps.mean()[0], nouns, maps.contrast[0], background)
                 weights = torch.tensor(_WEIGHTS).to(vectors)

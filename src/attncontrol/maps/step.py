@@ -17,7 +17,8 @@ PictureMaps = Float[Tensor, "batch height width key_height key_width"]
 
 @dataclass(frozen=True, repr=False)
 class StepMaps:
-    """Attention probabilities of one step, differentiable, conditional branch only.
+    """Attention probabilities of one step, differentiable, conditional branch only; of a video
+    those of one frame.
 
     ``layers`` maps site names to [batch heads height width token]. The token axis of image b is
     ``tokens[b]``: all text positions of a UNet, the tokens of the prompt alone (no special or

@@ -1,14 +1,14 @@
 """What an objective looks at: which sites, and which text positions of the prompts of a run."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from attncontrol.attention.between import require_positions, text_mass
-from attncontrol.attention.call import AttentionCall, Layout
+from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site
 from attncontrol.errors import SiteError
@@ -17,6 +17,7 @@ from attncontrol.maps.step import StepMaps
 from attncontrol.objectives.objective import Objective, Sum, losses_of, terms_of
 from attncontrol.prompts.text import Text
 from attncontrol.prompts.tokens import Span, Subject, Token
+from attncontrol.running.seen import Seen, among_cells, in_frames, of_cells
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Gaze:
         """Raises SiteError if the chosen layers lack what the objective looks at."""
         beside: Mapping[str, Site] = {}
         if objective.self_attention or objective.features:
-            beside = _among_cells(chosen.values(), known)
+            beside = _beside(chosen.values(), known)
         return cls(
             chosen,
             beside if objective.self_attention else {},
@@ -44,6 +45,11 @@ class Gaze:
     def sites(self) -> dict[str, Site]:
         return {**self.text, **self.pictures, **self.features}
 
+    def at(self, sites: Container[str]) -> "Gaze":
+        """At those that are among ``sites``."""
+        parts = self.text, self.pictures, self.features
+        return Gaze(*({n: site for n, site in of.items() if n in sites} for of in parts))
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -51,7 +57,8 @@ class View:
 
     ``tokens[b]`` are those of the token axis of image b. ``keys[b]`` are their text positions, None
     where the axis has all of them. ``subjects[k][b]`` are those of the kth term. ``memory`` holds
-    the mean map of image b after the step before, ``latest`` that of this step.
+    the mean maps of the frames of image b after the step before, ``latest`` those of this step; a
+    picture is a video of one frame.
     """
 
     family: Family
@@ -79,39 +86,51 @@ class View:
         keys = tuple(tuple(token.index for token in of_image) for of_image in tokens)
         return cls(family, gaze, objective, text.prompts, tokens, keys, subjects)
 
-    def maps(self, seen: "Seen", images: Sequence[int], term: int = 0) -> StepMaps:
-        """What a term of the objective sees of some images."""
+    def at(self, sites: Container[str]) -> "View | None":
+        """Of the sites that are among these; None if there are none."""
+        gaze = self.gaze.at(sites)
+        return replace(self, gaze=gaze) if gaze.sites else None
+
+    def frames(self, seen: Seen, images: Sequence[int], term: int = 0) -> tuple[StepMaps, ...]:
+        """What a term of the objective sees of every frame of some images; one of a picture."""
         tokens = tuple(self.tokens[i] for i in images)
         whole = (self.family.contrast or slice(None),)
         maps = StepMaps(
-            {name: seen.layers[name] for name in self.gaze.text},
+            {},
             tuple(self._on_axis(self.subjects[term][i], i) for i in images),
             tokens,
             tuple(_encoders(of_image) if self.keys else whole for of_image in tokens),
-            pictures=seen.pictures,
-            features=seen.features,
             prompts=tuple(self.prompts[i] for i in images),
         )
-        if self.objective.remembers and all(i in self.memory for i in images):
-            maps = replace(maps, previous=torch.stack([self.memory[i] for i in images]))
-        return maps
+        known = self.objective.remembers and all(i in self.memory for i in images)
+        before = torch.stack([self.memory[i] for i in images]) if known else None
+        return tuple(
+            replace(
+                maps,
+                layers={name: seen.layers[name][:, :, k] for name in self.gaze.text},
+                previous=None if before is None else before[:, k],
+                pictures={name: of[:, k] for name, of in seen.pictures.items()},
+                features={name: of[:, k] for name, of in seen.features.items()},
+            )
+            for k in range(seen.frames)
+        )
 
-    def losses(self, seen: "Seen", images: Sequence[int]) -> Tensor:
-        """[batch] losses of some images. Raises LossError."""
+    def losses(self, seen: Seen, images: Sequence[int]) -> Tensor:
+        """[batch] losses of some images, of a video the mean over its frames. Raises LossError."""
         total: Tensor | float = 0.0
         for number, (weight, term) in enumerate(terms_of(self.objective)):
-            maps = self.maps(seen, images, number)
-            total = total + weight * losses_of(term, maps)
+            frames = [losses_of(term, maps) for maps in self.frames(seen, images, number)]
+            total = total + weight * torch.stack(frames).mean(0)
         if self.objective.remembers:
-            means = self.maps(seen, images).mean().detach()
-            self.latest.update(zip(images, means, strict=True))
+            means = [maps.mean().detach() for maps in self.frames(seen, images)]
+            self.latest.update(zip(images, torch.stack(means, 1), strict=True))
         return torch.as_tensor(total)
 
     def end_step(self) -> None:
         self.memory.clear()
         self.memory.update(self.latest)
 
-    def look(self, call: AttentionCall, now: Moment, seen: "Seen") -> Tensor:
+    def look(self, call: AttentionCall, now: Moment, seen: Seen) -> Tensor:
         """The output of one attention call; adds to ``seen`` what the objective looks at. The first
         time counts: gradient checkpointing runs a site again."""
         name, layout, output = call.site.name, now.layout, None
@@ -119,29 +138,29 @@ class View:
             probabilities = self._probabilities(call, now)
             seen.layers.setdefault(name, probabilities)
             if self.keys is None and call.below is None:  # no second pass of the kernel
-                output = probabilities.flatten(2, 3).to(call.value.dtype) @ call.value
+                output = probabilities.flatten(2, 4).to(call.value.dtype) @ call.value
         if name in self.gaze.pictures:
-            seen.pictures.setdefault(name, _picture(call, layout))
+            seen.pictures.setdefault(name, among_cells(call, layout))
         output = call.run() if output is None else output
         if name in self.gaze.features:
-            rows = zip(output.transpose(1, 2).flatten(2), _images(layout, call), strict=True)
-            features = torch.stack([of_row[image] for of_row, image in rows])
-            seen.features.setdefault(name, features.unflatten(1, layout.grid))
+            seen.features.setdefault(name, of_cells(output, layout))
         return output
 
-    def complete(self, seen: "Seen") -> bool:
+    def complete(self, seen: Seen) -> bool:
         """Whether every site has been seen."""
         gaze = self.gaze
         left = [gaze.text.keys() - seen.layers, gaze.pictures.keys() - seen.pictures]
         return not any([*left, gaze.features.keys() - seen.features])
 
     def _probabilities(self, call: AttentionCall, now: Moment) -> Tensor:
-        """[batch heads height width token] of one attention call."""
+        """[batch heads frame height width token] of one attention call."""
+        grid = in_frames(now.layout.grid)
         if self.keys is None:
             named = [s.positions for of in self.subjects for i in now.images for s in of[i]]
             require_positions(named, call.key.shape[2])
-            return call.probabilities().unflatten(2, now.layout.grid)
-        return text_mass(call, now.layout, [[(key,) for key in self.keys[i]] for i in now.images])
+            return call.probabilities().unflatten(2, grid)
+        keys = [[(key,) for key in self.keys[i]] for i in now.images]
+        return text_mass(call, replace(now.layout, grid=grid), keys)
 
     def _on_axis(self, subjects: tuple[Subject, ...], image: int) -> tuple[Subject, ...]:
         """Subjects whose positions are those of the token axis."""
@@ -153,15 +172,6 @@ class View:
             return Span(span.text, tuple(places[key] for key in span.positions))
 
         return tuple(Subject(moved(s.noun), tuple(map(moved, s.modifiers))) for s in subjects)
-
-
-@dataclass(eq=False)
-class Seen:
-    """What one pass of the denoiser has shown of the sites of a view."""
-
-    layers: dict[str, Tensor] = field(default_factory=dict)
-    pictures: dict[str, Tensor] = field(default_factory=dict)
-    features: dict[str, Tensor] = field(default_factory=dict)
 
 
 def without_idle(objective: Objective, text: Text) -> Objective | None:
@@ -182,23 +192,7 @@ def without_idle(objective: Objective, text: Text) -> Objective | None:
     return Sum(tuple(kept)) if kept else None
 
 
-def _picture(call: AttentionCall, layout: Layout) -> Tensor:
-    """[batch height width key_height key_width] of one attention call: mean over heads, from the
-    picture to the picture."""
-    mean = call.probabilities().mean(1)
-    rows = zip(mean, _images(layout, call), strict=True)
-    among = torch.stack([of_row[image][:, image] for of_row, image in rows])
-    among = among / among.sum(2, keepdim=True)
-    return among.unflatten(2, layout.grid).unflatten(1, layout.grid)
-
-
-def _images(layout: Layout, call: AttentionCall) -> tuple[slice, ...]:
-    """The positions of the picture, for every row of the batch."""
-    image = layout.image
-    return image if isinstance(image, tuple) else (image,) * len(call.query)
-
-
-def _among_cells(chosen: Iterable[Site], known: Iterable[Site]) -> dict[str, Site]:
+def _beside(chosen: Iterable[Site], known: Iterable[Site]) -> dict[str, Site]:
     """Where cells of the picture look at each other beside the chosen sites: in the same call of
     joint attention, and in the self-attention of the block whose cross-attention was chosen."""
     sites = tuple(chosen)

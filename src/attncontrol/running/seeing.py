@@ -9,7 +9,8 @@ from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.moment import Moment
 from attncontrol.running.adapters import scaled_adapters
 from attncontrol.running.calls import DenoiserCall
-from attncontrol.running.looking import Seen, View
+from attncontrol.running.looking import View
+from attncontrol.running.seen import Seen
 from attncontrol.running.session import Session
 
 

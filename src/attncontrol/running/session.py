@@ -141,6 +141,12 @@ class Session:
         return one.purpose if one is not None and one.owner is self.contexts else None
 
     @property
+    def running(self) -> Sites:
+        """The sites of the denoiser that runs now, where a pipeline has several in turn."""
+        start = self.family.running(self.denoiser)
+        return {name: site for name, site in self.sites.items() if name.startswith(start)}
+
+    @property
     def sources(self) -> tuple[int, ...]:
         """The images that edits of open contexts take attention from."""
         return self.contexts.sources

@@ -38,6 +38,16 @@ def require_known_steps(scheduler: Any) -> None:
         )
 
 
+def require_whole(change: Tensor, sample: Tensor) -> None:
+    """Raises SchedulerError where the scheduler is given a part of the latents that changed."""
+    if change.numel() != sample.numel():
+        raise SchedulerError(
+            f"the pipeline gives its scheduler latents of shape {(*sample.shape,)}, but the "
+            f"denoiser others, of {(*change.shape,)}: frames or pictures that stay as they are lie "
+            "among these, so a change of the latents cannot follow; record and edit work"
+        )
+
+
 def stage_of(scheduler: Any) -> int:
     """The number of the evaluation within the step, before it."""
     if runge_kutta := _runge_kutta(scheduler):

@@ -18,7 +18,7 @@ from attncontrol.running.further import Further
 from attncontrol.running.heard import Hearing
 from attncontrol.running.own import argument_of_run
 from attncontrol.running.reading import NAMES, Ids, embeds_of, ids_of, prompts_of, text_of_run
-from attncontrol.running.solvers import noise_at, stage_of, steps_among
+from attncontrol.running.solvers import noise_at, require_whole, stage_of, steps_among
 
 _OF_RUN = ("num_images_per_prompt", "negative_prompt", "max_sequence_length")
 
@@ -107,6 +107,7 @@ class Track:
         """The latents that the scheduler is given: ``sample`` with all changes of this step."""
         start, self.moved = sample, self.edited.pop(self.view, None)
         for change in reversed(self.changes):
+            require_whole(change, sample)
             own = change.to(sample).view_as(sample) / self.scale
             start = start + own
             self.moved = own if self.moved is None else self.moved + own

@@ -77,6 +77,7 @@ def steer(
 
     The gradient pass runs the conditional branch only, stops the denoiser after the last site of
     ``where``, and computes the loss in float32 or wider. Each image descends on its own loss.
+    The loss of a video is the mean over its frames, each of which the objective sees as a picture.
     ``where`` and the step size default to the family's measured values, ``descent`` to the
     objective's. The words of the objective (None: the nouns of the prompt) are located in the
     prompt that the pipeline is called with. ``images`` are the numbers of those that are steered,
@@ -139,7 +140,7 @@ class _Steering:
             return None
         if call.is_first:
             self._begin(call)
-        view = self.view
+        view = None if self.view is None else self.view.at(self.run.running)
         target, updates = descent.target(index, total), descent.updates(index, total)
         if view is None or (target is None and not updates):
             return None
@@ -190,7 +191,7 @@ class _Steering:
         if search is None:
             return start
         known = tuple(self.run.sites.values())
-        gaze = Gaze.of(as_objective(search.objective), self.gaze.text, known)
+        gaze = Gaze.of(as_objective(search.objective), self.gaze.text, known).at(self.run.running)
         view = View.of(self.run.family, gaze, as_objective(search.objective), call.text)
         evaluate = functools.partial(loss_and_gradient, self.run, view, call)
         found, images = search.run(evaluate, latents.to(start)), self._chosen(call)
