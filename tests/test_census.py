@@ -48,7 +48,7 @@ def test_the_tables_are_those_of_the_readme():
     ("name", "reason"),
     [
         ("GlmImagePipeline", "quotation marks"), ("Cosmos3OmniPipeline", "reads the prompt itself"),
-        ("StableCascadeCombinedPipeline", "two denoisers"), ("LattePipeline", "row of its own"),
+        ("StableCascadeDecoderPipeline", "have no words"), ("LattePipeline", "row of its own"),
         ("KandinskyPriorPipeline", "features"),
         ("LTX2ImageToVideoPipeline", "from text alone"),
     ],

@@ -82,7 +82,8 @@ class Tiny:
         tokenizer = getattr(self.pipe, name, None) or self.pipe.processor.tokenizer
         pieces = PIECES[word].split()
         for row in ids:
-            texts = [t.strip("\u0120\u2581") for t in tokenizer.convert_ids_to_tokens(row)]
+            read = tokenizer.convert_ids_to_tokens(row)
+            texts = [t.strip("\u0120\u2581").removesuffix("</w>") for t in read]
             for k in range(len(texts)):
                 if texts[k : k + len(pieces)] == pieces:
                     filled = [one == tokenizer.pad_token_id for one in row].index(False)

@@ -41,6 +41,8 @@ NOT_SUPPORTED = {
     "LLaDA2Pipeline": "makes text",
     "LongCatAudioDiTPipeline": "makes sounds",
     "QwenImageLayeredPipeline": "makes several layers of a picture at once",
+    "StableCascadeCombinedPipeline": "runs two pipelines, of which its prior_pipe is taken by "
+    "itself",
     "ShapEPipeline": "makes shapes",
     "HunyuanImageRefinerPipeline": "makes a picture finer; not described",
     "ZImageOmniPipeline": "orders its sequence in another way where it is given pictures",

@@ -7,11 +7,15 @@ from diffusers import (
     DreamLiteMobilePipeline,
     DreamLitePipeline,
     DreamLiteUNetModel,
+    StableCascadePriorPipeline,
+    StableCascadeUNet,
 )
+from diffusers.schedulers import DDPMWuerstchenScheduler
 from transformers import Qwen3VLForConditionalGeneration
 
 from attncontrol.attention.sites import Where
-from tests.kit.zoo import finish
+from attncontrol.sprites.training.text import make_tokenizer
+from tests.kit.zoo import clip, finish
 from tests.kit.zoo_chat import byte_tokenizer
 from tests.kit.zoo_newer import ChatProcessor, Known, flow, photo, qwen3_vl
 
@@ -49,6 +53,22 @@ def dreamlite_mobile():
     return dreamlite(DreamLiteMobilePipeline)
 
 
+def cascade():
+    """The prior, with two levels of one stride, as its own."""
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    prior = StableCascadeUNet(
+        in_channels=4, out_channels=4, conditioning_dim=16, block_out_channels=(16, 16),
+        num_attention_heads=(2, 2), down_num_layers_per_block=(1, 1),
+        up_num_layers_per_block=(1, 1), clip_text_in_channels=32, clip_image_in_channels=8,
+        clip_text_pooled_in_channels=32, switch_level=(False,), timestep_ratio_embedding_dim=8,
+    )  # fmt: skip
+    pipe = StableCascadePriorPipeline(
+        tokenizer, clip(tokenizer), prior, DDPMWuerstchenScheduler(), resolution_multiple=16
+    )
+    return finish(pipe, ("to_q",))
+
+
 def _dropped(mode):
     return lambda pipe: getattr(pipe, f"prompt_template_encode_{mode}_start_idx")
 
@@ -58,6 +78,10 @@ HALVES = {
     "where": Where("cross", stride=2),
 }  # fmt: skip
 UNETS = {
+    "cascade": Known(
+        cascade, {"output_type": "pt"}, calls=1, cond=0, picture=lambda _, __: 0,
+        text=lambda cells, _: cells, tolerance=1e-5,
+    ),
     "dreamlite": Known(dreamlite, {}, dropped=_dropped("generate"), **HALVES),
     "dreamlite-edit": Known(
         dreamlite, {"image": photo(96, 64, 0)}, dropped=_dropped("edit"), **HALVES

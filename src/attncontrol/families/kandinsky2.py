@@ -26,7 +26,7 @@ def _layout(unet: Any, arguments: Arguments, site: Site) -> Layout:
 
 
 def _matches(pipe: Any) -> bool:
-    if hasattr(pipe, "decoder_pipe") and hasattr(pipe, "prior_pipe"):
+    if all(hasattr(pipe, name) for name in ("unet", "decoder_pipe", "prior_pipe")):
         raise ModelError(
             f"{type(pipe).__name__} runs two pipelines: give pipe.decoder_pipe, and call it with "
             "the image_embeds that pipe.prior_pipe makes (Kandinsky 2.1; the picture of 2.2 reads "

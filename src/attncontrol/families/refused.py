@@ -7,8 +7,8 @@ REFUSED: Mapping[str, str] = {
     "the prompt reaches it as picture tokens that a language model wrote",
     "Cosmos3OmniTransformer": "it reads the prompt itself, without a text encoder whose ids could "
     "be compared",
-    "StableCascadeUNet": "its pictures are made by two denoisers, one after the other, and the "
-    "second does not read the prompt",
+    "StableCascadeUNet": "it knows the text by features of the whole, which have no words: give "
+    "the pipeline of the prior, which reads them",
     "PriorTransformer": "it makes the features of a picture, not the picture",
     "LatteTransformer3DModel": "every frame of a video is a row of its own",
     "LTX2VideoTransformer3DModel": "of its pipelines the one that makes a video from text alone is "

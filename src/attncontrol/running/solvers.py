@@ -64,12 +64,13 @@ def steps_among(scheduler: Any, evaluations: int) -> int:
 
 def noise_at(scheduler: Any, place: int) -> float:
     """The timestep at a place of the schedule as a share of those that the model was trained with,
-    whatever units the denoiser is told; 0 after the last one. Schedules that are turned round count
-    from noise."""
+    whatever units the denoiser is told; 0 after the last one. Some schedules are in such shares;
+    those that are turned round count from noise."""
     times = scheduler.timesteps
     if place >= len(times):
         return 0.0
-    share = float(times[place]) / (scheduler.config.get("num_train_timesteps") or 1000)
+    trained = scheduler.config.get("num_train_timesteps") or (1 if times.max() <= 1 else 1000)
+    share = float(times[place]) / trained
     return 1 - share if scheduler.config.get("invert_sigmas") else share
 
 
