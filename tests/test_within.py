@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attncontrol.edits import Replace, Within
-from attncontrol.errors import SettingError
+from attncontrol.errors import EditError, SettingError
 from attncontrol.verbs.edit import edit
 from attncontrol.verbs.invert import invert
 from attncontrol.verbs.keep import keep
@@ -118,3 +118,12 @@ def test_noise_of_its_own_in_the_box_of_a_photo(name):
         expected = run(name, pipe, prompts, steps=3, latents=start, **call)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
     assert (found[1] - path[-1]).abs().amax() > 0.1
+    late = edit(pipe, Within(BOX, anew=True), steps=(0.5, 1.0))
+    with (
+        pytest.raises(EditError, match=r"changes what a run begins with, but steps=\(0.5, 1.0\)"),
+        retrace(pipe, trajectory),
+        late,
+    ):
+        run(name, pipe, prompts, steps=3, **call)
+    with retrace(pipe, trajectory), edit(pipe, Within(BOX), steps=(0.5, 1.0)):
+        run(name, pipe, prompts, steps=3, **call)

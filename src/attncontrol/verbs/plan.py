@@ -207,9 +207,17 @@ class Plan:
         return output
 
     def begun(self, latents: Tensor, drawn: Tensor, now: Moment) -> Tensor:
-        """The latents from which a run begins."""
-        for one in self._acting(now.progress):
-            latents = fitting(one.edit, one.edit.begun(latents, drawn, now), latents)
+        """The latents from which a run begins. Raises EditError for edits that change these, and do
+        not act yet."""
+        acting = self._acting(now.progress)
+        for one in self.placed:
+            begun = one.edit.begun(latents, drawn, now)
+            if begun is not latents and one not in acting:
+                raise EditError(
+                    f"{one.edit} changes what a run begins with, but steps={self.steps} begin "
+                    "later: let them begin with 0"
+                )
+            latents = fitting(one.edit, begun, latents)
         return latents
 
     def stepped(self, latents: Tensor, now: Moment) -> Tensor:
