@@ -2,6 +2,7 @@
 hand-written loops, and against the attention of the model, in float64."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from PIL import Image
 from attncontrol import Descent, steer
 from attncontrol.attention.sites import Where
 from attncontrol.errors import SchedulerError
+from attncontrol.families import known, ltx
 from attncontrol.losses import AttendAndExcite
 from attncontrol.objectives.objective import Objective
 from tests.kit.objectives import CLASSES, made
@@ -229,7 +231,12 @@ def test_a_move_of_the_first_step_enters_what_the_solver_makes(scheduler):
     torch.testing.assert_close(guided, run("cogvideox", pipe, latents=start.clone(), **options))
 
 
-def test_given_frames_among_the_latents_are_refused_where_the_scheduler_leaves_them_out():
+def test_given_frames_among_the_latents_are_refused_where_the_scheduler_leaves_them_out(
+    monkeypatch,
+):
+    """Of a pipeline of which nobody has said that it does; of this one its family does."""
+    of_any = replace(ltx.FAMILY, matches=ltx.has_denoiser)
+    monkeypatch.setattr(known, "FAMILIES", [of_any, *known.FAMILIES])
     parts = ALL["ltx"]().components
     pipe = LTXImageToVideoPipeline(**parts)
     pipe.set_progress_bar_config(disable=True)

@@ -5,12 +5,15 @@ from itertools import combinations
 
 import pytest
 import torch
+from diffusers import WanImageToVideoPipeline
 
 from attncontrol import edit, locate, perturb, record
 from attncontrol.attention.sites import Where
 from attncontrol.edits import SoftIdentity
 from attncontrol.families import wan
 from attncontrol.families.known import family_of
+from tests.kit.zoo_chat import wan as wan_text
+from tests.kit.zoo_pictures import PICTURE, PICTURES, wan22_large_picture
 from tests.kit.zoo_videos import wan22_large
 from tests.reference.loops import Softmax
 
@@ -18,16 +21,21 @@ PROMPTS = ["a red cat and a turtle", "a dog"]
 
 
 def run(pipe, **options):
+    if isinstance(pipe, WanImageToVideoPipeline):
+        options |= PICTURE
     return pipe(
-        PROMPTS, height=64, width=96, num_frames=5, num_inference_steps=3, guidance_scale=2.0,
-        output_type="latent", max_sequence_length=16,
+        prompt=PROMPTS, height=64, width=96, num_frames=5, num_inference_steps=3,
+        guidance_scale=2.0, output_type="latent", max_sequence_length=16,
         generator=torch.Generator().manual_seed(0), **options,
     )[0]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def pipe():
-    return wan22_large()
+@pytest.fixture(scope="module", params=[wan_text, wan22_large_picture], ids=["text", "picture"])
+def pipe(request):
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in PICTURES["wan22-picture"].patches:
+            patched.setattr(name, value, raising=False)
+        yield wan22_large(request.param)
 
 
 def test_maps_are_those_of_the_denoiser_that_runs(pipe, monkeypatch):

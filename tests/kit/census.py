@@ -73,6 +73,7 @@ VIDEOS_NOT_SUPPORTED = {
     "HeliosPipeline": "not described",
     "HeliosPyramidPipeline": "not described",
     "HunyuanVideo15ImageToVideoPipeline": "reads a picture beside the text; not described",
+    "LTXI2VLongMultiPromptPipeline": "makes a video window by window, with a text for each",
     "HunyuanVideoFramepackPipeline": "makes a video in sections; not described",
     "Kandinsky5I2VPipeline": "reads frames beside the noisy ones; not described",
     "Kandinsky6TI2VAPipeline": "not described",

@@ -132,7 +132,8 @@ class Known:
     pipelines small, or run here: (name, value). ``where`` are the sites that are looked at,
     all of one stride. ``checkpointing`` is False where diffusers fails
     under it. ``fronted`` says that padding on the left is taken from before the text, ``apart``
-    how often the text attends to itself before the picture's turn in the first step.
+    how often the text attends to itself before the picture's turn in the first step, ``before`` how
+    many attention calls to other keys come first in every step.
     ``of_a_picture`` are the keys of a position at which the text encoder reads a picture, ``line``
     the pictures whose cells lie side by side in a line, its own first."""
 
@@ -154,6 +155,7 @@ class Known:
     where: Where = TEXT
     fronted: bool = False
     apart: int = 0
+    before: int = 0
     of_a_picture: int = 1
     line: int = 1
 

@@ -36,7 +36,6 @@ from diffusers import (
     SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
     VQModel,
-    WanPipeline,
 )
 from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
 from transformers import (
@@ -171,12 +170,12 @@ def hunyuanvideo15():
     return finish(pipe, ALL_QUERIES)
 
 
-def wan22_large():
+def wan22_large(make=wan):
     """Two denoisers, of which the second begins below a timestep of 950: in the second step."""
-    parts, other = wan().components, wan().components["transformer"]
+    cls, parts, other = type(make()), make().components, make().components["transformer"]
     for parameter in other.parameters():
         parameter.mul_(1.1)
-    pipe = WanPipeline(**parts | {"transformer_2": other}, boundary_ratio=0.95)
+    pipe = cls(**parts | {"transformer_2": other}, boundary_ratio=0.95)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -160,7 +160,8 @@ def _control_class(processor_class: type) -> type:
         processor, backend = with_torch_kernel(wrapped, attn)
         if parts := kwargs.get("segments"):  # of the text, before the picture's turn: torch's
             backend = None  # kernel computes all of them, whatever is set (Qwen-Image 2.1)
-        with _Intercept(site, handler, backend, before=len(parts or ())) as mode:
+        before = site.before + len(parts or ())
+        with _Intercept(site, handler, backend, before) as mode:
             output = processor(attn, *args, **kwargs)
         if mode.calls < 1 and not kwargs.get("all_perturbed"):  # which leaves attention out (LTX-2)
             raise BackendError(

@@ -19,13 +19,15 @@ class Site:
     """One place in the denoiser where attention is computed.
 
     ``name`` is the module path, verbatim. ``stride`` is the side of one attention cell in latent
-    cells: a site of stride 4 sees a 64 x 64 latent as a 16 x 16 grid.
+    cells: a site of stride 4 sees a 64 x 64 latent as a 16 x 16 grid. ``before`` is how many other
+    attention calls of the module come first, such as one to the features of a picture.
     """
 
     name: str
     kind: Kind
     heads: int
     stride: int
+    before: int = 0
 
     def grid(self, latent_height: int, latent_width: int) -> tuple[int, int]:
         """(height, width) of the attention grid; every halving rounds up, as strided convolutions

@@ -1,4 +1,6 @@
-"""CogVideoX (``CogVideoXTransformer3DModel``): joint attention over [T5, video]."""
+"""CogVideoX, text or picture to video (``CogVideoXTransformer3DModel``): joint attention over
+[T5, video]. A first frame that is given lies in further channels.
+"""
 
 from typing import Any
 
@@ -42,5 +44,5 @@ FAMILY = Family(
     layout=_layout,
     latents=first_channels(2),
     encode=MAKES_VIDEOS,
-    batch_axis={"image_rotary_emb": None},
+    batch_axis={"image_rotary_emb": None, "ofs": None},
 )

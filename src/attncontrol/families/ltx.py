@@ -1,15 +1,34 @@
-"""LTX-Video (``LTXVideoTransformer3DModel``): self-attention, then cross-attention to T5, on packed
-latents.
+"""LTX-Video, text, picture or pictures to video (``LTXVideoTransformer3DModel``): self-attention,
+then cross-attention to T5, on packed latents.
+
+A first frame that is given takes the place of the noise; pictures and clips of later frames lie
+before the video.
 """
 
 from typing import Any
 
-from diffusers import LTXVideoTransformer3DModel
+from diffusers import LTXImageToVideoPipeline, LTXVideoTransformer3DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
+from attncontrol.errors import ModelError
+from attncontrol.families.encoder import Arguments
 from attncontrol.families.family import Family
 from attncontrol.families.parts import MAKES_VIDEOS, one_call, t5, transformer_sites
+
+
+def has_denoiser(pipe: Any) -> bool:
+    return isinstance(getattr(pipe, "transformer", None), LTXVideoTransformer3DModel)
+
+
+def _denoiser(pipe: Any) -> Any:
+    if type(pipe).__name__ == "LTXI2VLongMultiPromptPipeline":
+        raise ModelError(
+            "LTXI2VLongMultiPromptPipeline makes a video window by window, each with latents and a "
+            "text of its own; LTXPipeline, LTXImageToVideoPipeline and LTXConditionPipeline are "
+            "supported"
+        )
+    return pipe.transformer
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -18,15 +37,26 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     )
 
 
+def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
+    if arguments.get("video_coords") is None:
+        return Layout((arguments["num_frames"], arguments["height"], arguments["width"]))
+    times, *sides = arguments["video_coords"][0]
+    height, width = (len(side.unique()) for side in sides)
+    start = int((times == times.min()).nonzero()[0])  # no other begins when the video does
+    given = (start // (height * width), height, width)
+    return Layout(
+        ((len(times) - start) // (height * width), height, width), slice(start, None),
+        references=(Layout(given, slice(start)),) if start else (),
+    )  # fmt: skip
+
+
 FAMILY = Family(
     name="ltx",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), LTXVideoTransformer3DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=lambda pipe: has_denoiser(pipe) and not isinstance(pipe, LTXImageToVideoPipeline),
+    denoiser=_denoiser,
     sites=_sites,
     branches=one_call,
     encoders=t5,
-    layout=lambda _, arguments, __: Layout(
-        (arguments["num_frames"], arguments["height"], arguments["width"])
-    ),
+    layout=_layout,
     encode=MAKES_VIDEOS,
 )

@@ -1,5 +1,8 @@
-"""Wan 2.1 and 2.2 text to video (``WanTransformer3DModel``): self-attention, then
+"""Wan 2.1 and 2.2, text or picture to video (``WanTransformer3DModel``): self-attention, then
 cross-attention to UMT5; two calls per step.
+
+A first frame that is given lies in further channels, or in place of the noise (Wan 2.2, 5B). Models
+of Wan 2.1 attend to CLIP's features of it before the text, in a softmax of its own that is no site.
 
 The large models of Wan 2.2 have two denoisers, one for the noisy and one for the other steps. Sites
 are those of both, ``transformer.blocks...`` and ``transformer_2.blocks...``; each has maps of the
@@ -7,7 +10,7 @@ steps in which it ran, and losses look at the one that runs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,13 +20,14 @@ from torch import nn
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
-from attncontrol.errors import ModelError
+from attncontrol.errors import CallError, ModelError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import (
     MAKES_VIDEOS,
     cross_sites,
     first_channels,
+    text_length,
     two_calls,
     video_grid,
 )
@@ -89,12 +93,31 @@ def _denoiser(pipe: Any) -> Any:
     return known
 
 
+def sees_features(transformer: Any) -> bool:
+    """Whether the text comes after features of a picture."""
+    return transformer.config.added_kv_proj_dim is not None
+
+
 def _sites(transformer: Any) -> tuple[Site, ...]:
-    if transformer.config.added_kv_proj_dim is not None:
-        raise ModelError(
-            "image-to-video models of Wan attend to the first frame before the text; not supported"
+    before = int(sees_features(transformer))
+    return tuple(
+        replace(site, before=before) if site.kind == "cross" else site
+        for site in cross_sites(transformer)
+    )
+
+
+_TEXT = 512
+"""Positions that processors take for the text where features of a picture come before it."""
+
+
+def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
+    if sees_features(transformer) and (length := text_length(arguments)) != _TEXT:
+        raise CallError(
+            f"the text has {length} positions, and {type(transformer).__name__} takes the last "
+            f"{_TEXT} for the text, behind the features of the picture: call the pipeline with "
+            f"max_sequence_length={_TEXT}"
         )
-    return cross_sites(transformer)
+    return Layout(video_grid(transformer, arguments))
 
 
 def _running(denoiser: Any) -> str:
@@ -116,7 +139,7 @@ FAMILY = Family(
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("t5", "text_encoder", _read),),
-    layout=lambda transformer, arguments, _: Layout(video_grid(transformer, arguments)),
+    layout=_layout,
     latents=first_channels(1),
     encode=MAKES_VIDEOS,
     running=_running,

@@ -203,12 +203,12 @@ class Events:
         return corrected + moved.to(corrected)
 
     def _on_stepped(self, output: Any) -> Any:
-        contexts = self.contexts
-        track, call = contexts.track, contexts.track.call
+        contexts, track, call = self.contexts, self.contexts.track, self.contexts.track.call
         if caller() is not contexts.pipe or call is None or track.backward:
             return output
         track.latents = prediction_of(output)
-        if stage_of(self.scheduler) and not call.step.is_last:  # within a step
+        estimates = len(track.latents) != len(call.images)  # of all branches (Cosmos-Predict 1)
+        if estimates or (stage_of(self.scheduler) and not call.step.is_last):  # within a step
             return output
         hooks = [seat.hooks for seat in contexts.acting]
         for of in hooks:

@@ -159,7 +159,7 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
             f"{missing[0]} by that name, so its rows are not known"
         )
     scheduler, sample = pipe.scheduler, arguments[family.sample]
-    timestep = torch.as_tensor(arguments[family.time]).flatten()[0]
+    timestep = torch.as_tensor(arguments[family.time]).max()  # frames that are given are at zero
     track.move(pipe, float(timestep))
     branches, images = _rows(pipe, family, track, len(sample), arguments)
     scale = 1.0

@@ -1,0 +1,88 @@
+"""What pipelines that make a video from a picture do otherwise than those that have a text alone;
+maps and edits of each are in ``test_newer_families``."""
+
+import diffusers
+import pytest
+
+from attncontrol import edit, record
+from attncontrol.attention.edit import Edit
+from attncontrol.attention.sites import Where
+from attncontrol.errors import CallError, ModelError
+from tests.kit import census
+from tests.kit.known import PROMPTS, Tiny, seen_by_hooks
+
+
+@pytest.fixture
+def tiny(request, monkeypatch):
+    tiny = Tiny(request.param)
+    for name, value in tiny.known.patches:
+        monkeypatch.setattr(name, value, raising=False)
+    return tiny
+
+
+@pytest.mark.parametrize("tiny", ["wan22-picture", "ltx-picture", "ltx-pictures"], indirect=True)
+def test_the_time_of_a_step_is_that_of_the_frames_that_are_made(tiny):
+    """Those that are given have one of 0."""
+    seen = []
+
+    def look(_, call, __):
+        of_tokens = call.arguments["timestep"]
+        assert of_tokens.min() < of_tokens.max()
+        seen.append(call.step.timestep)
+
+    seen_by_hooks(tiny, tiny.prompts, look)
+    times = [float(time) for time in tiny.pipe.scheduler.timesteps]
+    assert seen == [time for time in times for _ in range(tiny.known.calls)]
+
+
+@pytest.mark.parametrize("tiny", ["wan21-picture"], indirect=True)
+def test_a_text_that_wan_would_cut_is_refused(tiny):
+    """Its processors take the last 512 positions for the text, whatever length that has."""
+    refused = pytest.raises(CallError, match=r"16 positions.*max_sequence_length=512")
+    with refused, record(tiny.pipe, ["cat"]):
+        tiny.run(PROMPTS[0], max_sequence_length=16)
+
+
+@pytest.mark.parametrize("tiny", ["cosmos-world"], indirect=True)
+def test_an_estimate_of_the_scheduler_is_no_step(tiny):
+    """Cosmos steps both branches, takes the prediction of that, and steps the pictures."""
+    seen = []
+
+    class Steps(Edit):
+        def __call__(self, call, _):
+            return call
+
+        def stepped(self, latents, now):
+            seen.append((now.progress, tuple(latents.shape)))
+            return latents * 0.5 if now.progress == 0.0 else latents
+
+    plain = tiny.run()
+    with edit(tiny.pipe, Steps(), where=Where()):
+        halved = tiny.run()
+    assert seen == [(0.0, (2, 4, 2, 8, 12)), (1.0, (2, 4, 2, 8, 12))]
+    assert (halved - plain).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("tiny", ["ltx-pictures"], indirect=True)
+def test_pictures_of_later_frames_lie_before_the_video(tiny):
+    layouts = []
+
+    def look(call, now):
+        layouts.append(now.layout)
+        return call
+
+    with edit(tiny.pipe, look, where=Where(kind="cross")):
+        tiny.run(num_inference_steps=1)
+        tiny.run(num_inference_steps=1, conditions=tiny.known.options["conditions"][:1])
+    with_two, with_first = layouts[0], layouts[-1]
+    assert (with_two.grid, with_two.image) == ((3, 4, 6), slice(24, None))
+    (given,) = with_two.references
+    assert (given.grid, given.image) == ((1, 4, 6), slice(24))
+    assert (with_first.grid, with_first.image) == ((3, 4, 6), slice(0, None))
+    assert not with_first.references
+
+
+def test_windows_of_a_video_are_refused():
+    pipe = census.stub(diffusers.LTXI2VLongMultiPromptPipeline)
+    with pytest.raises(ModelError, match="window by window"), record(pipe, ["cat"]):
+        pass
