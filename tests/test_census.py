@@ -47,7 +47,7 @@ def test_the_tables_are_those_of_the_readme():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("GlmImagePipeline", "quotation marks"), ("Cosmos3OmniPipeline", "reads the prompt itself"),
+        ("Cosmos3OmniPipeline", "reads the prompt itself"),
         ("StableCascadeDecoderPipeline", "have no words"), ("LattePipeline", "row of its own"),
         ("KandinskyPriorPipeline", "features"),
         ("LTX2ImageToVideoPipeline", "from text alone"),

@@ -17,6 +17,10 @@ def _all(_: Any, __: Arguments, tokens: tuple[Token, ...]) -> Sequence[Token]:
     return tokens
 
 
+def _one_row(tokens: Sequence[Token]) -> Sequence[Sequence[Token]]:
+    return (tokens,)
+
+
 @dataclass(frozen=True)
 class Encoder:
     """One text encoder, whose positions the denoiser reads.
@@ -26,7 +30,8 @@ class Encoder:
     denoiser reads something. ``component`` of the pipeline runs it: the ids that reach that are
     compared ("transformer" is a denoiser that embeds its ``input_ids`` itself); None if nothing
     does. ``prompt`` is the argument of the pipeline that holds its text. The features of one that
-    is ``beside`` lie beside those of the encoder before it, position by position.
+    is ``beside`` lie beside those of the encoder before it, position by position. ``rows(tokens)``
+    are those of each row of ids where one text is read in several.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Encoder:
     prompt: str = "prompt"
     kept: Callable[[Any, Arguments, tuple[Token, ...]], Sequence[Token]] = _all
     beside: bool = False
+    rows: Callable[[Sequence[Token]], Sequence[Sequence[Token]]] = _one_row
 
 
 Texts = Mapping[str, str]

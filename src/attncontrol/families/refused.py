@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 
 REFUSED: Mapping[str, str] = {
-    "GlmImageTransformer2DModel": "the text that it attends to is what stands in quotation marks; "
-    "the prompt reaches it as picture tokens that a language model wrote",
     "Cosmos3OmniTransformer": "it reads the prompt itself, without a text encoder whose ids could "
     "be compared",
     "StableCascadeUNet": "it knows the text by features of the whole, which have no words: give "

@@ -9,6 +9,9 @@ from attncontrol.errors import ModelError
 from attncontrol.prompts.origin import Origin, source
 from attncontrol.prompts.pieces import keeps_characters, ranges
 
+QUOTED = "quoted"
+"""The encoder of tokens of what stands in quotation marks, the only text that its model reads."""
+
 
 @dataclass(frozen=True)
 class Token:

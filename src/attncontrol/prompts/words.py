@@ -8,6 +8,7 @@ from typing import Any
 from attncontrol.errors import WordError
 from attncontrol.prompts.spelling import places, words_of
 from attncontrol.prompts.tokens import Span, Subject, Token
+from attncontrol.prompts.unread import last_character, reads_quotations, why_unread
 
 Word = str | int | Span
 """A word or phrase of the prompt, a position of its text sequence, or positions with a name."""
@@ -45,11 +46,11 @@ def find(tokens: Sequence[Token], prompt: str, phrase: Word) -> Span:
             f"{phrase!r}: the prompt {prompt!r} has {len(found)} occurrence(s) of {wanted!r}"
         )
     chosen = found[int(number) - 1 : int(number)] if number else found
-    limit = max((token.end for token in tokens), default=0)
+    read = 0 if reads_quotations(tokens) else last_character(tokens)
     spans = {  # of all, since one that is changed could be taken for another
         place: span_at(tokens, phrase, *place, prompt)
         for place in found
-        if place in chosen or place[1] <= limit
+        if place in chosen or place[1] <= read
     }
     positions = dict.fromkeys(p for place in chosen for p in spans[place].positions)
     _require_alone(tokens, prompt, phrase, found, positions)
@@ -79,16 +80,7 @@ def span_at(tokens: Sequence[Token], phrase: str, start: int, end: int, prompt: 
         if inside and letters <= {i for t in inside for i in range(t.start, t.end)}:
             positions += [token.index for token in inside]
     if not positions:
-        limit = max((token.end for token in tokens), default=0)
-        where = f"{phrase!r} (characters {start}-{end})"
-        raise WordError(
-            f"{where} lies beyond the text limit of {len(tokens)} tokens; the model reads only "
-            f"{prompt[:limit]!r}. Move the word forward or shorten the prompt"
-            if end > limit
-            else f"{where} is changed before it is read, or read together with a word of another "
-            f"prompt: the model reads {' '.join(t.text for t in tokens if not t.special)!r}. Write "
-            "it as it is read, or name positions, such as words=[2, 5]"
-        )
+        raise WordError(why_unread(tokens, phrase, (start, end), prompt))
     return Span(phrase, tuple(positions))
 
 

@@ -150,13 +150,16 @@ def _require_received(
     """Raises CallError where a text encoder was given other ids than the prompt has."""
     if encoder.component is None:
         return
-    expected = tuple(token.id for token in encoder.read(pipe, prompt, encoding))
+    read = encoder.rows(encoder.read(pipe, prompt, encoding))
+    each = [tuple(token.id for token in tokens) for tokens in read]
     rows = received.get(encoder.component, ())
     number = encoder.component.removeprefix("text_encoder")
     name = "tokenizer" if number == encoder.component else f"tokenizer{number}"
     tokenizer: Any = getattr(pipe, name, None) or getattr(pipe, "processor", None)
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of one for text and pictures
-    if any(_is_same(expected, row, getattr(tokenizer, "pad_token_id", None)) for row in rows):
+    pad = getattr(tokenizer, "pad_token_id", None)
+    wrong = [ids for ids in each if not any(_is_same(ids, row, pad) for row in rows)]
+    if not wrong:
         return
     where = f"{encoder.component} of {type(pipe).__name__}"
     remedy = "name positions of the text instead of words, such as words=[2, 5]"
@@ -165,6 +168,7 @@ def _require_received(
             f"{where} did not run in this call, so what it reads of {prompt!r} is not known; "
             f"{remedy}, or let the pipeline encode the prompt in this call"
         )
+    expected = wrong[0]
     got = max(rows, key=lambda row: _agree(expected, row))
     at = _agree(expected, got)
     shown = [
