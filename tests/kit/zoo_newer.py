@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -584,9 +585,9 @@ def fibo2():
 
 
 @contextmanager
-def pictures_unread():
-    """OmniGen's processor is in diffusers beside torchvision alone: where that is missing, nothing
-    stands in for its transforms of pictures, of which there are none."""
+def transforms():
+    """OmniGen's processor is in diffusers beside torchvision alone: where that is missing, these
+    stand in for its transforms of pictures."""
     if is_torchvision_available():
         yield
         return
@@ -594,9 +595,14 @@ def pictures_unread():
         importlib.import_module(f"diffusers.pipelines.omnigen.{name}_omnigen")
         for name in ("processor", "pipeline")
     )
-    transforms = SimpleNamespace(Compose=tuple, Lambda=id, ToTensor=tuple, Normalize=dict)
+    stand_in = SimpleNamespace(
+        Compose=lambda steps: lambda picture: reduce(lambda made, step: step(made), steps, picture),
+        Lambda=lambda step: step,
+        ToTensor=lambda: lambda picture: torch.tensor(np.array(picture)).movedim(-1, 0) / 255,
+        Normalize=lambda mean, std, inplace: lambda made: (made - mean[0]) / std[0],  # noqa: ARG005
+    )
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(reader, "transforms", transforms, raising=False)
+        patched.setattr(reader, "transforms", stand_in, raising=False)
         name = "OmniGenMultiModalProcessor"
         patched.setattr(pipeline, name, getattr(reader, name), raising=False)
         yield
@@ -612,7 +618,7 @@ def omnigen():
         rope_scaling=factors, pos_embed_max_size=8, time_step_dim=16,
     )  # fmt: skip
     turned = FlowMatchEulerDiscreteScheduler(invert_sigmas=True, num_train_timesteps=1)
-    with pictures_unread():
+    with transforms():
         pipe = OmniGenPipeline(transformer, turned, vae(), tokenizer)
     collator = pipe.multimodal_processor.collator
     masks = collator.create_mask  # of float32, in which 0 times the least float64 is no number

@@ -11,7 +11,7 @@ def sampled(scheduler, predict, z, *, text, picture, change=None, more=None):
     """Latents after all steps. ``predict(x, t, branch)``; ``text`` and ``picture`` are s_T and s_I;
     ``change(i, x, t)`` is added to x before a step, ``more(x, t, cond)`` to e."""
     for i, t in enumerate(scheduler.timesteps):
-        x = scheduler.scale_model_input(z, t)
+        x = scheduler.scale_model_input(z, t) if hasattr(scheduler, "scale_model_input") else z
         if change is not None:
             moved = change(i, x, t)
             x, z = x + moved, z + moved / float((x / z).flatten()[0])

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from torch import Tensor
 
 from attncontrol.errors import CallError
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,10 @@ class Layout:
     are its queries, in joint attention also its keys, as one slice or, where the rows of the batch
     differ, one for each; ``text`` are keys, and so are the ``further`` texts of edits in joint
     attention, which nobody sees unless an edit says so. ``references`` are the pictures that an
-    editing model is given: the grid of each, and as its ``image`` where it lies. Where the picture
-    is no row of positions, ``order`` holds the numbers of all in the order in which they are seen,
-    queries and the keys of self-attention alike; ``image`` counts in that.
+    editing model is given: the grid of each, and as its ``image`` where it lies; where the rows
+    have others they are ``row_references``, and ``references`` of the layout of one row alone.
+    Where the picture is no row of positions, ``order`` holds the numbers of all in the order in
+    which they are seen, queries and the keys of self-attention alike; ``image`` counts in that.
     """
 
     grid: tuple[int, ...]
@@ -26,6 +30,7 @@ class Layout:
     text: slice = field(default_factory=lambda: slice(None))
     further: Mapping[str, slice] = field(default_factory=dict)
     references: "tuple[Layout, ...]" = ()
+    row_references: "tuple[tuple[Layout, ...], ...]" = ()
     order: Tensor | None = None
 
     @property
@@ -41,7 +46,11 @@ class Layout:
 
     def rows(self, rows: slice | Sequence[int]) -> "Layout":
         """Of some rows of the batch."""
-        if isinstance(self.image, slice):
-            return self
-        chosen = self.image[rows] if isinstance(rows, slice) else tuple(self.image[r] for r in rows)
-        return replace(self, image=chosen)
+        image = self.image if isinstance(self.image, slice) else _some(self.image, rows)
+        others = _some(self.row_references, rows)
+        references = others[0] if len(others) == 1 else self.references
+        return replace(self, image=image, references=references, row_references=others)
+
+
+def _some(values: tuple[Value, ...], rows: slice | Sequence[int]) -> tuple[Value, ...]:
+    return values[rows] if isinstance(rows, slice) else tuple(values[r] for r in rows if values)

@@ -24,8 +24,8 @@ from attncontrol.errors import CouplingError
 
 @dataclass(frozen=True)
 class GRAG(Edit):
-    """The keys of the reference pictures of FLUX Kontext, FLUX.2 and Qwen-Image-Edit differ from
-    their mean ``delta`` times as much, a number or a function of the progress of the run.
+    """The keys of the reference pictures of FLUX Kontext, FLUX.2, Qwen-Image-Edit and others differ
+    from their mean ``delta`` times as much, a number or a function of the progress of the run.
 
         with edit(pipe, GRAG(1.15, region=(0.0, 0.0, 1.0, 0.5))):  # keep the upper half
             image = pipe(prompt="make it snow", image=photo).images[0]
@@ -49,22 +49,24 @@ class GRAG(Edit):
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
         key, delta = call.key.clone(), at(self.delta, now.progress, NotNegative)
         for row in range(len(key)):
-            for layout in self._groups(now.layout.rows([row])):
+            for layout in self._groups(now.layout, row):
                 own = call.key[row, :, layout.image_slice]
                 mean = own.mean(1, keepdim=True)
                 changed = self.bias * mean + delta * (own - mean)
                 key[row, :, layout.image_slice] = own + self._share(layout, own) * (changed - own)
         return call.replace(key=key)
 
-    def _groups(self, layout: Layout) -> tuple[Layout, ...]:
+    def _groups(self, layout: Layout, row: int) -> tuple[Layout, ...]:
+        own = layout.rows([row])
         if self.reference is None:
-            return layout.references or (layout,)
-        if self.reference >= len(layout.references):
+            return own.references if layout.row_references else own.references or (own,)
+        most = max(map(len, layout.row_references or (own.references,)))
+        if self.reference >= most:
             raise CouplingError(
                 f"reference={self.reference}, but the pipeline is given "
-                f"{len(layout.references)} reference pictures, numbered from 0"
+                f"{most} reference pictures, numbered from 0"
             )
-        return layout.references[self.reference : self.reference + 1]
+        return own.references[self.reference : self.reference + 1]
 
     def _share(self, layout: Layout, like: Tensor) -> Tensor | float:
         """[cell 1]"""

@@ -9,6 +9,9 @@ from attncontrol.prompts.tokens import Token
 Arguments = Mapping[str, Any]
 """The named arguments of one call of the denoiser, or of ``encode_prompt``."""
 
+NUMBER = "number of the prompt"
+"""Among these which of the prompts of a call is read, where that is known."""
+
 SEPARATOR = " | "
 """Between the texts of encoders that read different ones."""
 

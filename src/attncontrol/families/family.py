@@ -1,6 +1,6 @@
 """What there is to know of one model architecture."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -38,11 +38,12 @@ class Family:
     the equal parts of the batch of the nth denoiser call of a step, in order; ``parts`` is their
     number, None if the prompts are not known. ``encoders(pipe)`` are the text encoders whose
     positions the keys of cross- or joint attention stand for, one after another; ``negative`` are
-    arguments of ``encode_prompt`` that differ for the negative prompt. ``layout(denoiser,
-    arguments, site)`` says where text and picture lie in the sequences of a site.
-    ``steering(sites)`` is the default of sites for test-time losses, all that look at the text
-    unless it says otherwise, and the step size of the papers, None if they have none; a string says
-    why there can be none. ``encode(pipe, pictures)``
+    arguments of ``encode_prompt`` that differ for the negative prompt. ``reference(encoding)`` are
+    the texts of the branch of that name, by prompt, where it does not read the negative prompt.
+    ``layout(denoiser, arguments, site)`` says where text and picture lie in the sequences of a
+    site. ``steering(sites)`` is the default of sites for test-time losses, all that look at the
+    text unless it says otherwise, and the step size of the papers, None if they have none; a string
+    says why there can be none. ``encode(pipe, pictures)``
     makes clean latents, in the shape that the pipeline's loop has, from pictures [batch 3 height
     width] in [-1, 1]; a string says why there can be none.
     ``contrast`` are the text positions that compete in a softmax over tokens; None means the tokens
@@ -51,13 +52,13 @@ class Family:
     denoised (not the mask channels of inpainting, not the reference tokens of editing models).
     ``time`` is the argument that holds the timestep. ``batch_axis`` names the arguments whose batch
     axis is not the first one, None where there is none; ``rows_of`` takes rows of those that are no
-    tensors. ``further`` says how other texts may follow that of the prompt: with all positions of
-    their encoders, or without padding where that is masked or costs the attention of the picture
-    too; None if they may not. ``checkpoints`` is False where diffusers fails under gradient
-    checkpointing. ``unguided`` is the ``guidance_scale`` of calls without guidance.
-    ``running(denoiser)`` is what the names of its sites begin with, of denoisers that take turns.
-    ``as_given(pipe, prompts)`` are the prompts of a run whose modular pipeline has written
-    something around them.
+    tensors, from all arguments. ``further`` says how other texts may follow that of the prompt:
+    with all positions of their encoders, or without padding where that is masked or costs the
+    attention of the picture too; None if they may not. ``checkpoints`` is False where diffusers
+    fails under gradient checkpointing. ``unguided`` is the ``guidance_scale`` of calls without
+    guidance. ``running(denoiser)`` is what the names of its sites begin with, of denoisers that
+    take turns. ``as_given(pipe, prompts)`` are the prompts of a run whose modular pipeline has
+    written something around them.
     """
 
     name: str
@@ -74,8 +75,9 @@ class Family:
     encode: Callable[[Any, Tensor], Tensor] | str = shifted
     time: str = "timestep"
     batch_axis: Mapping[str, int | None] = field(default_factory=dict)
-    rows_of: Mapping[str, Callable[[Any, Tensor], Any]] = field(default_factory=dict)
+    rows_of: Mapping[str, Callable[[Arguments, Tensor], Any]] = field(default_factory=dict)
     negative: Mapping[str, Any] = field(default_factory=dict)
+    reference: Callable[[Arguments], Sequence[str]] | None = None
     further: Literal["whole", "words"] | None = None
     checkpoints: bool = True
     unguided: float = 1.0

@@ -103,8 +103,9 @@ def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
     )  # fmt: skip
 
 
-def _of_rows(kept: QwenImage21KVCache | None, rows: Tensor) -> QwenImage21KVCache | None:
+def _of_rows(arguments: Arguments, rows: Tensor) -> QwenImage21KVCache | None:
     """What further passes read of the keys and values of the text, or write into one of theirs."""
+    kept: QwenImage21KVCache | None = arguments["kv_cache"]
     if kept is None:
         return None
     other = QwenImage21KVCache(len(kept.layer_caches))

@@ -35,7 +35,7 @@ class DenoiserCall:
     part: tuple[slice, ...]
     batch_axis: Mapping[str, int | None]
     further: Mapping[str, slice] = field(default_factory=dict)
-    rows_of: Mapping[str, Callable[[Any, Tensor], Any]] = field(default_factory=dict)
+    rows_of: Mapping[str, Callable[[Mapping[str, Any], Tensor], Any]] = field(default_factory=dict)
 
     @property
     def is_first(self) -> bool:
@@ -110,7 +110,7 @@ class DenoiserCall:
         picked = dict(self.arguments)
         for name, value in self.arguments.items():
             if name in self.rows_of:
-                picked[name] = self.rows_of[name](value, rows)
+                picked[name] = self.rows_of[name](self.arguments, rows)
                 continue
             axis = self.batch_axis.get(name, 0)
             if axis is not None:

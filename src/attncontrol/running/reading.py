@@ -8,7 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from attncontrol.errors import CallError
-from attncontrol.families.encoder import Arguments, Encoder, Texts, joined, positions, text_of
+from attncontrol.families.encoder import (
+    NUMBER,
+    Arguments,
+    Encoder,
+    Texts,
+    joined,
+    positions,
+    text_of,
+)
 from attncontrol.families.family import Family
 from attncontrol.prompts.text import Text
 from attncontrol.prompts.tokens import Token
@@ -78,23 +86,23 @@ def text_of_run(
 ) -> Text:
     """The text of every image, and of its rows that do not read it; None where it is not known.
     That of embeddings is known if the text encoders were ``heard`` making them."""
-    encoders = family.encoders(pipe)
+    encoders, prompts = family.encoders(pipe), prompts_of(encoding) or range(images)
     texts, negatives = _texts(encoding, images), _negatives(encoding, images)
     zeros = encoding.get("negative_prompt") is None and bool(
         pipe.config.get("force_zeros_for_empty_prompt")
     )
 
     def read(of: _Known, how: Arguments, image: int) -> tuple[Token, ...]:
-        own = of[image]
+        own, number = of[image], image * len(prompts) // images
         assert own is not None  # Text reads known prompts alone
-        tokens = positions(pipe, encoders, own, how)
+        tokens = positions(pipe, encoders, own, how := {**how, NUMBER: number})
         if zeros and of is negatives:
             return tuple(replace(token, id=0, text="", special=True) for token in tokens)
         for encoder in encoders:
             _require_received(pipe, encoder, text_of(own, encoder), how, received)
         return tokens
 
-    def text(of: _Known, how: Arguments, others: Mapping[str, Text]) -> Text:
+    def text(of: _Known, how: Arguments, **others: Text) -> Text:
         name = "negative_prompt_embeds" if of is negatives else "prompt_embeds"
         states = None if None not in of else encoding.get(name)
         known = texts_of(pipe, encoders, states, heard, images)
@@ -108,8 +116,10 @@ def text_of_run(
             others,
         )
 
-    negative = text(negatives, {**encoding, **family.negative}, {})
-    return text(texts, encoding, {"uncond": negative, "reference": negative})
+    uncond = text(negatives, {**encoding, **family.negative})
+    said = family.reference(encoding) if family.reference else None
+    reference = text(_each({"prompt": said}, NAMES, images), encoding) if said else uncond
+    return text(texts, encoding, uncond=uncond, reference=reference)
 
 
 def _texts(encoding: Mapping[str, Any], images: int) -> list[Texts | None]:
