@@ -88,15 +88,12 @@ def text_of_run(
     That of embeddings is known if the text encoders were ``heard`` making them."""
     encoders, prompts = family.encoders(pipe), prompts_of(encoding) or range(images)
     texts, negatives = _texts(encoding, images), _negatives(encoding, images)
-    zeros = encoding.get("negative_prompt") is None and bool(
-        pipe.config.get("force_zeros_for_empty_prompt")
-    )
 
     def read(of: _Known, how: Arguments, image: int) -> tuple[Token, ...]:
         own, number = of[image], image * len(prompts) // images
         assert own is not None  # Text reads known prompts alone
         tokens = positions(pipe, encoders, own, how := {**how, NUMBER: number})
-        if zeros and of is negatives:
+        if of is negatives and _is_zeros(pipe, encoding):
             return tuple(replace(token, id=0, text="", special=True) for token in tokens)
         for encoder in encoders:
             _require_received(pipe, encoder, text_of(own, encoder), how, received)
@@ -120,6 +117,12 @@ def text_of_run(
     said = family.reference(encoding) if family.reference else None
     reference = text(_each({"prompt": said}, NAMES, images), encoding) if said else uncond
     return text(texts, encoding, uncond=uncond, reference=reference)
+
+
+def _is_zeros(pipe: Any, encoding: Mapping[str, Any]) -> bool:
+    """Whether zeros take the place of a negative prompt."""
+    zeros = pipe.config.get("force_zeros_for_empty_prompt")
+    return encoding.get("negative_prompt") is None and bool(zeros)
 
 
 def _texts(encoding: Mapping[str, Any], images: int) -> list[Texts | None]:
