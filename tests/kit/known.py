@@ -35,8 +35,8 @@ class Tiny:
             "height": 64, "width": 96, "num_inference_steps": 2, "output_type": "latent",
             "guidance_scale": 2.0, "generator": torch.Generator().manual_seed(0),
         }  # fmt: skip
-        if "guidance_scale" not in inspect.signature(type(self.pipe).__call__).parameters:
-            del call["guidance_scale"]
+        known = inspect.signature(type(self.pipe).__call__).parameters
+        call = {name: value for name, value in call.items() if name in known}
         prompt = prompt or (self.prompts if len(self.prompts) > 1 else self.prompts[0])
         return self.pipe(prompt=prompt, **call | self.known.options | options)[0]
 

@@ -1,6 +1,7 @@
 """Tiny pipelines that make a video from a picture, with random weights, seeded: those that make one
 from text (``zoo_videos``), with what real diffusers and transformers classes have more."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -8,18 +9,47 @@ from diffusers import (
     AutoencoderKLCosmos,
     CogVideoXImageToVideoPipeline,
     CosmosTextToWorldPipeline,
+    EasyAnimateInpaintPipeline,
     EDMEulerScheduler,
+    HunyuanSkyreelsImageToVideoPipeline,
+    HunyuanVideo15ImageToVideoPipeline,
+    Kandinsky5I2VPipeline,
     LTXConditionPipeline,
     LTXImageToVideoPipeline,
+    SkyReelsV2ImageToVideoPipeline,
     WanImageToVideoPipeline,
 )
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
-from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    SiglipImageProcessorPil,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from tests.kit.zoo import finish
 from tests.kit.zoo_chat import EXTRA_CHAT, cogvideox, ltx, wan
-from tests.kit.zoo_newer import ALL_QUERIES, Known, photo
-from tests.kit.zoo_videos import CROSS, SHORT, cosmos
+from tests.kit.zoo_newer import (
+    ALL_QUERIES,
+    NEWER,
+    PIPELINES,
+    VIDEO_OPTIONS,
+    Known,
+    hunyuanvideo,
+    photo,
+)
+from tests.kit.zoo_videos import (
+    CROSS,
+    SHORT,
+    VIDEOS,
+    cosmos,
+    easyanimate,
+    hunyuanvideo15,
+    kandinsky5_video,
+    skyreels,
+)
 
 PICTURE = {"image": photo(96, 64, 0)}
 
@@ -30,8 +60,10 @@ def cleaned(module):
 
 
 def from_picture(cls, make, peaked, config, **more):
-    """Of the parts of another pipeline, whose transformer is one of another ``config``."""
+    """Of the parts of another pipeline, whose transformer is one of another ``config``, if any."""
     parts = make().components
+    if not config:
+        return finish(cls(**parts | more), ())
     torch.manual_seed(0)
     old = parts["transformer"]
     own = {name: value for name, value in old.config.items() if not name.startswith("_")}
@@ -92,6 +124,61 @@ def cosmos_world():
     return from_picture(CosmosTextToWorldPipeline, cosmos, ALL_QUERIES, {}, **parts)
 
 
+def skyreels_picture():
+    config = {"in_channels": 4 + 4 + 4, "image_dim": 16, "added_kv_proj_dim": 24}
+    return from_picture(
+        SkyReelsV2ImageToVideoPipeline, skyreels, ("attn2.to_q",), config, **features()
+    )
+
+
+SIGLIP = f"{PIPELINES}.hunyuan_video1_5.image_processor.HunyuanVideo15ImageProcessor"
+
+
+def hunyuanvideo15_picture():
+    """SigLIP's features of the picture, 4 before the text."""
+    text = hunyuanvideo15()
+    vision = SiglipVisionConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+        image_size=28, patch_size=14,
+    )  # fmt: skip
+    pipe = from_picture(
+        HunyuanVideo15ImageToVideoPipeline, lambda: text, ALL_QUERIES, {},
+        image_encoder=SiglipVisionModel(vision),
+        feature_extractor=SiglipImageProcessorPil(size={"height": 28, "width": 28}),
+    )  # fmt: skip
+    for name in ("system_message", "tokenizer_max_length", "tokenizer_2_max_length",
+                 "prompt_template_encode_start_idx"):  # fmt: skip
+        setattr(pipe, name, getattr(text, name))
+    return pipe
+
+
+def hunyuan_skyreels():
+    return from_picture(
+        HunyuanSkyreelsImageToVideoPipeline, hunyuanvideo, ALL_QUERIES, {"in_channels": 8}
+    )
+
+
+def kandinsky5_picture():
+    text = kandinsky5_video()
+    pipe = from_picture(Kandinsky5I2VPipeline, lambda: text, (), {}).to(torch.float32)
+    pipe.prompt_template_encode_start_idx = text.prompt_template_encode_start_idx
+    return pipe
+
+
+def easyanimate_inpaint():
+    """Channels of a mask and of the frames that are given."""
+    config = {"in_channels": 4 + 4 + 4, "resize_inpaint_mask_directly": False}
+    return from_picture(EasyAnimateInpaintPipeline, easyanimate, ALL_QUERIES, config)
+
+
+def first_given():
+    """A video, and a mask of all but its first frame."""
+    mask = torch.ones(1, 1, 5, 64, 96)
+    mask[:, :, 0] = 0
+    video = torch.rand(1, 3, 5, 64, 96, generator=torch.Generator().manual_seed(7))
+    return {"video": video, "mask_video": mask}
+
+
 def given_frames():
     """The first, and another one softly, which lies before the video."""
     return [
@@ -128,4 +215,25 @@ PICTURES = {
         picture=lambda cells, _: cells // 3, grid=(3, 4, 6), tolerance=1e-5,
     ),
     "cosmos-world": Known(cosmos_world, SHORT, **CROSS, grid=(2, 4, 6), tolerance=1e-4),
+    "skyreels-picture": Known(
+        skyreels_picture, PICTURE | SHORT | {"max_sequence_length": 512}, **CROSS, grid=(2, 4, 6),
+        before=1, tolerance=1e-5, patches=cleaned("skyreels_v2.pipeline_skyreels_v2_i2v"),
+    ),
+    "hunyuanvideo15-picture": replace(
+        VIDEOS["hunyuanvideo15"], make=hunyuanvideo15_picture, options={"num_frames": 5} | PICTURE,
+        text=lambda cells, _: cells + 4,
+        patches=((f"{SIGLIP}.calculate_default_height_width", lambda *_, **__: (64, 96)),),
+    ),
+    "hunyuan-skyreels": replace(
+        NEWER["hunyuanvideo"], make=hunyuan_skyreels, prompts=1,
+        options=NEWER["hunyuanvideo"].options | PICTURE,
+    ),
+    "kandinsky5-picture": replace(
+        VIDEOS["kandinsky5-video"], make=kandinsky5_picture, grid=(5, 4, 6),
+        options=VIDEO_OPTIONS | PICTURE | {"num_frames": 17},  # its last frames give it a measure
+    ),
+    "easyanimate-inpaint": replace(
+        VIDEOS["easyanimate"], make=easyanimate_inpaint,
+        options=VIDEOS["easyanimate"].options | first_given(),
+    ),
 }  # fmt: skip

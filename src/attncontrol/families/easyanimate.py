@@ -1,4 +1,4 @@
-"""EasyAnimate 5.1 text to video (``EasyAnimateTransformer3DModel``): joint attention over
+"""EasyAnimate 5.1 (``EasyAnimateTransformer3DModel``): joint attention over
 [Qwen2-VL, video], [uncond, cond] in one call per step.
 
 The pipeline writes the prompt into a chat. Padding is not masked. Models whose text is that of
@@ -8,7 +8,11 @@ BERT are others.
 import math
 from typing import Any
 
-from diffusers import EasyAnimatePipeline, EasyAnimateTransformer3DModel
+from diffusers import (
+    EasyAnimateInpaintPipeline,
+    EasyAnimatePipeline,
+    EasyAnimateTransformer3DModel,
+)
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
@@ -38,10 +42,12 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     return Layout(grid, slice(text, text + math.prod(grid)), slice(text))
 
 
+_PIPELINES = EasyAnimatePipeline, EasyAnimateInpaintPipeline
+
 FAMILY = Family(
     name="easyanimate",
     matches=lambda pipe: (
-        isinstance(pipe, EasyAnimatePipeline)
+        isinstance(pipe, _PIPELINES)
         and isinstance(getattr(pipe, "transformer", None), EasyAnimateTransformer3DModel)
     ),
     denoiser=lambda pipe: pipe.transformer,

@@ -1,6 +1,6 @@
-"""HunyuanVideo text to video (``HunyuanVideoTransformer3DModel``): joint attention over [video,
-Llama]. CLIP enters as a pooled vector only. Guidance is distilled, or true classifier-free guidance
-in two calls per step.
+"""HunyuanVideo, and SkyReels-V1 with a first frame in further channels
+(``HunyuanVideoTransformer3DModel``): joint attention over [video, Llama]. CLIP enters as a pooled
+vector only. Guidance is distilled, or true classifier-free guidance in two calls per step.
 
 The pipeline writes the prompt into a template and drops the positions before it. Padding comes last
 and is masked. Blocks that refine the text are no sites.
@@ -9,7 +9,11 @@ and is masked. Blocks that refine the text are no sites.
 import math
 from typing import Any
 
-from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
+from diffusers import (
+    HunyuanSkyreelsImageToVideoPipeline,
+    HunyuanVideoPipeline,
+    HunyuanVideoTransformer3DModel,
+)
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
@@ -29,7 +33,7 @@ from attncontrol.prompts.tokens import Token, tokenize
 
 
 def _denoiser(pipe: Any) -> Any:
-    if not isinstance(pipe, HunyuanVideoPipeline):
+    if not isinstance(pipe, (HunyuanVideoPipeline, HunyuanSkyreelsImageToVideoPipeline)):
         raise ModelError(
             f"{type(pipe).__name__} puts pictures into the sequence of HunyuanVideo, which is not "
             "described; HunyuanVideoPipeline is supported"

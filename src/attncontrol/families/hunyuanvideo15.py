@@ -1,8 +1,9 @@
-"""HunyuanVideo 1.5 text to video (``HunyuanVideo15Transformer3DModel``): joint attention over
-[video, ByT5, Qwen2.5-VL, padding], two calls per step.
+"""HunyuanVideo 1.5 (``HunyuanVideo15Transformer3DModel``), text or picture to video: joint
+attention over [video, SigLIP, ByT5, Qwen2.5-VL, padding], two calls per step.
 
-ByT5 reads what stands in quotation marks, as in HunyuanImage. The places of a picture that is given
-come last, masked, for there is none. The prompt is written into a chat, and the positions before it
+ByT5 reads what stands in quotation marks, as in HunyuanImage. A first frame that is given lies in
+further channels, too, and features of it are no text; without one their places come last, masked.
+The prompt is written into a chat, and the positions before it
 are dropped. Blocks that refine the text are no sites.
 """
 
@@ -10,7 +11,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from diffusers import HunyuanVideo15Pipeline, HunyuanVideo15Transformer3DModel
+from diffusers import (
+    HunyuanVideo15ImageToVideoPipeline,
+    HunyuanVideo15Pipeline,
+    HunyuanVideo15Transformer3DModel,
+)
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
@@ -49,15 +54,16 @@ def _read(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     grid = video_grid(transformer, arguments)
-    cells = math.prod(grid)
-    return Layout(grid, slice(cells), slice(cells, None))
+    cells, features = math.prod(grid), arguments["image_embeds"]
+    given = features.shape[1] if bool(features.any()) else 0
+    return Layout(grid, slice(cells), slice(cells + given, None))
 
 
 FAMILY = replace(
     hunyuanimage.FAMILY,
     name="hunyuanvideo15",
     matches=lambda pipe: (
-        isinstance(pipe, HunyuanVideo15Pipeline)
+        isinstance(pipe, (HunyuanVideo15Pipeline, HunyuanVideo15ImageToVideoPipeline))
         and isinstance(getattr(pipe, "transformer", None), HunyuanVideo15Transformer3DModel)
     ),
     sites=_sites,
