@@ -40,7 +40,6 @@ NOT_SUPPORTED = {
     "LDMTextToImagePipeline": "has no encode_prompt, which tells the prompts",
     "LLaDA2Pipeline": "makes text",
     "LongCatAudioDiTPipeline": "makes sounds",
-    "QwenImageLayeredPipeline": "makes several layers of a picture at once",
     "StableCascadeCombinedPipeline": "runs two pipelines, of which its prior_pipe is taken by "
     "itself",
     "ShapEPipeline": "makes shapes",

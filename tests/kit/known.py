@@ -8,6 +8,7 @@ import torch
 from attncontrol.families.known import family_of
 from attncontrol.running.observers import named
 from attncontrol.running.session import Hooks, attach
+from tests.kit.zoo_given import GIVEN
 from tests.kit.zoo_newer import NEWER
 from tests.kit.zoo_pictures import PICTURES
 from tests.kit.zoo_unets import UNETS
@@ -16,7 +17,7 @@ from tests.kit.zoo_videos import VIDEOS
 PROMPTS = ["a red cat and a turtle", "a dog"]
 WORDS = {PROMPTS[0]: ["cat", "turtle"], PROMPTS[1]: ["dog"]}
 PIECES = {"cat": "cat", "turtle": "tur tle", "dog": "dog"}
-ALL = NEWER | VIDEOS | UNETS | PICTURES
+ALL = NEWER | VIDEOS | UNETS | GIVEN | PICTURES
 
 
 class Tiny:
@@ -38,7 +39,8 @@ class Tiny:
         known = inspect.signature(type(self.pipe).__call__).parameters
         call = {name: value for name, value in call.items() if name in known}
         prompt = prompt or (self.prompts if len(self.prompts) > 1 else self.prompts[0])
-        return self.pipe(prompt=prompt, **call | self.known.options | options)[0]
+        made = self.pipe(prompt=prompt, **call | self.known.options | options)[0]
+        return torch.cat(made) if isinstance(made, list) else made
 
     @contextmanager
     def caught(self):

@@ -9,7 +9,7 @@ the prompt, each at as many positions as its processor says.
 import math
 from typing import Any
 
-from diffusers import QwenImageTransformer2DModel
+from diffusers import QwenImageLayeredPipeline, QwenImageTransformer2DModel
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
@@ -37,7 +37,7 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     return transformer_sites(transformer, lambda *_: "joint", PATCH)
 
 
-def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+def read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     before, after = said_by(pipe, "prompt_template_encode").format(MARK).split(MARK)
     if (pictures := pictures_of(encoding)) is not None:
         before, length = _with_pictures(pipe, before, pictures), None
@@ -83,12 +83,12 @@ def spelled_out(pipe: Any, template: str, pictures: list[Any]) -> str:
     return first + "".join(texts)
 
 
-def _kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+def kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
     reads_pictures = pictures_of(encoding) is not None
     return tokens[_dropped(pipe) :][: None if reads_pictures else encoding["max_sequence_length"]]
 
 
-def _grids(arguments: Arguments) -> list[tuple[int, int]]:
+def grids(arguments: Arguments) -> list[tuple[int, int]]:
     """``img_shapes`` lists for every prompt (frames, height, width) of the picture, then those of
     the references."""
     shapes = arguments["img_shapes"][0]
@@ -99,14 +99,14 @@ def _grids(arguments: Arguments) -> list[tuple[int, int]]:
 def _latents(_: Any, arguments: Arguments) -> tuple[slice, ...]:
     if arguments.get("additional_t_cond") is not None:
         raise CallError(
-            "QwenImageLayeredPipeline makes several layers of a picture at once, which is not "
-            "supported; use QwenImagePipeline or QwenImageEditPipeline"
+            "several layers of a picture at once are not supported in a modular pipeline; use "
+            "QwenImageLayeredPipeline"
         )
-    return slice(None), slice(math.prod(_grids(arguments)[0]))
+    return slice(None), slice(math.prod(grids(arguments)[0]))
 
 
 def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
-    return in_line(text_length(arguments), _grids(arguments))
+    return in_line(text_length(arguments), grids(arguments))
 
 
 def encode(pipe: Any, pictures: Tensor) -> Tensor:
@@ -116,15 +116,20 @@ def encode(pipe: Any, pictures: Tensor) -> Tensor:
     return packed
 
 
+def _matches(pipe: Any) -> bool:
+    transformer = getattr(pipe, "transformer", None)
+    return isinstance(transformer, QwenImageTransformer2DModel) and not isinstance(
+        pipe, QwenImageLayeredPipeline
+    )
+
+
 FAMILY = Family(
     name="qwenimage",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), QwenImageTransformer2DModel
-    ),
+    matches=_matches,
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=two_calls,
-    encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
+    encoders=lambda _: (Encoder("qwen", "text_encoder", read, kept=kept),),
     layout=_layout,
     steering=lambda _: (Where(kind="joint"), None),
     latents=_latents,
