@@ -107,6 +107,7 @@ CASES = {
         name: newer(name)
         for name in ("kandinsky5", "hunyuanimage", "qwenimage21", "nucleus", "fibo2", "lumina")
     },
+    "omnigen": newer("omnigen"),
     "prx": newer("prx", guidance_scale=1.0),  # guided it takes one prompt
     "ideogram4": newer("ideogram4", guidance_scale=2.0),
     "fibo": Case(fibo, NEWER["fibo"].options),
@@ -206,7 +207,7 @@ def test_without_a_scale_it_is_inverted_without_guidance(name):
             invert(pipe, some, "a cat", size=size, guidance_scale=3.0, **own)
 
 
-@pytest.mark.parametrize("name", ["lumina2", "zimage", "ernie"])
+@pytest.mark.parametrize("name", ["lumina2", "zimage", "ernie", "omnigen"])
 def test_what_the_loop_makes_of_a_prediction_is_undone(name):
     """From the noise alone, where fixed points were found, the loop comes to the picture: of
     pipelines that turn the sign, have another shape or prepare latents in their own way."""
@@ -227,7 +228,7 @@ def test_what_the_loop_makes_of_a_prediction_is_undone(name):
 
 ONE_CALL = ("sana", "hunyuandit", "auraflow", "cogview3", "bria", "fibo", "prx")
 """Families of both branches in one call, beside those of ``test_null_texts_of_models``."""
-OTHER_TEXTS = ("ernie", "zimage", "hidream")
+OTHER_TEXTS = ("ernie", "zimage", "hidream", "omnigen")
 
 
 def opened(name, patched):

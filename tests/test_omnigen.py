@@ -11,12 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attncontrol import Descent, edit, locate, perturb, record, steer
+from attncontrol import Descent, edit, invert, locate, perturb, record, retrace, steer
 from attncontrol.attention.sites import Where
 from attncontrol.edits import GRAG, KeyMask, SoftIdentity
-from attncontrol.errors import CallError, CouplingError
+from attncontrol.errors import CallError, CouplingError, SchedulerError
+from attncontrol.inversion import FireFlow, NegativePrompt
 from attncontrol.running.observers import named
 from attncontrol.running.session import Hooks, attach
+from attncontrol.verbs.picture import noised_call, record_picture
 from tests.kit.zoo_newer import DRAWN, omnigen, photo, transforms
 from tests.reference.loops import Softmax
 from tests.reference.three_rows import sampled
@@ -314,3 +316,43 @@ def test_prompts_without_pictures_beside_others(pipe):
     refused = pytest.raises(CouplingError, match="given 1 reference pictures")
     with refused, edit(pipe, GRAG(0.5, reference=1)):
         run(pipe, [PROMPTS[0], "a dog"], pictures)
+
+
+def test_pictures_are_inverted_without_either_guidance(pipe, given):
+    """Beside pictures to read; one step from the noise z makes z + e."""
+    photos = [photo(96, 64, seed) for seed in (3, 4)]
+    with caught(pipe) as calls:
+        kept = invert(pipe, photos, PROMPTS, input_images=PICTURES, num_inference_steps=1)
+    clean, noise = kept.latents[:, 1], kept.latents[:, 0]
+    now = {"hidden_states": torch.cat([clean] * 3), "timestep": calls[0]["timestep"]}
+    with torch.no_grad():
+        made = pipe.transformer(**given | now)[0]
+    torch.testing.assert_close(noise, clean - made[:2], rtol=0, atol=1e-6)
+    with retrace(pipe, kept):
+        again = run(pipe, latents=None, num_inference_steps=1)
+    torch.testing.assert_close(again, clean, rtol=0, atol=1e-9)
+
+
+def test_methods_that_do_not_know_its_schedule_or_third_row_are_refused(pipe):
+    photos, call = [photo(96, 64, 3)], {"prompt": PROMPTS[:1], "num_inference_steps": 1}
+    kept = invert(pipe, photos, method=NegativePrompt(), input_images=PICTURES[:1], **call)
+    third = pytest.raises(CallError, match="has one of reference pictures too")
+    with third, retrace(pipe, kept):
+        run(pipe, PROMPTS[:1], PICTURES[:1], latents=None, num_inference_steps=1)
+    with pytest.raises(SchedulerError, match=r"not for FlowMatchEuler.* with invert_sigmas=True"):
+        invert(pipe, photos, method=FireFlow(), **call)
+
+
+def test_pictures_are_noised_by_a_schedule_that_is_turned_round(pipe):
+    """At 1 they have no noise, at 0 nothing else."""
+    one, call = photo(96, 64, 3), {"seed": 5, "input_images": [PICTURES[0]]}
+    seen = [
+        noised_call(pipe, [one], PROMPTS[:1], timestep=time, **call) for time in (0.0, 0.25, 1.0)
+    ]
+    noise, mixed, clean = (each.latents for each in seen)
+    drawn = torch.randn(4, 8, 12, generator=torch.Generator().manual_seed(5)).double()
+    torch.testing.assert_close(noise[0], drawn)
+    torch.testing.assert_close(mixed, 0.75 * noise + 0.25 * clean, rtol=0, atol=1e-6)
+    maps = record_picture(pipe, one, PROMPTS[0], ["cat"], timestep=0.25, **call)
+    assert maps.sigmas == (0.75,)
+    assert maps["cat"].shape == (1, 4, 6)

@@ -56,7 +56,7 @@ def require_inversion(name: str, pipe: Any, call: Mapping[str, Any]) -> None:
     model cannot have."""
     from attncontrol.families import family_of
     from attncontrol.families.parts import two_calls
-    from attncontrol.inversion._schedule import is_flow
+    from attncontrol.inversion._schedule import is_flow, kind_of
     from attncontrol.running.session import attach
 
     require_known(name)
@@ -64,7 +64,7 @@ def require_inversion(name: str, pipe: Any, call: Mapping[str, Any]) -> None:
     method.require(attach(pipe))
     if method.flow and not is_flow(pipe.scheduler):
         raise SettingError(
-            f"{name!r} is for models of rectified flow, not for {type(pipe.scheduler).__name__}; "
+            f"{name!r} is for models of rectified flow, not for {kind_of(pipe.scheduler)}; "
             "leave it out"
         )
     apart = family_of(pipe).branches is two_calls

@@ -23,6 +23,7 @@ from torch import Tensor
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import CallError
+from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import NUMBER, Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import MARK, UNCUT, joint_sites, patch_grid
@@ -164,5 +165,5 @@ FAMILY = Family(
     batch_axis={"position_ids": None},  # rotations are those of the first row in all rows
     rows_of={"input_image_sizes": _places_of, "input_img_latents": _latents_of},
     reference=_reference,
-    encode="its scheduler counts from noise to the picture, which is not described",
+    encode=scaled,
 )

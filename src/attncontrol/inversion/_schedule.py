@@ -121,5 +121,12 @@ def require_invertible(scheduler: Any) -> None:
 
 
 def is_flow(scheduler: Any) -> bool:
-    """Whether it is of rectified flow, in which a is 1 and b the difference of the noise."""
-    return type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
+    """Whether it is of rectified flow, in which a is 1 and b the difference of the noise. One that
+    is turned round, in which it is that of the picture, is not."""
+    return kind_of(scheduler) == "FlowMatchEulerDiscreteScheduler"
+
+
+def kind_of(scheduler: Any) -> str:
+    """Its class, and whether it is turned round."""
+    turned = " with invert_sigmas=True" if scheduler.config.get("invert_sigmas") else ""
+    return f"{type(scheduler).__name__}{turned}"

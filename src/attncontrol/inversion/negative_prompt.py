@@ -45,7 +45,13 @@ class NegativePrompt(Inversion):
 
 
 def require_branches(call: DenoiserCall, method: Inversion) -> None:
-    """Raises CallError where there is no unconditional branch beside the conditional one."""
+    """Raises CallError where there is no unconditional branch beside the conditional one, or a
+    third one."""
+    if "reference" in call.branches:
+        raise CallError(
+            f"{type(method).__name__} changes the unconditional branch alone, but the guidance has "
+            "one of reference pictures too: call the pipeline without these, or invert with Exact()"
+        )
     if not {"uncond", "cond"} <= {*call.branches}:
         raise CallError(
             f"{type(method).__name__} changes the unconditional branch, but the denoiser is called "

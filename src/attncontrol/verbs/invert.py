@@ -17,7 +17,7 @@ from attncontrol.families.family import Family
 from attncontrol.families.parts import as_called
 from attncontrol.inversion._driven import Driven, driven
 from attncontrol.inversion._method import Back, Inversion, Learned
-from attncontrol.inversion._schedule import is_flow, require_invertible
+from attncontrol.inversion._schedule import is_flow, kind_of, require_invertible
 from attncontrol.inversion.exact import Exact
 from attncontrol.inversion.trajectory import Course, Trajectory, begun_in, is_trajectory
 from attncontrol.maps.opened import checksum, path_of
@@ -110,7 +110,10 @@ def _guided(run: Session, scale: float, call: dict[str, Any]) -> Iterator[dict[s
     distilled = getattr(run.denoiser.config, "guidance_embeds", False)
     names = ("guidance_scale",) if distilled else ("true_cfg_scale", "guidance_scale")
     if name := next((name for name in names if name in known), None):
-        yield {} if name in call else {name: scale}
+        given = {name: scale}
+        if scale == run.family.unguided and "img_guidance_scale" in known:
+            given["img_guidance_scale"] = scale  # that of pictures to read
+        yield {name: scale for name, scale in given.items() if name not in call}
         return
     if scale != run.family.unguided:
         raise SettingError(
@@ -174,7 +177,7 @@ def require_possible(run: Session, method: Inversion, call: dict[str, Any]) -> N
     if method.flow and not is_flow(pipe.scheduler):
         raise SchedulerError(
             f"{type(method).__name__} is for rectified flow (SD3, FLUX), not for "
-            f"{type(pipe.scheduler).__name__}: use Exact() or FixedPoint()"
+            f"{kind_of(pipe.scheduler)}: use Exact() or FixedPoint()"
         )
     if method.solver and "guidance_schedule" in inspect.signature(type(pipe).__call__).parameters:
         raise ModelError(

@@ -1,7 +1,8 @@
 """Clean latents with noise, by the noise schedule of a scheduler.
 
     x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e        a = alphas_cumprod
-    x_t = (1 - s) x_0 + s e,   s = t / T         rectified flow, T training timesteps
+    x_t = (1 - s) x_0 + s e,   s = t / T         rectified flow, T training timesteps; 1 - t / T of
+                                                 schedules that count from noise to the picture
 
 x_0 is the picture in the denoiser's own latents, e ~ N(0, 1). Between two timesteps sqrt((1 - a) /
 a) is linear.
@@ -34,7 +35,8 @@ def noise_per_signal(scheduler: Any, timestep: float) -> float:
             f"{last}"
         )
     if _is_flow(scheduler):
-        return timestep / last
+        turned = scheduler.config.get("invert_sigmas")
+        return 1 - timestep / last if turned else timestep / last
     if not hasattr(scheduler, "alphas_cumprod"):
         raise SchedulerError(
             f"the noise schedule of {type(scheduler).__name__} is not known; use a DDIM or "
