@@ -4,7 +4,7 @@ maps and edits of each are in ``test_newer_families``."""
 import diffusers
 import pytest
 
-from attncontrol import edit, record
+from attncontrol import edit, locate, record
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.sites import Where
 from attncontrol.errors import CallError, ModelError
@@ -86,3 +86,28 @@ def test_windows_of_a_video_are_refused():
     pipe = census.stub(diffusers.LTXI2VLongMultiPromptPipeline)
     with pytest.raises(ModelError, match="window by window"), record(pipe, ["cat"]):
         pass
+
+
+@pytest.mark.parametrize("tiny", ["hunyuanvideo-frame", "hunyuanvideo-channels"], indirect=True)
+def test_text_beside_a_picture_has_the_positions_of_its_mask(tiny):
+    """Also that of the negative prompt, which keeps more of the picture, and of a prompt that is
+    cut before what follows it."""
+    seen = []
+
+    def look(_, call, __):
+        tokens = call.text.of(call.branches[0]).tokens(0)
+        assert len(tokens) == call.arguments["encoder_attention_mask"].sum()
+        pictures = [token.text for token in tokens].count("<image>")
+        seen.append((call.branches[0], pictures, tokens[-1].text == "\u010a"))
+
+    for prompt in (PROMPTS[0], "a cat " * 60):
+        seen_by_hooks(tiny, prompt, look, num_inference_steps=1)
+    kept = 1 if tiny.name == "hunyuanvideo-frame" else 2
+    assert seen == [("cond", kept, True), ("uncond", 2, True), ("cond", kept, False), seen[1]]
+
+
+@pytest.mark.parametrize("tiny", ["hunyuanvideo-frame"], indirect=True)
+def test_templates_whose_picture_is_elsewhere_are_refused(tiny):
+    template = tiny.known.options["prompt_template"] | {"image_emb_start": 2}
+    with pytest.raises(ModelError, match=r"pictures at positions \[3\]"):
+        locate(tiny.pipe, PROMPTS[0], "cat", prompt_template=template)

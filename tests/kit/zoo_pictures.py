@@ -13,6 +13,7 @@ from diffusers import (
     EDMEulerScheduler,
     HunyuanSkyreelsImageToVideoPipeline,
     HunyuanVideo15ImageToVideoPipeline,
+    HunyuanVideoImageToVideoPipeline,
     Kandinsky5I2VPipeline,
     LTXConditionPipeline,
     LTXImageToVideoPipeline,
@@ -24,15 +25,19 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
     CLIPVisionModel,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     SiglipImageProcessorPil,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
 
 from tests.kit.zoo import finish
-from tests.kit.zoo_chat import EXTRA_CHAT, cogvideox, ltx, wan
+from tests.kit.zoo_chat import EXTRA_CHAT, SMALL, byte_tokenizer, cogvideox, ltx, wan
 from tests.kit.zoo_newer import (
     ALL_QUERIES,
+    GUIDED,
     NEWER,
     PIPELINES,
     VIDEO_OPTIONS,
@@ -158,6 +163,47 @@ def hunyuan_skyreels():
     )
 
 
+LLAVA_TEMPLATE = {
+    "template": "<|start_header_id|>a<|end_header_id|><image>Describe:<|start_header_id|>b"
+    "<|end_header_id|>{}<|im_end|><|start_header_id|>c<|end_header_id|>\n",
+    "image_emb_start": 3, "image_emb_end": 7, "image_emb_len": 4,
+}  # fmt: skip
+HEADERS = ["<|start_header_id|>", "<|end_header_id|>", "<image>"]
+
+
+def hunyuanvideo_picture(**config):
+    """LLaVA reads a picture of 4 positions in the template."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": HEADERS})
+    torch.manual_seed(0)
+    llava = LlavaConfig(
+        text_config=LlamaConfig(**SMALL | {"num_hidden_layers": 4}, vocab_size=len(tokenizer)),
+        vision_config=clip_vision().config, pad_token_id=tokenizer.pad_token_id,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), image_seq_length=4,
+    )  # fmt: skip
+    before = LLAVA_TEMPLATE["template"].partition("{}")[0]
+    LLAVA_TEMPLATE["crop_start"] = len(tokenizer(before).input_ids)
+    return from_picture(
+        HunyuanVideoImageToVideoPipeline, hunyuanvideo, ALL_QUERIES, config, tokenizer=tokenizer,
+        text_encoder=LlavaForConditionalGeneration(llava),
+        image_processor=features()["image_processor"],
+    )  # fmt: skip
+
+
+def hunyuanvideo_frame():
+    """The picture is the first frame, which the scheduler is not given."""
+    return hunyuanvideo_picture(image_condition_type="token_replace")
+
+
+def hunyuanvideo_channels():
+    return hunyuanvideo_picture(image_condition_type="latent_concat", in_channels=4 + 4 + 1)
+
+
+def before_prompt(pictures):
+    """The positions that are dropped before it, but for those ``pictures`` that are kept."""
+    return lambda _: LLAVA_TEMPLATE["crop_start"] - 1 + 4 - pictures
+
+
 def kandinsky5_picture():
     text = kandinsky5_video()
     pipe = from_picture(Kandinsky5I2VPipeline, lambda: text, (), {}).to(torch.float32)
@@ -223,6 +269,14 @@ PICTURES = {
         VIDEOS["hunyuanvideo15"], make=hunyuanvideo15_picture, options={"num_frames": 5} | PICTURE,
         text=lambda cells, _: cells + 4,
         patches=((f"{SIGLIP}.calculate_default_height_width", lambda *_, **__: (64, 96)),),
+    ),
+    "hunyuanvideo-frame": replace(
+        NEWER["hunyuanvideo"], make=hunyuanvideo_frame, prompts=1, dropped=before_prompt(1),
+        options=VIDEO_OPTIONS | GUIDED | PICTURE | {"prompt_template": LLAVA_TEMPLATE},
+    ),
+    "hunyuanvideo-channels": replace(
+        NEWER["hunyuanvideo"], make=hunyuanvideo_channels, prompts=1, dropped=before_prompt(2),
+        options=VIDEO_OPTIONS | GUIDED | PICTURE | {"prompt_template": LLAVA_TEMPLATE},
     ),
     "hunyuan-skyreels": replace(
         NEWER["hunyuanvideo"], make=hunyuan_skyreels, prompts=1,

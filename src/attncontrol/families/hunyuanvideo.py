@@ -11,6 +11,7 @@ from typing import Any
 
 from diffusers import (
     HunyuanSkyreelsImageToVideoPipeline,
+    HunyuanVideoImageToVideoPipeline,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
 )
@@ -32,11 +33,16 @@ from attncontrol.families.parts import (
 from attncontrol.prompts.tokens import Token, tokenize
 
 
+def has_denoiser(pipe: Any) -> bool:
+    return isinstance(getattr(pipe, "transformer", None), HunyuanVideoTransformer3DModel)
+
+
 def _denoiser(pipe: Any) -> Any:
     if not isinstance(pipe, (HunyuanVideoPipeline, HunyuanSkyreelsImageToVideoPipeline)):
         raise ModelError(
-            f"{type(pipe).__name__} puts pictures into the sequence of HunyuanVideo, which is not "
-            "described; HunyuanVideoPipeline is supported"
+            f"{type(pipe).__name__} has the denoiser of HunyuanVideo, and what it puts into its "
+            "sequence is not described; HunyuanVideoPipeline, HunyuanVideoImageToVideoPipeline and "
+            "HunyuanSkyreelsImageToVideoPipeline are supported"
         )
     return pipe.transformer
 
@@ -45,7 +51,8 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
     return transformer_sites(transformer, hunyuanimage.kind, transformer.config.patch_size)
 
 
-def _cropped(encoding: Arguments) -> int:
+def cropped(encoding: Arguments) -> int:
+    """How many positions come before the prompt. Raises ModelError."""
     cropped: int | None = encoding["prompt_template"].get("crop_start")
     if cropped is None:
         raise ModelError(
@@ -55,16 +62,17 @@ def _cropped(encoding: Arguments) -> int:
     return cropped
 
 
-def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+def read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
+    """The prompt in the template, in which a picture has one position."""
     before, after = encoding["prompt_template"]["template"].format(MARK).split(MARK)
     return tokenize(
         pipe.tokenizer, prompt, padding=False, around=(before, after), encoder="llama",
-        length=encoding["max_sequence_length"] + _cropped(encoding),
+        length=encoding["max_sequence_length"] + cropped(encoding),
     )  # fmt: skip
 
 
 def _kept(_: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
-    return tokens[_cropped(encoding) :]
+    return tokens[cropped(encoding) :]
 
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
@@ -75,13 +83,13 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 FAMILY = Family(
     name="hunyuanvideo",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), HunyuanVideoTransformer3DModel
+    matches=lambda pipe: (
+        has_denoiser(pipe) and not isinstance(pipe, HunyuanVideoImageToVideoPipeline)
     ),
     denoiser=_denoiser,
     sites=_sites,
     branches=two_calls,
-    encoders=lambda _: (Encoder("llama", "text_encoder", _read, kept=_kept),),
+    encoders=lambda _: (Encoder("llama", "text_encoder", read, kept=_kept),),
     layout=_layout,
     latents=first_channels(1),
     encode=MAKES_VIDEOS,
