@@ -50,7 +50,7 @@ def test_the_tables_are_those_of_the_readme():
         ("Cosmos3OmniPipeline", "reads the prompt itself"),
         ("StableCascadeDecoderPipeline", "have no words"), ("LattePipeline", "row of its own"),
         ("KandinskyPriorPipeline", "features"),
-        ("LTX2ImageToVideoPipeline", "from text alone"),
+        ("LTX2InContextPipeline", "other videos"),
     ],
 )  # fmt: skip
 def test_what_is_refused_says_why(name, reason):

@@ -11,6 +11,8 @@ from attncontrol.errors import CallError, ModelError
 from tests.kit import census
 from tests.kit.known import PROMPTS, Tiny, seen_by_hooks
 
+OF_TOKENS = ["wan22-picture", "ltx-picture", "ltx-pictures", "ltx2-picture", "ltx2-pictures"]
+
 
 @pytest.fixture
 def tiny(request, monkeypatch):
@@ -20,7 +22,7 @@ def tiny(request, monkeypatch):
     return tiny
 
 
-@pytest.mark.parametrize("tiny", ["wan22-picture", "ltx-picture", "ltx-pictures"], indirect=True)
+@pytest.mark.parametrize("tiny", OF_TOKENS, indirect=True)
 def test_the_time_of_a_step_is_that_of_the_frames_that_are_made(tiny):
     """Those that are given have one of 0."""
     seen = []
@@ -79,6 +81,26 @@ def test_pictures_of_later_frames_lie_before_the_video(tiny):
     (given,) = with_two.references
     assert (given.grid, given.image) == ((1, 4, 6), slice(24))
     assert (with_first.grid, with_first.image) == ((3, 4, 6), slice(0, None))
+    assert not with_first.references
+
+
+@pytest.mark.parametrize("tiny", ["ltx2-pictures"], indirect=True)
+def test_pictures_of_later_frames_lie_behind_the_video_of_ltx2(tiny):
+    layouts = []
+
+    def look(call, now):
+        layouts.append(now.layout)
+        return call
+
+    with edit(tiny.pipe, look, where=Where(kind="cross")):
+        tiny.run(num_inference_steps=1)
+        tiny.run(num_inference_steps=1, conditions=tiny.known.options["conditions"][:1])
+    with_two, with_first = layouts[0], layouts[-1]
+    assert (with_two.grid, with_two.image) == ((2, 4, 6), slice(48))
+    assert [(given.grid, given.image) for given in with_two.references] == [
+        ((1, 4, 6), slice(48, None))
+    ]
+    assert (with_first.grid, with_first.image) == ((2, 4, 6), slice(48))
     assert not with_first.references
 
 

@@ -15,12 +15,15 @@ from diffusers import (
     HunyuanVideo15ImageToVideoPipeline,
     HunyuanVideoImageToVideoPipeline,
     Kandinsky5I2VPipeline,
+    LTX2ConditionPipeline,
+    LTX2ImageToVideoPipeline,
     LTXConditionPipeline,
     LTXImageToVideoPipeline,
     SkyReelsV2ImageToVideoPipeline,
     WanImageToVideoPipeline,
 )
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
+from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -53,6 +56,7 @@ from tests.kit.zoo_videos import (
     easyanimate,
     hunyuanvideo15,
     kandinsky5_video,
+    ltx2,
     skyreels,
 )
 
@@ -114,8 +118,24 @@ def ltx_picture():
     return from_picture(LTXImageToVideoPipeline, ltx, ("attn2.to_q",), {})
 
 
+def ltx2_picture():
+    return from_picture(LTX2ImageToVideoPipeline, ltx2, (), {})
+
+
+def ltx2_pictures():
+    return from_picture(LTX2ConditionPipeline, ltx2, (), {})
+
+
 def ltx_pictures():
     return from_picture(LTXConditionPipeline, ltx, ("attn2.to_q",), {})
+
+
+def later_frames():
+    """The first frame, and one that lies behind the video."""
+    return [
+        LTX2VideoCondition(photo(96, 64, 0), index=0, crf=0),
+        LTX2VideoCondition(photo(96, 64, 1), index=1, strength=0.5, crf=0),
+    ]
 
 
 def cosmos_world():
@@ -255,6 +275,14 @@ PICTURES = {
     "ltx-picture": Known(
         ltx_picture, EXTRA_CHAT["ltx"] | PICTURE, **CROSS, calls=1, prompts=1,
         grid=(3, 4, 6), tolerance=1e-5,
+    ),
+    "ltx2-picture": replace(
+        VIDEOS["ltx2"], make=ltx2_picture, prompts=1,
+        options=VIDEOS["ltx2"].options | PICTURE | {"image_crf": 0},
+    ),
+    "ltx2-pictures": replace(
+        VIDEOS["ltx2"], make=ltx2_pictures, prompts=1,
+        options=VIDEOS["ltx2"].options | {"conditions": later_frames()},
     ),
     "ltx-pictures": Known(
         ltx_pictures, EXTRA_CHAT["ltx"] | {"conditions": given_frames()}, calls=1, prompts=1,

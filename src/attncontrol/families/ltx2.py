@@ -4,10 +4,11 @@ then cross-attention to Gemma 3, on packed latents, [uncond, cond] in one call p
 The tokenizer fills up from the left. The connectors behind the text encoder move the text to the
 front and put learned registers behind it, which are keys like others. What concerns the sound is no
 site: its own attention, its text, and what video and sound see of each other. Further calls of
-a step are those of spatio-temporal and modality guidance. The pipelines that are given pictures or
-videos are others.
+a step are those of spatio-temporal and modality guidance. Pictures of later frames lie behind the
+video. The pipelines that are given videos are others.
 """
 
+from math import prod
 from typing import Any
 
 from diffusers import LTX2Pipeline, LTX2VideoTransformer3DModel
@@ -55,9 +56,9 @@ def _require_masks_in_order(pipe: Any, encoding: Arguments) -> None:
         return
     if len({len(_read(pipe, prompt, encoding)) for prompt in prompts}) > 1:
         raise CallError(
-            "LTX2Pipeline takes the length of one prompt for that of another where prompts of "
-            "different lengths make several videos each, so its words are not where they should "
-            "be; give a prompt for every video and leave num_videos_per_prompt out"
+            f"{type(pipe).__name__} takes the length of one prompt for that of another where "
+            "prompts of different lengths make several videos each, so its words are not where "
+            "they should be; give a prompt for every video and leave num_videos_per_prompt out"
         )
 
 
@@ -66,15 +67,21 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     patch, over_time = transformer.config.patch_size, transformer.config.patch_size_t
     frames = arguments["num_frames"] // over_time
     grid = arguments["height"] // patch, arguments["width"] // patch
-    return Layout((frames, *grid) if frames > 1 else grid)
+    cells = frames * prod(grid)
+    given = (arguments["hidden_states"].shape[1] - cells) // prod(grid)
+    return Layout(
+        (frames, *grid) if frames > 1 else grid, slice(cells),
+        references=(Layout((given, *grid), slice(cells, None)),) if given else (),
+    )  # fmt: skip
+
+
+def has_denoiser(pipe: Any) -> bool:
+    return isinstance(getattr(pipe, "transformer", None), LTX2VideoTransformer3DModel)
 
 
 FAMILY = Family(
     name="ltx2",
-    matches=lambda pipe: (
-        isinstance(pipe, LTX2Pipeline)
-        and isinstance(getattr(pipe, "transformer", None), LTX2VideoTransformer3DModel)
-    ),
+    matches=lambda pipe: has_denoiser(pipe) and isinstance(pipe, LTX2Pipeline),
     denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,

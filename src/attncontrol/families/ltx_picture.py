@@ -1,7 +1,8 @@
 """LTX-Video picture to video: the denoiser and the text of ``ltx``. The first frame is given, at a
 timestep of 0.
 
-Recording only: the pipeline steps the other frames, in another shape than that of the network.
+Recording and edits only: the pipeline steps the other frames, in another shape than that of the
+network.
 """
 
 from dataclasses import replace

@@ -9,8 +9,8 @@ REFUSED: Mapping[str, str] = {
     "the pipeline of the prior, which reads them",
     "PriorTransformer": "it makes the features of a picture, not the picture",
     "LatteTransformer3DModel": "every frame of a video is a row of its own",
-    "LTX2VideoTransformer3DModel": "of its pipelines the one that makes a video from text alone is "
-    "described, others have further cells in the sequence of the video",
+    "LTX2VideoTransformer3DModel": "of its pipelines those that make a video from text, "
+    "and from pictures of frames, are described; others have other videos in its sequence",
     "UNet2DConditionModel": "its pipeline has no tokenizer, or its picture reads no text "
     "(Kandinsky 2.2)",
 }
