@@ -124,3 +124,18 @@ def test_levels_are_halved_downwards_and_may_see_the_text_alone(config, strides,
         expected = seen[site.name][0, :, :cells, column].unflatten(-1, grid).float()
         found = maps.layers[site.name][0, 0, 0, ..., 0]
         assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_embeddings_that_are_made_in_the_block_have_the_rows_and_words_of_the_prompts(guidance):
+    """The prior reads the last layer of CLIP before its norm; two rows may be two prompts."""
+    pipe, prompts = cascade(), ["a red cat", "a cat and a dog"]
+    options = {"num_inference_steps": 2, "guidance_scale": guidance}
+    with record(pipe, ["cat"], keep=("head", "step")) as expected:
+        run(pipe, prompts, **options)
+    with record(pipe, ["cat"], keep=("head", "step")) as maps:
+        states, pooled, *_ = pipe.encode_prompt("cpu", 2, 1, False, prompt=prompts)
+        run(pipe, None, prompt_embeds=states, prompt_embeds_pooled=pooled, **options)
+    assert maps.prompts == tuple(prompts)
+    for site, found in expected.layers.items():
+        assert torch.equal(maps.layers[site], found)

@@ -15,6 +15,7 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.errors import ModelError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
+from attncontrol.families.parts import one_call
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -59,8 +60,8 @@ def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
     return Layout((height, width), slice(cells), slice(first, first + length))
 
 
-def _branches(_: Any, __: int, parts: int | None) -> tuple[str, ...]:
-    return ("cond", "uncond")[:parts]
+def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
+    return one_call(pipe, nth, parts)[::-1]
 
 
 def _read(pipe: Any, prompt: str, _: Arguments) -> tuple[Token, ...]:

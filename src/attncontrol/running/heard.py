@@ -22,7 +22,8 @@ these return logits, which are large."""
 @dataclass(frozen=True, eq=False)
 class Heard:
     """A row of ids that the text encoder ``component`` was given. ``layers`` [position width] are
-    its features by layer: "last", "-2", or "-2 normed" by the final norm."""
+    its features by layer: "last", which may be "-1" normed, "-2", or "-2 normed" by the final norm.
+    """
 
     component: str
     ids: tuple[int, ...]
@@ -78,6 +79,8 @@ def rows(component: str, module: nn.Module, ids: Tensor, output: Any) -> list[He
     layers = {"last": output[0] if last is None else last}
     hidden = getattr(output, "hidden_states", None) or ()
     norm = getattr(getattr(module, "text_model", module), "final_layer_norm", None)
+    if hidden and hidden[-1] is not last:  # of CLIP, before the norm
+        layers["-1"] = hidden[-1]
     for back in range(2, min(_DEEP, len(hidden)) + 1):
         layers[f"-{back}"] = hidden[-back]
         if isinstance(norm, nn.Module):
