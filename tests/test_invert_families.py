@@ -31,6 +31,7 @@ from tests.kit.photos import SIZE, odd, photos, reconstructed
 from tests.kit.state import left_behind
 from tests.kit.zoo import EXTRA, MORE, ZOO
 from tests.kit.zoo_chat import CHAT, EXTRA_CHAT, VIDEO, lumina_next
+from tests.kit.zoo_given import GIVEN
 from tests.kit.zoo_newer import NEWER
 from tests.kit.zoo_videos import VIDEOS
 
@@ -297,6 +298,8 @@ REFUSED = {
     "unknown": (lumina_next, ModelError, "latents before it decodes them is not described"),
     "sprint": (NEWER["sprint"].make, SchedulerError, "SCMScheduler cannot be inverted"),
     "edit": (NEWER["qwen-edit"].make, ModelError, "makes a picture of another one"),
+    "refiner": (GIVEN["refiner"].make, ModelError, "makes a picture of another one"),
+    "layered": (GIVEN["qwen-layered"].make, ModelError, "it makes layers of another one"),
 }
 
 

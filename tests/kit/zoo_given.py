@@ -2,7 +2,14 @@
 real classes."""
 
 import torch
-from diffusers import QwenImageLayeredPipeline, QwenImageTransformer2DModel
+from diffusers import (
+    AdaptiveProjectedMixGuidance,
+    AutoencoderKLHunyuanImageRefiner,
+    HunyuanImageRefinerPipeline,
+    HunyuanImageTransformer2DModel,
+    QwenImageLayeredPipeline,
+    QwenImageTransformer2DModel,
+)
 
 from tests.kit.zoo import finish
 from tests.kit.zoo_chat import byte_tokenizer
@@ -25,7 +32,32 @@ def layered():
     return finish(pipe, ALL_QUERIES)
 
 
+def refiner():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    transformer = HunyuanImageTransformer2DModel(
+        in_channels=8, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1,
+        num_single_layers=1, num_refiner_layers=1, mlp_ratio=1.0, patch_size=(1, 1, 1),
+        text_embed_dim=16, rope_axes_dim=(4, 4, 8), guidance_embeds=True,
+    )  # fmt: skip
+    codes = AutoencoderKLHunyuanImageRefiner(
+        latent_channels=2, block_out_channels=(24,) * 5, layers_per_block=1
+    )
+    pipe = HunyuanImageRefinerPipeline(
+        flow(), codes, qwen_vl(tokenizer, layers=4), tokenizer, transformer,
+        AdaptiveProjectedMixGuidance(guidance_scale=2.0),
+    )  # fmt: skip
+    before = pipe.prompt_template_encode.partition("{}")[0]
+    pipe.prompt_template_encode_start_idx = len(tokenizer(before).input_ids)
+    return finish(pipe, ALL_QUERIES)
+
+
 GIVEN = {
+    "refiner": Known(
+        refiner, {"image": photo(96, 64, 0)}, picture=lambda _, __: 0, text=lambda cells, _: cells,
+        dropped=lambda pipe: pipe.prompt_template_encode_start_idx, checkpointing=False,
+        left_out=("context_embedder",), tolerance=1e-5,
+    ),
     "qwen-layered": Known(
         layered, GUIDED | {"image": photo(96, 64, 0), "layers": 2, "output_type": "pt"}, prompts=1,
         grid=(3, 4, 6), references=((4, 6),),

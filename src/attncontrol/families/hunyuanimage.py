@@ -4,7 +4,7 @@ Qwen2.5-VL], two calls per step.
 ByT5 reads what stands in quotation marks, and only then has positions, which are no words here: its
 tokenizer does not tell where they come from. The pipeline writes the prompt into a template and
 drops the positions before it. Padding comes last and is masked. Blocks that refine the text are no
-sites.
+sites. The refiner has no ByT5, and reads the picture that it refines in further channels.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from attncontrol.attention.sites import Kind, Site, Where
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, transformer_sites, two_calls
+from attncontrol.families.parts import MARK, first_channels, transformer_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -61,7 +61,7 @@ def kept(pipe: Any, _: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ...
 
 def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     sizes = zip(arguments["hidden_states"].shape[2:], transformer.config.patch_size, strict=True)
-    height, width = (size // patch for size, patch in sizes)
+    height, width = [size // patch for size, patch in sizes][-2:]  # of a single frame
     return Layout((height, width), slice(height * width), slice(height * width, None))
 
 
@@ -78,6 +78,7 @@ FAMILY = Family(
         Encoder("qwen", "text_encoder", _read, kept=kept),
     ),
     layout=_layout,
+    latents=first_channels(1),
     encode=scaled,
     steering=lambda _: (Where(kind="joint"), None),
     checkpoints=False,

@@ -33,6 +33,7 @@ from attncontrol.writing import require_free
 _OURS = ("prompt", "latents", "image", "output_type", "num_images_per_prompt", "strength")
 _OF_PICTURES = (
     "Img2Img", "Inpaint", "Edit", "ControlNet", "Fill", "Upscale", "Depth2Img", "Pix2Pix",
+    "Refiner",
 )  # fmt: skip
 _Prompts = Annotated[
     str | Sequence[str],
