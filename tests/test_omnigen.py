@@ -3,6 +3,7 @@ the tokens of the prompt. Ids are those that reach the transformer, of which the
 have 0; latents are compared with loops written from the paper (``tests.reference.three_rows``).
 Rotations are of float32."""
 
+import copy
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tokenizers.processors import TemplateProcessing
 
 from attncontrol import Descent, edit, invert, locate, perturb, record, retrace, steer
 from attncontrol.attention.sites import Where
@@ -36,7 +38,11 @@ LATENTS = torch.randn(2, 4, 8, 12, generator=NOISE, dtype=torch.float64)
 def pipe():
     with pytest.MonkeyPatch.context() as patched, transforms():
         patched.setattr(DRAWN, lambda latents: latents.mode())
-        yield omnigen()
+        pipe = omnigen()
+        call = type(pipe.multimodal_processor).__call__
+        short = ["low quality" if isinstance(one, str) else one for one in call.__defaults__]
+        patched.setattr(call, "__defaults__", tuple(short))  # the negative prompt
+        yield pipe
 
 
 def run(pipe, prompts=PROMPTS, pictures=PICTURES, **call):
@@ -118,6 +124,23 @@ def test_all_rows_are_read_as_the_transformer_embeds_them(pipe, given):
             spelled = "".join(prompt[token.start : token.end] for token in said)
             assert spelled == prompt.replace("<|image_1|>", "").replace("<|image_2|>", "")
     assert [len(places(row)) for row in given["input_ids"].tolist()] == [1, 2, 0, 0, 1, 2]
+
+
+def test_what_begins_every_text_is_read_once(pipe, monkeypatch):
+    """The processor takes it from what follows a picture, if its id is 1."""
+    begin = pipe.tokenizer.convert_ids_to_tokens(1)
+    monkeypatch.setattr(pipe, "tokenizer", copy.deepcopy(pipe.tokenizer))
+    monkeypatch.setattr(pipe.multimodal_processor, "text_tokenizer", pipe.tokenizer)
+    pipe.tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, 1)]
+    )
+    seen = []
+    look(pipe, lambda _, one, __: seen.append(one), num_inference_steps=1)
+    ids = seen[0].arguments["input_ids"].tolist()
+    for image, row in enumerate(ids[:2]):
+        tokens = seen[0].text.tokens(image)
+        assert [token.id for token in tokens] == row
+        assert [token.special for token in tokens if token.id == 1] == [True]
 
 
 def test_maps_of_all_branches_equal_the_explicit_softmax(pipe, given, monkeypatch):

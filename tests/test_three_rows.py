@@ -18,7 +18,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from attncontrol import Descent, Where, edit, invert, locate, perturb, record, steer
+from attncontrol import Descent, Where, edit, invert, keep, locate, perturb, record, steer
 from attncontrol.edits import KeyMask, LocalBlend, MutualAttention, Regions, Replace, SoftIdentity
 from attncontrol.errors import CallError, CouplingError, ModelError
 from attncontrol.losses import AttendAndExcite
@@ -265,6 +265,20 @@ def test_edits_equal_the_same_in_the_kernel(edited, name, monkeypatch):
     assert (found[1] - plain[1]).abs().max() > 1e-3
     if name != "key mask":
         assert (found[0] - plain[0]).abs().max() < 1e-12
+
+
+def test_attention_of_all_three_rows_is_kept():
+    edited, change = Edited(sd), MutualAttention(start=0.0)
+    with edit(edited.pipe, change):
+        both = edited.run()
+    noise, pictures = edited.noise, edited.pictures
+    edited.pictures = pictures[:1]
+    with keep(edited.pipe, change) as source:
+        edited.run(PROMPTS[:1], negative_prompt=NEGATIVES[:1], latents=noise[:1])
+    edited.pictures = pictures[1:]
+    with edit(edited.pipe, MutualAttention(source=source, start=0.0)):
+        alone = edited.run(PROMPTS[1:], negative_prompt=NEGATIVES[1:], latents=noise[1:])
+    torch.testing.assert_close(alone, both[1:], rtol=0, atol=1e-12)
 
 
 def test_blends_keep_the_source_elsewhere(edited):
