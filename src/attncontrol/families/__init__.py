@@ -6,6 +6,7 @@ from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.known import FAMILIES, family_of
 from attncontrol.families.parts import (
+    has_transformer,
     one_call,
     patch_grid,
     patch_layout,
@@ -21,6 +22,7 @@ __all__ = [
     "Family",
     "Layout",
     "family_of",
+    "has_transformer",
     "one_call",
     "patch_grid",
     "patch_layout",

@@ -5,12 +5,18 @@ cross-attention to T5, one call per step. Padding is masked.
 from diffusers import AllegroTransformer3DModel
 
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MAKES_VIDEOS, cross_sites, one_call, t5, video_layout
+from attncontrol.families.parts import (
+    MAKES_VIDEOS,
+    cross_sites,
+    has_transformer,
+    one_call,
+    t5,
+    video_layout,
+)
 
 FAMILY = Family(
     name="allegro",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), AllegroTransformer3DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(AllegroTransformer3DModel),
     sites=cross_sites,
     branches=one_call,
     encoders=t5,

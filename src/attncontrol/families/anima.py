@@ -9,7 +9,6 @@ from typing import Any
 
 from diffusers import CosmosTransformer3DModel
 
-from attncontrol.attention.sites import Where
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import cross_sites, is_modular, two_calls, video_layout
@@ -41,12 +40,10 @@ def _encoders(_: Any) -> tuple[Encoder, ...]:
 FAMILY = Family(
     name="anima",
     matches=_matches,
-    denoiser=lambda pipe: pipe.transformer,
     sites=cross_sites,
     branches=two_calls,
     encoders=_encoders,
     layout=video_layout,
-    steering=lambda _: (Where(kind="cross"), None),
     encode="pipelines of blocks have no method for that",
     batch_axis={"padding_mask": None},
 )

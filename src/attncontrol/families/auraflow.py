@@ -10,7 +10,13 @@ from attncontrol.attention.sites import Site, Where
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import joint_sites, one_call, patch_grid, text_length
+from attncontrol.families.parts import (
+    has_transformer,
+    joint_sites,
+    one_call,
+    patch_grid,
+    text_length,
+)
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -29,8 +35,7 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 FAMILY = Family(
     name="auraflow",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), AuraFlowTransformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(AuraFlowTransformer2DModel),
     sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),

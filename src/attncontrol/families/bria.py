@@ -6,11 +6,10 @@ from typing import Any
 
 from diffusers import BriaTransformer2DModel
 
-from attncontrol.attention.sites import Where
 from attncontrol.families import flux
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import one_call
+from attncontrol.families.parts import has_transformer, one_call
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -27,13 +26,11 @@ def _kept(_: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[Token
 
 FAMILY = Family(
     name="bria",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), BriaTransformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(BriaTransformer2DModel),
     sites=flux.FAMILY.sites,
     branches=one_call,
     encoders=lambda _: (Encoder("t5", "text_encoder", _read, kept=_kept),),
     layout=flux.FAMILY.layout,
-    steering=lambda _: (Where(kind="joint"), None),
     encode=flux.FAMILY.encode,
     batch_axis=flux.FAMILY.batch_axis,
 )

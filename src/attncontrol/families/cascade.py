@@ -11,7 +11,7 @@ from typing import Any
 from diffusers import StableCascadeUNet
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
@@ -76,7 +76,6 @@ FAMILY = Family(
     branches=_branches,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind=("joint", "cross")), None),
     sample="sample",
     time="timestep_ratio",
     encode="the prior makes features of a picture, which no autoencoder of its own makes of one",

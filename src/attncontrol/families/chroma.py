@@ -12,7 +12,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families import flux
 from attncontrol.families.encoder import Arguments
-from attncontrol.families.parts import t5
+from attncontrol.families.parts import has_transformer, t5
 
 
 def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
@@ -28,7 +28,7 @@ def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
 FAMILY = replace(
     flux.FAMILY,
     name="chroma",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), ChromaTransformer2DModel),
+    matches=has_transformer(ChromaTransformer2DModel),
     encoders=t5,
     layout=_layout,
     further=None,

@@ -13,6 +13,7 @@ from attncontrol.families.family import Family
 from attncontrol.families.parts import (
     MAKES_VIDEOS,
     first_channels,
+    has_transformer,
     joint_sites,
     one_call,
     t5,
@@ -34,10 +35,7 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 FAMILY = Family(
     name="cogvideox",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), CogVideoXTransformer3DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(CogVideoXTransformer3DModel),
     sites=joint_sites,
     branches=one_call,
     encoders=t5,

@@ -6,11 +6,12 @@ from typing import Any
 from diffusers import CogView3PlusTransformer2DModel
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments
 from attncontrol.families.family import Family
 from attncontrol.families.parts import (
+    has_transformer,
     in_line,
     joint_sites,
     one_call,
@@ -26,14 +27,10 @@ def layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 FAMILY = Family(
     name="cogview3",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), CogView3PlusTransformer2DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(CogView3PlusTransformer2DModel),
     sites=joint_sites,
     branches=one_call,
     encoders=t5,
     layout=layout,
     encode=scaled,
-    steering=lambda _: (Where(kind="joint"), None),
 )

@@ -11,12 +11,11 @@ from typing import Any
 
 from diffusers import CogView4Transformer2DModel
 
-from attncontrol.attention.sites import Where
 from attncontrol.families import cogview3
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import joint_sites, two_calls
+from attncontrol.families.parts import has_transformer, joint_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 _MULTIPLE = 16
@@ -48,12 +47,10 @@ def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 
 FAMILY = Family(
     name="cogview4",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), CogView4Transformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(CogView4Transformer2DModel),
     sites=joint_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=cogview3.layout,
     encode=scaled,
-    steering=lambda _: (Where(kind="joint"), None),
 )

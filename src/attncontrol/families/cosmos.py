@@ -26,7 +26,6 @@ def _matches(pipe: Any) -> bool:
 FAMILY = Family(
     name="cosmos",
     matches=_matches,
-    denoiser=lambda pipe: pipe.transformer,
     sites=cross_sites,
     branches=two_calls,
     encoders=t5,

@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Kind, Site, Where
+from attncontrol.attention.sites import Kind, Site
 from attncontrol.families import unet
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
@@ -68,7 +68,6 @@ FAMILY = Family(
     branches=one_call,
     encoders=lambda _: (Encoder("t5", "text_encoder", _read),),
     layout=lambda _, arguments, site: layout(arguments, site, slice(text_length(arguments))),
-    steering=lambda _: (Where(kind="joint"), None),
     sample="sample",
     latents=latents,
     encode="it makes pixels, with noise in every step, and no autoencoder tells its latents",

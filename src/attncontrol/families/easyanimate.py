@@ -50,7 +50,6 @@ FAMILY = Family(
         isinstance(pipe, _PIPELINES)
         and isinstance(getattr(pipe, "transformer", None), EasyAnimateTransformer3DModel)
     ),
-    denoiser=lambda pipe: pipe.transformer,
     sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),

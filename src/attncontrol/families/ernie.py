@@ -7,11 +7,11 @@ from diffusers import ErnieImageTransformer2DModel
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.families.autoencoder import encoded, whitened
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import joint_sites, one_call, patch_grid
+from attncontrol.families.parts import has_transformer, joint_sites, one_call, patch_grid
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -34,14 +34,10 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 
 FAMILY = Family(
     name="ernie",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), ErnieImageTransformer2DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(ErnieImageTransformer2DModel),
     sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
     encode=_encode,
 )

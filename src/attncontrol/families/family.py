@@ -18,6 +18,11 @@ def _all(_: Any, __: Arguments) -> tuple[slice, ...]:
     return (slice(None),)
 
 
+def _transformer(pipe: Any) -> nn.Module:
+    denoiser: nn.Module = pipe.transformer
+    return denoiser
+
+
 def _all_text(_: tuple[Site, ...]) -> tuple[Where, None]:
     return TEXT, None
 
@@ -34,7 +39,8 @@ def _as_they_are(_: Any, prompts: Any) -> Any:
 class Family:
     """The facts of one architecture.
 
-    ``matches(pipe)``; ``denoiser(pipe)``; ``sites(denoiser)``. ``branches(pipe, nth, parts)`` names
+    ``matches(pipe)``; ``denoiser(pipe)``, its transformer unless it says otherwise;
+    ``sites(denoiser)``. ``branches(pipe, nth, parts)`` names
     the equal parts of the batch of the nth denoiser call of a step, in order; ``parts`` is their
     number, None if the prompts are not known. ``encoders(pipe)`` are the text encoders whose
     positions the keys of cross- or joint attention stand for, one after another; ``negative`` are
@@ -63,12 +69,12 @@ class Family:
 
     name: str
     matches: Callable[[Any], bool]
-    denoiser: Callable[[Any], nn.Module]
     sites: Callable[[nn.Module], tuple[Site, ...]]
     branches: Callable[[Any, int, int | None], tuple[str, ...]]
     encoders: Callable[[Any], tuple[Encoder, ...]]
     layout: Callable[[Any, Arguments, Site], Layout]
     steering: Callable[[tuple[Site, ...]], tuple[Where, float | None]] | str = _all_text
+    denoiser: Callable[[Any], nn.Module] = _transformer
     contrast: slice | None = None
     sample: str = "hidden_states"
     latents: Callable[[Any, Arguments], tuple[slice, ...]] = _all

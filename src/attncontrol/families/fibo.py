@@ -12,7 +12,7 @@ from attncontrol.errors import CallError
 from attncontrol.families import flux
 from attncontrol.families.autoencoder import standardised
 from attncontrol.families.encoder import Arguments, Encoder
-from attncontrol.families.parts import one_call
+from attncontrol.families.parts import has_transformer, one_call
 from attncontrol.prompts.tokens import Token, tokenize
 
 BEGIN = 128000  # what the pipeline reads instead of an empty text
@@ -43,7 +43,7 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 FAMILY = replace(
     flux.FAMILY,
     name="fibo",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), BriaFiboTransformer2DModel),
+    matches=has_transformer(BriaFiboTransformer2DModel),
     branches=_branches,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     steering=lambda _: (Where(kind="joint"), None),

@@ -14,12 +14,18 @@ from diffusers.models.transformers.transformer_bria_fibo2 import compute_gist_co
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Kind, Site, Where
+from attncontrol.attention.sites import Kind, Site
 from attncontrol.errors import CallError
 from attncontrol.families import cogview4
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, patch_grid, transformer_sites, two_calls
+from attncontrol.families.parts import (
+    MARK,
+    has_transformer,
+    patch_grid,
+    transformer_sites,
+    two_calls,
+)
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -80,14 +86,10 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 
 FAMILY = Family(
     name="fibo2",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), BriaFibo2Transformer2DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(BriaFibo2Transformer2DModel),
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind="cross"), None),
     encode=_encode,
 )

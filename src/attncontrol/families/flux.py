@@ -20,6 +20,7 @@ from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import (
     as_written,
+    has_transformer,
     in_line,
     text_length,
     transformer_sites,
@@ -79,8 +80,7 @@ def _steering(sites: tuple[Site, ...]) -> tuple[Where, None]:
 
 FAMILY = Family(
     name="flux",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), FluxTransformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(FluxTransformer2DModel),
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("t5", "text_encoder_2", _read, "prompt_2"),),

@@ -16,7 +16,7 @@ from attncontrol.families import flux
 from attncontrol.families.autoencoder import encoded, whitened
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, chat, is_modular, said_by
+from attncontrol.families.parts import MARK, chat, has_transformer, is_modular, said_by
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -70,8 +70,7 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 
 FAMILY = Family(
     name="flux2",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), Flux2Transformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(Flux2Transformer2DModel),
     sites=flux.FAMILY.sites,
     branches=flux.FAMILY.branches,
     encoders=lambda _: (Encoder("chat", "text_encoder", _read),),

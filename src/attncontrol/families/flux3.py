@@ -14,13 +14,14 @@ from diffusers import Flux3Transformer2DModel
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Kind, Site, Where
+from attncontrol.attention.sites import Kind, Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.flux import PATCH
 from attncontrol.families.parts import (
     MARK,
     chat,
+    has_transformer,
     in_line,
     said_by,
     text_length,
@@ -67,13 +68,11 @@ def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
 
 FAMILY = Family(
     name="flux3",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), Flux3Transformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(Flux3Transformer2DModel),
     sites=lambda transformer: transformer_sites(transformer, _kind, PATCH),
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
     encode="it is a modular pipeline",
     batch_axis={"img_ids": None, "txt_ids": None, "image_cond_ids": None},
 )

@@ -15,12 +15,11 @@ from typing import Any
 
 from diffusers import GlmImageTransformer2DModel
 
-from attncontrol.attention.sites import Where
 from attncontrol.errors import CallError
 from attncontrol.families import cogview3, cogview4
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import joint_sites, two_calls
+from attncontrol.families.parts import has_transformer, joint_sites, two_calls
 from attncontrol.prompts.tokens import QUOTED, Token
 
 _QUOTES = (("'", "'"), ("\u201c", "\u201d"), ('"', '"'), ("\u300c", "\u300d"))
@@ -97,13 +96,11 @@ def _branches(pipe: Any, nth: int, parts: int | None) -> tuple[str, ...]:
 
 FAMILY = Family(
     name="glmimage",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), GlmImageTransformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(GlmImageTransformer2DModel),
     sites=joint_sites,
     branches=_branches,
     encoders=lambda _: (Encoder(QUOTED, "text_encoder", _read, rows=_rows),),
     layout=cogview3.layout,
-    steering=lambda _: (Where(kind="joint"), None),
     latents=_latents,
     encode="in every run a language model writes other tokens for it",
 )

@@ -16,7 +16,7 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import joint_sites, one_call, patch_grid
+from attncontrol.families.parts import has_transformer, joint_sites, one_call, patch_grid
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -46,10 +46,7 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 FAMILY = Family(
     name="hidream",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), HiDreamImageTransformer2DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(HiDreamImageTransformer2DModel),
     sites=joint_sites,
     branches=one_call,
     encoders=_encoders,

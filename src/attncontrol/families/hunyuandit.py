@@ -5,11 +5,10 @@ from typing import Any
 
 from diffusers import HunyuanDiT2DModel
 
-from attncontrol.attention.sites import Where
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import cross_sites, one_call, patch_layout
+from attncontrol.families.parts import cross_sites, has_transformer, one_call, patch_layout
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -28,13 +27,11 @@ _ENCODERS = (Encoder("bert", "text_encoder", _bert), Encoder("t5", "text_encoder
 
 FAMILY = Family(
     name="hunyuandit",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), HunyuanDiT2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(HunyuanDiT2DModel),
     sites=cross_sites,
     branches=one_call,
     encoders=lambda _: _ENCODERS,
     layout=patch_layout,
     encode=scaled,
-    steering=lambda _: (Where(kind="cross"), None),
     batch_axis={"image_rotary_emb": None},
 )

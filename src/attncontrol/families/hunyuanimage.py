@@ -12,11 +12,17 @@ from typing import Any
 from diffusers import HunyuanImageTransformer2DModel
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Kind, Site, Where
+from attncontrol.attention.sites import Kind, Site
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, first_channels, transformer_sites, two_calls
+from attncontrol.families.parts import (
+    MARK,
+    first_channels,
+    has_transformer,
+    transformer_sites,
+    two_calls,
+)
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -67,10 +73,7 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 FAMILY = Family(
     name="hunyuanimage",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), HunyuanImageTransformer2DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(HunyuanImageTransformer2DModel),
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (
@@ -80,6 +83,5 @@ FAMILY = Family(
     layout=_layout,
     latents=first_channels(1),
     encode=scaled,
-    steering=lambda _: (Where(kind="joint"), None),
     checkpoints=False,
 )

@@ -67,7 +67,6 @@ FAMILY = replace(
     matches=lambda pipe: (
         hunyuanvideo.has_denoiser(pipe) and isinstance(pipe, HunyuanVideoImageToVideoPipeline)
     ),
-    denoiser=lambda pipe: pipe.transformer,
     encoders=lambda _: (Encoder("llama", "text_encoder", _read, kept=_kept),),
     latents=_latents,
     negative={"image_embed_interleave": 2},  # to whose call the pipeline does not give its own

@@ -18,7 +18,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.families.autoencoder import encoded, whitened
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, chat, in_line, transformer_sites
+from attncontrol.families.parts import MARK, chat, has_transformer, in_line, transformer_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
 _PICTURE = 2  # in ``indicator``
@@ -63,10 +63,7 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 
 FAMILY = Family(
     name="ideogram4",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), Ideogram4Transformer2DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(Ideogram4Transformer2DModel),
     sites=_sites,
     branches=lambda _, nth, __: ("cond",)[nth:],
     encoders=lambda _: (Encoder("text", None, _read),),

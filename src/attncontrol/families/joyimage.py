@@ -16,7 +16,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.families import cogview4, qwenimage
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, transformer_sites, two_calls
+from attncontrol.families.parts import MARK, has_transformer, transformer_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 _PICTURE = f"<|vision_start|>{qwenimage.PLACE}<|vision_end|>"
@@ -71,10 +71,7 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 FAMILY = Family(
     name="joyimage",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), JoyImageEditTransformer3DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(JoyImageEditTransformer3DModel),
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),

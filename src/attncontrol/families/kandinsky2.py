@@ -6,7 +6,7 @@ the picture of Kandinsky 2.2 reads no text."""
 from typing import Any
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families import deepfloyd, kandinsky3
 from attncontrol.families.encoder import Arguments, Encoder
@@ -43,7 +43,6 @@ FAMILY = Family(
     branches=one_call,
     encoders=lambda _: (Encoder("clip", "text_encoder", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
     sample="sample",
     latents=deepfloyd.latents,
     encode=kandinsky3.FAMILY.encode,

@@ -15,7 +15,7 @@ from diffusers import (
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Kind, Site, Where
+from attncontrol.attention.sites import Kind, Site
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
@@ -72,12 +72,10 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 FAMILY = Family(
     name="kandinsky5",
     matches=lambda pipe: has_denoiser(pipe) and not isinstance(pipe, VIDEOS),
-    denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     layout=_layout,
-    steering=lambda _: (Where(kind="cross"), None),
     encode=_encode,
     batch_axis={"visual_rope_pos": None, "text_rope_pos": None, "scale_factor": None},
 )

@@ -13,11 +13,12 @@ from typing import Any
 from diffusers import Krea2Transformer2DModel
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.families import qwenimage
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
 from attncontrol.families.parts import (
+    has_transformer,
     in_line,
     is_modular,
     said_by,
@@ -65,13 +66,11 @@ def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
 
 FAMILY = Family(
     name="krea2",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), Krea2Transformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(Krea2Transformer2DModel),
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
     encode=qwenimage.FAMILY.encode,
     batch_axis={"position_ids": None},
     unguided=0.0,

@@ -16,6 +16,7 @@ from attncontrol.attention.sites import Where
 from attncontrol.errors import ModelError
 from attncontrol.families import flux
 from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.parts import has_transformer
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -67,9 +68,7 @@ def _kept(pipe: Any, _: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ..
 FAMILY = replace(
     flux.FAMILY,
     name="longcat",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), LongCatImageTransformer2DModel
-    ),
+    matches=has_transformer(LongCatImageTransformer2DModel),
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     steering=lambda _: (Where(kind="joint"), None),
     further=None,

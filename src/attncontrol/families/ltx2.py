@@ -82,7 +82,6 @@ def has_denoiser(pipe: Any) -> bool:
 FAMILY = Family(
     name="ltx2",
     matches=lambda pipe: has_denoiser(pipe) and isinstance(pipe, LTX2Pipeline),
-    denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("gemma", "text_encoder", _read, kept=_kept),),

@@ -9,7 +9,6 @@ from typing import Any
 
 from diffusers import LuminaNextDiT2DModel
 
-from attncontrol.attention.sites import Where
 from attncontrol.families import cogview4
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
@@ -45,11 +44,9 @@ def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 FAMILY = Family(
     name="lumina",
     matches=lambda pipe: type(getattr(pipe, "transformer", None)) is LuminaNextDiT2DModel,
-    denoiser=lambda pipe: pipe.transformer,
     sites=cross_sites,
     branches=_branches,
     encoders=lambda _: (Encoder("gemma", "text_encoder", _read),),
     layout=patch_layout,
-    steering=lambda _: (Where(kind="cross"), None),
     encode=scaled,
 )

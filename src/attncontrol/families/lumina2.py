@@ -11,10 +11,10 @@ from typing import Any
 from diffusers import Lumina2Transformer2DModel
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import patch_grid, refiner_sites, two_calls
+from attncontrol.families.parts import has_transformer, patch_grid, refiner_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -45,12 +45,10 @@ def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
 
 FAMILY = Family(
     name="lumina2",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), Lumina2Transformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(Lumina2Transformer2DModel),
     sites=refiner_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("gemma", "text_encoder", _read),),
     negative={"system_prompt": False},  # it is read without one
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
 )

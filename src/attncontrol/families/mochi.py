@@ -14,7 +14,13 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MAKES_VIDEOS, joint_sites, one_call, video_grid
+from attncontrol.families.parts import (
+    MAKES_VIDEOS,
+    has_transformer,
+    joint_sites,
+    one_call,
+    video_grid,
+)
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -31,8 +37,7 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 FAMILY = Family(
     name="mochi",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), MochiTransformer3DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(MochiTransformer3DModel),
     sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("t5", "text_encoder", _read),),

@@ -12,12 +12,12 @@ from diffusers import NucleusMoEImageTransformer2DModel
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.families import cogview4
 from attncontrol.families.autoencoder import standardised
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, joint_sites, two_calls
+from attncontrol.families.parts import MARK, has_transformer, joint_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 _MULTIPLE = 8
@@ -54,14 +54,10 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 
 FAMILY = Family(
     name="nucleus",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), NucleusMoEImageTransformer2DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(NucleusMoEImageTransformer2DModel),
     sites=joint_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
     encode=_encode,
 )

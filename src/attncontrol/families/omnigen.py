@@ -21,12 +21,12 @@ from PIL import Image
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.errors import CallError
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import NUMBER, Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, UNCUT, joint_sites, patch_grid
+from attncontrol.families.parts import MARK, UNCUT, has_transformer, joint_sites, patch_grid
 from attncontrol.prompts.tokens import Token, tokenize
 
 _CELL = 16 * 16  # pixels
@@ -155,13 +155,11 @@ def _latents_of(arguments: Arguments, rows: Tensor) -> list[Tensor]:
 
 FAMILY = Family(
     name="omnigen",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), OmniGenTransformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(OmniGenTransformer2DModel),
     sites=joint_sites,
     branches=_branches,
     encoders=lambda _: (Encoder("text", "transformer", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
     batch_axis={"position_ids": None},  # rotations are those of the first row in all rows
     rows_of={"input_image_sizes": _places_of, "input_img_latents": _latents_of},
     reference=_reference,

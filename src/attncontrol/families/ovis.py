@@ -9,11 +9,10 @@ from typing import Any
 
 from diffusers import OvisImageTransformer2DModel
 
-from attncontrol.attention.sites import Where
 from attncontrol.families import flux
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, chat, two_calls
+from attncontrol.families.parts import MARK, chat, has_transformer, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -33,15 +32,11 @@ def _kept(pipe: Any, _: Arguments, tokens: tuple[Token, ...]) -> tuple[Token, ..
 
 FAMILY = Family(
     name="ovis",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), OvisImageTransformer2DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(OvisImageTransformer2DModel),
     sites=flux.FAMILY.sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     layout=flux.FAMILY.layout,
-    steering=lambda _: (Where(kind="joint"), None),
     encode=flux.FAMILY.encode,
     batch_axis=flux.FAMILY.batch_axis,
 )

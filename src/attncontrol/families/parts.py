@@ -62,6 +62,11 @@ def chat(tokenizer: Any, messages: Sequence[Any], **options: Any) -> tuple[str, 
 MAKES_VIDEOS = "it makes videos"
 
 
+def has_transformer(cls: type) -> Callable[[Any], bool]:
+    """Pipelines whose ``transformer`` is one of a class."""
+    return lambda pipe: isinstance(getattr(pipe, "transformer", None), cls)
+
+
 def patch_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int]:
     """(height, width) of the tokens of a transformer that cuts [batch channel height width] into
     square patches."""

@@ -6,10 +6,16 @@ from typing import Any
 from diffusers import PRXTransformer2DModel
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import joint_sites, one_call, patch_grid, text_length
+from attncontrol.families.parts import (
+    has_transformer,
+    joint_sites,
+    one_call,
+    patch_grid,
+    text_length,
+)
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -29,11 +35,9 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 FAMILY = Family(
     name="prx",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), PRXTransformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(PRXTransformer2DModel),
     sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("text", "text_encoder", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
 )

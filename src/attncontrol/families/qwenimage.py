@@ -13,7 +13,7 @@ from diffusers import QwenImageLayeredPipeline, QwenImageTransformer2DModel
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.errors import CallError
 from attncontrol.families.autoencoder import standardised
 from attncontrol.families.encoder import Arguments, Encoder
@@ -126,12 +126,10 @@ def _matches(pipe: Any) -> bool:
 FAMILY = Family(
     name="qwenimage",
     matches=_matches,
-    denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", read, kept=kept),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
     latents=_latents,
     encode=encode,
     further="words",

@@ -19,12 +19,12 @@ from diffusers.models.transformers.transformer_qwenimage21 import (
 from torch import Tensor
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.errors import BackendError
 from attncontrol.families import qwenimage
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import is_modular, joint_sites, two_calls
+from attncontrol.families.parts import has_transformer, is_modular, joint_sites, two_calls
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -123,15 +123,11 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 
 FAMILY = Family(
     name="qwenimage21",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), QwenImage21Transformer2DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(QwenImage21Transformer2DModel),
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
     latents=_latents,
     encode=_encode,
     rows_of={"kv_cache": _of_rows},

@@ -9,7 +9,7 @@ from typing import Any
 
 from diffusers import SanaSprintImg2ImgPipeline, SanaSprintPipeline, SanaTransformer2DModel
 
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
@@ -50,12 +50,10 @@ def _matches(pipe: Any) -> bool:
 FAMILY = Family(
     name="sana",
     matches=_matches,
-    denoiser=lambda pipe: pipe.transformer,
     sites=_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("text", "text_encoder", _read, kept=_kept),),
     negative={"complex_human_instruction": None},
     layout=patch_layout,
-    steering=lambda _: (Where(kind="cross"), None),
     encode=scaled,
 )

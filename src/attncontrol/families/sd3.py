@@ -14,7 +14,13 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site, Where
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import one_call, patch_grid, text_length, transformer_sites
+from attncontrol.families.parts import (
+    has_transformer,
+    one_call,
+    patch_grid,
+    text_length,
+    transformer_sites,
+)
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -70,8 +76,7 @@ def _steering(sites: tuple[Site, ...]) -> tuple[Where, None]:
 
 FAMILY = Family(
     name="sd3",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), SD3Transformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(SD3Transformer2DModel),
     sites=_sites,
     branches=one_call,
     encoders=_encoders,

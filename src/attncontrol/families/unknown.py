@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
@@ -93,6 +93,5 @@ FAMILY = Family(
     branches=_branches,
     encoders=_encoders,
     layout=patch_layout,
-    steering=lambda _: (Where(kind="cross"), None),
     encode="what its pipeline does to latents before it decodes them is not described",
 )

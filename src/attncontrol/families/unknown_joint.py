@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.probing import moved, places
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families import unknown
 from attncontrol.families.encoder import Arguments
@@ -187,6 +187,5 @@ FAMILY = Family(
     branches=unknown.FAMILY.branches,
     encoders=unknown.FAMILY.encoders,
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
     encode=unknown.FAMILY.encode,
 )

@@ -27,6 +27,7 @@ from attncontrol.families.parts import (
     MAKES_VIDEOS,
     cross_sites,
     first_channels,
+    has_transformer,
     text_length,
     two_calls,
     video_grid,
@@ -134,7 +135,7 @@ def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
 
 FAMILY = Family(
     name="wan",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), WanTransformer3DModel),
+    matches=has_transformer(WanTransformer3DModel),
     denoiser=_denoiser,
     sites=_sites,
     branches=two_calls,

@@ -12,11 +12,11 @@ from typing import Any
 from diffusers import ZImageTransformer2DModel
 
 from attncontrol.attention.call import Layout
-from attncontrol.attention.sites import Site, Where
+from attncontrol.attention.sites import Site
 from attncontrol.errors import CallError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, chat, one_call, refiner_sites
+from attncontrol.families.parts import MARK, chat, has_transformer, one_call, refiner_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
 _MULTIPLE = 32
@@ -64,13 +64,11 @@ def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
 
 FAMILY = Family(
     name="zimage",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), ZImageTransformer2DModel),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(ZImageTransformer2DModel),
     sites=refiner_sites,
     branches=_branches,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),
     layout=_layout,
-    steering=lambda _: (Where(kind="joint"), None),
     sample="x",
     time="t",
     unguided=0.0,
