@@ -1,10 +1,13 @@
 """Anima, of which diffusers has blocks alone: maps against the explicit softmax, a step of steering
-against a gradient taken by hand. The text has a position for every piece of T5's tokenizer."""
+against a gradient taken by hand, an edit against the same one in the kernel. The text has a
+position for every piece of T5's tokenizer."""
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from attncontrol import Descent, locate, record, steer
+from attncontrol import Descent, edit, locate, record, steer
+from attncontrol.attention.sites import TEXT
 from tests.kit.modular import anima
 from tests.reference.loops import Softmax
 
@@ -102,3 +105,42 @@ def test_a_step_follows_the_gradient_taken_by_hand(pipe, monkeypatch):
     change = steered[0] - first
     assert gradient.abs().max() > 0
     torch.testing.assert_close(change, -20 * gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_an_edit_of_words_equals_the_same_in_the_kernel(pipe, monkeypatch):
+    """Nobody looks at a word of each picture in the conditional rows, which come first."""
+    words = {PROMPTS[0]: ("turtle", "tur", "tle"), PROMPTS[1]: ("dog", "dog")}
+    kernel, hidden = F.scaled_dot_product_attention, []
+    at = [places(pipe, prompt, *pieces) for prompt, (_, *pieces) in words.items()]
+
+    def hide(call, now):
+        allowed = torch.ones(len(call.key), 1, 1, call.key.shape[2], dtype=torch.bool)
+        for row in range(len(call.key))[now.rows("cond")]:
+            image = now.image_of_row(row)
+            word = words[PROMPTS[image]][0]
+            allowed[row, ..., list(now.span(word, image).positions)] = False
+        return call.masked(allowed)
+
+    def in_kernel(query, key, value, **options):
+        """Two blocks of self- and cross-attention, conditional and not, in every step."""
+        if query.shape[2] != 24:  # of the autoencoder
+            return kernel(query, key, value, **options)
+        number = len(hidden)
+        hidden.append(number % 8 in (1, 3))
+        allowed = torch.ones(len(key), 1, 1, key.shape[2], dtype=torch.bool)
+        for row, columns in enumerate(at if hidden[-1] else ()):
+            allowed[row, ..., columns] = False
+        return kernel(query, key, value, **options | {"attn_mask": allowed})
+
+    plain = run(pipe)
+    with edit(pipe, hide, where=TEXT):
+        edited = run(pipe)
+    hook = pipe.transformer.register_forward_pre_hook(  # behind the encoder and the conditioner
+        lambda *_: monkeypatch.setattr(F, "scaled_dot_product_attention", in_kernel)
+    )
+    expected = run(pipe)
+    hook.remove()
+    monkeypatch.undo()
+    assert len(hidden) == 16
+    assert (edited - plain).abs().max() > 1e-5
+    torch.testing.assert_close(edited, expected, rtol=0, atol=1e-6)
