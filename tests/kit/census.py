@@ -34,7 +34,6 @@ DENOISERS = ("unet", "transformer", "prior", "decoder")
 NOT_SUPPORTED = {
     "CogVideoXFunControlPipeline": "makes a video from another one",
     "DiffusionGemmaPipeline": "makes text",
-    "JoyImageEditPlusPipeline": "packs pictures of several sizes into one sequence; not described",
     "KandinskyCombinedPipeline": "runs two pipelines, of which its decoder_pipe is taken by itself",
     "KandinskyV22CombinedPipeline": "the denoiser of the picture does not read the prompt",
     "LDMTextToImagePipeline": "has no encode_prompt, which tells the prompts",

@@ -7,13 +7,30 @@ from diffusers import (
     AutoencoderKLHunyuanImageRefiner,
     HunyuanImageRefinerPipeline,
     HunyuanImageTransformer2DModel,
+    JoyImageEditPlusPipeline,
+    JoyImageEditPlusTransformer3DModel,
     QwenImageLayeredPipeline,
     QwenImageTransformer2DModel,
 )
+from transformers import Qwen3VLForConditionalGeneration
 
 from tests.kit.zoo import finish
 from tests.kit.zoo_chat import byte_tokenizer
-from tests.kit.zoo_newer import ALL_QUERIES, GUIDED, QWEN, Known, flow, photo, qwen_vae, qwen_vl
+from tests.kit.zoo_newer import (
+    ALL_QUERIES,
+    GUIDED,
+    JOY,
+    QWEN,
+    ChatProcessor,
+    Known,
+    flow,
+    photo,
+    qwen3_vl,
+    qwen_vae,
+    qwen_vl,
+    wake,
+    wan_vae,
+)
 
 
 def layered():
@@ -52,7 +69,33 @@ def refiner():
     return finish(pipe, ALL_QUERIES)
 
 
+def joyimage_plus():
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    marks = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
+    tokenizer.add_tokens(marks, special_tokens=True)
+    transformer = JoyImageEditPlusTransformer3DModel(
+        in_channels=4, hidden_size=32, num_attention_heads=2, text_dim=16, mlp_width_ratio=1.0,
+        num_layers=2, rope_dim_list=[4, 6, 6],
+    )  # fmt: skip
+    language = qwen3_vl(tokenizer, Qwen3VLForConditionalGeneration)
+    language.config.image_token_id = tokenizer.convert_tokens_to_ids(marks[1])
+    parts = language, tokenizer, wake(transformer), ChatProcessor(tokenizer)
+    pipe = JoyImageEditPlusPipeline(flow(), wan_vae(), *parts)
+    before = pipe.prompt_template_encode["multiple_images"].partition("{}")[0]
+    dropped = len(tokenizer(before).input_ids)
+    pipe.prompt_template_encode_start_idx = {"multiple_images": dropped}
+    return finish(pipe, ALL_QUERIES)
+
+
 GIVEN = {
+    "joyimage-plus": Known(
+        joyimage_plus, {"images": [photo(96, 64, 0), photo(32, 64, 1)]}, prompts=1, calls=1,
+        picture=lambda _, __: 0, text=lambda cells, _: 2 * cells + 8, tolerance=1e-5,
+        references=((4, 6), (4, 2)),
+        dropped=lambda pipe: pipe.prompt_template_encode_start_idx["multiple_images"],
+        patches=((JOY, lambda height, width, _: (64, 96 if width > height else 32)),),
+    ),
     "refiner": Known(
         refiner, {"image": photo(96, 64, 0)}, picture=lambda _, __: 0, text=lambda cells, _: cells,
         dropped=lambda pipe: pipe.prompt_template_encode_start_idx, checkpointing=False,

@@ -63,7 +63,8 @@ class Family:
     attention of the picture too; None if they may not. ``checkpoints`` is False where diffusers
     fails under gradient checkpointing. ``unguided`` is the ``guidance_scale`` of calls without
     guidance. ``running(denoiser)`` is what the names of its sites begin with, of denoisers that
-    take turns. ``as_given(pipe, prompts)`` are the prompts of a run whose modular pipeline has
+    take turns. ``patched`` latents are patches of several pictures, which no edit changes.
+    ``as_given(pipe, prompts)`` are the prompts of a run whose modular pipeline has
     written something around them.
     """
 
@@ -87,6 +88,7 @@ class Family:
     further: Literal["whole", "words"] | None = None
     checkpoints: bool = True
     unguided: float = 1.0
+    patched: bool = False
     running: Callable[[Any], str] = _all_sites
     as_given: Callable[[Any, Any], Any] = _as_they_are
 

@@ -19,7 +19,7 @@ from attncontrol.families.family import Family
 from attncontrol.families.parts import MARK, has_transformer, transformer_sites, two_calls
 from attncontrol.prompts.tokens import Token, tokenize
 
-_PICTURE = f"<|vision_start|>{qwenimage.PLACE}<|vision_end|>"
+PICTURE = f"<|vision_start|>{qwenimage.PLACE}<|vision_end|>"
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -35,7 +35,7 @@ def _around(pipe: Any, encoding: Arguments) -> tuple[str, str]:
     if not (pictures := _pictures(encoding)):
         before, after = pipe.prompt_template_encode["image"].format(MARK).split(MARK)
         return before, after
-    said = f"<|im_start|>user\n{_PICTURE}{MARK}<|im_end|>\n"
+    said = f"<|im_start|>user\n{PICTURE}{MARK}<|im_end|>\n"
     written = pipe.prompt_template_encode["multiple_images"].format(said)
     before, after = qwenimage.spelled_out(pipe, written, pictures[:1]).split(MARK)
     return before, after

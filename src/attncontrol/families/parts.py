@@ -207,13 +207,15 @@ def _all_blocks(block: Any) -> Iterator[Any]:
 def told_by(pipe: Any) -> tuple[str, ...]:
     """The methods to which a pipeline that is not modular gives its prompts, the usual one first;
     some have another one for prompts with pictures. Where a processor reads them, which is called
-    as a function, or ``encode_prompt`` all texts of a run at once, it is that which comes before.
+    as a function, or a method reads all texts of a run at once, or what is written around them
+    too, it is that which comes before.
     """
-    if hasattr(pipe, "multimodal_processor") or _reads_together(pipe):
-        return ("check_inputs",)
     usual = "encode_prompt" if hasattr(type(pipe), "encode_prompt") else "_encode_prompt"
-    others = ("encode_prompt_multiple_images",)
-    return usual, *(name for name in others if hasattr(type(pipe), name))
+    others = ("encode_prompt_multiple_images",) * hasattr(pipe, "encode_prompt_multiple_images")
+    alone = bool(others) and not hasattr(type(pipe), usual)
+    if hasattr(pipe, "multimodal_processor") or _reads_together(pipe) or alone:
+        return ("check_inputs",)
+    return usual, *others
 
 
 def _reads_together(pipe: Any) -> bool:

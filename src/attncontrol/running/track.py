@@ -20,7 +20,7 @@ from attncontrol.running.own import argument_of_run
 from attncontrol.running.reading import NAMES, Ids, embeds_of, ids_of, prompts_of, text_of_run
 from attncontrol.running.solvers import noise_at, require_whole, stage_of, steps_among
 
-_OF_RUN = ("num_images_per_prompt", "negative_prompt", "max_sequence_length")
+_OF_RUN = ("num_images_per_prompt", "negative_prompt", "max_sequence_length", "images")
 
 
 @dataclass(eq=False)

@@ -63,7 +63,7 @@ def perturb(
     layers = [name for on in placed if isinstance(on.edit, SkipLayers) for name in on.edit.layers]
     edits = [on for on in placed if not isinstance(on.edit, SkipLayers)]
     plan = Plan.of(edits, run.sites, steps)
-    plan.require_attention_alone()
+    plan.require_attention_alone("in a weakened pass of perturb: use it with edit")
     with ExitStack() as stack:
 
         def purpose() -> Purpose | None:

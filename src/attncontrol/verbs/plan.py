@@ -156,16 +156,13 @@ class Plan:
             if any(self.sites[name].kind != "self" for name in one.heads):
                 require_words(one.edit, now)
 
-    def require_attention_alone(self) -> None:
+    def require_attention_alone(self, where: str) -> None:
         """Raises EditError for edits of other modules, of latents, or with texts of their own."""
         for edit in (one.edit for one in self.placed):
             latents = (type(edit).begun, type(edit).stepped) != (Edit.begun, Edit.stepped)
             pictures = type(edit).decoded is not Edit.decoded
             if edit.modules or edit.texts or latents or pictures:
-                raise EditError(
-                    f"{edit} changes more than attention, which a weakened pass of perturb cannot: "
-                    "use it with edit"
-                )
+                raise EditError(f"{edit} changes more than attention, which cannot be done {where}")
 
     def acts(self, progress: float) -> bool:
         """Whether anything is changed at this share of the run."""
