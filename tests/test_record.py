@@ -4,8 +4,11 @@ from diffusers import EulerDiscreteScheduler
 
 from attncontrol import Where, estimate_bytes, record
 from attncontrol.attention.intercept import ControlAttnProcessor
-from attncontrol.errors import CouplingError, SiteError, WordError
+from attncontrol.errors import CouplingError, ModelError, SiteError, WordError
+from tests.kit.runs import run as of_pipeline
 from tests.kit.sd import LAYER, PROMPT, Reference, run
+from tests.kit.zoo_chat import VIDEO
+from tests.kit.zoo_unets import cascade
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
@@ -93,6 +96,22 @@ def test_estimate_equals_the_recording(pipe, keep):
     assert maps.nbytes == estimate_bytes(
         pipe, words=2, height=64, width=96, steps=3, batch=2, branches=2, keep=keep
     )
+
+
+@pytest.mark.parametrize("name", ["wan", "ltx"])
+def test_estimates_of_videos_count_frames(name):
+    pipe = VIDEO[name]()
+    with record(pipe, ["cat", "turtle"], keep=("head",)) as maps:
+        of_pipeline(name, pipe)
+    frames = {"wan": 2, "ltx": 3}[name]
+    assert maps.nbytes == estimate_bytes(
+        pipe, words=2, height=64, width=96, steps=2, batch=frames, keep=("head",)
+    )
+
+
+def test_a_pipeline_that_does_not_say_how_large_its_cells_are_has_no_estimate():
+    with pytest.raises(ModelError, match="how many pixels a cell"):
+        estimate_bytes(cascade(), words=2, height=64, width=96, steps=2)
 
 
 def test_other_schedulers_record_the_same_steps(pipe):

@@ -1,17 +1,20 @@
 """Wan 2.2, whose denoiser changes in the middle of a run."""
 
 import gc
+from contextlib import nullcontext
 from itertools import combinations
 
 import pytest
 import torch
 from diffusers import WanImageToVideoPipeline
 
-from attncontrol import edit, locate, perturb, record
+from attncontrol import edit, keep, locate, perturb, record
 from attncontrol.attention.sites import Where
-from attncontrol.edits import SoftIdentity
+from attncontrol.edits import MutualAttention, SoftIdentity, Within
+from attncontrol.errors import CouplingError, SizeError
 from attncontrol.families import wan
 from attncontrol.families.known import family_of
+from attncontrol.verbs.places import On
 from tests.kit.zoo_chat import wan as wan_text
 from tests.kit.zoo_pictures import PICTURE, PICTURES, wan22_large_picture
 from tests.kit.zoo_videos import wan22_large
@@ -20,11 +23,11 @@ from tests.reference.loops import Softmax
 PROMPTS = ["a red cat and a turtle", "a dog"]
 
 
-def run(pipe, **options):
+def run(pipe, prompts=PROMPTS, **options):
     if isinstance(pipe, WanImageToVideoPipeline):
         options |= PICTURE
     return pipe(
-        prompt=PROMPTS, height=64, width=96, num_frames=5, num_inference_steps=3,
+        prompt=prompts, height=64, width=96, num_frames=5, num_inference_steps=3,
         guidance_scale=2.0, output_type="latent", max_sequence_length=16,
         generator=torch.Generator().manual_seed(0), **options,
     )[0]  # fmt: skip
@@ -96,6 +99,40 @@ def test_further_passes_are_those_of_the_one_that_runs(pipe):
             with perturb(pipe, edited, scale=2.0, where=Where(kind="self", layers=layers)):
                 difference = (run(pipe) - plain).abs().max()
             assert (difference > 1e-4) if changes else (difference < 1e-5)
+
+
+@pytest.mark.parametrize("layers", [(), ("transformer",), ("transformer_2",)])
+def test_a_kept_source_is_that_in_the_batch(pipe, layers, tmp_path):
+    """Each denoiser is asked in its own steps alone for what was kept."""
+    first = torch.randn(1, 4, 2, 8, 12, generator=torch.Generator().manual_seed(1)).double()
+    where = Where("self", layers=layers)
+
+    def edits(source):
+        within = Within((0.5, 0.0, 1.0, 1.0), source)
+        return [On(MutualAttention(source=source, start=0.0), where), On(within)]
+
+    with edit(pipe, edits(0)):
+        expected = run(pipe, latents=first.expand(2, -1, -1, -1, -1).contiguous())
+    with keep(pipe, edits(0), to=tmp_path / "kept") as source:
+        run(pipe, PROMPTS[:1], latents=first)
+    with edit(pipe, edits(source)):
+        found = run(pipe, PROMPTS[1:], latents=first)
+    torch.testing.assert_close(found, expected[1:], rtol=0, atol=1e-9)
+    assert (found - run(pipe, PROMPTS[1:], latents=first)).abs().max() > 1e-3
+
+
+def test_what_the_second_denoiser_takes_is_missed_and_counted(pipe):
+    edits, first = MutualAttention(start=0.0), Where("self", layers=("transformer",))
+    with keep(pipe, edits, where=first) as source:
+        run(pipe)
+    missing = pytest.raises(CouplingError, match=r"step 1 at transformer_2\.blocks\.0\.attn1")
+    with missing, edit(pipe, MutualAttention(source=source, start=0.0)):
+        run(pipe)
+    of_a_step = 2 * 2 * 2 * 2 * 48 * 24 * 8  # branches, blocks, key and value, images, in float64
+    for limit, refused in ((3.0 * of_a_step, False), (2.9 * of_a_step, True)):
+        expected = pytest.raises(SizeError) if refused else nullcontext()
+        with expected, keep(pipe, edits, limit=limit):
+            run(pipe)
 
 
 def test_nothing_stays(pipe):

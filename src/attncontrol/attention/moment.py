@@ -1,6 +1,6 @@
 """Where in a run of a pipeline an attention call happens."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -39,7 +39,8 @@ class Step:
     its own, and is number ``evaluation`` of the ``evaluations`` of the run.
     ``encoding`` are the arguments with which the pipeline called its ``encode_prompt``, ``kept``
     what edits keep until the run ends. ``backward`` steps are those of a run from a picture to
-    noise: each is the step of the run that goes the other way, whose last one comes first.
+    noise: each is the step of the run that goes the other way, whose last one comes first. Of
+    denoisers that run ``in_turn`` each has some of the steps.
     """
 
     index: int
@@ -55,6 +56,7 @@ class Step:
     evaluation: int = 0
     evaluations: int = 1
     backward: bool = False
+    in_turn: bool = False
 
     @property
     def is_last(self) -> bool:
@@ -237,9 +239,3 @@ class Moment:
             for k, branch in enumerate(self.branches)
             for own, at in enumerate(places)
         ]
-
-
-def each_step(now: Moment) -> Iterator[Moment]:
-    """The same moment in every step of the run."""
-    for index in range(now.step.total):
-        yield replace(now, step=replace(now.step, index=index))

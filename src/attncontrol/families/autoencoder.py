@@ -11,6 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attncontrol.errors import ModelError
+
+_SIDES = "vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio"
+_FRAMES = "vae_scale_factor_temporal", "vae_temporal_compression_ratio"
+
+
+def cell_side(pipe: Any) -> int:
+    """Pixels of a side of a cell of the latents. Raises ModelError if the pipeline does not say."""
+    if (known := next((name for name in _SIDES if hasattr(pipe, name)), None)) is None:
+        raise ModelError(
+            f"{type(pipe).__name__} has none of {', '.join(_SIDES)}: how many pixels a cell of its "
+            "latents has is not known"
+        )
+    return int(getattr(pipe, known))
+
+
+def cell_frames(pipe: Any) -> int:
+    """Frames of a video in one of its latents, all but the first; 1 of pictures."""
+    return int(next((getattr(pipe, name) for name in _FRAMES if hasattr(pipe, name)), 1))
+
 
 def encoded(pipe: Any, pictures: Tensor) -> Tensor:
     """z in float32 at least: the mean where the autoencoder makes a distribution."""

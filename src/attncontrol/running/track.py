@@ -158,7 +158,7 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
             f"the denoiser, a {type(family.denoiser(pipe)).__name__}, was called without "
             f"{missing[0]} by that name, so its rows are not known"
         )
-    scheduler, sample = pipe.scheduler, arguments[family.sample]
+    scheduler, denoiser, sample = pipe.scheduler, family.denoiser(pipe), arguments[family.sample]
     timestep = torch.as_tensor(arguments[family.time]).max()  # frames that are given are at zero
     track.move(pipe, float(timestep))
     branches, images = _rows(pipe, family, track, len(sample), arguments)
@@ -171,12 +171,13 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     place = track.index, total, float(timestep), scale, track.encoding, track.view
     at = min(track.place, len(scheduler.timesteps) - 1)
     noises, stage = (noise_at(scheduler, at), noise_at(scheduler, at + 1)), track.stage
-    step = Step(*place, track.kept, *noises, stage, track.evaluation, evaluations)
+    counts, in_turn = (stage, track.evaluation, evaluations), bool(family.running(denoiser))
+    step = Step(*place, track.kept, *noises, *counts, in_turn=in_turn)
     if track.backward:
         step = _turned(step, scheduler)
     if not stage:
         track.noise = step.noise
-    part = family.latents(family.denoiser(pipe), arguments)
+    part = family.latents(denoiser, arguments)
     assert track.text is not None  # set with the rows
     return DenoiserCall(
         step, track.text, track.nth, branches, tuple(range(images)), arguments, family.sample, part,
@@ -188,8 +189,8 @@ def _turned(step: Step, scheduler: Any) -> Step:
     """The step of a run that goes the other way."""
     at, index = step.index, step.total - 1 - step.index
     noise, after = noise_at(scheduler, at), noise_at(scheduler, at - 1) if at else 0.0
-    one = replace(step, index=index, evaluation=index, noise=noise, noise_after=after)
-    return replace(one, backward=True)
+    noises = {"noise": noise, "noise_after": after}
+    return replace(step, index=index, evaluation=index, backward=True, **noises)
 
 
 def _rows(
@@ -200,9 +201,8 @@ def _rows(
     if track.repeats is None and prompts is not None:  # encode_prompt was not told
         parts = len(_branches(pipe, family, track, None))
         track.repeats = max(size // (len(prompts) * parts), 1)
-    known = None
-    if prompts is not None:
-        known = tuple(p for p in prompts for _ in range(track.repeats or 1))
+    repeats = range(track.repeats or 1)
+    known = None if prompts is None else tuple(p for p in prompts for _ in repeats)
     branches = _branches(pipe, family, track, None if known is None else size // len(known))
     images, odd = divmod(size, len(branches)) if branches else (0, 1)
     if odd or (known is not None and len(known) != images):

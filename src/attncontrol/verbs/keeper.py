@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from attncontrol.attention.ahead import each_call, each_step, stands_for_all
 from attncontrol.attention.between import text_mass
 from attncontrol.attention.call import AttentionCall
-from attncontrol.attention.moment import Moment, each_step
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.source import Facts, Place, words_of
 from attncontrol.errors import CouplingError, SizeError
+from attncontrol.families.autoencoder import cell_frames, cell_side
 from attncontrol.maps.kept import Steps
 from attncontrol.running.calls import DenoiserCall
 from attncontrol.running.session import Session
@@ -26,7 +28,8 @@ from attncontrol.verbs.plan import Plan
 class Keeper:
     """``tensors`` are those kept so far, those of one step if they go to ``files``; ``step`` counts
     the steps that ended, of an inversion, ``backward``, from the last one. ``size`` is what the
-    whole pass will hold, as far as it is known from the first step that runs."""
+    whole pass will hold, as far as it is known from the first step that runs; of denoisers that run
+    in turn, what was kept so far."""
 
     run: Session
     plan: Plan
@@ -54,7 +57,7 @@ class Keeper:
 
     def listen(self, call: AttentionCall, now: Moment) -> Tensor:
         """One attention call of the pipeline's own pass."""
-        if now.step.done == 0:
+        if stands_for_all(now):
             self._estimate(call, now)
         for place in {place for _, place in self.plan.taken(call, now)}:
             self._put(place, _part(call, now, place))
@@ -64,11 +67,11 @@ class Keeper:
         """The output of another module."""
         if now.purpose != "own":
             return
-        acting = [self.plan.changes(name, then.progress) for then in each_step(now)]
+        acting = [self.plan.changes(name, then.progress) for then in each_call(now)]
         for k, leaf in enumerate(tree_leaves(output)):
             if not isinstance(leaf, Tensor):
                 continue
-            if now.step.done == 0:
+            if stands_for_all(now):
                 self._grow(sum(acting) * leaf.nbytes)
             if self.plan.changes(name, now.progress):
                 for branch in now.branches:
@@ -126,7 +129,7 @@ class Keeper:
     def _estimate(self, call: AttentionCall, now: Moment) -> None:
         """What all steps will keep of this call."""
         steps: Counter[tuple[str, str]] = Counter()
-        for then in each_step(now):
+        for then in each_call(now):
             steps.update({(place.name, place.branch) for _, place in self.plan.taken(call, then)})
         for (name, branch), count in steps.items():
             place = now.place(name, branch, call.site.name)
@@ -162,10 +165,14 @@ def _part(call: AttentionCall, now: Moment, place: Place) -> Tensor:
 
 
 def _bytes_of_pictures(pipe: Any, latents: Tensor) -> int:
-    """As the autoencoder gives them, of latents in a grid or as cells."""
+    """As the autoencoder gives them, of latents in a grid or as cells; none of pipelines whose
+    pictures are not seen."""
+    if getattr(pipe, "vae", None) is None:
+        return 0
     config = pipe.vae.config  # autoencoders of videos name their channels otherwise
     places = latents.numel() // (config.get("latent_channels") or config["z_dim"])
-    return int(places * pipe.vae_scale_factor**2 * 3 * latents.element_size())
+    pixels = places * cell_side(pipe) ** 2 * cell_frames(pipe)
+    return int(pixels * 3 * latents.element_size())
 
 
 def _bytes_of_maps(call: AttentionCall, now: Moment) -> int:

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from attncontrol.checks.arguments import Count
 from attncontrol.errors import SettingError
+from attncontrol.families.autoencoder import cell_side
 from attncontrol.running.modular import require_plain
 
 Photo = Image.Image | np.ndarray
@@ -32,7 +33,7 @@ def fitted(pipe: Any, photo: Photo, size: Size | None = None) -> np.ndarray:
     is cropped evenly from both sides. With ``size`` it is scaled and cropped evenly to exactly
     that. Raises SettingError for a size that is no multiple, and as ``read``.
     """
-    image, multiple = read(photo), 2 * _cell(pipe)
+    image, multiple = read(photo), 2 * cell_side(pipe)
     if (chosen := _of_pipeline(pipe, image, size)) is not None:
         size = chosen
     if size is None:
@@ -107,13 +108,7 @@ def longest_side(pipe: Any) -> int:
     if own is None:
         denoiser: Any = getattr(pipe, "transformer", None) or pipe.unet
         own = denoiser.config.get("sample_size")
-    return _LONGEST if own is None else int(np.max(own)) * _cell(pipe)
-
-
-def _cell(pipe: Any) -> int:
-    """Pixels of a side of one cell of the latents."""
-    names = ("vae_scale_factor", "vae_scale_factor_spatial")
-    return int(next(getattr(pipe, name) for name in names if hasattr(pipe, name)))
+    return _LONGEST if own is None else int(np.max(own)) * cell_side(pipe)
 
 
 def _of_pipeline(pipe: Any, image: Image.Image, size: Size | None) -> Size | None:

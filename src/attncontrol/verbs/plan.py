@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attncontrol.attention.ahead import each_call, each_step
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Seen, fitting
-from attncontrol.attention.moment import Moment, each_step
+from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where, path_matches
 from attncontrol.attention.source import Place, SourcePass, kept_names
 from attncontrol.attention.words import require_words
@@ -106,9 +107,8 @@ class Plan:
     def taken(self, call: AttentionCall, now: Moment) -> Iterator[tuple[_Placed, Place]]:
         """What acting edits take of their sources at a call."""
         for one in self._acting(now.progress):
-            if one.edit.source is None or call.site.name not in one.heads:
-                continue
-            if (taken := one.edit.takes(call, now)) is None:
+            here = one.edit.source is not None and call.site.name in one.heads
+            if not here or (taken := one.edit.takes(call, now)) is None:
                 continue
             for branch in now.branches:
                 if taken.branches is None or branch in taken.branches:
@@ -137,7 +137,7 @@ class Plan:
 
     def _require_kept(self, call: AttentionCall, now: Moment) -> None:
         """Raises CouplingError where the rest of the run takes what a source does not have."""
-        for then in each_step(now):
+        for then in each_call(now):
             for one, place in self.taken(call, then):
                 if isinstance(one.edit.source, SourcePass):
                     one.edit.source.require(place)
@@ -146,6 +146,7 @@ class Plan:
                             f"{type(one.edit).__name__} looks at some heads of {call.site.name}, "
                             "but of a kept source the mean over all is known: leave heads=... out"
                         )
+        for then in each_step(now):
             for edit in self.blending(then.progress):
                 if isinstance(edit.source, SourcePass):
                     edit.source.require(then.place("latents"))
@@ -173,7 +174,7 @@ class Plan:
         return [one for one in self.placed if inside and one.edit.acts(progress)]
 
     def __call__(self, call: AttentionCall, now: Moment) -> Result:
-        if now.step.index == now.step.stage == 0 and self.kept:
+        if self.kept and (now.step.in_turn or now.step.index == now.step.stage == 0):
             self._require_kept(call, now)
         here = [one for one in self._acting(now.progress) if call.site.name in one.heads]
         if not here:

@@ -10,6 +10,7 @@ from attncontrol.attention.between import Direction, sites_with
 from attncontrol.attention.sites import TEXT, Where
 from attncontrol.checks.arguments import Bytes, Count, Index, Such, checked
 from attncontrol.errors import WordError
+from attncontrol.families.autoencoder import cell_side
 from attncontrol.maps.opened import path_of
 from attncontrol.maps.reading import load
 from attncontrol.maps.recorded import AttentionMaps
@@ -115,8 +116,9 @@ def estimate_bytes(
     keep: Collection[Axis] = (),
 ) -> int:
     """Bytes that a recording of ``words`` words will hold for pictures of height x width pixels
-    (float32)."""
-    latent = height // pipe.vae_scale_factor, width // pipe.vae_scale_factor
+    (float32); of videos ``batch`` counts the frames of the maps. Raises ModelError."""
+    side = cell_side(pipe)
+    latent = height // side, width // side
     cells = 0
     for site in where.select(attach(pipe).sites.values()):
         h, w = site.grid(*latent)
