@@ -189,8 +189,8 @@ def _turned(step: Step, scheduler: Any) -> Step:
     """The step of a run that goes the other way."""
     at, index = step.index, step.total - 1 - step.index
     noise, after = noise_at(scheduler, at), noise_at(scheduler, at - 1) if at else 0.0
-    noises = {"noise": noise, "noise_after": after}
-    return replace(step, index=index, evaluation=index, backward=True, **noises)
+    one = replace(step, index=index, evaluation=index, noise=noise, noise_after=after)
+    return replace(one, backward=True)
 
 
 def _rows(
