@@ -104,6 +104,27 @@ def test_pictures_of_later_frames_lie_behind_the_video_of_ltx2(tiny):
     assert not with_first.references
 
 
+@pytest.mark.parametrize("tiny", ["wan-vace"], indirect=True)
+def test_reference_pictures_of_vace_are_frames_before_the_video(tiny):
+    layouts = []
+
+    def look(call, now):
+        assert call.query.shape[2] == now.layout.image.start + 48
+        layouts.append(now.layout)
+        return call
+
+    with edit(tiny.pipe, look, where=Where(kind="cross", layers=("vace_blocks",))):
+        for count in (2, 0):
+            pictures = tiny.known.options["reference_images"][0] * count
+            tiny.run(num_inference_steps=1, reference_images=[pictures] if count else None)
+    for layout, count in ((layouts[0], 2), (layouts[-1], 0)):
+        assert layout.grid == (2, 4, 6)
+        cells = [slice(0, 24), slice(24, 48)][:count]
+        assert [(given.grid, given.image) for given in layout.references] == [
+            ((4, 6), place) for place in cells
+        ]
+
+
 def test_windows_of_a_video_are_refused():
     pipe = census.stub(diffusers.LTXI2VLongMultiPromptPipeline)
     with pytest.raises(ModelError, match="window by window"), record(pipe, ["cat"]):

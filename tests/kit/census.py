@@ -78,7 +78,6 @@ VIDEOS_NOT_SUPPORTED = {
     "SkyReelsV2DiffusionForcingImageToVideoPipeline": "frames have timesteps of their own",
     "SkyReelsV2DiffusionForcingPipeline": "frames have timesteps of their own",
     "StableVideoDiffusionPipeline": "reads no text",
-    "WanVACEPipeline": "reads frames beside the noisy ones; not described",
 }
 
 

@@ -21,6 +21,8 @@ from diffusers import (
     LTXImageToVideoPipeline,
     SkyReelsV2ImageToVideoPipeline,
     WanImageToVideoPipeline,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
 )
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
@@ -253,6 +255,19 @@ def given_frames():
     ]
 
 
+def wan_vace():
+    """Two control blocks beside two blocks, of latents of both parts and 64 masks of a cell."""
+    parts = wan().components
+    torch.manual_seed(0)
+    transformer = WanVACETransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4,
+        out_channels=4, text_dim=32, freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+        vace_layers=[0, 1], vace_in_channels=4 + 4 + 64,
+    )  # fmt: skip
+    pipe = WanVACEPipeline(**parts | {"transformer": transformer})
+    return finish(pipe, ("attn2.to_q",))
+
+
 def wan22_large_picture():
     """Channels of a mask and of the picture, and no features of it."""
     config = {"in_channels": 4 + 4 + 4}
@@ -267,6 +282,12 @@ PICTURES = {
     "wan22-picture": Known(
         wan22_picture, PICTURE | SHORT, **CROSS, grid=(2, 4, 6), tolerance=1e-5,
         patches=cleaned("wan.pipeline_wan_i2v"),
+    ),
+    "wan-vace": Known(
+        wan_vace,
+        SHORT | {"reference_images": [[photo(96, 64, 0)]], "video": [photo(96, 64, 1)] * 5},
+        picture=lambda cells, _: cells // 2, grid=(2, 4, 6), prompts=1, tolerance=1e-5,
+        patches=cleaned("wan.pipeline_wan_vace"),
     ),
     "cogvideox-picture": Known(
         cogvideox_picture, EXTRA_CHAT["cogvideox"] | PICTURE, calls=1, prompts=1,

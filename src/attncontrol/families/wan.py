@@ -83,7 +83,7 @@ def _denoiser(pipe: Any) -> Any:
     parts = pipe.transformer, getattr(pipe, "transformer_2", None)
     if parts[1] is None:
         return parts[0]
-    if not isinstance(parts[1], WanTransformer3DModel):
+    if not isinstance(parts[1], type(parts[0])):
         raise ModelError(
             f"{type(pipe).__name__} has a {type(parts[1]).__name__} beside its denoiser of the "
             "noisy steps, which is not described"
