@@ -3,11 +3,12 @@ maps and edits of each are in ``test_newer_families``."""
 
 import diffusers
 import pytest
+from diffusers import UniPCMultistepScheduler
 
 from attncontrol import edit, locate, record
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.sites import Where
-from attncontrol.errors import CallError, ModelError
+from attncontrol.errors import CallError, CouplingError, ModelError
 from tests.kit import census
 from tests.kit.known import PROMPTS, Tiny, seen_by_hooks
 
@@ -154,3 +155,19 @@ def test_templates_whose_picture_is_elsewhere_are_refused(tiny):
     template = tiny.known.options["prompt_template"] | {"image_emb_start": 2}
     with pytest.raises(ModelError, match=r"pictures at positions \[3\]"):
         locate(tiny.pipe, PROMPTS[0], "cat", prompt_template=template)
+
+
+@pytest.mark.parametrize("tiny", ["chronoedit"], indirect=True)
+def test_steps_of_other_frames_are_recorded_apart(tiny):
+    """ChronoEdit goes on with the first and the last of its frames."""
+    tiny.pipe.scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True
+    )
+    options = {"num_frames": 13, "num_inference_steps": 3, "enable_temporal_reasoning": True}
+    options["num_temporal_reasoning_steps"] = 1
+    refused = pytest.raises(CouplingError, match=r"grid \(4, 4, 6\).*have \(2, 4, 6\) now")
+    with refused, record(tiny.pipe, ["cat"]):
+        tiny.run(PROMPTS[0], **options)
+    with record(tiny.pipe, ["cat"], steps=(1, 2)) as maps:
+        tiny.run(PROMPTS[0], **options)
+    assert maps["cat"].shape == (1, 2, 4, 6)

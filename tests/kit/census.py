@@ -61,10 +61,7 @@ VIDEOS_NOT_SUPPORTED = {
     "AnimateDiffSparseControlNetPipeline": "every frame of a video is a row of its own",
     "AnyFlowFARPipeline": "not described",
     "AnyFlowPipeline": "not described",
-    "ChronoEditPipeline": "not described",
-    "Cosmos2VideoToWorldPipeline": "reads frames beside the noisy ones; not described",
-    "Cosmos2_5_PredictBasePipeline": "reads frames beside the noisy ones; not described",
-    "CosmosVideoToWorldPipeline": "reads frames beside the noisy ones; not described",
+    "Cosmos2_5_PredictBasePipeline": "its text is that of a language model; not described",
     "EasyAnimateControlPipeline": "fails in diffusers: its call gives encode_prompt an "
     "argument that this does not take",
     "HeliosPipeline": "not described",

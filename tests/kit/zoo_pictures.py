@@ -7,8 +7,12 @@ from types import SimpleNamespace
 import torch
 from diffusers import (
     AutoencoderKLCosmos,
+    ChronoEditPipeline,
+    ChronoEditTransformer3DModel,
     CogVideoXImageToVideoPipeline,
+    Cosmos2VideoToWorldPipeline,
     CosmosTextToWorldPipeline,
+    CosmosVideoToWorldPipeline,
     EasyAnimateInpaintPipeline,
     EDMEulerScheduler,
     HunyuanSkyreelsImageToVideoPipeline,
@@ -140,15 +144,24 @@ def later_frames():
     ]
 
 
-def cosmos_world():
-    """Its text is T5's, and its scheduler is asked twice in a step."""
+def cosmos_world(cls=CosmosTextToWorldPipeline, **config):
+    """Its scheduler is asked twice in a step."""
     encoder = AutoencoderKLCosmos(
         latent_channels=4, encoder_block_out_channels=(8, 8, 8, 8), num_layers=1,
         decode_block_out_channels=(8, 8, 8, 8), attention_resolutions=(1,), resolution=64,
         temporal_compression_ratio=4,
     )  # fmt: skip
     parts = {"scheduler": EDMEulerScheduler(), "vae": encoder}
-    return from_picture(CosmosTextToWorldPipeline, cosmos, ALL_QUERIES, {}, **parts)
+    return from_picture(cls, cosmos, ALL_QUERIES, config, **parts)
+
+
+def cosmos_picture():
+    """A further channel says which frames are given."""
+    return cosmos_world(CosmosVideoToWorldPipeline, in_channels=5)
+
+
+def cosmos2_picture():
+    return from_picture(Cosmos2VideoToWorldPipeline, cosmos, ALL_QUERIES, {"in_channels": 5})
 
 
 def skyreels_picture():
@@ -255,6 +268,19 @@ def given_frames():
     ]
 
 
+def chronoedit():
+    torch.manual_seed(0)
+    transformer = ChronoEditTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4 + 4 + 4,
+        out_channels=4, text_dim=32, freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+        image_dim=16, added_kv_proj_dim=24,
+    )  # fmt: skip
+    parts = wan21_picture().components
+    parts = {name: parts[name] for name in parts if name != "transformer_2"}
+    pipe = ChronoEditPipeline(**parts | {"transformer": transformer})
+    return finish(pipe, ("attn2.to_q",))
+
+
 def wan_vace():
     """Two control blocks beside two blocks, of latents of both parts and 64 masks of a cell."""
     parts = wan().components
@@ -283,6 +309,10 @@ PICTURES = {
         wan22_picture, PICTURE | SHORT, **CROSS, grid=(2, 4, 6), tolerance=1e-5,
         patches=cleaned("wan.pipeline_wan_i2v"),
     ),
+    "chronoedit": Known(
+        chronoedit, PICTURE | SHORT | {"max_sequence_length": 512}, **CROSS, grid=(2, 4, 6),
+        before=1, patches=cleaned("chronoedit.pipeline_chronoedit"),
+    ),
     "wan-vace": Known(
         wan_vace,
         SHORT | {"reference_images": [[photo(96, 64, 0)]], "video": [photo(96, 64, 1)] * 5},
@@ -308,6 +338,12 @@ PICTURES = {
     "ltx-pictures": Known(
         ltx_pictures, EXTRA_CHAT["ltx"] | {"conditions": given_frames()}, calls=1, prompts=1,
         picture=lambda cells, _: cells // 3, grid=(3, 4, 6), tolerance=1e-5,
+    ),
+    "cosmos-picture": Known(
+        cosmos_picture, SHORT | PICTURE, **CROSS, grid=(2, 4, 6), prompts=1, tolerance=1e-4
+    ),
+    "cosmos2-picture": Known(
+        cosmos2_picture, SHORT | PICTURE, **CROSS, grid=(2, 4, 6), prompts=1, tolerance=1e-4
     ),
     "cosmos-world": Known(cosmos_world, SHORT, **CROSS, grid=(2, 4, 6), tolerance=1e-4),
     "skyreels-picture": Known(

@@ -1,9 +1,9 @@
-"""Cosmos-Predict 2 text to image and Cosmos-Predict 1 text to video (``CosmosTransformer3DModel``):
-self-attention over the patches, then cross-attention to T5, two calls per step. Features of padding
-are zeros, and are not masked.
+"""Cosmos-Predict 1, text, picture or video to video, and 2, text to image and picture or video to
+video (``CosmosTransformer3DModel``): self-attention over the patches, then cross-attention to T5,
+two calls per step. Features of padding are zeros, and are not masked. Frames that are given take
+the place of the noise.
 
-Pipelines that make videos from pictures, and those whose text is a language model's, have the same
-denoiser and are not described.
+Pipelines whose text is a language model's have the same denoiser and are not described.
 """
 
 from typing import Any
@@ -14,7 +14,10 @@ from attncontrol.families.family import Family
 from attncontrol.families.parts import cross_sites, t5, two_calls, video_layout
 
 SCALES = "the pipeline scales the latents by itself"
-DESCRIBED = ("Cosmos2TextToImagePipeline", "CosmosTextToWorldPipeline")
+DESCRIBED = (
+    "Cosmos2TextToImagePipeline", "CosmosTextToWorldPipeline", "CosmosVideoToWorldPipeline",
+    "Cosmos2VideoToWorldPipeline",
+)  # fmt: skip
 
 
 def _matches(pipe: Any) -> bool:

@@ -1,6 +1,6 @@
 """What ``record`` keeps while the pipeline runs, and how it becomes a recording."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,17 @@ class _Sum:
     @property
     def mean(self) -> Tensor:
         return self.total / self.count
+
+
+def _require_same_frames(known: Iterable[_Sum], maps: Tensor, name: str) -> None:
+    """Raises CouplingError where a pipeline goes on with a part of its frames (ChronoEdit)."""
+    grids = [tuple(one.shape[4:-1]) for one in (*(of.total for of in known), maps)]
+    if grids[0] != grids[-1]:
+        raise CouplingError(
+            f"the maps of {name} had the grid {grids[0]} in the steps before, and have "
+            f"{grids[-1]} now: record one part of the run, by steps=..., and the other in another "
+            "run"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +120,7 @@ class Recorder:
             maps = maps if "head" in wish.kept else maps.mean(1, keepdim=True)
             maps = maps.float()[:, None, None]
             sums = self.sums.setdefault((call.site.name, branch), {})
+            _require_same_frames(sums.values(), maps, call.site.name)
             if key in sums:
                 sums[key].add(maps)
             else:
