@@ -8,12 +8,10 @@ from dataclasses import replace
 from diffusers import ChronoEditTransformer3DModel
 
 from attncontrol.families import wan
+from attncontrol.families.parts import has_transformer
 
 FAMILY = replace(
     wan.FAMILY,
     name="chronoedit",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), ChronoEditTransformer3DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(ChronoEditTransformer3DModel),
 )

@@ -26,19 +26,22 @@ from attncontrol.families.parts import (
     MAKES_VIDEOS,
     MARK,
     first_channels,
+    has_transformer,
     transformer_sites,
     two_calls,
     video_grid,
 )
 from attncontrol.prompts.tokens import Token, tokenize
 
+has_denoiser = has_transformer(HunyuanVideoTransformer3DModel)
 
-def has_denoiser(pipe: Any) -> bool:
-    return isinstance(getattr(pipe, "transformer", None), HunyuanVideoTransformer3DModel)
+_DESCRIBED = (
+    HunyuanVideoPipeline, HunyuanSkyreelsImageToVideoPipeline, HunyuanVideoImageToVideoPipeline
+)  # fmt: skip
 
 
 def _denoiser(pipe: Any) -> Any:
-    if not isinstance(pipe, (HunyuanVideoPipeline, HunyuanSkyreelsImageToVideoPipeline)):
+    if not isinstance(pipe, _DESCRIBED):
         raise ModelError(
             f"{type(pipe).__name__} has the denoiser of HunyuanVideo, and what it puts into its "
             "sequence is not described; HunyuanVideoPipeline, HunyuanVideoImageToVideoPipeline and "

@@ -14,11 +14,15 @@ from attncontrol.attention.sites import Site
 from attncontrol.errors import ModelError
 from attncontrol.families.encoder import Arguments
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MAKES_VIDEOS, one_call, t5, transformer_sites
+from attncontrol.families.parts import (
+    MAKES_VIDEOS,
+    has_transformer,
+    one_call,
+    t5,
+    transformer_sites,
+)
 
-
-def has_denoiser(pipe: Any) -> bool:
-    return isinstance(getattr(pipe, "transformer", None), LTXVideoTransformer3DModel)
+has_denoiser = has_transformer(LTXVideoTransformer3DModel)
 
 
 def _denoiser(pipe: Any) -> Any:

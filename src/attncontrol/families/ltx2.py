@@ -18,7 +18,7 @@ from attncontrol.attention.sites import Kind, Site
 from attncontrol.errors import CallError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MAKES_VIDEOS, one_call, transformer_sites
+from attncontrol.families.parts import MAKES_VIDEOS, has_transformer, one_call, transformer_sites
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -75,8 +75,7 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     )  # fmt: skip
 
 
-def has_denoiser(pipe: Any) -> bool:
-    return isinstance(getattr(pipe, "transformer", None), LTX2VideoTransformer3DModel)
+has_denoiser = has_transformer(LTX2VideoTransformer3DModel)
 
 
 FAMILY = Family(

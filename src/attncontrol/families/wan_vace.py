@@ -15,6 +15,7 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families import wan
 from attncontrol.families.encoder import Arguments
+from attncontrol.families.parts import has_transformer
 
 
 def _references(transformer: Any, control: Tensor) -> int:
@@ -40,7 +41,7 @@ def _layout(transformer: Any, arguments: Arguments, site: Site) -> Layout:
 FAMILY = replace(
     wan.FAMILY,
     name="wan-vace",
-    matches=lambda pipe: isinstance(getattr(pipe, "transformer", None), WanVACETransformer3DModel),
+    matches=has_transformer(WanVACETransformer3DModel),
     layout=_layout,
     batch_axis={"control_hidden_states_scale": None},
 )
