@@ -69,8 +69,6 @@ VIDEOS_NOT_SUPPORTED = {
     "LTXI2VLongMultiPromptPipeline": "makes a video window by window, with a text for each",
     "HunyuanVideoFramepackPipeline": "makes a video in sections; not described",
     "Kandinsky6TI2VAPipeline": "not described",
-    "MotifVideoImage2VideoPipeline": "not described",
-    "MotifVideoPipeline": "not described",
     "SanaWMPipeline": "not described",
     "SkyReelsV2DiffusionForcingImageToVideoPipeline": "frames have timesteps of their own",
     "SkyReelsV2DiffusionForcingPipeline": "frames have timesteps of their own",

@@ -9,6 +9,7 @@ from diffusers import (
     AutoencoderKLCosmos,
     ChronoEditPipeline,
     ChronoEditTransformer3DModel,
+    ClassifierFreeGuidance,
     CogVideoXImageToVideoPipeline,
     Cosmos2VideoToWorldPipeline,
     CosmosTextToWorldPipeline,
@@ -23,6 +24,9 @@ from diffusers import (
     LTX2ImageToVideoPipeline,
     LTXConditionPipeline,
     LTXImageToVideoPipeline,
+    MotifVideoImage2VideoPipeline,
+    MotifVideoPipeline,
+    MotifVideoTransformer3DModel,
     SkyReelsV2ImageToVideoPipeline,
     WanImageToVideoPipeline,
     WanVACEPipeline,
@@ -40,8 +44,13 @@ from transformers import (
     SiglipImageProcessorPil,
     SiglipVisionConfig,
     SiglipVisionModel,
+    T5Gemma2Encoder,
+    T5Gemma2EncoderConfig,
+    T5Gemma2TextConfig,
 )
 
+from attncontrol.attention.sites import Where
+from attncontrol.sprites.training.text import make_t5_tokenizer
 from tests.kit.zoo import finish
 from tests.kit.zoo_chat import EXTRA_CHAT, SMALL, byte_tokenizer, cogvideox, ltx, wan
 from tests.kit.zoo_newer import (
@@ -51,8 +60,10 @@ from tests.kit.zoo_newer import (
     PIPELINES,
     VIDEO_OPTIONS,
     Known,
+    flow,
     hunyuanvideo,
     photo,
+    wan_vae,
 )
 from tests.kit.zoo_videos import (
     CROSS,
@@ -164,6 +175,47 @@ def cosmos2_picture():
     return from_picture(Cosmos2VideoToWorldPipeline, cosmos, ALL_QUERIES, {"in_channels": 5})
 
 
+def siglip():
+    return SiglipVisionConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+        image_size=28, patch_size=14,
+    )  # fmt: skip
+
+
+def siglip_processor():
+    return SiglipImageProcessorPil(size={"height": 28, "width": 28})
+
+
+def motif(cls=MotifVideoPipeline, **more):
+    """The last of three blocks is its decoder."""
+    torch.manual_seed(0)
+    other = make_t5_tokenizer()
+    transformer = MotifVideoTransformer3DModel(
+        in_channels=4 + 4 + 1, out_channels=4, num_attention_heads=2, attention_head_dim=16,
+        num_layers=1, num_single_layers=2, num_decoder_layers=1, mlp_ratio=1.0, text_embed_dim=16,
+        image_embed_dim=8, rope_axes_dim=(4, 6, 6), enable_text_cross_attention_dual=True,
+        enable_text_cross_attention_single=True,
+    )  # fmt: skip
+    text = T5Gemma2TextConfig(
+        **SMALL,
+        head_dim=8,
+        vocab_size=len(other),
+        pad_token_id=other.pad_token_id,
+        dropout_rate=0.0,
+    )
+    config = T5Gemma2EncoderConfig(text_config=text, vision_config=siglip(), mm_tokens_per_image=4)
+    pipe = cls(
+        flow(), wan_vae(), T5Gemma2Encoder(config, eoi_token_index=1), other, transformer,
+        ClassifierFreeGuidance(guidance_scale=2.0), **more,
+    )  # fmt: skip
+    return finish(pipe, ALL_QUERIES).to(torch.float32)  # as its embedding of time is
+
+
+def motif_picture():
+    """SigLIP's features of the picture, 4 before the text."""
+    return motif(MotifVideoImage2VideoPipeline, feature_extractor=siglip_processor())
+
+
 def skyreels_picture():
     config = {"in_channels": 4 + 4 + 4, "image_dim": 16, "added_kv_proj_dim": 24}
     return from_picture(
@@ -177,14 +229,9 @@ SIGLIP = f"{PIPELINES}.hunyuan_video1_5.image_processor.HunyuanVideo15ImageProce
 def hunyuanvideo15_picture():
     """SigLIP's features of the picture, 4 before the text."""
     text = hunyuanvideo15()
-    vision = SiglipVisionConfig(
-        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
-        image_size=28, patch_size=14,
-    )  # fmt: skip
     pipe = from_picture(
         HunyuanVideo15ImageToVideoPipeline, lambda: text, ALL_QUERIES, {},
-        image_encoder=SiglipVisionModel(vision),
-        feature_extractor=SiglipImageProcessorPil(size={"height": 28, "width": 28}),
+        image_encoder=SiglipVisionModel(siglip()), feature_extractor=siglip_processor(),
     )  # fmt: skip
     for name in ("system_message", "tokenizer_max_length", "tokenizer_2_max_length",
                  "prompt_template_encode_start_idx"):  # fmt: skip
@@ -312,6 +359,15 @@ PICTURES = {
     "chronoedit": Known(
         chronoedit, PICTURE | SHORT | {"max_sequence_length": 512}, **CROSS, grid=(2, 4, 6),
         before=1, patches=cleaned("chronoedit.pipeline_chronoedit"),
+    ),
+    "motif": Known(
+        motif, SHORT, **CROSS, grid=(2, 4, 6), where=Where(kind="cross"), tolerance=1e-5,
+        left_out=("single_transformer_blocks.1.attn",),
+    ),
+    "motif-picture": Known(
+        motif_picture, SHORT | PICTURE, picture=lambda _, __: 0, text=lambda cells, _: cells + 4,
+        grid=(2, 4, 6), where=Where(kind="joint"), prompts=1, tolerance=1e-5,
+        left_out=("single_transformer_blocks.1.attn",),
     ),
     "wan-vace": Known(
         wan_vace,
