@@ -6,13 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, LTXImageToVideoPipeline
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    LTXImageToVideoPipeline,
+    LTXVideoTransformer3DModel,
+)
 from PIL import Image
 
 from attncontrol import Descent, steer
 from attncontrol.attention.sites import Where
 from attncontrol.errors import SchedulerError
-from attncontrol.families import known, ltx
+from attncontrol.families import has_transformer, known, ltx
 from attncontrol.losses import AttendAndExcite
 from attncontrol.objectives.objective import Objective
 from tests.kit.objectives import CLASSES, made
@@ -235,7 +240,7 @@ def test_given_frames_among_the_latents_are_refused_where_the_scheduler_leaves_t
     monkeypatch,
 ):
     """Of a pipeline of which nobody has said that it does; of this one its family does."""
-    of_any = replace(ltx.FAMILY, matches=ltx.has_denoiser)
+    of_any = replace(ltx.FAMILY, matches=has_transformer(LTXVideoTransformer3DModel))
     monkeypatch.setattr(known, "FAMILIES", [of_any, *known.FAMILIES])
     parts = ALL["ltx"]().components
     pipe = LTXImageToVideoPipeline(**parts)

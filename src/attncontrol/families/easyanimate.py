@@ -22,6 +22,7 @@ from attncontrol.families.parts import (
     MAKES_VIDEOS,
     MARK,
     chat,
+    has_transformer,
     joint_sites,
     one_call,
     text_length,
@@ -46,10 +47,7 @@ _PIPELINES = EasyAnimatePipeline, EasyAnimateInpaintPipeline
 
 FAMILY = Family(
     name="easyanimate",
-    matches=lambda pipe: (
-        isinstance(pipe, _PIPELINES)
-        and isinstance(getattr(pipe, "transformer", None), EasyAnimateTransformer3DModel)
-    ),
+    matches=has_transformer(EasyAnimateTransformer3DModel, of=_PIPELINES),
     sites=joint_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),

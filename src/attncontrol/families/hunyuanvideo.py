@@ -33,8 +33,6 @@ from attncontrol.families.parts import (
 )
 from attncontrol.prompts.tokens import Token, tokenize
 
-has_denoiser = has_transformer(HunyuanVideoTransformer3DModel)
-
 _DESCRIBED = (
     HunyuanVideoPipeline, HunyuanSkyreelsImageToVideoPipeline, HunyuanVideoImageToVideoPipeline
 )  # fmt: skip
@@ -86,9 +84,7 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 
 FAMILY = Family(
     name="hunyuanvideo",
-    matches=lambda pipe: (
-        has_denoiser(pipe) and not isinstance(pipe, HunyuanVideoImageToVideoPipeline)
-    ),
+    matches=has_transformer(HunyuanVideoTransformer3DModel, but=HunyuanVideoImageToVideoPipeline),
     denoiser=_denoiser,
     sites=_sites,
     branches=two_calls,

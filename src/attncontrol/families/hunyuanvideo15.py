@@ -26,6 +26,7 @@ from attncontrol.families.parts import (
     MARK,
     chat,
     first_channels,
+    has_transformer,
     transformer_sites,
     video_grid,
 )
@@ -62,9 +63,9 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
 FAMILY = replace(
     hunyuanimage.FAMILY,
     name="hunyuanvideo15",
-    matches=lambda pipe: (
-        isinstance(pipe, (HunyuanVideo15Pipeline, HunyuanVideo15ImageToVideoPipeline))
-        and isinstance(getattr(pipe, "transformer", None), HunyuanVideo15Transformer3DModel)
+    matches=has_transformer(
+        HunyuanVideo15Transformer3DModel,
+        of=(HunyuanVideo15Pipeline, HunyuanVideo15ImageToVideoPipeline),
     ),
     sites=_sites,
     encoders=lambda _: (

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from diffusers import HunyuanVideoImageToVideoPipeline
+from diffusers import HunyuanVideoImageToVideoPipeline, HunyuanVideoTransformer3DModel
 
 from attncontrol.errors import ModelError
 from attncontrol.families import hunyuanvideo
 from attncontrol.families.encoder import Arguments, Encoder
-from attncontrol.families.parts import first_channels
+from attncontrol.families.parts import first_channels, has_transformer
 from attncontrol.prompts.tokens import Token
 
 _KEPT = {"latent_concat": 2, "token_replace": 4}
@@ -64,9 +64,7 @@ def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
 FAMILY = replace(
     hunyuanvideo.FAMILY,
     name="hunyuanvideo-picture",
-    matches=lambda pipe: (
-        hunyuanvideo.has_denoiser(pipe) and isinstance(pipe, HunyuanVideoImageToVideoPipeline)
-    ),
+    matches=has_transformer(HunyuanVideoTransformer3DModel, of=HunyuanVideoImageToVideoPipeline),
     encoders=lambda _: (Encoder("llama", "text_encoder", _read, kept=_kept),),
     latents=_latents,
     negative={"image_embed_interleave": 2},  # to whose call the pipeline does not give its own

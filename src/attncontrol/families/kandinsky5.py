@@ -19,15 +19,11 @@ from attncontrol.attention.sites import Kind, Site
 from attncontrol.families.autoencoder import scaled
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, transformer_sites, two_calls
+from attncontrol.families.parts import MARK, has_transformer, transformer_sites, two_calls
 from attncontrol.prompts.origin import aligned
 from attncontrol.prompts.tokens import Token, tokenize
 
 VIDEOS = (Kandinsky5T2VPipeline, Kandinsky5I2VPipeline)  # a family of its own
-
-
-def has_denoiser(pipe: Any) -> bool:
-    return isinstance(getattr(pipe, "transformer", None), Kandinsky5Transformer3DModel)
 
 
 def _kind(name: str, _: Any) -> Kind | None:
@@ -71,7 +67,7 @@ def _encode(pipe: Any, pictures: Tensor) -> Tensor:
 
 FAMILY = Family(
     name="kandinsky5",
-    matches=lambda pipe: has_denoiser(pipe) and not isinstance(pipe, VIDEOS),
+    matches=has_transformer(Kandinsky5Transformer3DModel, but=VIDEOS),
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),

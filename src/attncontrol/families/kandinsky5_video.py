@@ -8,9 +8,11 @@ the first one, or none. The scheduler steps those that are not.
 from dataclasses import replace
 from typing import Any
 
+from diffusers import Kandinsky5Transformer3DModel
+
 from attncontrol.families import kandinsky5
 from attncontrol.families.encoder import Arguments
-from attncontrol.families.parts import MAKES_VIDEOS
+from attncontrol.families.parts import MAKES_VIDEOS, has_transformer
 
 
 def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
@@ -23,7 +25,7 @@ def _latents(transformer: Any, arguments: Arguments) -> tuple[slice, ...]:
 FAMILY = replace(
     kandinsky5.FAMILY,
     name="kandinsky5-video",
-    matches=lambda pipe: kandinsky5.has_denoiser(pipe) and isinstance(pipe, kandinsky5.VIDEOS),
+    matches=has_transformer(Kandinsky5Transformer3DModel, of=kandinsky5.VIDEOS),
     latents=_latents,
     encode=MAKES_VIDEOS,
 )

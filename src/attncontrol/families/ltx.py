@@ -22,8 +22,6 @@ from attncontrol.families.parts import (
     transformer_sites,
 )
 
-has_denoiser = has_transformer(LTXVideoTransformer3DModel)
-
 
 def _denoiser(pipe: Any) -> Any:
     if type(pipe).__name__ == "LTXI2VLongMultiPromptPipeline":
@@ -56,7 +54,7 @@ def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
 
 FAMILY = Family(
     name="ltx",
-    matches=lambda pipe: has_denoiser(pipe) and not isinstance(pipe, LTXImageToVideoPipeline),
+    matches=has_transformer(LTXVideoTransformer3DModel, but=LTXImageToVideoPipeline),
     denoiser=_denoiser,
     sites=_sites,
     branches=one_call,

@@ -75,12 +75,9 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     )  # fmt: skip
 
 
-has_denoiser = has_transformer(LTX2VideoTransformer3DModel)
-
-
 FAMILY = Family(
     name="ltx2",
-    matches=lambda pipe: has_denoiser(pipe) and isinstance(pipe, LTX2Pipeline),
+    matches=has_transformer(LTX2VideoTransformer3DModel, of=LTX2Pipeline),
     sites=_sites,
     branches=one_call,
     encoders=lambda _: (Encoder("gemma", "text_encoder", _read, kept=_kept),),

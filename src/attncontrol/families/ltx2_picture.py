@@ -6,15 +6,16 @@ Recording and edits only: frames that are given lie among the latents.
 
 from dataclasses import replace
 
-from diffusers import LTX2ConditionPipeline, LTX2ImageToVideoPipeline
+from diffusers import LTX2ConditionPipeline, LTX2ImageToVideoPipeline, LTX2VideoTransformer3DModel
 
 from attncontrol.families import ltx2
+from attncontrol.families.parts import has_transformer
 
 _PIPELINES = LTX2ImageToVideoPipeline, LTX2ConditionPipeline
 
 FAMILY = replace(
     ltx2.FAMILY,
     name="ltx2-picture",
-    matches=lambda pipe: ltx2.has_denoiser(pipe) and isinstance(pipe, _PIPELINES),
+    matches=has_transformer(LTX2VideoTransformer3DModel, of=_PIPELINES),
     steering="frames that are given lie among its latents, and a step would move them",
 )

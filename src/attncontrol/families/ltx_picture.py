@@ -7,13 +7,14 @@ network.
 
 from dataclasses import replace
 
-from diffusers import LTXImageToVideoPipeline
+from diffusers import LTXImageToVideoPipeline, LTXVideoTransformer3DModel
 
 from attncontrol.families import ltx
+from attncontrol.families.parts import has_transformer
 
 FAMILY = replace(
     ltx.FAMILY,
     name="ltx-picture",
-    matches=lambda pipe: ltx.has_denoiser(pipe) and isinstance(pipe, LTXImageToVideoPipeline),
+    matches=has_transformer(LTXVideoTransformer3DModel, of=LTXImageToVideoPipeline),
     steering="its scheduler steps the frames after the given one, in another shape",
 )

@@ -62,9 +62,16 @@ def chat(tokenizer: Any, messages: Sequence[Any], **options: Any) -> tuple[str, 
 MAKES_VIDEOS = "it makes videos"
 
 
-def has_transformer(cls: type) -> Callable[[Any], bool]:
-    """Pipelines whose ``transformer`` is one of a class."""
-    return lambda pipe: isinstance(getattr(pipe, "transformer", None), cls)
+def has_transformer(
+    cls: type, *, of: type | tuple[type, ...] = object, but: type | tuple[type, ...] = ()
+) -> Callable[[Any], bool]:
+    """Pipelines whose ``transformer`` is one of a class, all or those ``of`` some classes, ``but``
+    those of others."""
+    return lambda pipe: (
+        isinstance(getattr(pipe, "transformer", None), cls)
+        and isinstance(pipe, of)
+        and not isinstance(pipe, but)
+    )
 
 
 def patch_grid(denoiser: Any, arguments: Arguments) -> tuple[int, int]:

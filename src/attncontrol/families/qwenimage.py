@@ -21,6 +21,7 @@ from attncontrol.families.family import Family
 from attncontrol.families.flux import PATCH
 from attncontrol.families.parts import (
     MARK,
+    has_transformer,
     in_line,
     said_by,
     text_length,
@@ -116,16 +117,9 @@ def encode(pipe: Any, pictures: Tensor) -> Tensor:
     return packed
 
 
-def _matches(pipe: Any) -> bool:
-    transformer = getattr(pipe, "transformer", None)
-    return isinstance(transformer, QwenImageTransformer2DModel) and not isinstance(
-        pipe, QwenImageLayeredPipeline
-    )
-
-
 FAMILY = Family(
     name="qwenimage",
-    matches=_matches,
+    matches=has_transformer(QwenImageTransformer2DModel, but=QwenImageLayeredPipeline),
     sites=_sites,
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", read, kept=kept),),

@@ -9,7 +9,12 @@ from diffusers import SanaVideoPipeline, SanaVideoTransformer3DModel
 
 from attncontrol.attention.sites import Site
 from attncontrol.families import sana
-from attncontrol.families.parts import MAKES_VIDEOS, transformer_sites, video_layout
+from attncontrol.families.parts import (
+    MAKES_VIDEOS,
+    has_transformer,
+    transformer_sites,
+    video_layout,
+)
 
 
 def _sites(transformer: Any) -> tuple[Site, ...]:
@@ -23,10 +28,7 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
 FAMILY = replace(
     sana.FAMILY,
     name="sana-video",
-    matches=lambda pipe: (
-        isinstance(pipe, SanaVideoPipeline)
-        and isinstance(getattr(pipe, "transformer", None), SanaVideoTransformer3DModel)
-    ),
+    matches=has_transformer(SanaVideoTransformer3DModel, of=SanaVideoPipeline),
     sites=_sites,
     layout=video_layout,
     encode=MAKES_VIDEOS,

@@ -13,12 +13,12 @@ from diffusers import (
 )
 
 from attncontrol.families import wan
+from attncontrol.families.parts import has_transformer
 
 FAMILY = replace(
     wan.FAMILY,
     name="skyreels",
-    matches=lambda pipe: (
-        isinstance(pipe, (SkyReelsV2Pipeline, SkyReelsV2ImageToVideoPipeline))
-        and isinstance(getattr(pipe, "transformer", None), SkyReelsV2Transformer3DModel)
+    matches=has_transformer(
+        SkyReelsV2Transformer3DModel, of=(SkyReelsV2Pipeline, SkyReelsV2ImageToVideoPipeline)
     ),
 )
