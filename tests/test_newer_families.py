@@ -14,7 +14,7 @@ from attncontrol import Descent, edit, locate, record, steer
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.sites import Where
 from attncontrol.errors import CallError, ModelError
-from tests.kit.known import ALL, PROMPTS, WORDS, Tiny, seen_by_hooks
+from tests.kit.known import ALL, PROMPTS, WORDS, Tiny, noisy_of, seen_by_hooks, with_noisy
 from tests.kit.zoo_newer import photo
 from tests.kit.zoo_videos import ltx2_connectors
 from tests.reference.loops import Softmax
@@ -126,9 +126,10 @@ def test_a_step_follows_the_gradient_taken_by_hand(tiny, monkeypatch):
             pass
         return
     name, seen = tiny.family.sample, []
-    leaf = calls[0][name].clone().requires_grad_()
+    sample = noisy_of(calls[0][name])
+    leaf = sample.clone().requires_grad_()
     with watched(tiny, monkeypatch, seen):
-        tiny.denoiser(**calls[0] | {name: leaf})
+        tiny.denoiser(**calls[0] | {name: with_noisy(calls[0][name], leaf)})
     shares = [of_word(tiny, tiny.cond(p)[0], "turtle", ids) for _, p in seen]
     frames = (1, *tiny.known.grid)[-3]
     loss = torch.cat(shares).mean(0).square().sum() / frames
@@ -151,7 +152,7 @@ def test_a_step_follows_the_gradient_taken_by_hand(tiny, monkeypatch):
         ):
             guided = tiny.run(PROMPTS[0])
         assert (guided - plain).abs().max() > 0
-        change = steered[0][name] - calls[0][name]
+        change = noisy_of(steered[0][name]) - sample
         part = tiny.family.latents(tiny.denoiser, calls[0])
         moved = change[part].chunk(len(gradient) // len(wanted))
         assert float(change.abs().sum() - change[part].abs().sum()) == pytest.approx(0.0, abs=1e-9)

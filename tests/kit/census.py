@@ -42,7 +42,6 @@ NOT_SUPPORTED = {
     "StableCascadeCombinedPipeline": "runs two pipelines, of which its prior_pipe is taken by "
     "itself",
     "ShapEPipeline": "makes shapes",
-    "ZImageOmniPipeline": "orders its sequence in another way where it is given pictures",
 }
 """And those whose denoiser is in ``attncontrol.families.refused``."""
 

@@ -20,6 +20,18 @@ PIECES = {"cat": "cat", "turtle": "tur tle", "dog": "dog"}
 ALL = NEWER | VIDEOS | UNETS | GIVEN | PICTURES
 
 
+def noisy_of(sample):
+    """Of rows of several pictures the last of each, else what the denoiser is given."""
+    return torch.stack([row[-1] for row in sample]) if isinstance(sample, list) else sample
+
+
+def with_noisy(sample, last):
+    """The same in its place."""
+    if not isinstance(sample, list):
+        return last
+    return [[*row[:-1], own] for row, own in zip(sample, last, strict=True)]
+
+
 class Tiny:
     """A pipeline, what is known of it, and what its plain run did."""
 
@@ -39,6 +51,7 @@ class Tiny:
         known = inspect.signature(type(self.pipe).__call__).parameters
         call = {name: value for name, value in call.items() if name in known}
         prompt = prompt or (self.prompts if len(self.prompts) > 1 else self.prompts[0])
+        prompt = prompt if isinstance(prompt, str) else [*prompt]  # some write into it
         made = self.pipe(prompt=prompt, **call | self.known.options | options)[0]
         return torch.cat(made) if isinstance(made, list) else made
 

@@ -11,10 +11,17 @@ from diffusers import (
     JoyImageEditPlusTransformer3DModel,
     QwenImageLayeredPipeline,
     QwenImageTransformer2DModel,
+    ZImageOmniPipeline,
+    ZImageTransformer2DModel,
 )
-from transformers import Qwen3VLForConditionalGeneration
+from transformers import (
+    Qwen3VLForConditionalGeneration,
+    Siglip2ImageProcessorPil,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
+)
 
-from tests.kit.zoo import finish
+from tests.kit.zoo import finish, vae
 from tests.kit.zoo_chat import byte_tokenizer
 from tests.kit.zoo_newer import (
     ALL_QUERIES,
@@ -25,6 +32,7 @@ from tests.kit.zoo_newer import (
     Known,
     flow,
     photo,
+    qwen3,
     qwen3_vl,
     qwen_vae,
     qwen_vl,
@@ -88,7 +96,41 @@ def joyimage_plus():
     return finish(pipe, ALL_QUERIES)
 
 
+def omni():
+    """Its autoencoder encodes in bfloat16, whatever it is."""
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    transformer = ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2,
+        cap_feat_dim=16, axes_dims=[8, 4, 4], axes_lens=[512, 32, 32], siglip_feat_dim=16,
+    )  # fmt: skip
+    for name in ("x_pad_token", "cap_pad_token", "siglip_pad_token"):
+        torch.nn.init.normal_(getattr(transformer, name))
+    looker = Siglip2VisionModel(
+        Siglip2VisionConfig(
+            hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+            num_patches=16,
+        )
+    )  # fmt: skip
+    pipe = ZImageOmniPipeline(
+        flow(), vae(shift_factor=0.1), qwen3(tokenizer), tokenizer, transformer, looker,
+        Siglip2ImageProcessorPil(max_num_patches=16),
+    )  # fmt: skip
+    finish(pipe, ("attention.to_q",))
+    pipe.vae.to(torch.bfloat16)
+    return pipe
+
+
 GIVEN = {
+    "omni": Known(
+        omni, {}, prompts=1, calls=1, cond=0, left_out=("context_refiner",), tolerance=1e-5,
+        picture=lambda _, __: 32,
+    ),
+    "omni-edit": Known(
+        omni, {"image": [photo(96, 64, 0), photo(64, 64, 1)]}, prompts=1, calls=1, cond=0,
+        left_out=("context_refiner", "siglip_refiner"), tolerance=1e-5, dropped=lambda _: -64,
+        picture=lambda _, __: 160 + 64,
+    ),
     "joyimage-plus": Known(
         joyimage_plus, {"images": [photo(96, 64, 0), photo(32, 64, 1)]}, prompts=1, calls=1,
         picture=lambda _, __: 0, text=lambda cells, _: 2 * cells + 8, tolerance=1e-5,

@@ -7,7 +7,6 @@ into a template, behind the given pictures, and drops its system message; fillin
 """
 
 import math
-from itertools import accumulate, pairwise
 from typing import Any
 
 from diffusers import JoyImageEditPlusTransformer3DModel
@@ -17,7 +16,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.families import cogview4, joyimage, qwenimage
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, UNCUT, one_call
+from attncontrol.families.parts import MARK, UNCUT, in_line, one_call
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -58,14 +57,15 @@ def _kept(pipe: Any, encoding: Arguments, tokens: tuple[Token, ...]) -> tuple[To
 
 
 def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
-    """Given pictures are told where all rows have those of the same sizes."""
+    """The picture has the same size in all rows."""
     shapes = [[(height, width) for _, height, width in row] for row in arguments["shape_list"]]
-    ends = [0, *accumulate(math.prod(shape) for shape in shapes[0])]
-    places = [slice(start, end) for start, end in pairwise(ends)]
-    same = all(row == shapes[0] for row in shapes)
-    others = tuple(map(Layout, shapes[0][1:], places[1:])) if same else ()
     text = slice(arguments["hidden_states"].shape[1], None)
-    return Layout(shapes[0][0], places[0], text, references=others)
+    of_rows = tuple(in_line(0, row).references for row in shapes)
+    same = all(others == of_rows[0] for others in of_rows)
+    return Layout(
+        shapes[0][0], slice(math.prod(shapes[0][0])), text,
+        references=of_rows[0] if same else (), row_references=() if same else of_rows,
+    )  # fmt: skip
 
 
 FAMILY = Family(

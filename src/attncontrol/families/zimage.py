@@ -9,14 +9,13 @@ the prompt into a chat template and drops padding. ``noise_refiner`` sees the pi
 
 from typing import Any
 
-from diffusers import ZImageTransformer2DModel
+from diffusers import ZImageOmniPipeline, ZImageTransformer2DModel
 
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
-from attncontrol.errors import CallError
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, chat, has_transformer, one_call, refiner_sites
+from attncontrol.families.parts import MARK, chat, one_call, refiner_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
 _MULTIPLE = 32
@@ -47,24 +46,30 @@ def _read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:
     )
 
 
+def filled_up(positions: int) -> int:
+    """To a multiple."""
+    return -(-positions // _MULTIPLE) * _MULTIPLE
+
+
 def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
     picture = arguments["x"][0]
-    if isinstance(picture, list):
-        raise CallError(
-            "Z-Image with reference pictures (omni) orders its sequence in another way; "
-            "use ZImagePipeline"
-        )
     patch = arguments.get("patch_size", 2)
     height, width = (side // patch for side in picture.shape[-2:])
     cells = height * width
-    start = -(-cells // _MULTIPLE) * _MULTIPLE
+    start = filled_up(cells)
     longest = max(len(text) for text in arguments["cap_feats"]) if site.kind == "joint" else 0
     return Layout((height, width), slice(cells), slice(start, start + longest))
 
 
+def _matches(pipe: Any) -> bool:
+    transformer = getattr(pipe, "transformer", None)
+    is_omni = isinstance(pipe, ZImageOmniPipeline)  # which orders its sequence in another way
+    return isinstance(transformer, ZImageTransformer2DModel) and not is_omni
+
+
 FAMILY = Family(
     name="zimage",
-    matches=has_transformer(ZImageTransformer2DModel),
+    matches=_matches,
     sites=refiner_sites,
     branches=_branches,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),

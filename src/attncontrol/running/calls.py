@@ -50,7 +50,7 @@ class DenoiserCall:
     @property
     def _sample(self) -> Tensor:
         sample = self.arguments[self.name]
-        return torch.stack(sample) if isinstance(sample, list) else sample
+        return torch.stack([noisy(row) for row in sample]) if isinstance(sample, list) else sample
 
     def rows(self, branch: str) -> slice:
         start = self.branches.index(branch) * len(self.images)
@@ -61,8 +61,8 @@ class DenoiserCall:
         sample = self._sample.clone()
         part = sample[self.part]
         sample[self.part] = latents.to(part).view_as(part)
-        listed = isinstance(self.arguments[self.name], list)
-        new = list(sample) if listed else sample
+        old = self.arguments[self.name]
+        new = list(map(_with_noisy, old, sample)) if isinstance(old, list) else sample
         return replace(self, arguments=self.arguments | {self.name: new})
 
     def moved(self, change: Tensor) -> "DenoiserCall":
@@ -117,6 +117,16 @@ class DenoiserCall:
                 pick_axis = functools.partial(pick, axis=axis)
                 picked[name] = tree_map(pick_axis, value, is_leaf=is_leaf)
         return picked
+
+
+def noisy(row: Any) -> Tensor:
+    """The last one of a row of several pictures."""
+    last: Tensor = row[-1] if isinstance(row, list) else row
+    return last
+
+
+def _with_noisy(row: Any, picture: Tensor) -> Any:
+    return [*row[:-1], picture] if isinstance(row, list) else picture
 
 
 def prediction_of(output: Any) -> Tensor:

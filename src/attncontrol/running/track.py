@@ -13,7 +13,7 @@ from attncontrol.errors import CouplingError
 from attncontrol.families.family import Family
 from attncontrol.families.parts import default_encoding, told_by
 from attncontrol.prompts.text import Text
-from attncontrol.running.calls import DenoiserCall
+from attncontrol.running.calls import DenoiserCall, noisy
 from attncontrol.running.further import Further
 from attncontrol.running.heard import Hearing
 from attncontrol.running.own import argument_of_run
@@ -164,7 +164,7 @@ def described(pipe: Any, family: Family, track: Track, arguments: dict[str, Any]
     branches, images = _rows(pipe, family, track, len(sample), arguments)
     scale = 1.0
     if hasattr(scheduler, "scale_model_input"):
-        one = torch.ones(1, dtype=torch.float64, device=sample[0].device)
+        one = torch.ones(1, dtype=torch.float64, device=noisy(sample[0]).device)
         scale = float(scheduler.scale_model_input(one, timestep))
     evaluations = _total(pipe, track)
     total = steps_among(scheduler, evaluations)
