@@ -13,6 +13,7 @@ from tests.kit import census
 from tests.kit.known import PROMPTS, Tiny, seen_by_hooks
 
 OF_TOKENS = ["wan22-picture", "ltx-picture", "ltx-pictures", "ltx2-picture", "ltx2-pictures"]
+OF_TOKENS += ["anyflow-picture"]
 
 
 @pytest.fixture

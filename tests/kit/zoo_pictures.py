@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import torch
 from diffusers import (
+    AnyFlowPipeline,
+    AnyFlowTransformer3DModel,
     AutoencoderKLCosmos,
     ChronoEditPipeline,
     ChronoEditTransformer3DModel,
@@ -16,6 +18,7 @@ from diffusers import (
     CosmosVideoToWorldPipeline,
     EasyAnimateInpaintPipeline,
     EDMEulerScheduler,
+    FlowMapEulerDiscreteScheduler,
     HunyuanSkyreelsImageToVideoPipeline,
     HunyuanVideo15ImageToVideoPipeline,
     HunyuanVideoImageToVideoPipeline,
@@ -328,6 +331,17 @@ def chronoedit():
     return finish(pipe, ("attn2.to_q",))
 
 
+def anyflow():
+    torch.manual_seed(0)
+    transformer = AnyFlowTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4,
+        out_channels=4, text_dim=32, freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+    )  # fmt: skip
+    parts = {name: part for name, part in wan().components.items() if name != "transformer_2"}
+    parts |= {"transformer": transformer, "scheduler": FlowMapEulerDiscreteScheduler()}
+    return finish(AnyFlowPipeline(**parts), ("attn2.to_q",))
+
+
 def wan_vace():
     """Two control blocks beside two blocks, of latents of both parts and 64 masks of a cell."""
     parts = wan().components
@@ -368,6 +382,11 @@ PICTURES = {
         motif_picture, SHORT | PICTURE, picture=lambda _, __: 0, text=lambda cells, _: cells + 4,
         grid=(2, 4, 6), where=Where(kind="joint"), prompts=1, tolerance=1e-5,
         left_out=("single_transformer_blocks.1.attn",),
+    ),
+    "anyflow": Known(anyflow, SHORT, **CROSS, calls=1, grid=(2, 4, 6), tolerance=1e-5),
+    "anyflow-picture": Known(
+        anyflow, SHORT | {"video": [photo(96, 64, 0)]}, **CROSS, calls=1, grid=(2, 4, 6), prompts=1,
+        tolerance=1e-5,
     ),
     "wan-vace": Known(
         wan_vace,
