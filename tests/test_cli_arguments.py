@@ -1,5 +1,6 @@
 """Mistakes on the command line: exit code 2 and one message that says what to write."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,20 @@ def test_names_of_no_model_are_refused_at_once(line, name, message, monkeypatch,
     shown = said(*line, "--model", name, "--out", tmp_path / "out").replace(" ", "")
     assert f"'--model': {name!r}: {message}".replace(" ", "") in shown
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["WanPipeline", "LTXImageToVideoPipeline"])
+def test_pipelines_of_videos_are_refused_before_they_are_loaded(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda *_, **__: pytest.fail("load"))
+    model, job, out = tmp_path / "model", tmp_path / "job.jsonl", tmp_path / "out"
+    model.mkdir()
+    (model / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    job.write_text(json.dumps({"prompt": "a cat", "model": str(model)}))
+    for line in (GENERATE, RECORD, ["edit", "a cat", "--to", "a dog"], ["batch", job]):
+        given = [] if line[0] == "batch" else ["--model", model]
+        shown = said(*line, *given, "--out", out)
+        assert f"{name}, which makes videos; commands and jobs make pictures" in shown
+        assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attncontrol import sprites
+from attncontrol.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,14 @@ class Model:
             return None
         parameters = inspect.signature(found.__call__).parameters.values()
         return {each.name: each.default for each in parameters}
+
+    def require_pictures(self) -> None:
+        """Raises ModelError for pipelines of videos."""
+        if self.name not in sprites.MODELS and "num_frames" in (self.arguments() or {}):
+            raise ModelError(
+                f"{self.name!r} is a {self.pipeline}, which makes videos; commands and jobs make "
+                "pictures. In Python record, steer and edit take it"
+            )
 
 
 def read(name: str) -> Model:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attncontrol import sprites
+from attncontrol.batch import model_files
 from attncontrol.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def load_pipeline(
     model: str, *, device: str = "cpu", dtype: "str | torch.dtype" = "float32"
 ) -> Any:
     """A bundled model by its name, a local folder or a hub id. Raises ModelError if there is no
-    such model, SettingError if there is no such device."""
+    such model or it makes videos, SettingError if there is no such device."""
     require_model(model)
+    model_files.read(model).require_pictures()
     import torch
     from diffusers import DiffusionPipeline
 

@@ -85,7 +85,10 @@ def _about(name: str) -> tuple[str | None, model_files.Model | None]:
     """What is wrong with a model, and what its files say if they are here."""
     try:
         require_model(name)
-        return None, model_files.read(name) if model_files.is_here(name) else None
+        about = model_files.read(name) if model_files.is_here(name) else None
+        if about is not None:
+            about.require_pictures()
+        return None, about
     except (AttnControlError, OSError) as error:  # of a name that is too long
         return str(error), None
 
