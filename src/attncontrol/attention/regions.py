@@ -1,12 +1,13 @@
 """Boxes and masks of a picture on a grid of cells."""
 
+import math
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from attncontrol.checks.arguments import Such
-from attncontrol.errors import SettingError
+from attncontrol.errors import EditError, SettingError
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in fractions of the picture."""
@@ -76,11 +77,39 @@ def centre_of(region: Region | None) -> tuple[float, float]:
 
 
 def onto(mask: Tensor, latents: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """A mask [height width], of the nearest of its cells, for the latents of one image: of [image
-    channel *grid] or [image cell channel]."""
-    numbers = mask[None, None].to(torch.float64)
-    fine = torch.nn.functional.interpolate(numbers, grid[-2:], mode="nearest")[0, 0].to(mask.dtype)
-    return fine.flatten()[:, None] if latents.ndim == 3 else fine.expand(grid)
+    """A mask [height width], or [frame height width] of a video, of the nearest of its cells, for
+    the latents of one image: of [image channel *grid] or [image cell channel]. Latents may lack the
+    first frames, which are given then. Raises EditError if the cells are not those of the grid."""
+    numbers = mask.reshape(-1, 1, *mask.shape[-2:]).to(torch.float64)
+    fine = torch.nn.functional.interpolate(numbers, grid[-2:], mode="nearest")[:, 0].to(mask.dtype)
+    count = math.prod(grid[:-2])
+    fine = fine.repeat_interleave(max(-(-count // len(fine)), 1), 0)[-count:]
+    if latents.ndim != 3:
+        return fine.reshape(grid)
+    if latents.shape[1] != fine.numel():
+        raise EditError(
+            f"the latents have {latents.shape[1]} cells, of which {fine.numel()} are the video: an "
+            "edit that blends latents cannot tell which of them are pictures that are given"
+        )
+    return fine.flatten()[:, None]
+
+
+def softly(mask: Tensor, pictures: Tensor) -> Tensor:
+    """How much of every pixel is inside of a mask [*frame height width]: all of its cells, fading
+    over one and a half beside them; of parts of cells, so that there are 16 across at least. Frames
+    of a video between two of its mask are in both."""
+    parts = math.ceil(16 / min(mask.shape[-2:]))
+    fine = mask.repeat_interleave(parts, -2).repeat_interleave(parts, -1)
+    frames = fine.reshape(-1, 1, *fine.shape[-2:]).to(pictures)
+    wide = torch.nn.functional.max_pool2d(frames, 3, 1, 1)
+    share = torch.nn.functional.interpolate(wide, tuple(pictures.shape[-2:]), mode="bilinear")[:, 0]
+    if mask.ndim == 2:
+        return share[0]
+    last, steps = (
+        max(pictures.shape[-3] - 1, 1),
+        torch.arange(pictures.shape[-3]) * (len(share) - 1),
+    )
+    return torch.maximum(share[steps // last], share[-(-steps // last)])
 
 
 def on_grid(region: Region, height: int, width: int) -> Tensor:

@@ -69,7 +69,8 @@ class Unchanged:
         if now.place("latents") not in self.source:
             return
         same = latents == now.latents_of(self.source, latents)
-        cells = same.all(1 if latents.ndim == 4 else 2).reshape(len(latents), *now.layout.grid)
+        axis, grid = 2 if latents.ndim == 3 else 1, now.layout.grid[-2:]
+        cells = same.all(axis).reshape(len(latents), *grid)
         if cells.any():
             self.last = cells.to(torch.uint8).cpu()
 

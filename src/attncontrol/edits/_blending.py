@@ -1,11 +1,9 @@
 """Where a picture is its own and not the source's: what changes, apart from what stays."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from attncontrol.attention.call import AttentionCall
@@ -53,16 +51,6 @@ def own_cells(seen: Mapping[str, Any], threshold: float | None, held: float, ear
         return torch.ones_like(own[0], dtype=torch.bool) if rest is None else ~strong(rest, held)[0]
     where = strong(own, usual if threshold is None else threshold, int(seen["new"]))
     return (where if rest is None else where & (relative(own) >= relative(rest))).any(0)
-
-
-def softly(mask: Tensor, pictures: Tensor) -> Tensor:
-    """How much of every pixel is inside of a mask [height width]: all of its cells, fading over one
-    and a half beside them; of parts of cells, so that there are 16 across at least."""
-    parts = math.ceil(16 / min(mask.shape))
-    fine = mask.repeat_interleave(parts, 0).repeat_interleave(parts, 1)
-    wide = F.max_pool2d(fine[None, None].to(pictures), 3, 1, 1)
-    size = tuple(pictures.shape[-2:])
-    return F.interpolate(wide, size, mode="bilinear")[0, 0]
 
 
 def _told_apart(

@@ -23,10 +23,10 @@ from torch import Tensor
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.edit import Edit, Result, Source
 from attncontrol.attention.moment import Moment
-from attncontrol.attention.regions import onto
+from attncontrol.attention.regions import onto, softly
 from attncontrol.attention.source import MAPS, Taken
 from attncontrol.checks.arguments import Share
-from attncontrol.edits._blending import look_apart, own_cells, softly
+from attncontrol.edits._blending import look_apart, own_cells
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ FAMILY = Family(
     encoders=t5,
     layout=_layout,
     latents=first_channels(2),
+    channels=2,
     encode=MAKES_VIDEOS,
     batch_axis={"image_rotary_emb": None, "ofs": None},
 )

@@ -55,7 +55,8 @@ class Family:
     ``contrast`` are the text positions that compete in a softmax over tokens; None means the tokens
     of the prompt alone: special and padding positions are not looked at. ``sample`` is the argument
     that holds the noisy latents, and ``latents(denoiser, arguments)`` the part of it that is
-    denoised (not the mask channels of inpainting, not the reference tokens of editing models).
+    denoised (not the mask channels of inpainting, not the reference tokens of editing models);
+    ``channels`` is the axis of the channels where latents are a grid.
     ``time`` is the argument that holds the timestep. ``batch_axis`` names the arguments whose batch
     axis is not the first one, None where there is none; ``rows_of`` takes rows of those that are no
     tensors, from all arguments. ``further`` says how other texts may follow that of the prompt:
@@ -79,6 +80,7 @@ class Family:
     contrast: slice | None = None
     sample: str = "hidden_states"
     latents: Callable[[Any, Arguments], tuple[slice, ...]] = _all
+    channels: int = 1
     encode: Callable[[Any, Tensor], Tensor] | str = shifted
     time: str = "timestep"
     batch_axis: Mapping[str, int | None] = field(default_factory=dict)

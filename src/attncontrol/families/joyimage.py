@@ -78,5 +78,6 @@ FAMILY = Family(
     layout=_layout,
     steering="the scheduler steps the given picture along with the other",
     latents=lambda _, __: (slice(None), slice(-1, None)),
+    channels=2,
     encode="it makes a picture of another one",
 )

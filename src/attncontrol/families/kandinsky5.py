@@ -72,6 +72,7 @@ FAMILY = Family(
     branches=two_calls,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     layout=_layout,
+    channels=-1,
     encode=_encode,
     batch_axis={"visual_rope_pos": None, "text_rope_pos": None, "scale_factor": None},
 )

@@ -152,8 +152,8 @@ class Contexts:
         return Pass(call, purpose, layout, editors, listeners, riders, self, self.left)
 
     def between(self, call: DenoiserCall, latents: Tensor, sites: Sites) -> Moment:
-        """The moment after a step, whose layout is that of the latents."""
-        grid = tuple(latents.shape[2:])
+        """The moment after a step, whose layout is that of the latents as edits see them."""
+        grid, before = tuple(self.shown(latents).shape[2:]), self.track.before
         if latents.ndim == 3:  # packed: the cells of attention
             grid = self.family.layout(
                 self.denoiser, call.arguments, next(iter(sites.values()))
@@ -161,7 +161,30 @@ class Contexts:
         run, step = (call.images, call.text), call.step
         if step.stage:
             step = replace(step, stage=0, noise=self.track.noise)
-        return Moment(step, Layout(grid), "own", ("cond",), *run, before=self.track.before)
+        before = None if before is None else self.shown(before)
+        return Moment(step, Layout(grid), "own", ("cond",), *run, before=before)
+
+    def shown(self, latents: Tensor) -> Tensor:
+        """As edits see them: [image channel *grid], or [image cell channel]."""
+        axis = 1 if latents.ndim == 3 else self.family.channels
+        return latents if axis == 1 else latents.movedim(axis, 1)
+
+    def stepped(self, hooks: Hooks, call: DenoiserCall, latents: Tensor) -> Tensor:
+        """The latents after a step, as one context changes them."""
+        assert hooks.stepped is not None  # who asks for it
+        shown, now = self.shown(latents), self.between(call, latents, hooks.sites)
+        return self._as_given(hooks.stepped(shown, now), shown, latents)
+
+    def begun(self, hooks: Hooks, call: DenoiserCall, latents: Tensor, drawn: Tensor) -> Tensor:
+        """The latents before the first step, as one context changes them."""
+        assert hooks.begun is not None  # who asks for it
+        shown, now = self.shown(latents), self.between(call, latents, hooks.sites)
+        return self._as_given(hooks.begun(shown, self.shown(drawn), now), shown, latents)
+
+    def _as_given(self, changed: Tensor, shown: Tensor, latents: Tensor) -> Tensor:
+        if changed is shown:
+            return latents
+        return changed if shown is latents else changed.movedim(1, self.family.channels)
 
     def went_back(self, latents: Tensor, before: Tensor) -> None:
         """A step of a run to noise has led from ``latents`` to those ``before`` it."""
@@ -170,7 +193,7 @@ class Contexts:
         track.latents, track.before = latents, before
         for seat in self.acting:
             if seat.hooks.stepped:
-                seat.hooks.stepped(latents, self.between(call, latents, seat.hooks.sites))
+                self.stepped(seat.hooks, call, latents)
 
     def begin(self, track: Track) -> None:
         """A run of the pipeline, which belongs to this thread. Raises ThreadError."""

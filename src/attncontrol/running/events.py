@@ -216,11 +216,11 @@ class Events:
                 track.change_to(of.pinned(track.latents, call))
         for of in hooks:
             if of.stepped:
-                now = contexts.between(call, track.latents, of.sites)
-                track.change_to(of.stepped(track.latents, now))
+                track.change_to(contexts.stepped(of, call, track.latents))
         for of in hooks:
             if of.ended:
-                of.ended(track.latents, contexts.between(call, track.latents, of.sites))
+                now = contexts.between(call, track.latents, of.sites)
+                of.ended(contexts.shown(track.latents), now)
         changed = track.latents is not prediction_of(output)
         return with_prediction(output, track.latents) if changed else output
 

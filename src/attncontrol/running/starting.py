@@ -25,8 +25,7 @@ def change_of(contexts: Contexts, call: DenoiserCall) -> Tensor | None:
     for seat in contexts.acting:
         drawn = contexts.track.drawn
         if seat.hooks.begun and drawn is not None:
-            now = contexts.between(call, latents, seat.hooks.sites)
-            latents = seat.hooks.begun(latents, drawn.view_as(latents), now)
+            latents = contexts.begun(seat.hooks, call, latents, drawn.view_as(latents))
     return None if latents.equal(before) else (latents - before) * call.step.scale
 
 

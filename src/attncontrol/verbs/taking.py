@@ -1,5 +1,6 @@
 """What ``record`` sees of sources: which cells of edited images are theirs, and which attention."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,9 +28,9 @@ class Taking:
         """The latents after a step, when all edits have changed them."""
         of, grid = [self.source_of(image) for image in now.images], now.layout.grid
         self.sources = tuple(s if of[s] == s else i for i, s in enumerate(of))
-        if self._takes and len(grid) == 2 and len(latents) == len(of):
+        if self._takes and math.prod(grid[:-2]) == 1 and len(latents) == len(of):
             same = latents == latents[list(self.sources)]
-            cells = same.all(1 if latents.ndim == 4 else 2).reshape(len(of), *grid)
+            cells = same.all(2 if latents.ndim == 3 else 1).reshape(len(of), *grid[-2:])
             cells[[image == s for image, s in enumerate(self.sources)]] = False
             self.cells[now.step.index] = cells.to(torch.uint8).cpu()
 
