@@ -10,9 +10,10 @@ from attncontrol import edit, invert, keep, perturb, retrace
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.regions import Region
 from attncontrol.checks.arguments import check
-from attncontrol.edits import DenseDiffusion, Remove, Replace, Share
+from attncontrol.edits import DenseDiffusion, Remove, Replace, Share, Within
 from attncontrol.errors import EditError, SettingError, SiteError
 from attncontrol.verbs.places import listed, require_edits
+from tests.kit.known import ALL
 from tests.kit.photos import photos
 from tests.kit.runs import run
 from tests.kit.state import left_behind
@@ -134,3 +135,12 @@ def test_latents_and_pictures_have_the_shape_that_was_given(inverted, at):
     assert torch.equal(
         made(lambda of: (of / 2).float().double()), made(lambda of: (of / 2).float())
     )
+
+
+@pytest.mark.parametrize("name", ["kandinsky5", "kandinsky5-picture"])
+def test_latents_whose_channels_come_last_are_not_edited(name):
+    """A box would lie on width and channels."""
+    pipe = ALL[name].make()
+    refused = pytest.raises(EditError, match=r"latents are not \[channel height width\]")
+    with refused, edit(pipe, Within((0.0, 0.0, 0.5, 0.5))):
+        pytest.fail("it ran")

@@ -51,7 +51,9 @@ def edit(
     run = attach(pipe)
     plan = Plan.of(listed(edit, where, heads), run.sites, steps, localising(run))
     if run.family.patched:
-        plan.require_attention_alone(f"to {type(pipe).__name__}, whose latents are no grid")
+        plan.require_attention_alone(
+            f"to {type(pipe).__name__}, whose latents are not [channel height width]"
+        )
     watch = Watch(plan)
     hooks = Hooks(
         sites=plan.sites, edit=plan, source=plan.sources, source_of=plan.source_of, kept=plan.kept,
