@@ -372,7 +372,7 @@ PICTURES = {
     ),
     "chronoedit": Known(
         chronoedit, PICTURE | SHORT | {"max_sequence_length": 512}, **CROSS, grid=(2, 4, 6),
-        before=1, patches=cleaned("chronoedit.pipeline_chronoedit"),
+        before=1, prompts=1, patches=cleaned("chronoedit.pipeline_chronoedit"),
     ),
     "motif": Known(
         motif, SHORT, **CROSS, grid=(2, 4, 6), where=Where(kind="cross"), tolerance=1e-5,
@@ -423,7 +423,8 @@ PICTURES = {
     "cosmos-world": Known(cosmos_world, SHORT, **CROSS, grid=(2, 4, 6), tolerance=1e-4),
     "skyreels-picture": Known(
         skyreels_picture, PICTURE | SHORT | {"max_sequence_length": 512}, **CROSS, grid=(2, 4, 6),
-        before=1, tolerance=1e-5, patches=cleaned("skyreels_v2.pipeline_skyreels_v2_i2v"),
+        before=1, prompts=1, tolerance=1e-5,
+        patches=cleaned("skyreels_v2.pipeline_skyreels_v2_i2v"),
     ),
     "hunyuanvideo15-picture": replace(
         VIDEOS["hunyuanvideo15"], make=hunyuanvideo15_picture, options={"num_frames": 5} | PICTURE,
