@@ -59,7 +59,6 @@ VIDEOS_NOT_SUPPORTED = {
     "AnimateDiffSDXLPipeline": "every frame of a video is a row of its own",
     "AnimateDiffSparseControlNetPipeline": "every frame of a video is a row of its own",
     "AnyFlowFARPipeline": "makes a video in chunks; not described",
-    "Cosmos2_5_PredictBasePipeline": "its text is that of a language model; not described",
     "EasyAnimateControlPipeline": "fails in diffusers: its call gives encode_prompt an "
     "argument that this does not take",
     "HeliosPipeline": "not described",

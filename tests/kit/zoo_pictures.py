@@ -13,6 +13,7 @@ from diffusers import (
     ChronoEditTransformer3DModel,
     ClassifierFreeGuidance,
     CogVideoXImageToVideoPipeline,
+    Cosmos2_5_PredictBasePipeline,
     Cosmos2VideoToWorldPipeline,
     CosmosTextToWorldPipeline,
     CosmosVideoToWorldPipeline,
@@ -66,6 +67,7 @@ from tests.kit.zoo_newer import (
     flow,
     hunyuanvideo,
     photo,
+    qwen_vl,
     wan_vae,
 )
 from tests.kit.zoo_videos import (
@@ -148,6 +150,16 @@ def ltx2_pictures():
 
 def ltx_pictures():
     return from_picture(LTXConditionPipeline, ltx, ("attn2.to_q",), {})
+
+
+def cosmos25():
+    """Two layers of Qwen2.5-VL side by side."""
+    tokenizer = byte_tokenizer()
+    config = {"in_channels": 5, "text_embed_dim": 2 * 16}
+    return from_picture(
+        Cosmos2_5_PredictBasePipeline, cosmos, ALL_QUERIES, config, tokenizer=tokenizer,
+        text_encoder=qwen_vl(tokenizer), scheduler=flow(),
+    )  # fmt: skip
 
 
 def later_frames():
@@ -419,6 +431,16 @@ PICTURES = {
     ),
     "cosmos2-picture": Known(
         cosmos2_picture, SHORT | PICTURE, **CROSS, grid=(2, 4, 6), prompts=1, tolerance=1e-4
+    ),
+    "cosmos25": Known(
+        cosmos25, {"num_frames": 5, "max_sequence_length": 160}, **CROSS, grid=(2, 4, 6),
+        tolerance=1e-4,
+    ),
+    "cosmos25-picture": Known(
+        cosmos25,
+        {"num_frames": 5, "max_sequence_length": 160, "video": [photo(96, 64, 0)],
+         "num_latent_conditional_frames": 1},
+        **CROSS, grid=(2, 4, 6), prompts=1, tolerance=1e-4,
     ),
     "cosmos-world": Known(cosmos_world, SHORT, **CROSS, grid=(2, 4, 6), tolerance=1e-4),
     "skyreels-picture": Known(

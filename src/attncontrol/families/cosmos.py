@@ -3,7 +3,7 @@ video (``CosmosTransformer3DModel``): self-attention over the patches, then cros
 two calls per step. Features of padding are zeros, and are not masked. Frames that are given take
 the place of the noise.
 
-Pipelines whose text is a language model's have the same denoiser and are not described.
+Pipelines whose text is a language model's have the same denoiser; ``cosmos25`` is one of them.
 """
 
 from typing import Any
