@@ -163,6 +163,8 @@ def test_decoded_frames_are_in_the_masks_around_them(frames, pictures):
         assert torch.equal(found, torch.stack([each[n] for n in around]).amax(0))
 
 
-def test_pictures_among_packed_latents_are_refused():
+def test_pictures_among_the_latents_are_refused():
     with pytest.raises(EditError, match="96 cells, of which 72 are the video"):
         onto(torch.ones(4, 6, dtype=torch.bool), torch.zeros(1, 96, 4), (3, 4, 6))
+    with pytest.raises(EditError, match="3 frames, of which 2 are the video"):
+        onto(torch.ones(2, 4, 6, dtype=torch.bool), torch.zeros(1, 4, 3, 8, 12), (3, 8, 12))

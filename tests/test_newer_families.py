@@ -14,6 +14,7 @@ from attncontrol import Descent, edit, locate, record, steer
 from attncontrol.attention.edit import Edit
 from attncontrol.attention.sites import Where
 from attncontrol.errors import CallError, ModelError
+from attncontrol.running.session import Hooks, attach
 from tests.kit.known import ALL, PROMPTS, WORDS, Tiny, noisy_of, seen_by_hooks, with_noisy
 from tests.kit.zoo_newer import photo
 from tests.kit.zoo_videos import ltx2_connectors
@@ -237,6 +238,32 @@ def test_references_follow_the_picture(tiny):
         with edit(tiny.pipe, look, where=tiny.known.where):
             tiny.run(num_inference_steps=1)
         assert set(grids) == {(tiny.known.grid, *tiny.known.references)}
+
+
+def test_latents_are_seen_as_channels_of_a_grid(tiny):
+    """Of lines and columns as the cells, and frames or items that are those of the video but for
+    given ones."""
+    seen, (*frames, height, width) = [], tiny.known.grid
+    session, references = attach(tiny.pipe), []
+
+    def before(call):
+        site = session.sites[tiny.sites[0]]
+        layout = tiny.family.layout(session.denoiser, call.arguments, site)
+        references[:] = [of.grid for of in layout.references]
+
+    def ended(latents, now):
+        seen.append((latents.shape, now.layout.grid))
+
+    with session.hooked(Hooks(session.sites, before=before, ended=ended)):
+        tiny.run(num_inference_steps=1)
+    shape, grid = seen[-1]
+    if session.family.patched or len(shape) == 3:
+        return
+    assert tuple(shape[2:]) == grid
+    assert grid[-2] * width == grid[-1] * height
+    own = math.prod(frames)
+    given = sum(math.prod(of[:-2]) for of in references)
+    assert math.prod(grid[:-2]) in {own, own - 1, own + given}
 
 
 def test_longcat_reads_quotations_letter_by_letter():

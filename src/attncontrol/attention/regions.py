@@ -79,19 +79,25 @@ def centre_of(region: Region | None) -> tuple[float, float]:
 def onto(mask: Tensor, latents: Tensor, grid: tuple[int, ...]) -> Tensor:
     """A mask [height width], or [frame height width] of a video, of the nearest of its cells, for
     the latents of one image: of [image channel *grid] or [image cell channel]. Latents may lack the
-    first frames, which are given then. Raises EditError if the cells are not those of the grid."""
+    first frames, which are given then. Raises EditError if they have others among them."""
     numbers = mask.reshape(-1, 1, *mask.shape[-2:]).to(torch.float64)
     fine = torch.nn.functional.interpolate(numbers, grid[-2:], mode="nearest")[:, 0].to(mask.dtype)
     count = math.prod(grid[:-2])
-    fine = fine.repeat_interleave(max(-(-count // len(fine)), 1), 0)[-count:]
+    if count > len(fine) and count % len(fine):
+        raise _mixed(count, len(fine), "frames")
+    fine = fine.repeat_interleave(max(count // len(fine), 1), 0)[-count:]
     if latents.ndim != 3:
         return fine.reshape(grid)
     if latents.shape[1] != fine.numel():
-        raise EditError(
-            f"the latents have {latents.shape[1]} cells, of which {fine.numel()} are the video: an "
-            "edit that blends latents cannot tell which of them are pictures that are given"
-        )
+        raise _mixed(latents.shape[1], fine.numel(), "cells")
     return fine.flatten()[:, None]
+
+
+def _mixed(count: int, own: int, what: str) -> EditError:
+    return EditError(
+        f"the latents have {count} {what}, of which {own} are the video: an edit that blends "
+        "latents cannot tell which of them are pictures that are given"
+    )
 
 
 def softly(mask: Tensor, pictures: Tensor) -> Tensor:

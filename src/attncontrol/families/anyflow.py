@@ -28,5 +28,6 @@ FAMILY = Family(
     branches=one_call,
     encoders=wan.FAMILY.encoders,
     layout=_layout,
+    channels=2,
     encode=MAKES_VIDEOS,
 )
