@@ -24,7 +24,8 @@ WORD = 2  # the position of cat, and of dog
 RIGHT = Within((0.5, 0.0, 1.0, 1.0))
 # the axis across of latents of one picture that are a grid
 ACROSS = {
-    "kandinsky5": -2, "kandinsky5-video": -2, "sana-video": -1, "wan": -1, "cogvideox": -1,
+    "kandinsky5": -2, "kandinsky5-video": -2, "kandinsky5-picture": -2, "sana-video": -1,
+    "wan": -1, "cogvideox": -1, "anyflow": -1,
 }  # fmt: skip
 
 

@@ -83,21 +83,22 @@ def onto(mask: Tensor, latents: Tensor, grid: tuple[int, ...]) -> Tensor:
     numbers = mask.reshape(-1, 1, *mask.shape[-2:]).to(torch.float64)
     fine = torch.nn.functional.interpolate(numbers, grid[-2:], mode="nearest")[:, 0].to(mask.dtype)
     count = math.prod(grid[:-2])
-    if count > len(fine) and count % len(fine):
-        raise _mixed(count, len(fine), "frames")
+    if count > len(fine):
+        _require_own(count, count // len(fine) * len(fine), len(fine), "frames")
     fine = fine.repeat_interleave(max(count // len(fine), 1), 0)[-count:]
     if latents.ndim != 3:
         return fine.reshape(grid)
-    if latents.shape[1] != fine.numel():
-        raise _mixed(latents.shape[1], fine.numel(), "cells")
+    _require_own(latents.shape[1], fine.numel(), fine.numel(), "cells")
     return fine.flatten()[:, None]
 
 
-def _mixed(count: int, own: int, what: str) -> EditError:
-    return EditError(
-        f"the latents have {count} {what}, of which {own} are the video: an edit that blends "
-        "latents cannot tell which of them are pictures that are given"
-    )
+def _require_own(count: int, known: int, own: int, what: str) -> None:
+    """Raises EditError."""
+    if count != known:
+        raise EditError(
+            f"the latents have {count} {what}, of which {own} are the video: an edit that blends "
+            "latents cannot tell which of them are pictures that are given"
+        )
 
 
 def softly(mask: Tensor, pictures: Tensor) -> Tensor:

@@ -64,9 +64,9 @@ class Family:
     attention of the picture too; None if they may not. ``checkpoints`` is False where diffusers
     fails under gradient checkpointing. ``unguided`` is the ``guidance_scale`` of calls without
     guidance. ``running(denoiser)`` is what the names of its sites begin with, of denoisers that
-    take turns. ``patched`` latents are patches of several pictures, or have their channels last:
-    no edit changes them. ``as_given(pipe, prompts)`` are the prompts of a run whose modular
-    pipeline has written something around them.
+    take turns. ``patched`` latents are patches of several pictures, which no edit changes.
+    ``as_given(pipe, prompts)`` are the prompts of a run whose modular pipeline has written
+    something around them.
     """
 
     name: str

@@ -75,5 +75,4 @@ FAMILY = Family(
     channels=-1,
     encode=_encode,
     batch_axis={"visual_rope_pos": None, "text_rope_pos": None, "scale_factor": None},
-    patched=True,
 )

@@ -51,9 +51,7 @@ def edit(
     run = attach(pipe)
     plan = Plan.of(listed(edit, where, heads), run.sites, steps, localising(run))
     if run.family.patched:
-        plan.require_attention_alone(
-            f"to {type(pipe).__name__}, whose latents are not [channel height width]"
-        )
+        plan.require_attention_alone(f"to {type(pipe).__name__}, whose latents are no grid")
     watch = Watch(plan)
     hooks = Hooks(
         sites=plan.sites, edit=plan, source=plan.sources, source_of=plan.source_of, kept=plan.kept,
