@@ -10,6 +10,7 @@ from attncontrol import edit, invert, record, retrace
 from attncontrol.attention.call import AttentionCall
 from attncontrol.attention.ordered import in_order
 from attncontrol.attention.sites import Site, Where
+from attncontrol.batch.generate import generate
 from attncontrol.edits import KeyMask, SmoothedQuery
 from attncontrol.errors import CallError
 from attncontrol.inversion import NegativePrompt, NullText
@@ -145,6 +146,21 @@ def test_photos_come_back(method):
     assert kept.latents.shape == (1, 3, 4, 8, 16)
     if method is None:
         assert torch.allclose(made, reconstructed(pipe, [pixels]), rtol=0, atol=1e-5)
+
+
+def test_commands_and_searches_make_one_picture_at_a_time(pipe):
+    call = {"num_inference_steps": 2, "negative_prompt": "a frog"}
+    jobs = [("a red cat", 0), ("a dog", 1)]
+    made = list(generate(pipe, jobs, None, batch=1, **SIDES, **call))
+    for picture, (prompt, seed) in zip(made, jobs, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        (expected,) = run(pipe, prompt, generator=generator, output_type="pil", **call)
+        assert picture.image == expected
+    several = pytest.raises(CallError, match=r"DreamLitePipeline makes pictures of one .*batch=1")
+    with several:
+        list(generate(pipe, jobs, None, **call))
+    with several:
+        invert(pipe, [photo(128, 64, 0), photo(128, 64, 1)], ["a cat", "a dog"])
 
 
 SITES = {"self": Site("mid.attn1", "self", 2, 4), "cross": Site("mid.attn2", "cross", 2, 4)}

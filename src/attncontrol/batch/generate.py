@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attncontrol.attention.sites import Where
 from attncontrol.batch.memory import peak_memory
+from attncontrol.families.encoder import as_called
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.objectives.descent import Descent
 from attncontrol.objectives.objective import ObjectiveLike
@@ -87,8 +88,8 @@ def called(
             trace = stack.enter_context(
                 steer(pipe, objective, where=where, descent=descent, images=steered)
             )
-        arguments = _repeated(call, len(prompts))
-        images = pipe(prompt=list(prompts), generator=generators, **arguments)[0]
+        arguments = _repeated(pipe, call, len(prompts))
+        images = pipe(generator=generators, **arguments, prompt=as_called(pipe, prompts))[0]
     return Called(images, maps, trace, time.perf_counter() - began, held[0])
 
 
@@ -135,8 +136,9 @@ def _word_maps(maps: AttentionMaps) -> list[dict[str, Tensor]]:
     ]
 
 
-def _repeated(call: Mapping[str, Any], count: int) -> dict[str, Any]:
+def _repeated(pipe: Any, call: Mapping[str, Any], count: int) -> dict[str, Any]:
     """The arguments for several prompts. Stable Diffusion refuses one negative prompt for them. An
     empty one stays: FLUX is called with it, and encodes it once."""
     negative = call.get("negative_prompt")
-    return dict(call) | ({"negative_prompt": [negative] * count} if negative else {})
+    more = {"negative_prompt": as_called(pipe, [negative] * count)} if negative else {}
+    return dict(call) | more

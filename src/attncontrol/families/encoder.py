@@ -1,9 +1,12 @@
-"""How text becomes the positions that a denoiser reads: its encoders, one after another."""
+"""How text becomes the positions that a denoiser reads: its encoders, one after another; and how a
+call of a pipeline takes it."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from attncontrol.errors import CallError
 from attncontrol.prompts.tokens import Token
 
 Arguments = Mapping[str, Any]
@@ -85,3 +88,22 @@ def positions(
 
 def _moved(token: Token, index: int, start: int) -> Token:
     return replace(token, index=index, start=token.start + start, end=token.end + start)
+
+
+def reads_together(pipe: Any) -> bool:
+    """Whether ``encode_prompt`` reads all texts of a run at once, which is of one prompt then."""
+    method = getattr(type(pipe), "encode_prompt", None)
+    return method is not None and "prompts" in inspect.signature(method).parameters
+
+
+def as_called(pipe: Any, texts: Sequence[str]) -> str | list[str]:
+    """Texts as the call of a pipeline takes them. Raises CallError for several where it makes
+    pictures of one alone."""
+    if not reads_together(pipe):
+        return list(texts)
+    if len(texts) > 1:
+        raise CallError(
+            f"a call of {type(pipe).__name__} makes pictures of one prompt, not of {len(texts)}: "
+            "give it one at a time, to what has a batch=... with batch=1"
+        )
+    return texts[0]

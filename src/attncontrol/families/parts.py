@@ -11,7 +11,7 @@ from torch import Tensor
 from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Kind, Site
 from attncontrol.errors import ModelError
-from attncontrol.families.encoder import Arguments, Encoder
+from attncontrol.families.encoder import Arguments, Encoder, reads_together
 from attncontrol.prompts.origin import Origin, aligned, spelled_out
 from attncontrol.prompts.tokens import Token, tokenize
 
@@ -220,19 +220,9 @@ def told_by(pipe: Any) -> tuple[str, ...]:
     usual = "encode_prompt" if hasattr(type(pipe), "encode_prompt") else "_encode_prompt"
     others = ("encode_prompt_multiple_images",) * hasattr(pipe, "encode_prompt_multiple_images")
     alone = bool(others) and not hasattr(type(pipe), usual)
-    if hasattr(pipe, "multimodal_processor") or _reads_together(pipe) or alone:
+    if hasattr(pipe, "multimodal_processor") or reads_together(pipe) or alone:
         return ("check_inputs",)
     return usual, *others
-
-
-def _reads_together(pipe: Any) -> bool:
-    method = getattr(type(pipe), "encode_prompt", None)
-    return method is not None and "prompts" in inspect.signature(method).parameters
-
-
-def as_called(pipe: Any, texts: Sequence[str]) -> str | list[str]:
-    """Texts as the call of a pipeline takes them, some of which make pictures of one alone."""
-    return texts[0] if len(texts) == 1 and _reads_together(pipe) else list(texts)
 
 
 def default_encoding(pipe: Any) -> dict[str, Any]:

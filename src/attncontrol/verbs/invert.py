@@ -13,8 +13,8 @@ from torch import Tensor
 
 from attncontrol.checks.arguments import Count, NotNegative, Such, checked
 from attncontrol.errors import CallError, CouplingError, ModelError, SchedulerError, SettingError
+from attncontrol.families.encoder import as_called
 from attncontrol.families.family import Family
-from attncontrol.families.parts import as_called
 from attncontrol.inversion._driven import Driven, driven
 from attncontrol.inversion._method import Back, Inversion, Learned
 from attncontrol.inversion._schedule import is_flow, kind_of, require_invertible

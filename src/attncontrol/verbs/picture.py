@@ -21,8 +21,8 @@ from attncontrol.attention.moment import Moment
 from attncontrol.attention.sites import Site, Where
 from attncontrol.checks.arguments import Bytes, checked
 from attncontrol.errors import WordError
+from attncontrol.families.encoder import as_called
 from attncontrol.families.family import Family
-from attncontrol.families.parts import as_called
 from attncontrol.maps.recorded import AttentionMaps
 from attncontrol.prompts.tokens import Span, Token
 from attncontrol.prompts.words import Word, every_token, find, listed, require_word
