@@ -1,6 +1,8 @@
 """Wan 2.2, whose denoiser changes in the middle of a run."""
 
+import copy
 import gc
+import threading
 from contextlib import nullcontext
 from itertools import combinations
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from diffusers import WanImageToVideoPipeline
 
-from attncontrol import edit, keep, locate, perturb, record
+from attncontrol import Descent, edit, keep, locate, perturb, record, steer
 from attncontrol.attention.sites import Where
 from attncontrol.edits import MutualAttention, SoftIdentity, Within
 from attncontrol.errors import CouplingError, SizeError
@@ -20,6 +22,7 @@ from tests.kit.zoo_videos import wan22_large
 from tests.reference.loops import Softmax
 
 PROMPTS = ["a red cat and a turtle", "a dog"]
+CROSS = Where(kind="cross")
 
 
 def run(pipe, prompts=PROMPTS, **options):
@@ -138,6 +141,45 @@ def test_what_the_second_denoiser_takes_is_missed_and_counted(pipe):
         expected = pytest.raises(SizeError) if refused else nullcontext()
         with expected, keep(pipe, edits, limit=limit):
             run(pipe)
+
+
+def test_threads_may_share_both_denoisers(pipe):
+    """A run of another pipeline in the middle of a step ends with the second one."""
+    parts = pipe.components | {"scheduler": copy.deepcopy(pipe.scheduler)}
+    other = type(pipe)(**parts, boundary_ratio=0.95)
+    other.set_progress_bar_config(disable=True)
+    wanted = []
+
+    def interrupt():
+        if wanted:
+            wanted.clear()
+            thread = threading.Thread(target=run, args=(other,))
+            thread.start()
+            thread.join()
+
+    def warm(call, now):
+        if now.purpose == "own":
+            interrupt()
+        return call.tempered(0.25)
+
+    def loss(maps):
+        interrupt()
+        return maps.mean()[..., :3].sum(-1).square().flatten(1).sum(1)
+
+    refined = Descent(step_size=5.0, guided=0.0, thresholds={0.0: 0.1}, max_refinements=2)
+    for inner, outer in (
+        (lambda: steer(pipe, loss, descent=refined), nullcontext),
+        (
+            lambda: perturb(pipe, warm, scale=2.0, where=CROSS),
+            lambda: edit(pipe, warm, where=CROSS),
+        ),
+    ):
+        made = []
+        for wanted[:] in ([], [True]):
+            with inner(), outer():
+                made.append(run(pipe))
+        assert not wanted
+        assert torch.equal(*made)
 
 
 def test_nothing_stays(pipe):

@@ -9,6 +9,7 @@ are those of both, ``transformer.blocks...`` and ``transformer_2.blocks...``; ea
 steps in which it ran, and losses look at the one that runs.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,7 +46,12 @@ class InTurn(nn.Module):
         super().__init__()
         self.transformer, self.transformer_2 = transformer, transformer_2
         self.config = transformer.config
-        self.last = "transformer"
+        self._ran: dict[int, str] = {}  # by thread: pipelines may share both
+
+    @property
+    def last(self) -> str:
+        """The one that ran last in this thread."""
+        return self._ran.get(threading.get_ident(), "transformer")
 
     def forward(self, **arguments: Any) -> Any:
         last: Any = self.get_submodule(self.last)
@@ -53,7 +59,7 @@ class InTurn(nn.Module):
 
     def register_forward_pre_hook(self, hook: Any, **options: Any) -> Any:
         def before(name: str, *given: Any) -> Any:
-            self.last = name
+            self._ran[threading.get_ident()] = name
             return hook(*given)
 
         return _Handles(
