@@ -446,7 +446,7 @@ def test_clear_errors(pipe):
     with (
         pytest.raises(
             ModelError,
-            match="belongs to no known family; known: allegro, anima, auraflow, bria, chroma, cog",
+            match="belongs to no known family; known: allegro, anima, anyflow, auraflow, bria",
         ),
         steer(object(), OBJECTIVE),
     ):
