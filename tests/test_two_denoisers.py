@@ -3,12 +3,13 @@
 import copy
 import gc
 import threading
+import warnings
 from contextlib import nullcontext
 from itertools import combinations
 
 import pytest
 import torch
-from diffusers import WanImageToVideoPipeline
+from diffusers import FirstBlockCacheConfig, WanImageToVideoPipeline
 
 from attncontrol import Descent, edit, keep, locate, perturb, record, steer
 from attncontrol.attention.sites import Where
@@ -180,6 +181,23 @@ def test_threads_may_share_both_denoisers(pipe):
                 made.append(run(pipe))
         assert not wanted
         assert torch.equal(*made)
+
+
+@pytest.mark.parametrize(("threshold", "skipped"), [(0.0, []), (10.0, [2])])
+def test_a_cache_leaves_out_nothing_of_the_denoiser_that_does_not_run(pipe, threshold, skipped):
+    parts = pipe.transformer, pipe.transformer_2
+    for part in parts:
+        part.enable_cache(FirstBlockCacheConfig(threshold=threshold))
+    try:
+        with warnings.catch_warnings(record=True) as said, record(pipe, ["a"]):
+            warnings.simplefilter("always")
+            run(pipe)
+    finally:
+        for part in parts:
+            part.disable_cache()
+    found = [str(one.message) for one in said if "cache of the denoiser" in str(one.message)]
+    assert len(found) == bool(skipped)
+    assert all(f"in steps {skipped} of 3" in each for each in found)
 
 
 def test_nothing_stays(pipe):

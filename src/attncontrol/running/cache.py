@@ -3,7 +3,7 @@ what blocks put out from an earlier step instead of computing it."""
 
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,12 +29,15 @@ def drops_rows(denoiser: nn.Module) -> bool:
 
 
 def tell_skipped(
-    denoiser: nn.Module, ran: Mapping[int, set[str]], steps: Sequence[int], total: int
+    denoiser: nn.Module,
+    ran: Mapping[int, set[str]],
+    running: Mapping[int, Iterable[str]],
+    total: int,
 ) -> None:
     """Warns of recorded steps in which a cache left attention out; ``ran`` are the sites of each
-    step that computed any."""
-    every = set().union(*ran.values())
-    skipped = [step for step in steps if ran.get(step, set()) != every]
+    step that computed any, ``running`` those of the denoiser that ran in it."""
+    every, steps = set().union(*ran.values()), list(running)
+    skipped = [step for step in steps if ran.get(step, set()) != every.intersection(running[step])]
     if skipped and cache_hooks(denoiser):
         none = [step for step in skipped if step not in ran]
         warnings.warn(

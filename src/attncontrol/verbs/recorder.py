@@ -64,8 +64,8 @@ class Recorder:
     """``sums`` holds, by site and branch, one sum per kept step, or one for all under None.
 
     ``texts`` of the branches and ``known`` (what ran) are there from the first step on. ``met``
-    are the branches that ran, ``seen`` the steps, ``ran`` the sites by step, ``taking`` knows
-    sources.
+    are the branches that ran, ``seen`` the steps, ``ran`` the sites by step, of those of the
+    denoiser that was ``running``, ``taking`` knows sources.
     """
 
     run: Session
@@ -78,6 +78,7 @@ class Recorder:
     seen: list[int] = field(default_factory=list)
     met: set[str] = field(default_factory=set)
     ran: dict[int, set[str]] = field(default_factory=dict)
+    running: dict[int, Collection[str]] = field(default_factory=dict)
 
     def before(self, call: DenoiserCall) -> None:
         """Every call of the denoiser: whether a step begins with it."""
@@ -98,6 +99,7 @@ class Recorder:
         self.seen.append(index)
         if self.wish.has_step(index):
             self._write_step()
+            self.running[index] = self.run.running.keys()
             noise = sigma(self.run.pipe.scheduler, call.step)
             self.steps.append(_Step(index, call.step.index, call.step.timestep, noise))
 
@@ -144,8 +146,7 @@ class Recorder:
             finally:  # what was recorded is there whatever the pictures are
                 self._write_step(shown, last=True)
         recording = self._recording(self.steps)
-        kept = [step.index for step in self.steps]
-        tell_skipped(self.run.denoiser, self.ran, kept, len(self.seen))
+        tell_skipped(self.run.denoiser, self.ran, self.running, len(self.seen))
         return recording
 
     def _require_met(self, branches: Collection[str]) -> None:
