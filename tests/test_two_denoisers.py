@@ -200,6 +200,16 @@ def test_a_cache_leaves_out_nothing_of_the_denoiser_that_does_not_run(pipe, thre
     assert all(f"in steps {skipped} of 3" in each for each in found)
 
 
+def test_edits_of_the_denoiser_that_does_not_run_say_so(pipe):
+    where = Where("self", layers=("transformer_2",))
+    for verb, options in ((edit, {}), (perturb, {"scale": 2.0})):
+        for last in (0.4, 0.6):  # the second begins in the middle
+            idle = pytest.warns(UserWarning, match=r"runs in none of the steps where it acts")
+            acting = verb(pipe, SoftIdentity(), where=where, steps=(0.0, last), **options)
+            with idle if last < 0.5 else nullcontext(), acting:
+                run(pipe)
+
+
 def test_nothing_stays(pipe):
     denoiser = family_of(pipe).denoiser(pipe)
     assert family_of(pipe).denoiser(pipe) is denoiser

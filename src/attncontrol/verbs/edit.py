@@ -52,7 +52,7 @@ def edit(
     plan = Plan.of(listed(edit, where, heads), run.sites, steps, localising(run))
     if run.family.patched:
         plan.require_attention_alone(f"to {type(pipe).__name__}, whose latents are no grid")
-    watch = Watch(plan)
+    watch = Watch(plan, run)
     hooks = Hooks(
         sites=plan.sites, edit=plan, source=plan.sources, source_of=plan.source_of, kept=plan.kept,
         modules=plan.modules, passed=plan.passed, begun=plan.begun, stepped=plan.stepped,

@@ -73,7 +73,7 @@ def perturb(
         skipped = stack.enter_context(watched_blocks(run.denoiser, layers, purpose))
         stack.enter_context(run.eagerly(changed))  # other blocks stay compiled
         prefix = stack.enter_context(prefix_before(run.denoiser, changed, purpose))
-        guidance = _Guidance(run, plan, Watch(plan), skipped, prefix, scale, rescale)
+        guidance = _Guidance(run, plan, Watch(plan, run), skipped, prefix, scale, rescale)
         hooks = Hooks(before=guidance.before, after=guidance.after, kept=plan.kept)
         stack.enter_context(run.hooked(hooks))
         yield
