@@ -193,6 +193,14 @@ def test_of_two_denoisers_the_one_that_runs_is_looked_at(monkeypatch):
     with steer(pipe, strength, descent=steps) as trace:
         run("wan", pipe, steps=3)
     assert [step.index for step in trace.steps] == [0, 1]
+    late = Where(kind="cross", layers=("transformer_2",))
+    early = Descent(step_size=20.0, guided=0.3, thresholds={})
+    with (
+        pytest.warns(UserWarning, match="none of the chosen sites ran in a guided step"),
+        steer(pipe, strength, where=late, descent=early) as trace,
+    ):
+        run("wan", pipe, steps=3)
+    assert not trace.steps
     for number, (name, part) in enumerate(parts.items()):
         where = Where(kind="cross", layers=(name,))
         with (

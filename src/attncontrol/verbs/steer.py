@@ -1,6 +1,7 @@
 """``steer``: move the latents against the gradient of an objective while any pipeline samples."""
 
 import functools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -112,6 +113,12 @@ def steer(
     steering = _Steering(run, objective, Gaze.of(objective, chosen, known), descent, trace, images)
     with run.hooked(Hooks(before=steering.before, cached=True)):
         yield trace
+    if steering.view is not None and not trace.steps and run.running != run.sites:
+        warnings.warn(
+            "nothing was steered: its denoisers take turns, and none of the chosen sites ran in a "
+            "guided step; choose sites of the other one, or guide more steps",
+            stacklevel=4,
+        )
 
 
 @dataclass(eq=False)
