@@ -111,6 +111,9 @@ REFUSED = {
     "limit": (lambda p: record(p, limit=math.nan), SettingError, "limit must be a number of bytes"),
     "int8": (lambda p: record(p, encoding="x"), SettingError, "encoding must be 'float32' or"),
     "branches": (lambda p: record(p, branches=()), SettingError, "branches must be a list such as"),
+    "branches twice": (
+        lambda p: record(p, branches=("cond", "cond")), SettingError, "branches must be a list",
+    ),
     "direction": (lambda p: record(p, direction="x"), SettingError, "direction must be 'image"),
     "nested": (lambda p: record(p, [["cat"]]), WordError, "words must be a non-empty list such as"),
     "scale": (

@@ -8,6 +8,7 @@ import torch
 from diffusers import LTXImageToVideoPipeline
 
 from attncontrol import edit, keep
+from attncontrol.attention.layout import Layout
 from attncontrol.attention.regions import onto, softly
 from attncontrol.edits import LocalBlend, Move, MutualAttention, Within
 from attncontrol.errors import EditError
@@ -166,6 +167,23 @@ def test_decoded_frames_are_in_the_masks_around_them(frames, pictures):
 
 def test_pictures_among_the_latents_are_refused():
     with pytest.raises(EditError, match="96 cells, of which 72 are the video"):
-        onto(torch.ones(4, 6, dtype=torch.bool), torch.zeros(1, 96, 4), (3, 4, 6))
+        onto(torch.ones(4, 6, dtype=torch.bool), torch.zeros(1, 96, 4), Layout((3, 4, 6)))
     with pytest.raises(EditError, match="3 frames, of which 2 are the video"):
-        onto(torch.ones(2, 4, 6, dtype=torch.bool), torch.zeros(1, 4, 3, 8, 12), (3, 8, 12))
+        onto(torch.ones(2, 4, 6, dtype=torch.bool), torch.zeros(1, 4, 3, 8, 12), Layout((3, 8, 12)))
+    given = Layout((4, 8, 12), references=(Layout((4, 6)),) * 2)
+    with pytest.raises(EditError, match="4 frames, of which 2 are the video"):
+        onto(torch.ones(2, 4, 6, dtype=torch.bool), torch.zeros(1, 4, 4, 8, 12), given)
+
+
+def test_a_word_is_not_blended_where_as_many_pictures_as_frames_are_given(monkeypatch):
+    tiny = Tiny("wan-vace")
+    for place, value in tiny.known.patches:
+        monkeypatch.setattr(place, value, raising=False)
+    given = {"reference_images": [[photo(96, 64, 0), photo(96, 64, 1)]]}
+    with keep(tiny.pipe, LocalBlend()) as source:
+        tiny.run(PROMPTS[0], **given)
+    with (
+        pytest.raises(EditError, match="4 frames, of which 2 are the video"),
+        edit(tiny.pipe, LocalBlend(source=source)),
+    ):
+        tiny.run(PROMPTS[1], **given)

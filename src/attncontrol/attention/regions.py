@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from attncontrol.attention.layout import Layout
 from attncontrol.checks.arguments import Such
 from attncontrol.errors import EditError, SettingError
 
@@ -76,15 +77,18 @@ def centre_of(region: Region | None) -> tuple[float, float]:
     return (left + right) / 2, (top + bottom) / 2
 
 
-def onto(mask: Tensor, latents: Tensor, grid: tuple[int, ...]) -> Tensor:
+def onto(mask: Tensor, latents: Tensor, layout: Layout) -> Tensor:
     """A mask [height width], or [frame height width] of a video, of the nearest of its cells, for
-    the latents of one image: of [image channel *grid] or [image cell channel]. Latents may lack the
-    first frames, which are given then. Raises EditError if they have others among them."""
+    the latents of one image, whose layout it is: of [image channel *grid] or [image cell channel].
+    Latents may lack the first frames, which are given then. Raises EditError if they have others
+    among them."""
+    grid = layout.grid
     numbers = mask.reshape(-1, 1, *mask.shape[-2:]).to(torch.float64)
     fine = torch.nn.functional.interpolate(numbers, grid[-2:], mode="nearest")[:, 0].to(mask.dtype)
     count = math.prod(grid[:-2])
     if count > len(fine):
-        _require_own(count, count // len(fine) * len(fine), len(fine), "frames")
+        whole = 1 if layout.references and len(fine) > 1 else count // len(fine)
+        _require_own(count, whole * len(fine), len(fine), "frames")
     fine = fine.repeat_interleave(max(count // len(fine), 1), 0)[-count:]
     if latents.ndim != 3:
         return fine.reshape(grid)

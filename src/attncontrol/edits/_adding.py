@@ -69,6 +69,6 @@ def blended(
     result, theirs = latents.clone(), now.latents_of(source, latents)
     for place in others(now, source):
         if maps := notes.get(("maps", now.images[place])):
-            inside = onto(apart(smooth(mean(maps))[0]), latents, now.layout.grid)
+            inside = onto(apart(smooth(mean(maps))[0]), latents, now.layout)
             result[place] = torch.where(inside, latents[place], theirs[place])
     return result

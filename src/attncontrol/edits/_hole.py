@@ -44,7 +44,7 @@ def drawn_again(
 def _where_changed(
     cells: Tensor, others: Tensor, latents: Tensor, now: Moment, source: Source
 ) -> Tensor:
-    inside = onto(cells.to(latents.device), latents, now.layout.grid)
+    inside = onto(cells.to(latents.device), latents, now.layout)
     rows = [k for k, image in enumerate(now.images) if now.source_of(source, image) != image]
     result = latents.clone()
     result[rows] = torch.where(inside, others[rows].to(latents), latents[rows])

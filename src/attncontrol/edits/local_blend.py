@@ -65,7 +65,7 @@ class LocalBlend(Edit):
         result, sources = latents.clone(), now.latents_of(self.source, latents)
         for image, seen in now.notes(self).items():
             seen["blend"] = own_cells(seen, self.threshold, self.held, now.progress < self.start)
-            inside, place = onto(seen["blend"], latents, now.layout.grid), now.images.index(image)
+            inside, place = onto(seen["blend"], latents, now.layout), now.images.index(image)
             result[place] = torch.where(inside, latents[place], sources[place])
         return result
 

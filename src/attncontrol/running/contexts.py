@@ -153,16 +153,15 @@ class Contexts:
 
     def between(self, call: DenoiserCall, latents: Tensor, sites: Sites) -> Moment:
         """The moment after a step, whose layout is that of the latents as edits see them."""
-        grid, before = tuple(self.shown(latents).shape[2:]), self.track.before
-        if latents.ndim == 3:  # packed: the cells of attention
-            grid = self.family.layout(
-                self.denoiser, call.arguments, next(iter(sites.values()))
-            ).grid
+        of_cells = self.family.layout(self.denoiser, call.arguments, next(iter(sites.values())))
+        packed, before = latents.ndim == 3, self.track.before
+        grid = of_cells.grid if packed else tuple(self.shown(latents).shape[2:])
         run, step = (call.images, call.text), call.step
         if step.stage:
             step = replace(step, stage=0, noise=self.track.noise)
         before = None if before is None else self.shown(before)
-        return Moment(step, Layout(grid), "own", ("cond",), *run, before=before)
+        layout = Layout(grid, references=of_cells.references)
+        return Moment(step, layout, "own", ("cond",), *run, before=before)
 
     def shown(self, latents: Tensor) -> Tensor:
         """As edits see them: [image channel *grid], or [image cell channel]."""

@@ -37,7 +37,10 @@ def record(
     where: Where | None = None,
     direction: Direction = "image->text",
     keep: Collection[Axis] = (),
-    branches: Annotated[Sequence[str], Such("a list such as ('cond', 'uncond')", len)] = ("cond",),
+    branches: Annotated[
+        Sequence[str],
+        Such("a list such as ('cond', 'uncond')", lambda of: 0 < len(of) == len(set(of))),
+    ] = ("cond",),
     steps: Annotated[
         Collection[Index] | None,
         Such("a list of numbers of steps, such as [0, 5]", lambda of: of is None or len(of) > 0),
