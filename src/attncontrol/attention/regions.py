@@ -116,10 +116,8 @@ def softly(mask: Tensor, pictures: Tensor) -> Tensor:
     share = torch.nn.functional.interpolate(wide, tuple(pictures.shape[-2:]), mode="bilinear")[:, 0]
     if mask.ndim == 2:
         return share[0]
-    last, steps = (
-        max(pictures.shape[-3] - 1, 1),
-        torch.arange(pictures.shape[-3]) * (len(share) - 1),
-    )
+    last = max(pictures.shape[-3] - 1, 1)
+    steps = torch.arange(pictures.shape[-3]) * (len(share) - 1)
     return torch.maximum(share[steps // last], share[-(-steps // last)])
 
 
