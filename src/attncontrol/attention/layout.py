@@ -44,6 +44,12 @@ class Layout:
             )
         return self.image[0] if isinstance(self.image, tuple) else self.image
 
+    def reading(self, of_rows: "Sequence[tuple[Layout, ...]]") -> "Layout":
+        """With the reference pictures of every row of the batch."""
+        if all(references == of_rows[0] for references in of_rows):
+            return replace(self, references=of_rows[0])
+        return replace(self, row_references=tuple(of_rows))
+
     def rows(self, rows: slice | Sequence[int]) -> "Layout":
         """Of some rows of the batch."""
         image = self.image if isinstance(self.image, slice) else _some(self.image, rows)

@@ -54,13 +54,13 @@ def _sites(transformer: Any) -> tuple[Site, ...]:
 
 def cropped(encoding: Arguments) -> int:
     """How many positions come before the prompt. Raises ModelError."""
-    cropped: int | None = encoding["prompt_template"].get("crop_start")
-    if cropped is None:
+    start: int | None = encoding["prompt_template"].get("crop_start")
+    if start is None:
         raise ModelError(
             'the prompt_template has no "crop_start", so how many positions come before the prompt '
             "is not known; give it one"
         )
-    return cropped
+    return start
 
 
 def read(pipe: Any, prompt: str, encoding: Arguments) -> tuple[Token, ...]:

@@ -3,8 +3,8 @@ attention over [video, SigLIP, ByT5, Qwen2.5-VL, padding], two calls per step.
 
 ByT5 reads what stands in quotation marks, as in HunyuanImage. A first frame that is given lies in
 further channels, too, and features of it are no text; without one their places come last, masked.
-The prompt is written into a chat, and the positions before it
-are dropped. Blocks that refine the text are no sites.
+The prompt is written into a chat, and the positions before it are dropped. Blocks that refine the
+text are no sites.
 """
 
 import math

@@ -16,7 +16,7 @@ from attncontrol.attention.sites import Site
 from attncontrol.families import cogview4, joyimage, qwenimage
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, UNCUT, in_line, one_call
+from attncontrol.families.parts import MARK, UNCUT, has_transformer, in_line, one_call
 from attncontrol.prompts.tokens import Token, tokenize
 
 
@@ -60,29 +60,19 @@ def _layout(_: Any, arguments: Arguments, __: Site) -> Layout:
     """The picture has the same size in all rows."""
     shapes = [[(height, width) for _, height, width in row] for row in arguments["shape_list"]]
     text = slice(arguments["hidden_states"].shape[1], None)
-    of_rows = tuple(in_line(0, row).references for row in shapes)
-    same = all(others == of_rows[0] for others in of_rows)
-    return Layout(
-        shapes[0][0], slice(math.prod(shapes[0][0])), text,
-        references=of_rows[0] if same else (), row_references=() if same else of_rows,
-    )  # fmt: skip
+    own = Layout(shapes[0][0], slice(math.prod(shapes[0][0])), text)
+    return own.reading([in_line(0, row).references for row in shapes])
 
 
 FAMILY = Family(
     name="joyimage-plus",
-    matches=lambda pipe: isinstance(
-        getattr(pipe, "transformer", None), JoyImageEditPlusTransformer3DModel
-    ),
-    denoiser=lambda pipe: pipe.transformer,
+    matches=has_transformer(JoyImageEditPlusTransformer3DModel),
     sites=joyimage.FAMILY.sites,
     branches=one_call,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read, kept=_kept),),
     layout=_layout,
     steering="the scheduler steps the given pictures along with the other",
-    latents=lambda _, arguments: (
-        slice(None),
-        slice(math.prod(arguments["shape_list"][0][0])),
-    ),
+    latents=lambda _, arguments: (slice(None), slice(math.prod(arguments["shape_list"][0][0]))),
     encode="it makes a picture of others",
     rows_of={"shape_list": lambda given, rows: [given["shape_list"][row] for row in rows]},
     patched=True,

@@ -130,12 +130,8 @@ def _layout(transformer: Any, arguments: Arguments, _: Site) -> Layout:
     height, width = patch_grid(transformer, arguments)
     text = arguments["input_ids"].shape[1]
     first = text + 1  # behind the time
-    of_rows = _references(transformer, arguments)
-    same = all(references == of_rows[0] for references in of_rows)
-    return Layout(
-        (height, width), slice(first, first + height * width), slice(text),
-        references=of_rows[0] if same else (), row_references=() if same else of_rows,
-    )  # fmt: skip
+    own = Layout((height, width), slice(first, first + height * width), slice(text))
+    return own.reading(_references(transformer, arguments))
 
 
 def _places_of(arguments: Arguments, rows: Tensor) -> dict[int, Any]:

@@ -15,7 +15,7 @@ from attncontrol.attention.call import Layout
 from attncontrol.attention.sites import Site
 from attncontrol.families.encoder import Arguments, Encoder
 from attncontrol.families.family import Family
-from attncontrol.families.parts import MARK, chat, one_call, refiner_sites
+from attncontrol.families.parts import MARK, chat, has_transformer, one_call, refiner_sites
 from attncontrol.prompts.tokens import Token, tokenize
 
 _MULTIPLE = 32
@@ -61,15 +61,9 @@ def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
     return Layout((height, width), slice(cells), slice(start, start + longest))
 
 
-def _matches(pipe: Any) -> bool:
-    transformer = getattr(pipe, "transformer", None)
-    is_omni = isinstance(pipe, ZImageOmniPipeline)  # which orders its sequence in another way
-    return isinstance(transformer, ZImageTransformer2DModel) and not is_omni
-
-
 FAMILY = Family(
     name="zimage",
-    matches=_matches,
+    matches=has_transformer(ZImageTransformer2DModel, but=ZImageOmniPipeline),
     sites=refiner_sites,
     branches=_branches,
     encoders=lambda _: (Encoder("qwen", "text_encoder", _read),),

@@ -72,12 +72,9 @@ def _layout(_: Any, arguments: Arguments, site: Site) -> Layout:
         return [Layout(grid, slice(first, first + math.prod(grid))) for grid, first in pairs]
 
     of_rows = [places(length) for length in before]
-    given = tuple(tuple(others) for *others, _ in of_rows)
-    same = all(others == given[0] for others in given)
-    return Layout(
-        grids[-1], tuple(own.image_slice for *_, own in of_rows), slice(max(before)),
-        references=given[0] if same else (), row_references=() if same else given,
-    )  # fmt: skip
+    noisy = tuple(own.image_slice for *_, own in of_rows)
+    own = Layout(grids[-1], noisy, slice(max(before)))
+    return own.reading([tuple(others) for *others, _ in of_rows])
 
 
 FAMILY = replace(
