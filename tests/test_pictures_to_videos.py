@@ -67,8 +67,8 @@ def test_an_estimate_of_the_scheduler_is_no_step(tiny):
     assert (halved - plain).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("tiny", ["ltx-pictures"], indirect=True)
-def test_pictures_of_later_frames_lie_before_the_video(tiny):
+def layouts_of(tiny):
+    """With pictures of the first and a later frame, and of the first alone."""
     layouts = []
 
     def look(call, now):
@@ -78,7 +78,12 @@ def test_pictures_of_later_frames_lie_before_the_video(tiny):
     with edit(tiny.pipe, look, where=Where(kind="cross")):
         tiny.run(num_inference_steps=1)
         tiny.run(num_inference_steps=1, conditions=tiny.known.options["conditions"][:1])
-    with_two, with_first = layouts[0], layouts[-1]
+    return layouts[0], layouts[-1]
+
+
+@pytest.mark.parametrize("tiny", ["ltx-pictures"], indirect=True)
+def test_pictures_of_later_frames_lie_before_the_video(tiny):
+    with_two, with_first = layouts_of(tiny)
     assert (with_two.grid, with_two.image) == ((3, 4, 6), slice(24, None))
     (given,) = with_two.references
     assert (given.grid, given.image) == ((1, 4, 6), slice(24))
@@ -88,16 +93,7 @@ def test_pictures_of_later_frames_lie_before_the_video(tiny):
 
 @pytest.mark.parametrize("tiny", ["ltx2-pictures"], indirect=True)
 def test_pictures_of_later_frames_lie_behind_the_video_of_ltx2(tiny):
-    layouts = []
-
-    def look(call, now):
-        layouts.append(now.layout)
-        return call
-
-    with edit(tiny.pipe, look, where=Where(kind="cross")):
-        tiny.run(num_inference_steps=1)
-        tiny.run(num_inference_steps=1, conditions=tiny.known.options["conditions"][:1])
-    with_two, with_first = layouts[0], layouts[-1]
+    with_two, with_first = layouts_of(tiny)
     assert (with_two.grid, with_two.image) == ((2, 4, 6), slice(48))
     assert [(given.grid, given.image) for given in with_two.references] == [
         ((1, 4, 6), slice(48, None))

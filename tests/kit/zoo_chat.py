@@ -56,6 +56,17 @@ TEMPLATE = (
 )
 
 
+MARKS = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
+"""Around the places of a picture, of Qwen."""
+
+
+def picture_tokenizer():
+    """Knows the marks of pictures."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(MARKS, special_tokens=True)
+    return tokenizer
+
+
 def byte_tokenizer(**options):
     """Byte-level BPE as of Qwen, Llama 3 and Mistral: letters, and a few merges."""
     letters = [*map(chr, range(33, 127)), "\u0120", "\u010a"]

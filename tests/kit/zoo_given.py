@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from tests.kit.zoo import finish, vae
-from tests.kit.zoo_chat import byte_tokenizer
+from tests.kit.zoo_chat import MARKS, byte_tokenizer, picture_tokenizer
 from tests.kit.zoo_newer import (
     ALL_QUERIES,
     GUIDED,
@@ -79,15 +79,13 @@ def refiner():
 
 def joyimage_plus():
     torch.manual_seed(0)
-    tokenizer = byte_tokenizer()
-    marks = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
-    tokenizer.add_tokens(marks, special_tokens=True)
+    tokenizer = picture_tokenizer()
     transformer = JoyImageEditPlusTransformer3DModel(
         in_channels=4, hidden_size=32, num_attention_heads=2, text_dim=16, mlp_width_ratio=1.0,
         num_layers=2, rope_dim_list=[4, 6, 6],
     )  # fmt: skip
     language = qwen3_vl(tokenizer, Qwen3VLForConditionalGeneration)
-    language.config.image_token_id = tokenizer.convert_tokens_to_ids(marks[1])
+    language.config.image_token_id = tokenizer.convert_tokens_to_ids(MARKS[1])
     parts = language, tokenizer, wake(transformer), ChatProcessor(tokenizer)
     pipe = JoyImageEditPlusPipeline(flow(), wan_vae(), *parts)
     before = pipe.prompt_template_encode["multiple_images"].partition("{}")[0]

@@ -108,11 +108,13 @@ from attncontrol.sprites.training.text import make_t5_tokenizer, make_tokenizer
 from tests.kit.zoo import EXTRA, clip, finish, flux, sana, t5, vae
 from tests.kit.zoo_chat import (
     EXTRA_CHAT,
+    MARKS,
     SMALL,
     byte_tokenizer,
     flux2,
     klein,
     lumina_next,
+    picture_tokenizer,
     qwenimage,
     wan,
 )
@@ -489,16 +491,15 @@ class Processor:
 
 def qwen_edit(cls=QwenImageEditPipeline):
     plain = qwenimage()
-    marks = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
-    plain.tokenizer.add_tokens(marks, special_tokens=True)
-    ids = plain.tokenizer.convert_tokens_to_ids(marks)
+    plain.tokenizer.add_tokens(MARKS, special_tokens=True)
+    ids = plain.tokenizer.convert_tokens_to_ids(MARKS)
     torch.manual_seed(1)
     language = qwen_vl(plain.tokenizer, image_token_id=ids[1], vision_start_token_id=ids[0])
     pipe = cls(
         plain.scheduler, plain.vae, language, plain.tokenizer, Processor(plain.tokenizer),
         plain.transformer,
     )  # fmt: skip
-    before = pipe.prompt_template_encode.partition("{}")[0].partition(marks[0])[0]
+    before = pipe.prompt_template_encode.partition("{}")[0].partition(MARKS[0])[0]
     pipe.prompt_template_encode_start_idx = len(pipe.tokenizer(before).input_ids)
     pipe.set_progress_bar_config(disable=True)
     language.double().eval().requires_grad_(False)
@@ -527,10 +528,8 @@ class ChatProcessor(Processor):
 
 def qwenimage21():
     torch.manual_seed(0)
-    tokenizer = byte_tokenizer()
-    marks = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
-    tokenizer.add_tokens(marks, special_tokens=True)
-    ids = tokenizer.convert_tokens_to_ids(marks)
+    tokenizer = picture_tokenizer()
+    ids = tokenizer.convert_tokens_to_ids(MARKS)
     transformer = QwenImage21Transformer2DModel(
         in_channels=4, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
         context_in_dim=16, axes_dims_rope=(4, 6, 6),
@@ -628,15 +627,13 @@ def omnigen():
 
 def joyimage():
     torch.manual_seed(0)
-    tokenizer = byte_tokenizer()
-    marks = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
-    tokenizer.add_tokens(marks, special_tokens=True)
+    tokenizer = picture_tokenizer()
     transformer = JoyImageEditTransformer3DModel(
         patch_size=[1, 2, 2], in_channels=4, hidden_size=32, num_attention_heads=2, text_dim=16,
         mlp_width_ratio=1.0, num_layers=2, rope_dim_list=[4, 6, 6],
     )  # fmt: skip
     language = qwen3_vl(tokenizer, Qwen3VLForConditionalGeneration)
-    language.config.image_token_id = tokenizer.convert_tokens_to_ids(marks[1])
+    language.config.image_token_id = tokenizer.convert_tokens_to_ids(MARKS[1])
     pipe = JoyImageEditPipeline(
         flow(), wan_vae(), language, tokenizer, wake(transformer), ChatProcessor(tokenizer)
     )

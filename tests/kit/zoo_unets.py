@@ -16,16 +16,14 @@ from transformers import Qwen3VLForConditionalGeneration
 from attncontrol.attention.sites import Where
 from attncontrol.sprites.training.text import make_tokenizer
 from tests.kit.zoo import clip, finish
-from tests.kit.zoo_chat import byte_tokenizer
+from tests.kit.zoo_chat import MARKS, picture_tokenizer
 from tests.kit.zoo_newer import ChatProcessor, Known, flow, photo, qwen3_vl
 
 
 def dreamlite(cls=DreamLitePipeline):
     """Attention at strides 2 and 4, of which the latter has two heads that share one key."""
     torch.manual_seed(0)
-    tokenizer = byte_tokenizer()
-    marks = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
-    tokenizer.add_tokens(marks, special_tokens=True)
+    tokenizer = picture_tokenizer()
     blocks = "DreamLiteCrossAttnNoSelfAttn", "DreamLiteCrossAttn"
     unet = DreamLiteUNetModel(
         block_out_channels=(16, 16, 32), layers_per_block=1, sample_size=16, norm_num_groups=8,
@@ -36,7 +34,7 @@ def dreamlite(cls=DreamLitePipeline):
         encoder_hid_dim_type="text_proj_rms", projection_class_embeddings_input_dim=16,
     )  # fmt: skip
     language = qwen3_vl(tokenizer, Qwen3VLForConditionalGeneration)
-    language.config.image_token_id = tokenizer.convert_tokens_to_ids(marks[1])
+    language.config.image_token_id = tokenizer.convert_tokens_to_ids(MARKS[1])
     codes = AutoencoderTiny(
         encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4,
         num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4,
@@ -44,7 +42,7 @@ def dreamlite(cls=DreamLitePipeline):
     pipe = cls(language, tokenizer, ChatProcessor(tokenizer), codes, unet, flow())
     for mode in ("generate", "edit"):
         before = getattr(pipe, f"prompt_template_encode_{mode}").partition("{}")[0]
-        dropped = len(tokenizer(before.partition(marks[0])[0]).input_ids)
+        dropped = len(tokenizer(before.partition(MARKS[0])[0]).input_ids)
         setattr(pipe, f"prompt_template_encode_{mode}_start_idx", dropped)
     return finish(pipe, ("to_q",))
 
